@@ -1,0 +1,1 @@
+"""A virtual board on a serial port, for testing firmware updates."""

@@ -1,0 +1,1 @@
+"""Sign firmware updates: TUF metadata with quorums, product lines and patches."""

@@ -1,0 +1,1 @@
+"""Verify TUF-signed firmware updates and install them, only forward."""
