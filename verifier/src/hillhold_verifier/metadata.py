@@ -1,0 +1,328 @@
+"""TUF 1.0 metadata as frozen values (TUF section 4), parsed whole or refused.
+
+`parse` turns bytes into an `Envelope`: what a file says, and by which signatures, of which nothing is verified. Only `trust` turns
+an envelope into something that a device relies on. Fields that are not known here are ignored, but they are signed over all the same.
+
+Hillhold's additions to the standard fields, each ignored by other TUF clients:
+
+- timestamp: `x-hillhold-issued`, the time at which it was signed;
+- a product line's role: `x-hillhold-offline-grace`, seconds;
+- a delegation in top-level targets: `x-hillhold` with `hardware`, `max_security_counter` and `max_offline_grace`.
+"""
+
+from __future__ import annotations
+
+import re
+from calendar import timegm
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Final, Generic, TypeVar
+
+from hillhold_verifier import canonical
+from hillhold_verifier.errors import MetadataError
+from hillhold_verifier.fields import MAX_NAME, Fields
+from hillhold_verifier.keys import MAX_PUBLIC, Key
+
+ROOT, TIMESTAMP, SNAPSHOT, TARGETS = "root", "timestamp", "snapshot", "targets"
+
+MAX_BYTES: Final[Mapping[str, int]] = {ROOT: 64 * 1024, TIMESTAMP: 8 * 1024}
+"""Bytes of a metadata file before it is authenticated (TUF 5.3.3, 5.4.1); of any other role `MAX_BYTES_OTHER`."""
+MAX_BYTES_OTHER: Final = 512 * 1024
+"""Bytes of snapshot, targets or a line role: about 1,500 releases or 4,000 lines."""
+MAX_SIGNATURES: Final = 64
+"""Signatures in one file; more is a denial of service, not a quorum (CVE-2020-6173)."""
+MAX_KEYS: Final = 4096
+"""Keys or delegations in one file."""
+MAX_LENGTH: Final = 2**32
+"""Bytes of a target: MCUboot's own limit, and beyond any device that this is for."""
+
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature by a key id; an undecodable one is empty and never verifies."""
+
+    keyid: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Who signs a role, and how many of them (TUF 4.3)."""
+
+    keyids: tuple[str, ...]
+    threshold: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetaFile:
+    """What a lister says of a file: version, and length and SHA-256 where it states them (TUF 4.4)."""
+
+    version: int
+    length: int | None
+    sha256: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """TUF 4.3."""
+
+    version: int
+    expires: int
+    keys: Mapping[str, Key]
+    roles: Mapping[str, Role]
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp:
+    """TUF 4.6; `issued` is `x-hillhold-issued` in Unix seconds, 0 where absent."""
+
+    version: int
+    expires: int
+    issued: int
+    snapshot: MetaFile
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """TUF 4.4; `meta` by file name without ".json"."""
+
+    version: int
+    expires: int
+    meta: Mapping[str, MetaFile]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFile:
+    """TUF 4.5; `custom` is the value of `custom.hillhold`, unparsed, or None."""
+
+    path: str
+    length: int
+    sha256: bytes
+    custom: object
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """A delegated role (TUF 4.5), and what `x-hillhold` allows it: an absent allowance is none."""
+
+    name: str
+    role: Role
+    paths: tuple[str, ...]
+    terminating: bool
+    hardware: frozenset[str]
+    max_security_counter: int
+    max_offline_grace: int
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """TUF 4.5, top-level targets and product lines alike; `offline_grace` in seconds."""
+
+    version: int
+    expires: int
+    targets: Mapping[str, TargetFile]
+    keys: Mapping[str, Key]
+    delegations: tuple[Delegation, ...]
+    offline_grace: int
+
+
+Signed = TypeVar("Signed", Root, Timestamp, Snapshot, Targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope(Generic[Signed]):
+    """A metadata file: what it says, its signatures, and its bytes. Unverified."""
+
+    raw: bytes
+    payload: bytes
+    signatures: tuple[Signature, ...]
+    signed: Signed
+
+    @property
+    def sha256(self) -> bytes:
+        """SHA-256 of the file's bytes, as a lister states it."""
+        return sha256(self.raw).digest()
+
+
+def max_bytes(role: str) -> int:
+    """Return the limit on a file of `role`, in bytes."""
+    return MAX_BYTES.get(role, MAX_BYTES_OTHER)
+
+
+def parse_root(data: bytes) -> Envelope[Root]:
+    """Parse root metadata; raises `MetadataError`."""
+    return _parse(data, ROOT, ROOT, _root)
+
+
+def parse_timestamp(data: bytes) -> Envelope[Timestamp]:
+    """Parse timestamp metadata; raises `MetadataError`."""
+    return _parse(data, TIMESTAMP, TIMESTAMP, _timestamp)
+
+
+def parse_snapshot(data: bytes) -> Envelope[Snapshot]:
+    """Parse snapshot metadata; raises `MetadataError`."""
+    return _parse(data, SNAPSHOT, SNAPSHOT, _snapshot)
+
+
+def parse_targets(data: bytes, role: str = TARGETS) -> Envelope[Targets]:
+    """Parse top-level targets, or the role of a product line; raises `MetadataError`."""
+    return _parse(data, role, TARGETS, _targets)
+
+
+def parse_time(text: object, what: str = "date") -> int:
+    """Parse `YYYY-MM-DDTHH:MM:SSZ` (TUF 4.2.2) into Unix seconds; raises `MetadataError`."""
+    if isinstance(text, str) and _DATE.fullmatch(text):
+        try:
+            return timegm(datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").timetuple())  # noqa: DTZ007 (Z is UTC)
+        except ValueError:
+            pass
+    raise MetadataError(what, expected="YYYY-MM-DDTHH:MM:SSZ", got=repr(text)[:40])
+
+
+def _parse(data: bytes, role: str, kind: str, build: Callable[[Fields], Signed]) -> Envelope[Signed]:
+    if len(data) > (limit := max_bytes(role)):
+        raise MetadataError(f"{role} metadata", expected=f"at most {limit} bytes", got=f"{len(data)}")
+    top = Fields(canonical.loads(data), f"{role} metadata")
+    signed = top.sub("signed")
+    if signed.text("_type") != kind:
+        raise MetadataError(f"{role} metadata type", expected=kind, got=signed.text("_type")[:40])
+    if not signed.text("spec_version").startswith("1."):
+        raise MetadataError(f"{role} specification version", expected="1.x", got=signed.text("spec_version")[:40])
+    signatures = top.array("signatures", MAX_SIGNATURES)
+    found = tuple(_signature(Fields(item, f"{role} signature")) for item in signatures)
+    if len({item.keyid for item in found}) != len(found):
+        raise MetadataError(f"{role} signatures", expected="each key id once", got="a key id twice")
+    return Envelope(data, canonical.canonical(signed.value), found, build(signed))
+
+
+def _signature(fields: Fields) -> Signature:
+    try:
+        value = bytes.fromhex(fields.text("sig", 2 * MAX_PUBLIC))
+    except ValueError:
+        value = b""
+    return Signature(fields.text("keyid"), value)
+
+
+def _root(f: Fields) -> Root:
+    if f.value.get("consistent_snapshot") is not True:
+        raise MetadataError("root consistent_snapshot", expected="true", got=f.value.get("consistent_snapshot"))
+    names = f.sub("roles")
+    roles = {name: _role(names.sub(name)) for name in (ROOT, TIMESTAMP, SNAPSHOT, TARGETS)}
+    return Root(_version(f), _expires(f), _keys(f), roles)
+
+
+def _timestamp(f: Fields) -> Timestamp:
+    issued = f.value.get("x-hillhold-issued")
+    return Timestamp(
+        _version(f),
+        _expires(f),
+        parse_time(issued, "timestamp x-hillhold-issued") if issued is not None else 0,
+        _meta_file(f.sub("meta").sub("snapshot.json")),
+    )
+
+
+def _snapshot(f: Fields) -> Snapshot:
+    meta = f.sub("meta", MAX_KEYS)
+    if not all(name.endswith(".json") for name in meta.value):
+        raise MetadataError("snapshot meta", expected="names that end in .json", got="another")
+    found = {name.removesuffix(".json"): _meta_file(meta.sub(name)) for name in meta.value}
+    if TARGETS not in found:
+        raise MetadataError("snapshot meta", expected="targets.json", got="none")
+    return Snapshot(_version(f), _expires(f), found)
+
+
+def _targets(f: Fields) -> Targets:
+    entries = f.sub("targets", MAX_KEYS)
+    targets = {path: _target_file(path, entries.sub(path)) for path in entries.value}
+    keys: Mapping[str, Key] = {}
+    delegations: tuple[Delegation, ...] = ()
+    if "delegations" in f.value:
+        below = f.sub("delegations")
+        keys = _keys(below)
+        delegations = tuple(
+            _delegation(Fields(item, f"{f.what} delegation")) for item in below.array("roles", MAX_KEYS)
+        )
+        if len({d.name for d in delegations}) != len(delegations):
+            raise MetadataError("delegations", expected="each role once", got="a role twice")
+    return Targets(_version(f), _expires(f), targets, keys, delegations, f.natural("x-hillhold-offline-grace", 0))
+
+
+def _target_file(path: str, f: Fields) -> TargetFile:
+    if not path or len(path) > MAX_NAME:
+        raise MetadataError("target path", expected=f"1 to {MAX_NAME} characters", got=f"{len(path)}")
+    length = f.natural("length")
+    if length > MAX_LENGTH:
+        raise MetadataError("target length", expected=f"at most {MAX_LENGTH}", got=length)
+    digest = f.sub("hashes").text("sha256")
+    custom = f.value.get("custom")
+    return TargetFile(path, length, _digest(digest), custom.get("hillhold") if isinstance(custom, dict) else None)
+
+
+def _delegation(f: Fields) -> Delegation:
+    name = f.text("name")
+    if name in (ROOT, TIMESTAMP, SNAPSHOT, TARGETS) or not re.fullmatch(r"[a-z0-9][a-z0-9._+-]*", name):
+        raise MetadataError("delegated role name", expected="[a-z0-9][a-z0-9._+-]*, no top-level role", got=repr(name))
+    paths = tuple(Fields.as_text(p, "delegation path", MAX_NAME) for p in f.array("paths", MAX_KEYS))
+    caps = f.sub("x-hillhold") if "x-hillhold" in f.value else Fields({}, "x-hillhold")
+    hardware = caps.array("hardware", MAX_KEYS) if "hardware" in caps.value else []
+    return Delegation(
+        name,
+        _role(f),
+        paths,
+        f.value.get("terminating") is True,
+        frozenset(Fields.as_text(item, "delegation hardware", MAX_NAME) for item in hardware),
+        caps.natural("max_security_counter", 0),
+        caps.natural("max_offline_grace", 0),
+    )
+
+
+def _keys(f: Fields) -> dict[str, Key]:
+    entries = f.sub("keys", MAX_KEYS)
+    return {keyid: _key(entries.sub(keyid)) for keyid in entries.value}
+
+
+def _key(f: Fields) -> Key:
+    # A public value of another shape belongs to a key type that is not known here; it stays unusable.
+    public = f.sub("keyval").value.get("public")
+    usable = public if isinstance(public, str) and len(public) <= MAX_PUBLIC else ""
+    return Key(f.text("keytype"), f.text("scheme"), usable)
+
+
+def _role(f: Fields) -> Role:
+    keyids = tuple(Fields.as_text(item, "role key id", MAX_NAME) for item in f.array("keyids", MAX_KEYS))
+    if len(set(keyids)) != len(keyids):
+        raise MetadataError("role key ids", expected="each once", got="one twice")
+    threshold = f.natural("threshold")
+    if threshold < 1:
+        raise MetadataError("role threshold", expected="at least 1", got=threshold)
+    return Role(keyids, threshold)
+
+
+def _meta_file(f: Fields) -> MetaFile:
+    digest = f.sub("hashes").value.get("sha256") if "hashes" in f.value else None
+    return MetaFile(
+        _version(f),
+        f.natural("length") if "length" in f.value else None,
+        _digest(Fields.as_text(digest, "meta hash", 64)) if digest is not None else None,
+    )
+
+
+def _version(f: Fields) -> int:
+    if (found := f.natural("version")) < 1:
+        raise MetadataError(f"{f.what} version", expected="at least 1", got=found)
+    return found
+
+
+def _expires(f: Fields) -> int:
+    return parse_time(f.text("expires"), f"{f.what} expires")
+
+
+def _digest(text: str) -> bytes:
+    if not _DIGEST.fullmatch(text):
+        raise MetadataError("SHA-256", expected="64 lowercase hexadecimal digits", got=repr(text)[:80])
+    return bytes.fromhex(text)

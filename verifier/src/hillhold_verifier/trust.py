@@ -1,0 +1,358 @@
+"""The rules of trust, as pure steps: what a device holds, and what it holds after one more file.
+
+    root  ->  timestamp  ->  snapshot  ->  targets  ->  the product's line role          (TUF 5.3 to 5.6)
+
+Each `update_*` takes what is held and the bytes of a file, and returns what is held then, or raises and changes nothing. Files may come
+in any order: a step whose lister is not held and valid *now* is refused. `current` says whether the whole chain holds now.
+
+Beyond TUF 1.0 (DESIGN §4):
+
+- A floor remembers the key ids that set it, and counts only while those still meet the delegator's threshold, judged at each use.
+  A stolen key that signs version 2⁵³ locks nobody out once it is replaced (TUF 5.3.11 clears files; this clears exactly the claim).
+- Floors rise on authenticated metadata even if it has expired; only `current` judges the expiry of anything but root.
+- `now` is the later of the clock and the time floor: the highest `x-hillhold-issued` of an authenticated timestamp.
+- Versions that timestamp or snapshot merely claim count while the claimant's signatures still verify.
+- An expired timestamp or snapshot is still accepted within the line's `offline_grace`, as far as its delegation allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final
+
+from hillhold_verifier.errors import ExpiredError, MismatchError, MissingError, RollbackError, SignatureError
+from hillhold_verifier.keys import SCHEMES, Key
+from hillhold_verifier.metadata import (
+    ROOT,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    Delegation,
+    Envelope,
+    MetaFile,
+    Role,
+    Root,
+    Signed,
+    Snapshot,
+    Targets,
+    Timestamp,
+    parse_root,
+    parse_snapshot,
+    parse_targets,
+    parse_timestamp,
+)
+from hillhold_verifier.times import show_time
+
+LINE: Final = "line"
+"""Name of the floor of the product's line role, whatever the product is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The lowest value that is still accepted, and the key ids that set it."""
+
+    value: int
+    keyids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What a device holds: files that it authenticated when it accepted them, and floors.
+
+    Attributes:
+        root, timestamp, snapshot, targets, line: the held file of each role.
+        floors: by role, `LINE` for the line role.
+        time_floor: Unix seconds.
+        schemes: signature schemes that count here; fewer while an unconfirmed image runs (DESIGN §4, "Trial").
+    """
+
+    root: Envelope[Root]
+    timestamp: Envelope[Timestamp] | None = None
+    snapshot: Envelope[Snapshot] | None = None
+    targets: Envelope[Targets] | None = None
+    line: Envelope[Targets] | None = None
+    floors: Mapping[str, Floor] = field(default_factory=lambda: MappingProxyType({}))
+    time_floor: Floor | None = None
+    schemes: frozenset[str] = SCHEMES
+
+    def now(self, clock: int | None) -> int:
+        """Return the later of `clock` (None: the device has none) and the time floor, in Unix seconds."""
+        return max(clock or 0, _standing(self.time_floor, self.root.signed.roles[TIMESTAMP]))
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """A chain that holds now. `grace_used`: seconds by which timestamp or snapshot have expired."""
+
+    product: str
+    now: int
+    root: Root
+    delegation: Delegation
+    line: Targets
+    grace_used: int
+
+
+def update_root(trust: Trust, data: bytes) -> Trust:
+    """Take the next root (TUF 5.3.3 to 5.3.8); held files stay, and are judged under it from now on.
+
+    Raises:
+        MetadataError: malformed.
+        SignatureError: too few signatures under the held root or under the new one itself.
+        RollbackError: not the version after the held one.
+    """
+    new = parse_root(data)
+    old = trust.root.signed
+    verify(new, ROOT, old.roles[ROOT], old.keys, trust.schemes)
+    verify(new, ROOT, new.signed.roles[ROOT], new.signed.keys, trust.schemes)
+    if new.signed.version != old.version + 1:
+        raise RollbackError("root version", expected=old.version + 1, got=new.signed.version)
+    for name, role in new.signed.roles.items():
+        _check_usable(name, role, new.signed.keys, trust.schemes)
+    return replace(trust, root=new)
+
+
+def update_timestamp(trust: Trust, data: bytes, clock: int | None) -> Trust:
+    """Take a timestamp (TUF 5.4); one of the held version changes nothing.
+
+    Raises:
+        MetadataError, SignatureError, RollbackError: as the names say.
+        ExpiredError: the held root has expired.
+    """
+    new = parse_timestamp(data)
+    role = _unexpired_root(trust, clock).roles[TIMESTAMP]
+    keyids = verify(new, TIMESTAMP, role, trust.root.signed.keys, trust.schemes)
+    floor = _check_floor(trust, TIMESTAMP, role, new.signed.version)
+    if new.signed.version == floor:
+        return trust
+    held = _held_timestamp(trust)
+    if held and new.signed.snapshot.version < held.signed.snapshot.version:
+        raise RollbackError(
+            "snapshot version in timestamp",
+            expected=f"at least {held.signed.snapshot.version}",
+            got=new.signed.snapshot.version,
+        )
+    time_floor = trust.time_floor
+    if new.signed.issued > _standing(time_floor, role):
+        time_floor = Floor(new.signed.issued, keyids)
+    return replace(
+        trust, timestamp=new, floors=_raised(trust, TIMESTAMP, new.signed.version, keyids), time_floor=time_floor
+    )
+
+
+def update_snapshot(trust: Trust, data: bytes, clock: int | None) -> Trust:
+    """Take the snapshot that the held timestamp lists (TUF 5.5).
+
+    Raises:
+        MetadataError, SignatureError, RollbackError, ExpiredError: as for the timestamp.
+        MissingError: no valid timestamp is held.
+        MismatchError: not the file that the timestamp lists.
+    """
+    root = _unexpired_root(trust, clock)
+    lister = _need(_held_timestamp(trust), TIMESTAMP)
+    new = parse_snapshot(data)
+    _check_listed(new, SNAPSHOT, lister.signed.snapshot)
+    role = root.roles[SNAPSHOT]
+    keyids = verify(new, SNAPSHOT, role, root.keys, trust.schemes)
+    _check_floor(trust, SNAPSHOT, role, new.signed.version)
+    if (held := trust.snapshot) and _verifies(held, role, root.keys, trust.schemes):
+        _check_claims(held.signed, new.signed)
+    return replace(trust, snapshot=new, floors=_raised(trust, SNAPSHOT, new.signed.version, keyids))
+
+
+def update_targets(trust: Trust, data: bytes, clock: int | None) -> Trust:
+    """Take the top-level targets that the held snapshot lists (TUF 5.6); raises as `update_snapshot` does."""
+    root = _unexpired_root(trust, clock)
+    lister = _need(_held_snapshot(trust), SNAPSHOT)
+    new = parse_targets(data)
+    _check_listed(new, TARGETS, lister.signed.meta[TARGETS])
+    role = root.roles[TARGETS]
+    keyids = verify(new, TARGETS, role, root.keys, trust.schemes)
+    _check_floor(trust, TARGETS, role, new.signed.version)
+    return replace(trust, targets=new, floors=_raised(trust, TARGETS, new.signed.version, keyids))
+
+
+def update_line(trust: Trust, product: str, data: bytes, clock: int | None) -> Trust:
+    """Take the product's line role that the held snapshot lists, under the held targets' delegation (TUF 5.6.7).
+
+    Raises as `update_snapshot` does; `MissingError` also where targets delegate no such line or snapshot lists none.
+    """
+    _unexpired_root(trust, clock)
+    listing, delegation, keys = _line_terms(trust, product)
+    new = parse_targets(data, product)
+    _check_listed(new, product, listing)
+    keyids = verify(new, product, delegation.role, keys, trust.schemes)
+    _check_floor(trust, LINE, delegation.role, new.signed.version)
+    return replace(trust, line=new, floors=_raised(trust, LINE, new.signed.version, keyids))
+
+
+def missing(trust: Trust, product: str) -> tuple[str, MetaFile] | None:
+    """Return the role whose listed file is not held, and its listing; None where the chain is complete.
+
+    Raises:
+        MissingError: no valid timestamp is held, or the chain lists no such line.
+    """
+    timestamp = _need(_held_timestamp(trust), TIMESTAMP)
+    if not (snapshot := _held_snapshot(trust)):
+        return SNAPSHOT, timestamp.signed.snapshot
+    if not _held_targets(trust):
+        return TARGETS, snapshot.signed.meta[TARGETS]
+    listing, delegation, keys = _line_terms(trust, product)
+    if trust.line and _is_listed(trust.line, listing) and _verifies(trust.line, delegation.role, keys, trust.schemes):
+        return None
+    return product, listing
+
+
+def current(trust: Trust, product: str, clock: int | None) -> Current:
+    """Return the chain if it holds now (DESIGN §4, "Current").
+
+    Raises:
+        MissingError: a file of the chain is missing, not the one listed, or no longer verifies.
+        ExpiredError: a file has expired, beyond any grace.
+    """
+    if gap := missing(trust, product):
+        raise MissingError(f"{gap[0]} metadata", expected=f"version {gap[1].version}", got="none that is valid")
+    timestamp, snapshot = _need(trust.timestamp, TIMESTAMP), _need(trust.snapshot, SNAPSHOT)
+    targets, line = _need(trust.targets, TARGETS), _need(trust.line, product)
+    delegation = _line_terms(trust, product)[1]
+    now = trust.now(clock)
+    for role, expires in (
+        (ROOT, trust.root.signed.expires),
+        (TARGETS, targets.signed.expires),
+        (product, line.signed.expires),
+    ):
+        _check_expiry(role, expires, now)
+    grace = min(line.signed.offline_grace, delegation.max_offline_grace)
+    for role, expires in ((TIMESTAMP, timestamp.signed.expires), (SNAPSHOT, snapshot.signed.expires)):
+        _check_expiry(role, expires + grace, now)
+    used = max(0, now - min(timestamp.signed.expires, snapshot.signed.expires))
+    return Current(product, now, trust.root.signed, delegation, line.signed, used)
+
+
+def verify(
+    envelope: Envelope[Signed], name: str, role: Role, keys: Mapping[str, Key], schemes: frozenset[str] = SCHEMES
+) -> frozenset[str]:
+    """Return the key ids of `role` with a valid signature (TUF 5.3.4 and its like); distinct keys count, not key ids.
+
+    Raises:
+        SignatureError: fewer than the threshold.
+    """
+    keyids, distinct = set(), set()
+    for signature in envelope.signatures:
+        if signature.keyid in role.keyids and (key := keys.get(signature.keyid)):
+            fingerprint = key.verifies(signature.value, envelope.payload, schemes)
+            if fingerprint is not None:
+                keyids.add(signature.keyid)
+                distinct.add(fingerprint)
+    if len(distinct) < role.threshold:
+        raise SignatureError(f"{name} signatures", expected=f"{role.threshold} valid", got=len(distinct))
+    return frozenset(keyids)
+
+
+def _verifies(envelope: Envelope[Signed], role: Role, keys: Mapping[str, Key], schemes: frozenset[str]) -> bool:
+    try:
+        verify(envelope, "", role, keys, schemes)
+    except SignatureError:
+        return False
+    return True
+
+
+def _standing(floor: Floor | None, role: Role) -> int:
+    """The floor's value, or 0 once the keys that set it no longer meet the role's threshold."""
+    if floor is None or len(floor.keyids.intersection(role.keyids)) < role.threshold:
+        return 0
+    return floor.value
+
+
+def _check_floor(trust: Trust, name: str, role: Role, version: int) -> int:
+    floor = _standing(trust.floors.get(name), role)
+    if version < floor:
+        raise RollbackError(f"{name} version", expected=f"at least {floor}", got=version)
+    return floor
+
+
+def _raised(trust: Trust, name: str, version: int, keyids: frozenset[str]) -> Mapping[str, Floor]:
+    return MappingProxyType({**trust.floors, name: Floor(version, keyids)})
+
+
+def _check_claims(held: Snapshot, new: Snapshot) -> None:
+    """TUF 5.5.5: no role that was listed is dropped, or goes back."""
+    for name, was in held.meta.items():
+        listed = new.meta.get(name)
+        if listed is None or listed.version < was.version:
+            got = f"{listed.version}" if listed else "none"
+            raise RollbackError(f"{name} version in snapshot", expected=f"at least {was.version}", got=got)
+
+
+def _check_usable(name: str, role: Role, keys: Mapping[str, Key], schemes: frozenset[str]) -> None:
+    """A root whose keys this device cannot use would lock it out of every later file."""
+    usable = {keys[keyid].fingerprint(schemes) for keyid in role.keyids if keyid in keys} - {None}
+    if len(usable) < role.threshold <= len(role.keyids):
+        raise SignatureError(
+            f"keys of role {name} in the new root",
+            expected=f"{role.threshold} of an algorithm that this device can use",
+            got=len(usable),
+        )
+
+
+def _unexpired_root(trust: Trust, clock: int | None) -> Root:
+    _check_expiry(ROOT, trust.root.signed.expires, trust.now(clock))
+    return trust.root.signed
+
+
+def _check_expiry(role: str, expires: int, now: int) -> None:
+    if expires <= now:
+        raise ExpiredError(
+            f"{role} metadata", expected=f"unexpired at {show_time(now)}", got=f"expiry {show_time(expires)}"
+        )
+
+
+def _is_listed(envelope: Envelope[Signed], listing: MetaFile) -> bool:
+    return envelope.signed.version == listing.version and envelope.sha256 == listing.sha256
+
+
+def _check_listed(envelope: Envelope[Signed], name: str, listing: MetaFile) -> None:
+    """TUF 5.5.2, 5.5.4, 5.6.2: the file is the one that its lister names, by version and hash."""
+    if listing.length is not None and len(envelope.raw) > listing.length:
+        raise MismatchError(f"{name} length", expected=f"at most {listing.length}", got=len(envelope.raw))
+    if envelope.sha256 != listing.sha256:
+        expected = listing.sha256.hex() if listing.sha256 else "a SHA-256 from its lister"
+        raise MismatchError(f"{name} hash", expected=expected, got=envelope.sha256.hex())
+    if envelope.signed.version != listing.version:
+        raise MismatchError(f"{name} version", expected=listing.version, got=envelope.signed.version)
+
+
+def _need(envelope: Envelope[Signed] | None, name: str) -> Envelope[Signed]:
+    if envelope is None:
+        raise MissingError(f"{name} metadata", expected="one that is valid under the held root", got="none")
+    return envelope
+
+
+def _held_timestamp(trust: Trust) -> Envelope[Timestamp] | None:
+    root, held = trust.root.signed, trust.timestamp
+    return held if held and _verifies(held, root.roles[TIMESTAMP], root.keys, trust.schemes) else None
+
+
+def _held_snapshot(trust: Trust) -> Envelope[Snapshot] | None:
+    root, held, lister = trust.root.signed, trust.snapshot, _held_timestamp(trust)
+    if not held or not lister or not _is_listed(held, lister.signed.snapshot):
+        return None
+    return held if _verifies(held, root.roles[SNAPSHOT], root.keys, trust.schemes) else None
+
+
+def _held_targets(trust: Trust) -> Envelope[Targets] | None:
+    root, held, lister = trust.root.signed, trust.targets, _held_snapshot(trust)
+    if not held or not lister or not _is_listed(held, lister.signed.meta[TARGETS]):
+        return None
+    return held if _verifies(held, root.roles[TARGETS], root.keys, trust.schemes) else None
+
+
+def _line_terms(trust: Trust, product: str) -> tuple[MetaFile, Delegation, Mapping[str, Key]]:
+    """How the chain lists the line, and what it delegates to it."""
+    snapshot = _need(_held_snapshot(trust), SNAPSHOT).signed
+    targets = _need(_held_targets(trust), TARGETS).signed
+    for delegation in targets.delegations:
+        if delegation.name == product and f"{product}/*/*" in delegation.paths and product in snapshot.meta:
+            return snapshot.meta[product], delegation, targets.keys
+    raise MissingError("product line", expected=f"a delegation to {product}, listed in snapshot", got="none")
