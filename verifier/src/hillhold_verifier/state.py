@@ -1,0 +1,275 @@
+"""What a device remembers, and how it is written so that a power cut leaves the old state or the new one.
+
+A record is:
+
+    offset  bytes  what
+    0       4      magic "HHst"
+    4       2      format version, 1 (big endian, like all numbers here)
+    6       8      sequence number
+    14      4      length N of the body
+    18      N      body: one CBOR map, deterministic (RFC 8949, 4.2)
+    18+N    32     SHA-256 over all before it
+
+Two areas hold a record each. The readable one with the higher sequence number is the state; the next is written over the *other*. Where
+neither can be read the device refuses updates: unreadable is never taken for empty (DESIGN §4, "State").
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from io import BytesIO
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+import cbor2
+
+from hillhold_verifier.errors import MetadataError, OperationalError, RecordError, UnprovisionedError
+from hillhold_verifier.metadata import parse_root, parse_snapshot, parse_targets, parse_timestamp
+from hillhold_verifier.release import Version
+from hillhold_verifier.select import Device, Installed
+from hillhold_verifier.slots import RecordAreas
+from hillhold_verifier.trust import Floor, Trust
+
+MAGIC: Final = b"HHst"
+FORMAT: Final = 1
+MAX_FAILED: Final = 32
+"""Hashes of failed images that are remembered; the oldest goes first."""
+_HEADER: Final = struct.Struct(">4sHQI")
+_DIGEST: Final = 32
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A transfer that was authorised: what the other slot is being filled with.
+
+    Attributes:
+        release: what the slot will hold.
+        patch: SHA-256 and length of the patch that makes it, or None for the image itself.
+        base: SHA-256 and length of the patch's base in the confirmed slot.
+        erased: the slot was erased for this transfer; until then what it holds belongs to another.
+    """
+
+    release: Installed
+    patch: tuple[bytes, int] | None = None
+    base: tuple[bytes, int] | None = None
+    erased: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """Everything that outlives a reset.
+
+    `slots` says what slots 0 and 1 hold; `failed` are hashes whose trial failed here; `schemes` are the signature schemes
+    that the confirmed image can use.
+    """
+
+    device: Device
+    trust: Trust
+    slots: tuple[Installed | None, Installed | None] = (None, None)
+    transfer: Transfer | None = None
+    failed: tuple[bytes, ...] = ()
+    schemes: frozenset[str] = field(default_factory=frozenset)
+
+    def with_slot(self, slot: int, content: Installed | None) -> DeviceState:
+        """Return the state in which `slot` holds `content`."""
+        return replace(self, slots=(content, self.slots[1]) if slot == 0 else (self.slots[0], content))
+
+    def with_failed(self, digest: bytes) -> DeviceState:
+        """Return the state in which the image with hash `digest` has failed its trial."""
+        kept = tuple(item for item in self.failed if item != digest)
+        return replace(self, failed=(*kept, digest)[-MAX_FAILED:])
+
+
+class StateStore:
+    """The state in its two areas. `load` first; `save` writes over the area that was not read."""
+
+    def __init__(self, areas: RecordAreas) -> None:
+        self._areas = areas
+        self._sequence = 0
+        self._at = 1  # where the current record lies
+
+    def load(self) -> DeviceState:
+        """Return the newest readable state.
+
+        Raises:
+            UnprovisionedError: neither record can be read.
+        """
+        found: list[tuple[int, int, DeviceState]] = []
+        reasons = []
+        for index in (0, 1):
+            try:
+                sequence, state = decode_record(self._areas.read(index))
+                found.append((sequence, index, state))
+            except RecordError as error:
+                reasons.append(str(error))
+        if not found:
+            raise UnprovisionedError("device state", expected="a readable record", got=" and ".join(reasons))
+        self._sequence, self._at, state = max(found, key=lambda item: item[0])
+        return state
+
+    def save(self, state: DeviceState) -> None:
+        """Write `state` over the record that is not the current one.
+
+        Raises:
+            OperationalError: it does not fit, or the medium failed; the state before is still there.
+        """
+        record = encode_record(self._sequence + 1, state)
+        if len(record) > self._areas.size:
+            raise OperationalError(f"device state: {len(record)} bytes do not fit an area of {self._areas.size}")
+        self._areas.write(1 - self._at, record)
+        self._sequence, self._at = self._sequence + 1, 1 - self._at
+
+
+def encode_record(sequence: int, state: DeviceState) -> bytes:
+    """Return the bytes of a record."""
+    body = cbor2.dumps(_to_map(state), canonical=True)
+    record = _HEADER.pack(MAGIC, FORMAT, sequence, len(body)) + body
+    return record + sha256(record).digest()
+
+
+def decode_record(data: bytes) -> tuple[int, DeviceState]:
+    """Return sequence number and state; bytes after the record are ignored (the rest of its area).
+
+    Raises:
+        RecordError: torn, of another format, or not a record.
+    """
+    if len(data) < _HEADER.size + _DIGEST:
+        raise RecordError("state record", expected=f"at least {_HEADER.size + _DIGEST} bytes", got=len(data))
+    magic, version, sequence, length = _HEADER.unpack_from(data)
+    if magic != MAGIC:
+        raise RecordError("state record magic", expected=MAGIC.hex(), got=magic.hex())
+    if version != FORMAT:
+        raise RecordError("state record format", expected=FORMAT, got=version)
+    end = _HEADER.size + length
+    if len(data) < end + _DIGEST or sha256(data[:end]).digest() != data[end : end + _DIGEST]:
+        raise RecordError("state record checksum", expected="one that fits", got="another")
+    try:
+        stream = BytesIO(data[_HEADER.size : end])
+        body = cbor2.load(stream)
+        if stream.read(1):
+            raise RecordError("state record body", expected="one CBOR map", got="bytes after it")
+        return sequence, _from_map(body)
+    except (
+        cbor2.CBORDecodeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        MetadataError,
+    ) as error:
+        raise RecordError(f"state record body: {error}") from None
+
+
+def _to_map(state: DeviceState) -> dict[str, object]:
+    trust = state.trust
+    files = {
+        name: held.raw
+        for name, held in (
+            ("root", trust.root),
+            ("timestamp", trust.timestamp),
+            ("snapshot", trust.snapshot),
+            ("targets", trust.targets),
+            ("line", trust.line),
+        )
+        if held is not None
+    }
+    device = state.device
+    return {
+        "device": [device.product, device.hardware, device.id, device.component],
+        "files": files,
+        "floors": {name: _floor(floor) for name, floor in trust.floors.items()},
+        "time": _floor(trust.time_floor) if trust.time_floor else None,
+        "slots": [_installed(slot) if slot else None for slot in state.slots],
+        "transfer": _transfer(state.transfer) if state.transfer else None,
+        "failed": list(state.failed),
+        "schemes": sorted(state.schemes),
+    }
+
+
+def _floor(floor: Floor) -> list[object]:
+    return [floor.value, sorted(floor.keyids)]
+
+
+def _installed(item: Installed) -> list[object]:
+    return [item.path, str(item.version), item.sha256, item.length, item.security_counter]
+
+
+def _transfer(item: Transfer) -> list[object]:
+    pairs = [list(pair) if pair else None for pair in (item.patch, item.base)]
+    return [_installed(item.release), *pairs, item.erased]
+
+
+def _from_map(body: Mapping[str, object]) -> DeviceState:
+    names = {"device", "files", "floors", "time", "slots", "transfer", "failed", "schemes"}
+    if not isinstance(body, dict) or set(body) != names:
+        raise RecordError("state record body", expected=f"a map of {sorted(names)}", got=type(body).__name__)
+    device = Device(*(_typed(item, str) for item in _items(body["device"], 4)))
+    files = _typed(body["files"], dict)
+    raw = {name: _typed(files[name], bytes) for name in files}
+    trust = Trust(
+        root=parse_root(raw["root"]),
+        timestamp=parse_timestamp(raw["timestamp"]) if "timestamp" in raw else None,
+        snapshot=parse_snapshot(raw["snapshot"]) if "snapshot" in raw else None,
+        targets=parse_targets(raw["targets"]) if "targets" in raw else None,
+        line=parse_targets(raw["line"], device.product) if "line" in raw else None,
+        floors=MappingProxyType(
+            {_typed(name, str): _to_floor(item) for name, item in _typed(body["floors"], dict).items()}
+        ),
+        time_floor=_to_floor(body["time"]) if body["time"] is not None else None,
+    )
+    first, second = (_to_installed(item) if item is not None else None for item in _items(body["slots"], 2))
+    return DeviceState(
+        device,
+        trust,
+        (first, second),
+        _to_transfer(body["transfer"]) if body["transfer"] is not None else None,
+        tuple(_typed(item, bytes) for item in _typed(body["failed"], list)),
+        frozenset(_typed(item, str) for item in _typed(body["schemes"], list)),
+    )
+
+
+def _to_floor(value: object) -> Floor:
+    number, keyids = _items(value, 2)
+    return Floor(_typed(number, int), frozenset(_typed(item, str) for item in _typed(keyids, list)))
+
+
+def _to_installed(value: object) -> Installed:
+    path, version, digest, length, counter = _items(value, 5)
+    return Installed(
+        _typed(path, str),
+        Version.parse(_typed(version, str)),
+        _typed(digest, bytes),
+        _typed(length, int),
+        _typed(counter, int),
+    )
+
+
+def _to_transfer(value: object) -> Transfer:
+    release, patch, base, erased = _items(value, 4)
+    return Transfer(_to_installed(release), _to_pair(patch), _to_pair(base), _typed(erased, bool))
+
+
+def _to_pair(value: object) -> tuple[bytes, int] | None:
+    if value is None:
+        return None
+    digest, length = _items(value, 2)
+    return _typed(digest, bytes), _typed(length, int)
+
+
+def _items(value: object, count: int) -> list[object]:
+    items = _typed(value, list)
+    if len(items) != count:
+        raise RecordError("state record list", expected=f"{count} items", got=len(items))
+    return items
+
+
+def _typed(value: object, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise RecordError("state record value", expected=kind.__name__, got=type(value).__name__)
+    return value
