@@ -11,10 +11,9 @@
 
 All integers are little-endian; the size of an area includes its four bytes of magic and size.
 
-`read_image` only reads: nothing it returns is authentic. `verify_image` recomputes the hash and checks the signature, and returns
-the key that made it. The TLV area itself is not signed: it may hold only the hash, the key hash and the signature (MCUboot's
-allow-list, without keys of encryption), each once, so that nothing unsigned carries a meaning. A security counter
-counts only where the hash covers it.
+`read_image` only reads: nothing it returns is authentic. `verify_image` recomputes the hash and checks the signature, and returns the
+key that made it. The TLV area itself is not signed: it may hold only the hash, the key hash and the signature (MCUboot's allow-list),
+each once, so that nothing unsigned carries a meaning. A security counter counts only where the hash covers it.
 
 Refused by name: encrypted and compressed images, SHA-384 and SHA-512, "pure" signatures, embedded public keys, RSA.
 """
@@ -86,8 +85,7 @@ class ImageVersion:
     build: int = 0
 
     def __str__(self) -> str:
-        text = f"{self.major}.{self.minor}.{self.revision}"
-        return f"{text}+{self.build}" if self.build else text
+        return f"{self.major}.{self.minor}.{self.revision}" + (f"+{self.build}" if self.build else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,8 +330,7 @@ def _verify(key: ImageKey, image: Image, digest: bytes) -> None:
     except ValueError as error:
         raise MisuseError("an ImageKey holds something else than a public key in DER") from error
     kind = TLV_ED25519 if isinstance(public, ed25519.Ed25519PublicKey) else TLV_ECDSA
-    signature = _only(image.tlvs, kind)
-    if signature is None:
+    if (signature := _only(image.tlvs, kind)) is None:
         raise ImageSignatureError("image signature", expected=f"TLV {kind:#04x}, as its key", got="none of that kind")
     try:
         if isinstance(public, ed25519.Ed25519PublicKey):
