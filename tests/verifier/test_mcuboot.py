@@ -1,0 +1,309 @@
+"""Images as real imgtool writes them: what is read, what verifies, and that every flipped bit is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from imgtool import image as imgtool_image
+from imgtool import keys as imgtool_keys
+from imgtool.version import decode_version
+
+from hillhold_verifier.errors import ImageError, ImageSignatureError
+from hillhold_verifier.mcuboot import (
+    MAX_TLVS,
+    Image,
+    ImageKey,
+    ImageVersion,
+    ReadAt,
+    parse_image,
+    read_image,
+    verify_image,
+)
+
+KEYS: dict[str, Any] = {
+    "ed25519": imgtool_keys.Ed25519(ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))),
+    "ecdsa": imgtool_keys.ECDSA256P1(ec.derive_private_key(0x1234567, ec.SECP256R1())),
+    "other": imgtool_keys.Ed25519(ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))),
+}
+PAYLOAD = b"firmware" * 5
+Sign = Callable[..., bytes]
+
+
+def public(name: str) -> ImageKey:
+    return ImageKey.from_pem(KEYS[name].get_public_pem())
+
+
+def reader(data: bytes) -> ReadAt:
+    return lambda offset, length: data[offset : offset + length]
+
+
+def check(data: bytes, *names: str) -> Image:
+    """Parse and verify; an image that passes."""
+    image = parse_image(data)
+    verify_image(image, reader(data), [public(name) for name in names])
+    return image
+
+
+def tlv(kind: int, value: bytes) -> bytes:
+    return struct.pack("<HH", kind, len(value)) + value
+
+
+def area(entries: bytes, magic: int = 0x6907) -> bytes:
+    return struct.pack("<HH", magic, len(entries) + 4) + entries
+
+
+def handmade(unprotected: bytes, protected: bytes = b"", *, header_says: int | None = None, flags: int = 0) -> bytes:
+    """A header, 8 bytes of payload, and the given areas."""
+    size = len(protected) if header_says is None else header_says
+    header = struct.pack("<IIHHIIBBHII", 0x96F3B83D, 0, 32, size, 8, flags, 1, 2, 3, 4, 0)
+    return header + b"12345678" + protected + unprotected
+
+
+HASH, KEYHASH, ED25519 = tlv(0x10, bytes(32)), tlv(0x01, bytes(32)), tlv(0x24, bytes(64))
+COUNTER = area(tlv(0x50, b"\x07\0\0\0"), 0x6908)
+
+
+@pytest.fixture
+def sign(tmp_path: Path) -> Sign:
+    def make(
+        key: str | None = "ed25519", *, create: dict[str, Any] | None = None, pad: bool = False, **image: Any
+    ) -> bytes:
+        source, target = tmp_path / "in.bin", tmp_path / "out.bin"
+        source.write_bytes(PAYLOAD)
+        settings = {"version": decode_version("1.2.3+4"), "header_size": 32, "pad_header": True, "slot_size": 0x8000}
+        made = imgtool_image.Image(**(settings | image))
+        made.load(str(source))
+        signer: Any = None if key is None else KEYS[key]
+        if key == "ecdsa":
+            signer.pad_sig = pad
+        made.create(signer, "hash", None, **(create or {}))
+        made.save(str(target))
+        return target.read_bytes()
+
+    return make
+
+
+@pytest.mark.parametrize("key", ["ed25519", "ecdsa"])
+def test_reads_and_verifies_what_imgtool_writes(sign: Sign, key: str) -> None:
+    data = sign(key, header_size=0x200, security_counter=9, rom_fixed=0x8000)
+
+    image = check(data, "other", key)
+
+    assert image.version == ImageVersion(1, 2, 3, 4)
+    assert str(image.version) == "1.2.3+4"
+    assert (image.header_size, image.payload_size) == (0x200, len(PAYLOAD))
+    assert (image.load_address, image.flags) == (0x8000, 0x100)
+    assert image.security_counter == 9
+    assert image.length == len(data)
+    assert image.sha256 == hashlib.sha256(data[: image.signed_length]).digest()
+    assert verify_image(image, reader(data), [public("other"), public(key)]) == public(key)
+
+
+def test_reads_every_protected_tlv(sign: Sign) -> None:
+    data = sign(create={"custom_tlvs": {0xA0: b"vendor"}, "sw_type": "app"}, security_counter=2**32 - 1)
+
+    image = check(data, "ed25519")
+
+    assert [t.type for t in image.tlvs if t.protected] == [0x50, 0x60, 0xA0]
+    assert [t.type for t in image.tlvs if not t.protected] == [0x10, 0x01, 0x24]
+    assert image.security_counter == 2**32 - 1
+
+
+def test_an_image_without_protected_tlvs_has_no_counter(sign: Sign) -> None:
+    image = check(sign(), "ed25519")
+
+    assert image.security_counter is None
+    assert image.signed_length == 32 + len(PAYLOAD)
+
+
+def test_padded_ecdsa_signatures_verify_and_only_zeros_are_padding(sign: Sign) -> None:
+    data = sign("ecdsa", pad=True)
+    check(data, "ecdsa")
+    while data[-1]:  # imgtool pads to 72 bytes; a DER form that is that long leaves no padding
+        data = sign("ecdsa", pad=True)
+
+    with pytest.raises(ImageSignatureError):
+        check(data[:-1] + b"\x01", "ecdsa")
+
+
+def test_a_slot_holds_bytes_after_the_image_but_a_file_does_not(sign: Sign) -> None:
+    data = sign()
+    slot = data + b"\xff" * 100
+
+    assert read_image(reader(slot), len(slot)) == parse_image(data)
+    with pytest.raises(ImageError, match="file length"):
+        parse_image(slot)
+
+
+def test_never_reads_beyond_the_limit(sign: Sign) -> None:
+    data = sign(security_counter=1)
+    ends: list[int] = []
+
+    def read(offset: int, length: int) -> bytes:
+        ends.append(offset + length)
+        return data[offset : offset + length]
+
+    for limit in range(len(data)):
+        with pytest.raises(ImageError):
+            read_image(read, limit)
+        assert max(ends, default=0) <= limit
+    assert read_image(read, len(data)).length == len(data)
+
+
+def test_refuses_another_key_and_no_keys(sign: Sign) -> None:
+    data = sign()
+
+    for names in ((), ("other",), ("other", "ecdsa")):
+        with pytest.raises(ImageSignatureError, match="image key"):
+            check(data, *names)
+
+
+def test_refuses_an_unsigned_image(sign: Sign) -> None:
+    with pytest.raises(ImageSignatureError, match="key hash"):
+        check(sign(None), "ed25519")
+
+
+def test_refuses_a_signature_by_another_key_under_a_known_key_hash(sign: Sign) -> None:
+    data = sign("other").replace(public("other").key_hash, public("ed25519").key_hash)
+
+    with pytest.raises(ImageSignatureError, match="image signature"):
+        check(data, "ed25519")
+
+
+def test_the_key_decides_the_kind_of_signature(sign: Sign) -> None:
+    data = sign("ecdsa").replace(public("ecdsa").key_hash, public("ed25519").key_hash)
+
+    with pytest.raises(ImageSignatureError, match="0x24"):
+        check(data, "ed25519")
+
+
+@pytest.mark.parametrize("key", ["ed25519", "ecdsa"])
+def test_every_flipped_bit_and_changed_byte_is_refused(sign: Sign, key: str) -> None:
+    """Nothing is left over: header, payload and protected TLVs are hashed; the TLV area is tiled by hash, key hash and signature.
+
+    So no byte may be changed, inside the signed area or outside. (An ECDSA signature has a second valid form, n - s; that changes
+    many bytes at once, and no single one.)
+    """
+    data = sign(key, security_counter=3)
+    check(data, key)
+
+    for at in range(len(data)):
+        for mask in (1, 2, 4, 8, 16, 32, 64, 128, 255):
+            changed = bytearray(data)
+            changed[at] ^= mask
+            with pytest.raises((ImageError, ImageSignatureError)):
+                check(bytes(changed), key)
+
+
+def test_every_cut_is_refused(sign: Sign) -> None:
+    data = sign(security_counter=3)
+
+    for length in range(len(data)):
+        with pytest.raises(ImageError):
+            parse_image(data[:length])
+
+
+def test_verify_refuses_a_slot_that_changed_after_it_was_read(sign: Sign) -> None:
+    old, new = sign(), sign(security_counter=1)
+    image = parse_image(old)
+
+    for now in (new, b"\xff" * 400, old[:-1] + bytes([old[-1] ^ 1])):
+        with pytest.raises(ImageSignatureError, match="as it was read before"):
+            verify_image(image, reader(now), [public("ed25519")])
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [(0x4, "encrypted"), (0x8, "encrypted"), (0x200, "compressed"), (0x400, "compressed"), (0x800, "compressed")],
+)
+def test_refuses_encrypted_and_compressed_images_by_name(flags: int, name: str) -> None:
+    assert parse_image(handmade(area(HASH), flags=0x110)).flags == 0x110
+    with pytest.raises(ImageError, match=name):
+        parse_image(handmade(area(HASH), flags=0x110 | flags))
+
+
+def test_refuses_other_hashes_and_pure_signatures_of_imgtool(sign: Sign) -> None:
+    with pytest.raises(ImageError, match="SHA-512"):
+        parse_image(sign(create={"user_sha": "512"}))
+    with pytest.raises(ImageError, match=r"SHA-512|pure"):
+        parse_image(sign(create={"is_pure": True}))
+
+
+@pytest.mark.parametrize(
+    ("what", "data"),
+    [
+        ("magic", b"\0" + handmade(area(HASH))[1:]),
+        ("header size", handmade(area(HASH))[:8] + b"\x1f\0" + handmade(area(HASH))[10:]),
+        ("header", handmade(area(HASH))[:31]),
+        ("magic of the TLV area", handmade(area(HASH, 0x6908))),
+        ("magic of the protected TLV area", handmade(area(HASH), area(b"", 0x6907))),
+        ("protected TLV size", handmade(area(HASH), COUNTER, header_says=len(COUNTER) + 1)),
+        ("protected TLV size", handmade(area(HASH), COUNTER, header_says=4)),
+        ("magic of the TLV area", handmade(area(HASH), COUNTER, header_says=0)),
+        ("size of the TLV area", handmade(struct.pack("<HH", 0x6907, 3) + HASH)),
+        ("size of the TLV area", handmade(struct.pack("<HH", 0x6907, 0xFFFF) + bytes(0xFFFF))),
+        ("whole TLVs", handmade(area(HASH + b"\0\0\0"))),
+        ("length of TLV 0x0001", handmade(area(HASH + struct.pack("<HH", 1, 33) + bytes(32)))),
+        ("number of TLVs", handmade(area(HASH), area(tlv(0xA0, b"") * (MAX_TLVS + 1), 0x6908))),
+        ("number of TLVs", handmade(area(HASH), area(tlv(0xA0, b"") * MAX_TLVS, 0x6908))),
+        ("image hash", handmade(area(b""))),
+        ("length of TLV 0x0010", handmade(area(tlv(0x10, bytes(31))))),
+        ("TLV 0x0010: expected one", handmade(area(HASH + HASH))),
+        ("TLV 0x0001: expected one", handmade(area(HASH + KEYHASH + KEYHASH))),
+        ("signature: expected one", handmade(area(HASH + KEYHASH + ED25519 + ED25519))),
+        ("signature: expected one", handmade(area(HASH + KEYHASH + ED25519 + tlv(0x22, b"")))),
+        ("key hash: expected before", handmade(area(HASH + ED25519 + KEYHASH))),
+        ("length of TLV 0x0024", handmade(area(HASH + KEYHASH + tlv(0x24, bytes(65))))),
+        ("length of TLV 0x0022", handmade(area(HASH + KEYHASH + tlv(0x22, bytes(73))))),
+        ("TLV 0x0050: expected in the protected area", handmade(area(HASH + tlv(0x50, bytes(4))))),
+        ("TLV 0x0050: expected one", handmade(area(HASH), area(tlv(0x50, bytes(4)) * 2, 0x6908))),
+        ("length of TLV 0x0050", handmade(area(HASH), area(tlv(0x50, bytes(8)), 0x6908))),
+        ("TLV 0x0040: expected in the protected area", handmade(area(HASH + tlv(0x40, bytes(12))))),
+        ("TLV 0x0010: expected in the unprotected area", handmade(area(HASH), area(HASH, 0x6908))),
+        ("embedded public key", handmade(area(HASH + tlv(0x02, bytes(44))))),
+        ("RSA", handmade(area(HASH + tlv(0x20, bytes(256))))),
+        ("encryption key", handmade(area(HASH + tlv(0x33, bytes(96))))),
+    ],
+)
+def test_refuses_malformed_images(what: str, data: bytes) -> None:
+    with pytest.raises(ImageError, match=what):
+        parse_image(data)
+
+
+def test_a_read_that_comes_short_is_refused() -> None:
+    data = handmade(area(HASH))
+
+    with pytest.raises(ImageError, match="TLV area: expected 40 bytes, got 39"):
+        read_image(reader(data[:-1]), len(data))
+
+
+def test_versions_are_ordered_by_all_four_numbers() -> None:
+    ordered = [ImageVersion(0, 9, 9, 9), ImageVersion(1, 0, 0), ImageVersion(1, 0, 0, 1), ImageVersion(1, 0, 1)]
+
+    assert all(a < b for a, b in pairwise(ordered))
+    assert [str(v) for v in ordered] == ["0.9.9+9", "1.0.0", "1.0.0+1", "1.0.1"]
+
+
+def test_key_hashes_are_those_of_imgtool() -> None:
+    for name, key in KEYS.items():
+        assert public(name).der == key.get_public_bytes()
+        assert public(name).key_hash == hashlib.sha256(key.get_public_bytes()).digest()
+
+
+def test_refuses_keys_of_other_kinds_and_no_keys_at_all() -> None:
+    private = KEYS["ed25519"].key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    p384 = imgtool_keys.ECDSA384P1.generate().get_public_pem()
+
+    for pem in (b"", b"not a key", private, p384):
+        with pytest.raises(ImageSignatureError, match="image key"):
+            ImageKey.from_pem(pem)
