@@ -291,6 +291,7 @@ def test_a_lost_newline_loses_nothing() -> None:
         ("not base64", b"\x06\x09AA9IZWxsbywgd29ybGQhet5=\n"),  # a bit after the end
         ("more bytes", b"\x06\x09" + binascii.b2a_base64(b"\0\x03a\0\0\0")),
         ("without a first", lines(bytes(200))[1]),
+        ("further line that is not base64", lines(bytes(200))[0] + b"\x04\x14AA\x00A\n"),
         ("longer than any", b"\x06\x09" + b"A" * 2000 + b"\n"),
         ("next packet", lines(bytes(200))[0] + b"\x06"),
     ],
@@ -303,6 +304,14 @@ def test_damage_is_named_and_the_next_packet_arrives(reason: str, wire: bytes) -
     assert isinstance(damaged, Damaged)
     assert reason in damaged.reason
     assert after == [Packet(b"next")]
+
+
+def test_the_rest_of_an_overlong_line_is_dropped_however_long() -> None:
+    decoder = ConsoleDecoder(10)
+
+    assert len(decoder.feed(b"\x06\x09" + b"A" * 100)) == 1
+    assert [decoder.feed(b"A" * 100) for _ in range(3)] == [[], [], []]
+    assert decoder.feed(b"\n" + encode_console(b"next")) == [Packet(b"next")]
 
 
 def test_limits_of_the_console_are_misuse() -> None:

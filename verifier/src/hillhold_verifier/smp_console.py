@@ -166,7 +166,7 @@ class ConsoleDecoder:
             self._lose(f"a length of {length} where 3 to {self._limit + 2} are allowed", events)
             return
         self._packet, self._length = bytearray(), length
-        self._grow(raw[2:], events)
+        self._grow(self._packet, raw[2:], events)
 
     def _continue(self, line: bytes, events: list[Event]) -> None:
         if self._packet is None:
@@ -176,12 +176,9 @@ class ConsoleDecoder:
         if raw is None:
             self._lose("a further line that is not base64", events)
             return
-        self._grow(raw, events)
+        self._grow(self._packet, raw, events)
 
-    def _grow(self, raw: bytes, events: list[Event]) -> None:
-        packet = self._packet
-        if packet is None:
-            return
+    def _grow(self, packet: bytearray, raw: bytes, events: list[Event]) -> None:
         if len(packet) + len(raw) > self._length:
             self._lose("more bytes than its length says", events)
             return
