@@ -23,9 +23,9 @@ from hillhold_verifier.errors import MisuseError, OperationalError
 
 ALGORITHM: Final = patch.ALGORITHM
 
-_SHORTEST_COPIES: Final = (2, 4, 16, 64, None)
+_SHORTEST_COPIES: Final = (2, 32, None)
 """Unchanged bytes from which a run becomes a `copy`; with None, none does."""
-_PROPERTIES: Final = ((1, 0, 0), (0, 0, 0), (3, 0, 0), (0, 0, 1), (1, 1, 1), (0, 1, 1))
+_PROPERTIES: Final = ((2, 0, 0), (0, 0, 0), (3, 0, 0), (2, 0, 1), (0, 0, 1), (1, 1, 1))
 """lc, lp, pb to try. Position bits seldom help: numbers of several lengths lie between the bytes."""
 
 _Section = tuple[bytes, bytes, int]

@@ -48,21 +48,22 @@ LIMIT_LENGTH: Final = 2**31 - 1
 """Bytes of a base or result: twice as much, and a bit, fits into a number."""
 MIN_WINDOW_BITS: Final = 12
 MAX_WINDOW_BITS: Final = 14
-"""log2 of the dictionary: 16 KiB beside liblzma's own 28 KiB leave room within `WORKING_MEMORY`."""
+"""log2 of the dictionary: 16 KiB beside liblzma's own 33 KB leave room within `WORKING_MEMORY`."""
 MAX_LITERAL_BITS: Final = 3
 """lc + lp: 16 KB of probabilities on a microcontroller, (1846 + 768 * 2**3) * 2 bytes."""
-CHUNK: Final = 4096
-"""Bytes of every chunk of the result but the last: a flash sector, or a whole part of one."""
+CHUNK: Final = 2048
+"""Bytes of every chunk of the result but the last: whole parts of a flash sector, or whole sectors."""
 WORKING_MEMORY: Final = 64 * 1024
 """Bytes that decoding may take beyond base, result and the patch bytes that the caller holds."""
 
 _INPUT_PIECE: Final = 512
-_PLAIN_PIECE: Final = 1024
+_PIECE: Final = 512
+"""Bytes that are decompressed, read or added at a time."""
 _READ_AHEAD: Final = 512
 _LIMIT_NUMBER: Final = 2**32 - 1
 _NUMBER_BYTES: Final = 5
-_LOW_BITS: Final = int.from_bytes(b"\x7f" * _PLAIN_PIECE, "little")
-_HIGH_BITS: Final = int.from_bytes(b"\x80" * _PLAIN_PIECE, "little")
+_LOW_BITS: Final = int.from_bytes(b"\x7f" * _PIECE, "little")
+_HIGH_BITS: Final = int.from_bytes(b"\x80" * _PIECE, "little")
 
 
 class ReadBase(Protocol):
@@ -159,7 +160,7 @@ class PatchDecoder:
         if decompressor.eof:
             raise PatchError("patch", expected="nothing after its end", got="more bytes")
         try:
-            return decompressor.decompress(piece, max_length=_PLAIN_PIECE)
+            return decompressor.decompress(piece, max_length=_PIECE)
         except lzma.LZMAError as error:
             raise PatchError("patch stream", expected="LZMA", got=str(error)) from error
 
@@ -169,13 +170,13 @@ class PatchDecoder:
         at, end = 0, len(plain)
         while True:
             while self._copy:
-                count = min(self._copy, CHUNK - len(self._out))
+                count = min(self._copy, CHUNK - len(self._out), _PIECE)
                 self._out += self._from_base(count)
                 self._copy -= count
                 if len(self._out) == CHUNK:
                     yield self._chunk()
             while (self._add or self._insert) and at < end:
-                count = min(self._add or self._insert, end - at, CHUNK - len(self._out), _PLAIN_PIECE)
+                count = min(self._add or self._insert, end - at, CHUNK - len(self._out), _PIECE)
                 piece = plain[at : at + count]
                 at += count
                 if self._add:
@@ -236,7 +237,7 @@ class PatchDecoder:
         return chunk
 
     def _from_base(self, count: int) -> bytes:
-        """The next bytes of the base, at most a chunk; small ones come from one read ahead."""
+        """The next bytes of the base, at most a piece; small ones come from one read ahead."""
         offset = self._cursor - self._ahead_at
         if offset < 0 or offset + count > len(self._ahead):
             length = min(max(count, _READ_AHEAD), self._base_length - self._cursor)
@@ -289,7 +290,7 @@ def _number(plain: bytes, at: int) -> tuple[int, int]:
 
 def _sum(left: bytes, right: bytes) -> bytes:
     """Adds byte by byte, modulo 256, all at once: the low seven bits cannot carry over, the high bit is an exclusive or."""
-    spare = 8 * (_PLAIN_PIECE - len(right))
+    spare = 8 * (_PIECE - len(right))
     low, high = _LOW_BITS >> spare, _HIGH_BITS >> spare
     a, b = int.from_bytes(left, "little"), int.from_bytes(right, "little")
     return (((a & low) + (b & low)) ^ ((a ^ b) & high)).to_bytes(len(right), "little")
