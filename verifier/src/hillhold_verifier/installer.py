@@ -25,7 +25,7 @@ from hillhold_verifier.errors import (
     UnprovisionedError,
 )
 from hillhold_verifier.keys import SCHEMES
-from hillhold_verifier.mcuboot import read_image
+from hillhold_verifier.mcuboot import ReadAt, read_image
 from hillhold_verifier.metadata import ROOT, TIMESTAMP, parse_root
 from hillhold_verifier.patch import ALGORITHM, PatchDecoder
 from hillhold_verifier.release import Patch, Release, parse_target
@@ -73,6 +73,10 @@ class Installer:
     def flags(self) -> BootFlags:
         """What the bootloader knows."""
         return self._boot.flags()
+
+    def reader(self, slot: int) -> ReadAt:
+        """Return what reads `slot`."""
+        return lambda offset, length: self._slots.read(slot, offset, length)
 
     @property
     def security_counter(self) -> int:
@@ -153,12 +157,12 @@ class Installer:
         When an image is complete its hash is checked.
 
         Raises:
-            OrderError: no transfer has begun.
             TransferError: more than was announced.
             MismatchError: the whole content has another hash; the transfer starts from zero.
         """
-        writer = self._current_writer()
-        transfer = self._current_transfer()
+        writer, transfer = self._writer, self._state.transfer
+        if writer is None or transfer is None:
+            return 0  # reset since: the sender begins again, and is told where to go on
         if offset != writer.offset:
             return writer.offset
         length = _expects(transfer)[1]
@@ -188,9 +192,7 @@ class Installer:
         self._check_hash(1 - slot, 0, transfer.base[1], transfer.base[0], "patch base hash")
         self._slots.erase(slot, 0, round_up(transfer.release.length, self._slots.sector))
         out = SlotWriter(self._slots, slot, 0, transfer.release.length)
-        decoder = PatchDecoder(
-            lambda at, size: self._slots.read(1 - slot, at, size), transfer.base[1], transfer.release.length
-        )
+        decoder = PatchDecoder(self.reader(1 - slot), transfer.base[1], transfer.release.length)
         try:
             for at in range(0, length, CHUNK):
                 for piece in decoder.feed(self._slots.read(slot, start + at, min(CHUNK, length - at))):
@@ -218,7 +220,7 @@ class Installer:
             raise SelectionError("slot to mark", expected=release.path, got=held.path if held else "no whole image")
         self._check_hash(slot, 0, release.length, release.sha256, "image hash")
         if release.format == "mcuboot":
-            image = read_image(lambda at, size: self._slots.read(slot, at, size), release.length)
+            image = read_image(self.reader(slot), release.length)
             stated = (str(image.version), image.security_counter or 0)
             if stated != (str(release.version), release.security_counter):
                 expected = f"version {release.version} and counter {release.security_counter}"

@@ -105,8 +105,8 @@ class PatchDecoder:
         """Decodes the next bytes of the patch, of any length.
 
         Returns:
-            The result's next chunks, each of `CHUNK` bytes but the last. The iterator has to be exhausted: decoding
-            happens as it is.
+            The result's next chunks, each of `CHUNK` bytes but the last. Decoding happens as they are taken, and raises
+            there; all have to be taken before the next call.
 
         Raises:
             PatchError: not a patch, or not for these lengths. The decoder is of no use afterwards.
@@ -116,8 +116,7 @@ class PatchDecoder:
         if not self._usable:
             raise MisuseError("this decoder has failed, or its former chunks were not all taken")
         self._usable = False
-        yield from self._feed(data)
-        self._usable = True
+        return self._exhaust(data)
 
     def finish(self) -> None:
         """Checks that the patch has ended, exactly, with the whole result.
@@ -134,6 +133,10 @@ class PatchDecoder:
         if not self._lzma.eof or self._pending() or self._rest:
             missing = self._pending()
             raise PatchError("patch cut short", expected="its end", got=f"{missing} bytes of the result missing")
+
+    def _exhaust(self, data: bytes) -> Iterator[bytes]:
+        yield from self._feed(data)
+        self._usable = True  # and not in a `finally`: an error, or chunks left untaken, end the decoder for good
 
     def _pending(self) -> int:
         return self._left + self._copy + self._add + self._insert

@@ -1,0 +1,266 @@
+"""The board agent: an SMP server that drives an `Installer`. Sans-I/O: bytes of the line and the clock in, bytes of the line out.
+
+Groups OS (echo, reset, MCUmgr parameters) and image (`agent_image`) are the stock ones. Hillhold's own group (docs/FORMAT.md, "SMP group"):
+
+    command          request                                   response
+    0 identify  R    {}                                        {magic, v, product, hardware, id, component, alg}
+    1 held      R    {}                                        {r, h: [[version, name], …], m, t}
+    2 metadata  W    {f, o, d, n, l, b}                        {o} or {need, v}
+    3 choose    R    {}                                        {path, sha, len, base, n} or {reasons, more, n}
+    4 apply     W    {}                                        {path, version}
+    5 status    R    {}                                        what runs, is confirmed, on trial; counter; last refusal
+
+Images and patches come by the stock upload. A refusal has the code of its error class as `rc` of this group, and its words in `rsn`.
+A retransmitted request of this group (the same bytes as the one before) is answered as it was, and not executed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from hillhold_verifier.agent_image import answer_image, image_error
+from hillhold_verifier.errors import OperationalError, OrderError, Refused, SmpError, WireError
+from hillhold_verifier.installer import Installer
+from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, max_bytes
+from hillhold_verifier.patch import ALGORITHM
+from hillhold_verifier.select import Device
+from hillhold_verifier.session import Need
+from hillhold_verifier.smp import (
+    HILLHOLD_GROUP,
+    Group,
+    Message,
+    MgmtErr,
+    Op,
+    OsCommand,
+    decode,
+    encode,
+    error_body,
+)
+from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
+from hillhold_verifier.smp_fields import bytes_field, int_field
+from hillhold_verifier.wire import base_name, inflate
+
+MAGIC: Final = "hillhold"
+PROTOCOL: Final = 1
+MAX_REASON: Final = 240
+"""Characters of a refusal in a response."""
+MAX_REASONS: Final = 8
+"""Verdicts in a response to `choose`."""
+IDENTIFY, HELD, METADATA, CHOOSE, APPLY, STATUS = range(6)
+
+Fields = Mapping[str, object]
+
+
+class Agent:
+    """One board's SMP server.
+
+    Args:
+        installer: the device's update logic, or the refusal with which every update is answered (state unreadable).
+        device: what the board says that it is, while its state is unreadable.
+        buffer: longest SMP message that is taken, in bytes.
+        group: id of Hillhold's own group.
+
+    Attributes:
+        reset_requested: the board is to be reset once the answer is out.
+        self_tested: set by the running application when its own test has passed.
+        last_refusal: code and words of the last refusal since the reset.
+    """
+
+    def __init__(
+        self,
+        installer: Installer | Refused,
+        device: Device | None = None,
+        buffer: int = 1024,
+        group: int = HILLHOLD_GROUP,
+    ) -> None:
+        self._installer = installer
+        self._device = installer.state.device if isinstance(installer, Installer) else device
+        self._buffer, self._group = buffer, group
+        self._decoder = ConsoleDecoder(buffer)
+        self._incoming: _Incoming | None = None
+        self._last: tuple[bytes, bytes] | None = None
+        self.reset_requested = False
+        self.self_tested = False
+        self.last_refusal = (0, "")
+
+    def receive(self, data: bytes, clock: int | None) -> bytes:
+        """Take bytes of the line; return those to send. `clock`: Unix seconds, or None without a clock."""
+        answers = []
+        for event in self._decoder.feed(data):
+            if isinstance(event, Packet) and (answer := self.answer(event.data, clock)):
+                answers.append(encode_console(answer))
+        return b"".join(answers)
+
+    def answer(self, packet: bytes, clock: int | None) -> bytes | None:
+        """Answer one SMP message, or None where it is none."""
+        try:
+            request = decode(packet)
+        except SmpError as error:
+            self.last_refusal = (error.code, str(error))
+            return None
+        if request.op not in (Op.READ, Op.WRITE):
+            return None
+        own = request.group == self._group
+        if own and self._last and self._last[0] == packet:
+            return self._last[1]
+        response = Op.READ_RSP if request.op is Op.READ else Op.WRITE_RSP
+        body = self._body(request, clock)
+        answer = encode(
+            Message(response, request.group, request.command, request.sequence, body, version=request.version)
+        )
+        self._last = (packet, answer) if own and request.op is Op.WRITE else None
+        return answer
+
+    def _body(self, request: Message, clock: int | None) -> Fields:
+        try:
+            if request.group == Group.OS:
+                return self._os(request)
+            if request.group not in (Group.IMAGE, self._group):
+                return error_body(request.version, request.group, MgmtErr.ENOTSUP)
+            if isinstance(self._installer, Refused):
+                if request.group == self._group and request.command == IDENTIFY:
+                    return self._identify()
+                raise self._installer
+            if request.group == Group.IMAGE:
+                body = answer_image(request, self._installer, clock, self_tested=self.self_tested)
+            else:
+                body = self._own(request, self._installer, clock)
+            flags = self._installer.flags
+            # The held line role withdrew the image on trial: the trial ends now (DESIGN §4, "Trial").
+            self.reset_requested |= flags.trial and flags.mark is None
+            return body
+        except Refused as refusal:
+            self.last_refusal = (refusal.code, str(refusal))
+            return self._error(request, refusal.code, str(refusal))
+        except OperationalError as error:
+            return self._error(request, int(MgmtErr.EUNKNOWN), str(error))
+
+    def _error(self, request: Message, code: int, reason: str) -> Fields:
+        if request.group == Group.IMAGE:
+            return image_error(request, code, reason[:MAX_REASON])
+        body = error_body(request.version, request.group, code, reason[:MAX_REASON])
+        # Only our own courier reads this group, so the words travel in SMP v2 too.
+        return {**body, "rsn": reason[:MAX_REASON]} if request.group == self._group else body
+
+    def _os(self, request: Message) -> Fields:
+        match request.command:
+            case OsCommand.ECHO:
+                return {"r": request.body.get("d", "")}
+            case OsCommand.RESET if request.op is Op.WRITE:
+                self.reset_requested = True
+                return {}
+            case OsCommand.MCUMGR_PARAMETERS if request.op is Op.READ:
+                return {"buf_size": self._buffer, "buf_count": 1}
+        return error_body(request.version, request.group, MgmtErr.ENOTSUP)
+
+    def _own(self, request: Message, installer: Installer, clock: int | None) -> Fields:
+        handlers: dict[tuple[Op, int], Callable[[], Fields]] = {
+            (Op.READ, IDENTIFY): self._identify,
+            (Op.READ, HELD): lambda: self._held(installer),
+            (Op.WRITE, METADATA): lambda: self._metadata(request.body, installer, clock),
+            (Op.READ, CHOOSE): lambda: self._choose(installer, clock),
+            (Op.WRITE, APPLY): lambda: self._apply(installer),
+            (Op.READ, STATUS): lambda: self._status(installer),
+        }
+        handler = handlers.get((request.op, request.command))
+        return handler() if handler else self._error(request, int(MgmtErr.ENOTSUP), "unknown command")
+
+    def _identify(self) -> Fields:
+        device = self._device
+        names = (device.product, device.hardware, device.id, device.component) if device else ("", "", "", "")
+        return {
+            "magic": MAGIC,
+            "v": PROTOCOL,
+            **dict(zip(("product", "hardware", "id", "component"), names, strict=True)),
+            "alg": [ALGORITHM],
+        }
+
+    def _held(self, installer: Installer) -> Fields:
+        """Which files the board holds, by version and the name under which they serve as a base."""
+        trust = installer.state.trust
+        files = (trust.timestamp, trust.snapshot, trust.targets, trust.line)
+        return {
+            "r": trust.root.signed.version,
+            "h": [[held.signed.version, base_name(held.raw)] if held else [0, b""] for held in files],
+        }
+
+    def _metadata(self, body: Fields, installer: Installer, clock: int | None) -> Fields:
+        role, offset, data = int_field(body, "f"), int_field(body, "o", 0), bytes_field(body, "d")
+        if offset == 0:
+            self._incoming = _Incoming(self._role(role, installer), body, self._held_file(role, installer))
+        incoming = self._incoming
+        if incoming is None or offset != len(incoming.packed):
+            raise OrderError("metadata offset", expected=len(incoming.packed) if incoming else 0, got=offset)
+        incoming.packed += data
+        if len(incoming.packed) > incoming.announced:
+            self._incoming = None
+            raise WireError("deflated metadata", expected=f"{incoming.announced} bytes", got="more")
+        if len(incoming.packed) < incoming.announced:
+            return {"o": len(incoming.packed)}
+        self._incoming = None
+        raw = inflate(bytes(incoming.packed), incoming.base, incoming.length)
+        need: Need | None = installer.receive(incoming.role, raw, clock)
+        return {"need": need.role, "v": need.version or 0} if need else {}
+
+    def _role(self, role: int, installer: Installer) -> str:
+        roles = (ROOT, TIMESTAMP, SNAPSHOT, TARGETS, installer.state.device.product)
+        if role >= len(roles):
+            raise SmpError("metadata file number", expected=f"0 to {len(roles) - 1}", got=role)
+        return roles[role]
+
+    def _held_file(self, role: int, installer: Installer) -> bytes | None:
+        trust = installer.state.trust
+        held = (trust.root, trust.timestamp, trust.snapshot, trust.targets, trust.line)[role]
+        return held.raw if held else None
+
+    def _choose(self, installer: Installer, clock: int | None) -> Fields:
+        selection = installer.choose(clock)
+        winner, confirmed = selection.winner, installer.confirmed
+        if winner:
+            base = {"base": confirmed.sha256} if confirmed else {}
+            return {"path": winner.path, "sha": winner.sha256, "len": winner.length, **base}
+        reasons = [[v.path, v.outcome.value, v.reason[:MAX_REASON]] for v in selection.verdicts]
+        # The newest releases sort last, and are what people ask about.
+        return {"reasons": reasons[-MAX_REASONS:], "more": max(0, len(reasons) - MAX_REASONS)}
+
+    def _apply(self, installer: Installer) -> Fields:
+        installed = installer.apply()
+        return {"path": installed.path, "version": str(installed.version)}
+
+    def _status(self, installer: Installer) -> Fields:
+        flags, state = installer.flags, installer.state
+        running = state.slots[flags.running] if flags.running is not None else None
+        confirmed = installer.confirmed
+        marked = flags.mark and next((s for s in state.slots if s and s.sha256 == flags.mark.sha256), None)
+        return {
+            "running": [str(running.version), running.sha256] if running else None,
+            "confirmed": [str(confirmed.version), confirmed.sha256] if confirmed else None,
+            "marked": str(marked.version) if marked else None,
+            "trial": flags.trial,
+            "starts": flags.starts,
+            "self_tested": self.self_tested,
+            "failed": len(state.failed),
+            "counter": installer.security_counter,
+            "root": state.trust.root.signed.version,
+            "time": state.trust.now(None),
+            "transfer": state.transfer.release.path if state.transfer else None,
+            "refusal": self.last_refusal[1][:MAX_REASON],
+            "code": self.last_refusal[0],
+        }
+
+
+class _Incoming:
+    """A metadata file that is arriving in pieces."""
+
+    def __init__(self, role: str, body: Fields, held: bytes | None) -> None:
+        self.role = role
+        self.announced, self.length = int_field(body, "n"), int_field(body, "l")
+        limit = max_bytes(role)
+        if self.length > limit or self.announced > limit:
+            raise WireError(f"{role} metadata", expected=f"at most {limit} bytes", got=max(self.length, self.announced))
+        name = bytes_field(body, "b", b"")
+        if name and name != base_name(held):
+            raise WireError(f"base of {role} metadata", expected=base_name(held).hex() or "none", got=name.hex())
+        self.base = held if name else None
+        self.packed = bytearray()

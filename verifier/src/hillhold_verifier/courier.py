@@ -1,0 +1,297 @@
+"""The courier: brings a board up to date from a repository. It carries files and decides nothing; the board does.
+
+Sans-I/O: `push` is a generator that yields a `Request` or a `Pause` and is sent the response's body (None after a pause). A link
+(`link`) gives it a serial line. What it reads of metadata it reads unverified, only to know which files the board lacks.
+
+    identify · held  ->  the files that the board lacks  ->  choose  ->  patch or image  ->  test  ->  reset  ->  what runs then
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from hillhold_verifier.agent import APPLY, CHOOSE, HELD, IDENTIFY, MAGIC, METADATA, PROTOCOL, STATUS
+from hillhold_verifier.errors import MetadataError, MismatchError, OperationalError, PatchError, Refused, SlotError
+from hillhold_verifier.metadata import SNAPSHOT, TARGETS, TIMESTAMP, parse_snapshot, parse_targets, parse_timestamp
+from hillhold_verifier.release import Patch, parse_target, patch_path
+from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, OsCommand, encode
+from hillhold_verifier.smp_fields import bytes_field, int_field, text_field
+from hillhold_verifier.sources import Source
+from hillhold_verifier.wire import base_name, deflate
+
+Body: TypeAlias = Mapping[str, object]
+
+RESET_POLLS: Final = 30
+"""How often a board is asked after a reset what it runs."""
+POLL_PAUSE: Final = 0.5
+"""Seconds between two of them."""
+FALL_BACK: Final = frozenset({PatchError.code, SlotError.code, MismatchError.code})
+"""Refusals of a patch after which the whole image is tried."""
+
+
+class BoardRefused(Refused):
+    """The board refused a request; `code` is the refusal's (docs/FORMAT.md, "Refusals"), the message its own words."""
+
+    def __init__(self, code: int, words: str) -> None:
+        super().__init__(words)
+        self.board_code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One SMP request. `slow`: the board may take seconds (it erases, hashes or patches)."""
+
+    op: Op
+    group: int
+    command: int
+    body: Body
+    slow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait `seconds` before going on."""
+
+    seconds: float
+
+
+Conversation: TypeAlias = Generator[Request | Pause, Body, "Pushed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the courier does: a step in words, and bytes done of a total (0 of 0 where it is not a transfer)."""
+
+    step: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """The end of a push.
+
+    Attributes:
+        installed: path of the release that was installed, or None where there was nothing to install.
+        how: "patch", "image" or "" .
+        sent: payload bytes of image or patch.
+        reasons: (path, outcome, reason) for each candidate, where nothing was installed.
+        status: the board's last status.
+    """
+
+    installed: str | None
+    how: str
+    sent: int
+    reasons: tuple[tuple[str, str, str], ...]
+    status: Body
+
+
+class Courier:
+    """Carries from `source` to a board; `report` is told of each step."""
+
+    def __init__(
+        self, source: Source, report: Callable[[Progress], None] = lambda _: None, *, group: int = HILLHOLD_GROUP
+    ) -> None:
+        self._source, self._report, self._group = source, report, group
+        self._buffer = 256
+
+    def push(self, *, patches: bool = True, reset: bool = True) -> Conversation:
+        """Bring the board up to date.
+
+        Args:
+            patches: send a patch where there is one that is smaller.
+            reset: boot the new image; without, it stays marked.
+
+        Raises:
+            BoardRefused: the board refused a step, in its own words.
+            OperationalError: the source lacks a file, or the board does not come back.
+        """
+        identity = yield from self._identify()
+        product = text_field(identity, "product")
+        yield from self._bring_metadata(product)
+        choice = yield from self._own(Op.READ, CHOOSE, {}, slow=True)
+        if "path" not in choice:
+            return Pushed(None, "", 0, _reasons(choice), (yield from self._own(Op.READ, STATUS, {})))
+        path = text_field(choice, "path")
+        how, sent = "image", int_field(choice, "len")
+        patch = self._find_patch(product, choice, identity) if patches else None
+        if patch:
+            try:
+                yield from self._bring("patch", patch.path, patch.sha256, patch.length)
+                self._report(Progress("the board applies the patch"))
+                yield from self._own(Op.WRITE, APPLY, {}, slow=True)
+                how, sent = "patch", patch.length
+            except BoardRefused as refusal:
+                if refusal.board_code not in FALL_BACK:
+                    raise
+                self._report(Progress(f"patch refused ({refusal}); sending the whole image"))
+                patch = None
+        if patch is None:
+            yield from self._bring("image", path, bytes_field(choice, "sha"), sent)
+        yield from self._test()
+        status = yield from self._boot() if reset else self._own(Op.READ, STATUS, {})
+        return Pushed(path, how, sent, (), status)
+
+    # --- metadata ----------------------------------------------------------------------------------------------------
+
+    def _identify(self) -> Generator[Request | Pause, Body, Body]:
+        parameters = yield Request(Op.READ, Group.OS, OsCommand.MCUMGR_PARAMETERS, {})
+        if "buf_size" in parameters:
+            self._buffer = min(max(int_field(parameters, "buf_size"), 128), 16384)
+        identity = yield Request(Op.READ, self._group, IDENTIFY, {})
+        if identity.get("magic") != MAGIC:
+            raise OperationalError(f"the board does not speak Hillhold's group {self._group}")
+        if identity.get("v") != PROTOCOL:
+            raise OperationalError(f"the board speaks version {identity.get('v')} of the protocol, not {PROTOCOL}")
+        self._report(Progress(f"board {identity.get('id')}: {identity.get('product')} on {identity.get('hardware')}"))
+        return identity
+
+    def _bring_metadata(self, product: str) -> Generator[Request | Pause, Body, None]:
+        held = yield from self._own(Op.READ, HELD, {})
+        version = int_field(held, "r")
+        while (root := self._source.metadata(f"{version + 1}.root.json")) is not None:
+            # Deflated against the root that the board holds by then, which lies in the same repository.
+            yield from self._bring_file(0, root, self._source.metadata(f"{version}.root.json"))
+            version += 1
+        names = held.get("h")
+        held_names = names if isinstance(names, list) and len(names) == 4 else [[0, b""]] * 4
+        for number, (role, raw, before) in enumerate(self._chain(product, held_names), 1):
+            if base_name(raw) != held_names[number - 1][1]:
+                self._report(Progress(f"metadata: {role}"))
+                yield from self._bring_file(number, raw, before)
+
+    def _chain(self, product: str, held: list[list[object]]) -> list[tuple[str, bytes, bytes | None]]:
+        """The repository's chain: role, file, and the version that the board holds, where the repository still has it."""
+        timestamp = self._require("timestamp.json")
+        snapshot_version = parse_timestamp(timestamp).signed.snapshot.version
+        snapshot = self._require(f"{snapshot_version}.{SNAPSHOT}.json")
+        meta = parse_snapshot(snapshot).signed.meta
+        chain = [(TIMESTAMP, timestamp), (SNAPSHOT, snapshot)]
+        chain += [
+            (role, self._require(f"{meta[role].version}.{role}.json")) for role in (TARGETS, product) if role in meta
+        ]
+        found = []
+        for (role, raw), (version, name) in zip(chain, held, strict=False):
+            before = self._source.metadata(f"{version}.{role}.json") if version else None
+            found.append((role, raw, before if before is not None and base_name(before) == name else None))
+        return found
+
+    def _bring_file(self, number: int, raw: bytes, held: bytes | None) -> Generator[Request | Pause, Body, None]:
+        packed = deflate(raw, held)
+        first: dict[str, object] = {"f": number, "n": len(packed), "l": len(raw)}
+        if held is not None:
+            first["b"] = base_name(held)
+        at = 0
+        while at < len(packed):
+            head = first if at == 0 else {"f": number, "o": at}
+            data = packed[at : at + self._room(self._group, METADATA, {**head, "d": b""})]
+            yield from self._own(Op.WRITE, METADATA, {**head, "d": data}, slow=True)
+            at += len(data)
+
+    def _require(self, name: str) -> bytes:
+        if (data := self._source.metadata(name)) is None:
+            raise OperationalError(f"the repository lacks {name}")
+        return data
+
+    # --- image or patch ----------------------------------------------------------------------------------------------
+
+    def _find_patch(self, product: str, choice: Body, identity: Body) -> Patch | None:
+        """The patch from the board's confirmed image to the chosen release, where it is smaller."""
+        if not (base := choice.get("base")) or not isinstance(base, bytes):
+            return None
+        line = parse_targets(self._chain(product, [[0, b""]] * 4)[-1][1], product).signed
+        target = line.targets.get(patch_path(text_field(choice, "path"), base))
+        try:
+            patch = parse_target(target) if target else None
+        except MetadataError:
+            return None
+        known = identity.get("alg")
+        if not isinstance(patch, Patch) or not isinstance(known, list) or patch.algorithm not in known:
+            return None
+        return patch if patch.length < int_field(choice, "len") else None
+
+    def _bring(self, what: str, path: str, digest: bytes, length: int) -> Generator[Request | Pause, Body, None]:
+        with self._source.target(path, digest) as file:
+            first: dict[str, object] = {"image": 0, "len": length, "off": 0, "sha": digest}
+            # Without data: the board says where to go on, and may erase meanwhile.
+            at = int_field((yield from self._image(ImageCommand.UPLOAD, {**first, "data": b""}, slow=True)), "off")
+            while at < length:
+                head: dict[str, object] = {"off": at} if at else first
+                file.seek(at)
+                data = file.read(self._room(Group.IMAGE, ImageCommand.UPLOAD, {**head, "data": b""}))
+                if not data:
+                    raise OperationalError(f"target {path}: {at} bytes, not the {length} that its metadata state")
+                last = at + len(data) >= length
+                body: Body = {**head, "data": data}
+                at = int_field((yield from self._image(ImageCommand.UPLOAD, body, slow=last)), "off")
+                self._report(Progress(f"{what} {path}", at, length))
+
+    def _test(self) -> Generator[Request | Pause, Body, None]:
+        """Mark the image that does not run (stock `test`); the board chooses again before it does."""
+        state = yield from self._image(ImageCommand.STATE, {}, read=True)
+        images = state.get("images")
+        for image in images if isinstance(images, list) else []:
+            if isinstance(image, dict) and not image.get("active") and not image.get("confirmed"):
+                yield from self._image(ImageCommand.STATE, {"confirm": False, "hash": image.get("hash")}, slow=True)
+                return
+        raise OperationalError("the board lists no image to test")
+
+    def _boot(self) -> Generator[Request | Pause, Body, Body]:
+        """Reset, and wait until the image is confirmed or the board went back."""
+        self._report(Progress("reset, trial boot"))
+        yield Request(Op.WRITE, Group.OS, OsCommand.RESET, {})
+        status: Body = {}
+        tested = 0
+        for _ in range(RESET_POLLS):
+            yield Pause(POLL_PAUSE)
+            status = yield from self._own(Op.READ, STATUS, {})
+            tested += status.get("self_tested") is True
+            # An image that has tested itself and does not confirm waits for someone to do it.
+            if (not status.get("trial") and status.get("marked") is None) or tested > 2:
+                return status
+        return status
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def _own(self, op: Op, command: int, body: Body, *, slow: bool = False) -> Generator[Request | Pause, Body, Body]:
+        return _checked((yield Request(op, self._group, command, body, slow)))
+
+    def _image(
+        self, command: ImageCommand, body: Body, *, read: bool = False, slow: bool = False
+    ) -> Generator[Request | Pause, Body, Body]:
+        answer = yield Request(Op.READ if read else Op.WRITE, Group.IMAGE, command, body, slow)
+        try:
+            return _checked(answer)
+        except BoardRefused as refusal:
+            # A stock error is a number; the board's own words are in its status.
+            status = yield from self._own(Op.READ, STATUS, {})
+            words = status.get("refusal")
+            raise BoardRefused(int_field(status, "code", 0) or refusal.board_code, str(words or refusal)) from None
+
+    def _room(self, group: int, command: int, body: Body) -> int:
+        """How many bytes fit into the empty byte string of a request with this body."""
+        return self._buffer - len(encode(Message(Op.WRITE, group, command, 0, body))) - 2
+
+
+def read_status(group: int = HILLHOLD_GROUP) -> Generator[Request | Pause, Body, tuple[Body, Body]]:
+    """Ask a board what it is and what it runs; returns its identity and its status."""
+    identity = _checked((yield Request(Op.READ, group, IDENTIFY, {})))
+    status = _checked((yield Request(Op.READ, group, STATUS, {})))
+    return identity, status
+
+
+def _checked(answer: Body) -> Body:
+    error = answer.get("err")
+    code = error.get("rc") if isinstance(error, dict) else answer.get("rc", 0)
+    if code:
+        words = answer.get("rsn")
+        raise BoardRefused(code if isinstance(code, int) else 0, str(words or f"error {code}"))
+    return answer
+
+
+def _reasons(choice: Body) -> tuple[tuple[str, str, str], ...]:
+    reasons = choice.get("reasons")
+    rows = [row for row in reasons if isinstance(row, list) and len(row) == 3] if isinstance(reasons, list) else []
+    return tuple((str(path), str(outcome), str(reason)) for path, outcome, reason in rows)
