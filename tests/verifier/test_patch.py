@@ -239,6 +239,11 @@ def test_misuse() -> None:
     with pytest.raises(MisuseError, match="not all taken"):
         decoder.finish()
 
+    ignored = PatchDecoder(lambda offset, length: bytes(length), 4, 4)
+    ignored.feed(b"HHP")
+    with pytest.raises(MisuseError, match="not all taken"):
+        ignored.feed(b"")
+
     failed = PatchDecoder(lambda offset, length: bytes(length), 4, 4)
     with pytest.raises(PatchError):
         list(failed.feed(bytes(14)))
