@@ -102,6 +102,19 @@ def test_records_do_what_the_specification_says() -> None:
     assert decode(pack(records, len(BASE), 10), BASE, 10) == bytes([0, 1, 3, 2, 4]) + b"hi" + bytes([15, 16, 17])
 
 
+def test_the_worked_example_of_the_format_page() -> None:
+    base = b"Hillhold 1.0: the quick brown fox jumps over the lazy dog. Then it sleeps."
+    result = (
+        b"Hillhold 1.1: the quick brown fox jumps over the lazy dog! And then it wakes;"
+        b" the quick brown fox jumps over the hill."
+    )
+    patch = bytes.fromhex(
+        "48485001000c4a00000076000000"
+        "0005808cd2808d44535c4a12d8668a97961c76aca4aed0817655a05bf765e7d8d5734458e887811ffffc5c8000"
+    )
+    assert decode(patch, base, len(result)) == result
+
+
 def test_first_record_may_only_seek_and_the_cursor_moves_backwards() -> None:
     records = bytes([0, 1, 0, 20 << 1]) + bytes([2, 1, 0, 22 * 2 - 1]) + bytes([1, 0])
     assert decode(pack(records, len(BASE), 3), BASE, 3) == bytes([20, 21, 0])
