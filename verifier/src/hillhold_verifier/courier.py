@@ -108,12 +108,10 @@ class Courier:
             BoardRefused: the board refused a step, in its own words.
             OperationalError: the source lacks a file, or the board does not come back.
         """
-        identity = yield from self._identify()
+        identity, choice = yield from self.check()
         product = text_field(identity, "product")
-        yield from self._bring_metadata(product)
-        choice = yield from self._own(Op.READ, CHOOSE, {}, slow=True)
         if "path" not in choice:
-            return Pushed(None, "", 0, _reasons(choice), (yield from self._own(Op.READ, STATUS, {})))
+            return Pushed(None, "", 0, reasons_of(choice), (yield from self._own(Op.READ, STATUS, {})))
         path = text_field(choice, "path")
         how, sent = "image", int_field(choice, "len")
         patch = self._find_patch(product, choice, identity) if patches else None
@@ -133,6 +131,12 @@ class Courier:
         yield from self._test()
         status = yield from self._boot() if reset else self._own(Op.READ, STATUS, {})
         return Pushed(path, how, sent, (), status)
+
+    def check(self) -> Generator[Request | Pause, Body, tuple[Body, Body]]:
+        """Bring the metadata only; return the board's identity and its choice (`path`, or `reasons`)."""
+        identity = yield from self._identify()
+        yield from self._bring_metadata(text_field(identity, "product"))
+        return identity, (yield from self._own(Op.READ, CHOOSE, {}, slow=True))
 
     # --- metadata ----------------------------------------------------------------------------------------------------
 
@@ -282,6 +286,15 @@ def read_status(group: int = HILLHOLD_GROUP) -> Generator[Request | Pause, Body,
     return identity, status
 
 
+def confirm_running(group: int = HILLHOLD_GROUP) -> Generator[Request | Pause, Body, Body]:
+    """Ask a board to confirm what it runs (stock `confirm`); returns its status then."""
+    answer = yield Request(Op.WRITE, Group.IMAGE, ImageCommand.STATE, {"confirm": True}, slow=True)
+    status = _checked((yield Request(Op.READ, group, STATUS, {})))
+    if "err" in answer or answer.get("rc"):
+        raise BoardRefused(int_field(status, "code", 0), text_field(status, "refusal", "") or "confirmation refused")
+    return status
+
+
 def _checked(answer: Body) -> Body:
     error = answer.get("err")
     code = error.get("rc") if isinstance(error, dict) else answer.get("rc", 0)
@@ -291,7 +304,8 @@ def _checked(answer: Body) -> Body:
     return answer
 
 
-def _reasons(choice: Body) -> tuple[tuple[str, str, str], ...]:
+def reasons_of(choice: Body) -> tuple[tuple[str, str, str], ...]:
+    """Return (path, outcome, reason) for each candidate that a board's choice names."""
     reasons = choice.get("reasons")
     rows = [row for row in reasons if isinstance(row, list) and len(row) == 3] if isinstance(reasons, list) else []
     return tuple((str(path), str(outcome), str(reason)) for path, outcome, reason in rows)
