@@ -1,0 +1,92 @@
+"""What the signer refuses, and what fails around it.
+
+Every class derives from the verifier's `Refused` (exit code 1) or `OperationalError` (3), and may carry a hint: one line that says
+what to do about it. Signer refusals never travel to a device, so they keep the general code.
+"""
+
+from __future__ import annotations
+
+from hillhold_verifier.errors import OperationalError, Refused
+
+
+class SignerRefused(Refused):
+    """Base of the signer's refusals.
+
+    Args:
+        what: the thing that is refused, as a phrase.
+        expected: what would have been accepted.
+        got: what came.
+        hint: what to do about it, in one line.
+    """
+
+    def __init__(self, what: str, *, expected: object = None, got: object = None, hint: str | None = None) -> None:
+        self.hint = hint
+        super().__init__(what, expected=expected, got=got)
+
+
+class KeyRefused(SignerRefused):
+    """A key file or key URI that cannot be used: malformed, of another kind, a wrong passphrase."""
+
+
+class PublicKeyMaterialRefused(SignerRefused):
+    """A key whose private part everybody has: an example key outside a demo, or one of MCUboot's published samples."""
+
+
+class CeremonyRefused(SignerRefused):
+    """A ceremony file or a team of keys that does not make sense."""
+
+
+class ConfigRefused(SignerRefused):
+    """A `hillhold.toml` or `people.toml` that cannot be read."""
+
+
+class ContentRefused(SignerRefused):
+    """Values that may not be signed: control characters, floats, integers that JSON readers disagree on, too much."""
+
+
+class RepositoryRefused(SignerRefused):
+    """A repository directory that is not one, is damaged, or whose published metadata do not verify."""
+
+
+class ProductRefused(SignerRefused):
+    """A product line that may not be made like this."""
+
+
+class ReleaseRefused(SignerRefused):
+    """A release that may not be added, before anyone signs it."""
+
+
+class ImageRefused(SignerRefused):
+    """An image that cannot be signed like this."""
+
+
+class SigningRefused(SignerRefused):
+    """A signature that nothing asks for, or over something else than what was shown."""
+
+
+class QuorumRefused(SignerRefused):
+    """Too few signatures to publish."""
+
+
+class VerifyRefused(SignerRefused):
+    """A published tree that a client would refuse."""
+
+
+class StorageError(OperationalError):
+    """A file could not be read or written."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        self.hint = hint
+        super().__init__(message)
+
+
+class LockedError(StorageError):
+    """Another process holds the repository."""
+
+
+class ToolError(OperationalError):
+    """An external tool or key service failed."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        self.hint = hint
+        super().__init__(message)

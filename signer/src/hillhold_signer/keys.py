@@ -1,0 +1,287 @@
+"""Keys: files and URIs.
+
+A key file is a PKCS#8 private key in PEM, encrypted unless someone asked for it in the clear, with `NAME.pub`, the public key in
+PEM, beside it. Ed25519 is the default, ECDSA P-256 the other kind that can be made here; any kind that securesystemslib knows can
+be used.
+
+Private keys are named by URI as securesystemslib does. To its schemes (`file2:`, `hsm:`, `awskms:` …) this module adds
+`file:PATH`, a PEM file that may be encrypted: the passphrase comes from securesystemslib's own `secrets_handler`, asked for the
+secret "passphrase of PATH".
+
+A fingerprint is the SHA-256 of the public key's DER (SubjectPublicKeyInfo), by which OpenSSL and MCUboot name it, too; a key id
+is TUF's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, SecretsHandler, Signer, SSlibKey
+
+from hillhold_signer.errors import KeyRefused, ToolError
+from hillhold_signer.storage import create_file, list_folder, read_file, read_optional
+
+MAX_KEY_FILE: Final = 64 * 1024
+"""Bytes of a PEM file; an ML-DSA-87 private key needs 8 KiB."""
+MAX_KEY_FILES: Final = 1000
+"""Files looked at in one folder."""
+SCHEME: Final = "file"
+KINDS: Final = ("ed25519", "ecdsa-p256")
+
+_PEM, _DER = serialization.Encoding.PEM, serialization.Encoding.DER
+_SPKI, _PKCS8 = serialization.PublicFormat.SubjectPublicKeyInfo, serialization.PrivateFormat.PKCS8
+_ENCRYPTED: Final = (b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED")
+
+
+class FileSigner(CryptoSigner):
+    """A key in a PEM file that may be encrypted, named `file:PATH`; registered with securesystemslib below."""
+
+    @classmethod
+    def from_priv_key_uri(
+        cls, priv_key_uri: str, public_key: Key | None, secrets_handler: SecretsHandler | None = None
+    ) -> FileSigner:
+        """Open the key; `public_key`, where given, must be its public part.
+
+        Raises:
+            KeyRefused: malformed, a wrong passphrase or none, or another key than `public_key`.
+            StorageError: the file cannot be read.
+        """
+        path = uri_path(priv_key_uri)
+        private = load_private(path, secrets_handler)
+        found = public_of(private, path)
+        if public_key is not None and fingerprint(public_key) != fingerprint(found):
+            raise KeyRefused(
+                f"{path}", expected=f"the private key of {fingerprint(public_key)[:16]}", got="another key"
+            )
+        # The key as the repository states it, so that its key id is the one that metadata name.
+        return cls(private, public_key if isinstance(public_key, SSlibKey) else found)
+
+
+SIGNER_FOR_URI_SCHEME[SCHEME] = FileSigner
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """What `key show` says of a file.
+
+    Attributes:
+        private: "encrypted", "unencrypted", or None for a public key.
+        public_from: where the public part was read, if not in the file itself.
+    """
+
+    path: Path
+    key: SSlibKey
+    private: str | None
+    public_from: Path | None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the public key's DER, in hexadecimal."""
+        return fingerprint(self.key)
+
+
+def uri_path(uri: str) -> Path:
+    """Return the path of a `file:` URI, in which `file:///x`, `file:/x` and `file:x` are all accepted.
+
+    Raises:
+        KeyRefused: another scheme, or no path.
+    """
+    scheme, _, rest = uri.partition(":")
+    if scheme != SCHEME or not rest:
+        raise KeyRefused("key URI", expected="file:PATH", got=repr(uri)[:80])
+    return Path(rest[2:] if rest.startswith("///") else rest)
+
+
+def fingerprint(key: Key) -> str:
+    """Return the SHA-256 of the public key's DER in hexadecimal; raises `KeyRefused` for a malformed key."""
+    return hashlib.sha256(public_der(key)).hexdigest()
+
+
+def public_der(key: Key) -> bytes:
+    """Return the public key as SubjectPublicKeyInfo in DER; raises `KeyRefused` for a malformed key."""
+    return _crypto_public(key).public_bytes(_DER, _SPKI)
+
+
+def public_pem(key: Key) -> bytes:
+    """Return the public key in PEM; raises `KeyRefused` for a malformed key."""
+    return _crypto_public(key).public_bytes(_PEM, _SPKI)
+
+
+def generate(kind: str = "ed25519") -> PrivateKeyTypes:
+    """Make a private key of one of `KINDS`; raises `KeyRefused` for any other."""
+    if kind == "ed25519":
+        return ed25519.Ed25519PrivateKey.generate()
+    if kind == "ecdsa-p256":
+        return ec.generate_private_key(ec.SECP256R1())
+    raise KeyRefused("kind of key", expected=" or ".join(KINDS), got=kind)
+
+
+def write_key(name: Path, private: PrivateKeyTypes, passphrase: str | None) -> tuple[Path, Path]:
+    """Write `NAME.pem` (only its owner may read it) and `NAME.pub`, neither of which may exist.
+
+    Args:
+        name: path without suffix.
+        passphrase: None writes the private key in the clear.
+
+    Returns:
+        The paths of the private and the public file.
+
+    Raises:
+        KeyRefused: an empty passphrase.
+        StorageError: a file exists or cannot be written.
+    """
+    if passphrase == "":
+        raise KeyRefused("passphrase", expected="one that is not empty", got="an empty one")
+    pem, pub = name.with_name(name.name + ".pem"), name.with_name(name.name + ".pub")
+    for path in (pem, pub):
+        if path.exists():
+            raise KeyRefused(f"{path} exists", hint="choose another name; keys are never overwritten")
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        encryption = serialization.BestAvailableEncryption(passphrase.encode())
+    create_file(pem, private.private_bytes(_PEM, _PKCS8, encryption), mode=0o600)
+    create_file(pub, private.public_key().public_bytes(_PEM, _SPKI), mode=0o644)
+    return pem, pub
+
+
+def load_private(path: Path, secrets: SecretsHandler | None) -> PrivateKeyTypes:
+    """Open a private key in PEM.
+
+    Raises:
+        KeyRefused: malformed, encrypted without a passphrase, or a wrong one.
+        StorageError: it cannot be read.
+    """
+    data = read_file(path, MAX_KEY_FILE)
+    password: bytes | None = None
+    if is_encrypted(data):
+        if secrets is None:
+            raise KeyRefused(f"{path}", expected="a passphrase, since the key is encrypted", got="none")
+        password = secrets(f"passphrase of {path}").encode() or None
+    try:
+        return serialization.load_pem_private_key(data, password)
+    except TypeError as error:
+        raise KeyRefused(f"{path}", expected="a passphrase, since the key is encrypted", got="none") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        if password is not None:
+            hint = "try again; a forgotten passphrase cannot be recovered"
+            raise KeyRefused(f"wrong passphrase for {path}, or a damaged file", hint=hint) from error
+        raise KeyRefused(f"{path}", expected="a private key in PEM", got="something else") from error
+
+
+def load_public(path: Path) -> SSlibKey:
+    """Read a public key in PEM.
+
+    Raises:
+        KeyRefused: malformed or of an unknown kind; a private key is refused by name.
+        StorageError: it cannot be read.
+    """
+    return parse_public(read_file(path, MAX_KEY_FILE), path)
+
+
+def parse_public(data: bytes, path: Path) -> SSlibKey:
+    """Parse a public key in PEM; `path` names it in errors, and is all that is done with it; raises `KeyRefused`."""
+    if b"PRIVATE KEY-----" in data:
+        hint = f"name the .pub file beside it; private keys stay with their owners ({path.with_suffix('.pub').name})"
+        raise KeyRefused(f"{path}", expected="a public key", got="a private key", hint=hint)
+    try:
+        return SSlibKey.from_crypto(serialization.load_pem_public_key(data))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise KeyRefused(f"{path}", expected="a public key in PEM", got="something else") from error
+
+
+def public_of(private: PrivateKeyTypes, path: Path) -> SSlibKey:
+    """Return the public part as TUF states it; raises `KeyRefused` for a kind that securesystemslib does not know."""
+    try:
+        return SSlibKey.from_crypto(private.public_key())
+    except ValueError as error:
+        raise KeyRefused(f"{path}", expected="a signing key", got=type(private).__name__) from error
+
+
+def is_encrypted(data: bytes) -> bool:
+    """Say whether a PEM file holds an encrypted private key."""
+    return any(mark in data for mark in _ENCRYPTED)
+
+
+def inspect(path: Path) -> KeyInfo:
+    """Read what can be known of a key file without a passphrase.
+
+    Raises:
+        KeyRefused: not a key, or an encrypted one without its `.pub` beside it.
+        StorageError: it cannot be read.
+    """
+    data = read_file(path, MAX_KEY_FILE)
+    if b"PRIVATE KEY-----" not in data:
+        return KeyInfo(path, parse_public(data, path), None, None)
+    if not is_encrypted(data):
+        return KeyInfo(path, public_of(load_private(path, None), path), "unencrypted", None)
+    beside = path.with_suffix(".pub")
+    public = read_optional(beside, MAX_KEY_FILE)
+    if public is None:
+        raise KeyRefused(f"{path} is encrypted", expected=f"its public key in {beside.name}", got="no such file")
+    return KeyInfo(path, parse_public(public, beside), "encrypted", beside)
+
+
+def inspect_folder(folder: Path) -> list[KeyInfo]:
+    """Return what `inspect` says of each key file in a folder; other files are passed over; raises `StorageError`."""
+    found = []
+    for name in list_folder(folder)[:MAX_KEY_FILES]:
+        path = folder / name
+        if re.fullmatch(r".+\.(pem|pub|key)", name) and path.is_file():
+            try:
+                found.append(inspect(path))
+            except KeyRefused:
+                continue
+    return found
+
+
+def load_signer(uri: str, public: Key | None = None, secrets: SecretsHandler | None = None) -> Signer:
+    """Open the signer that a URI names, by securesystemslib's dispatch.
+
+    Args:
+        public: its public key; without it, `file:` and `file2:` read it from the file, other schemes refuse.
+        secrets: asked for passphrases and PINs.
+
+    Raises:
+        KeyRefused: an unknown scheme, or a key that cannot be opened.
+        StorageError, ToolError: a file or key service failed.
+    """
+    scheme = uri.partition(":")[0]
+    if scheme not in SIGNER_FOR_URI_SCHEME:
+        known = ", ".join(f"{name}:" for name in sorted(SIGNER_FOR_URI_SCHEME))
+        raise KeyRefused("key URI", expected=f"one of {known}", got=repr(uri)[:80], hint="for a PEM file: file:PATH")
+    if scheme == SCHEME:
+        return FileSigner.from_priv_key_uri(uri, public, secrets)
+    if public is None and scheme == CryptoSigner.SCHEME:
+        public = inspect(Path(uri.partition(":")[2])).key
+    if public is None:
+        raise KeyRefused(f"key {uri}", expected="its public key", got="none", hint="name it with --public FILE")
+    return _service(lambda: Signer.from_priv_key_uri(uri, public, secrets), uri)
+
+
+def _service(call: Callable[[], Signer], uri: str) -> Signer:
+    """Run another scheme's factory: securesystemslib documents that it may raise anything."""
+    try:
+        return call()
+    except (ValueError, TypeError, KeyError) as error:
+        raise KeyRefused(f"key {uri}: {error}") from error
+    except Exception as error:
+        raise ToolError(f"key {uri}: {error}") from error
+
+
+def _crypto_public(key: Key) -> PublicKeyTypes:
+    public = str(key.keyval.get("public", ""))
+    try:
+        if key.keytype == "ed25519":
+            return ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
+        return serialization.load_pem_public_key(public.encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise KeyRefused(f"public key {key.keyid[:16]}", expected="a well-formed one", got=key.keytype) from error

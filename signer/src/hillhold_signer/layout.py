@@ -1,0 +1,84 @@
+"""Where things are in a repository directory.
+
+    REPO/
+      hillhold.toml              settings
+      people.toml                names by key id
+      .lock                      held by whoever writes
+      drafts/ROLE/draft.json     the next version of a role, {"signatures":[],"signed":{…}}
+      drafts/ROLE/KEYID.json     one person's signature on it, {"keyid":…,"sha256":…,"sig":…}
+      staged/SHA256              target files that drafts name and that are not published yet
+      public/                    what any static server serves
+        metadata/                N.root.json timestamp.json N.snapshot.json N.targets.json N.PRODUCT.json
+        targets/PRODUCT/VERSION/SHA256.FILE
+
+A signature is a file of its own, so that two people who sign at once, in two copies of a repository, both count.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+SEGMENT: Final = re.compile(r"[a-z0-9][a-z0-9._+-]*")
+"""One segment of a target path; the same for products, hardware ids, components and file names."""
+MAX_SEGMENT: Final = 80
+"""Characters of a segment: with a hash before and a patch suffix behind it, still a file name on every system."""
+TOP_LEVEL: Final = frozenset({"root", "targets", "snapshot", "timestamp"})
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one repository."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Settings."""
+        return self.path / "hillhold.toml"
+
+    @property
+    def people(self) -> Path:
+        """Names by key id."""
+        return self.path / "people.toml"
+
+    @property
+    def lock(self) -> Path:
+        """The lock file."""
+        return self.path / ".lock"
+
+    @property
+    def drafts(self) -> Path:
+        """The folder of drafts."""
+        return self.path / "drafts"
+
+    @property
+    def staged(self) -> Path:
+        """The folder of target files that are not published yet."""
+        return self.path / "staged"
+
+    @property
+    def public(self) -> Path:
+        """The published tree."""
+        return self.path / "public"
+
+    def metadata(self, name: str) -> Path:
+        """Return the path of a published metadata file by its name with version, such as "3.root.json"."""
+        return self.public / "metadata" / name
+
+    def target(self, path: str, sha256: str) -> Path:
+        """Return the path of a published target file (TUF 6.2: the hash before its name)."""
+        folder, _, name = path.rpartition("/")
+        return self.public / "targets" / folder / f"{sha256}.{name}"
+
+
+def is_segment(text: str) -> bool:
+    """Say whether `text` may stand as a segment of a target path."""
+    return len(text) <= MAX_SEGMENT and SEGMENT.fullmatch(text) is not None
+
+
+def file_name(role: str, version: int) -> str:
+    """Return the name of a metadata file under consistent snapshots (TUF 6.2)."""
+    return f"{role}.json" if role == "timestamp" else f"{version}.{role}.json"

@@ -1,0 +1,132 @@
+"""What a repository holds: what is published, verified, and the drafts of what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from tuf.api.metadata import Root, Signed, Snapshot, Targets, Timestamp
+
+from hillhold_signer.chain import Chain, line_names, verify_chain, verify_roots
+from hillhold_signer.drafts import Draft, Drafts, Quorum, quorum
+from hillhold_signer.errors import ProductRefused, RepositoryRefused, VerifyRefused
+from hillhold_signer.layout import Layout, file_name
+from hillhold_signer.storage import read_optional
+from hillhold_verifier.metadata import max_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One reading of a repository.
+
+    Attributes:
+        published_root: the newest published root; there is one before there is a chain only after an interrupted first publication.
+        chain: what is published, or None before the first publication.
+        drafts: by role, those of versions that are not published yet.
+        stale: roles whose draft was published already, by a run that was interrupted before it cleared them away.
+    """
+
+    published_root: Root | None
+    chain: Chain | None
+    drafts: Mapping[str, Draft]
+    stale: tuple[str, ...]
+
+    def published(self, role: str) -> Signed | None:
+        """Return the published version of any role, or None."""
+        if role == "root":
+            return self.published_root
+        if self.chain is None:
+            return None
+        top: dict[str, Root | Timestamp | Snapshot | Targets] = {
+            "timestamp": self.chain.timestamp,
+            "snapshot": self.chain.snapshot,
+            "targets": self.chain.targets,
+        }
+        return top.get(role) or self.chain.lines.get(role)
+
+    def newest(self, role: str) -> Root | Targets | None:
+        """Return the draft of root, targets or a line if there is one, else what is published."""
+        draft = self.drafts.get(role)
+        return draft.signed if draft else cast("Root | Targets | None", self.published(role))
+
+    def root(self) -> Root:
+        """Return the newest root; raises `RepositoryRefused` where there is none."""
+        found = self.newest("root")
+        if not isinstance(found, Root):
+            raise RepositoryRefused("root", expected="a published one or a draft", got="neither")
+        return found
+
+    def targets(self) -> Targets:
+        """Return the newest top-level targets; raises `RepositoryRefused` where there are none."""
+        found = self.newest("targets")
+        if not isinstance(found, Targets):
+            raise RepositoryRefused("targets", expected="a published version or a draft", got="neither")
+        return found
+
+    def products(self) -> list[str]:
+        """Return the product lines that the newest targets delegate to."""
+        return line_names(self.targets())
+
+    def line(self, product: str) -> Targets:
+        """Return the newest version of a line's role; raises `ProductRefused` where there is no such line."""
+        found = self.newest(product) if product in self.products() else None
+        if not isinstance(found, Targets):
+            known = ", ".join(self.products()) or "none yet"
+            hint = f"make it with `hillhold product add REPO {product} …`"
+            raise ProductRefused("product line", expected=f"one of: {known}", got=repr(product)[:80], hint=hint)
+        return found
+
+    def delegators(self, role: str) -> tuple[Root | Targets, ...]:
+        """Return who says by which keys the next version of a role is signed."""
+        if role == "root":
+            draft = self.drafts.get("root")
+            both = (self.published_root, draft.signed if draft else None)
+            return tuple(found for found in both if isinstance(found, Root))
+        return (self.root(),) if role == "targets" else (self.targets(),)
+
+    def quorum(self, role: str) -> Quorum:
+        """Judge the draft of a role; raises `RepositoryRefused` where there is none."""
+        if role not in self.drafts:
+            raise RepositoryRefused(f"draft of {role}", expected="one", got="none")
+        return quorum(self.drafts[role], self.delegators(role))
+
+
+def published_files(layout: Layout, name: str) -> bytes | None:
+    """Return a published metadata file by its name with version, or None; raises `StorageError`."""
+    role = name.removesuffix(".json").partition(".")[2] or "timestamp"
+    return read_optional(layout.metadata(name), max_bytes(role))
+
+
+def read_state(layout: Layout) -> State:
+    """Read and verify a repository.
+
+    Raises:
+        RepositoryRefused: what is published does not verify, or a draft is damaged.
+        StorageError: a file cannot be read.
+    """
+
+    def files(name: str) -> bytes | None:
+        return published_files(layout, name)
+
+    try:
+        roots = verify_roots(files)
+        chain = verify_chain(files, at=0) if files(file_name("timestamp", 0)) is not None else None
+    except VerifyRefused as error:
+        hint = "the files in public/metadata were changed by something else; restore them from a copy"
+        raise RepositoryRefused(f"what is published does not verify: {error}", hint=hint) from error
+    root = roots[0].root if roots else None
+    drafts = Drafts(layout)
+    found: dict[str, Draft] = {}
+    stale: list[str] = []
+    state = State(root, chain, {}, ())
+    for role in drafts.roles():
+        draft = drafts.load(role)
+        if draft is None:
+            continue
+        published = state.published(role)
+        if published is not None and draft.signed.version <= published.version:
+            stale.append(role)
+        else:
+            found[role] = draft
+    return State(root, chain, found, tuple(stale))

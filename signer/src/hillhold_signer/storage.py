@@ -1,0 +1,175 @@
+"""Files: read within a limit, written atomically, under an exclusive lock.
+
+`write_file` is the only way in which the signer writes into a repository: to a temporary name beside the target, synced, renamed over
+it, directory synced. Whoever reads sees the old file or the new. The temporary name is fixed for each target, so that a process killed half
+way leaves at most one stray file per target, which the next write replaces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from hillhold_signer.errors import LockedError, StorageError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+LOCK_TRIES: Final = 50
+"""How often a busy lock is tried."""
+LOCK_PAUSE: Final = 0.1
+"""Seconds between two tries: five seconds in all, longer than a publication takes."""
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """Return the bytes of `path`.
+
+    Args:
+        limit: bytes; a longer file is refused without being read.
+
+    Raises:
+        StorageError: it cannot be read, or is too long.
+    """
+    data = read_optional(path, limit)
+    if data is None:
+        raise StorageError(f"cannot read {path}: no such file")
+    return data
+
+
+def read_optional(path: Path, limit: int) -> bytes | None:
+    """Return the bytes of `path` as `read_file` does; None where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+    if len(data) > limit:
+        raise StorageError(f"cannot read {path}: longer than {limit} bytes")
+    return data
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write `path` atomically, making its folders; one that already has this content is left alone.
+
+    Raises:
+        StorageError: the disk is full, read-only or failed; `path` is unchanged.
+    """
+    if _size(path) == len(data) and read_optional(path, len(data)) == data:
+        return
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        hint = "nothing was changed by this write; free some space or check permissions, and run the command again"
+        raise StorageError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
+
+
+def create_file(path: Path, data: bytes, *, mode: int) -> None:
+    """Write a file that must not exist yet, with permissions `mode` from its first byte on.
+
+    Raises:
+        StorageError: it exists, or cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_folder(path.parent)
+    except FileExistsError as error:
+        raise StorageError(f"{path} exists", hint="choose another name; keys are never overwritten") from error
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def remove_file(path: Path) -> None:
+    """Remove `path` if it is there; raises `StorageError`."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot remove {path}: {error.strerror or error}") from error
+
+
+def list_folder(path: Path) -> list[str]:
+    """Return the names in a folder, sorted, without hidden ones; none where it does not exist; raises `StorageError`."""
+    try:
+        return sorted(item.name for item in path.iterdir() if not item.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def locked(path: Path, tries: int = LOCK_TRIES) -> Iterator[None]:
+    """Hold the exclusive lock file `path`; the operating system releases it when the process ends, however it ends.
+
+    Raises:
+        LockedError: another process still holds it after `tries`.
+        StorageError: the file cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise StorageError(f"cannot lock {path}: {error.strerror or error}") from error
+    try:
+        for attempt in range(tries):
+            if _try_lock(descriptor):
+                break
+            if attempt + 1 < tries:
+                time.sleep(LOCK_PAUSE)
+        else:
+            raise LockedError(
+                f"{path.parent} is in use by another process", hint="wait until it has finished, and run this again"
+            )
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _sync_folder(path: Path) -> None:
+    """Make a rename durable; Windows has no such call for folders."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
