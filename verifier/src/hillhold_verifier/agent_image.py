@@ -128,6 +128,6 @@ def _image(installer: Installer, slot: int) -> Image | None:
     if held is None:
         return None
     try:
-        return read_image(installer.reader(slot), held.length)
+        return read_image(installer.read_slot(slot), held.length)
     except ImageError:
         return None

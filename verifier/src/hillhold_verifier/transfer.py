@@ -1,0 +1,163 @@
+"""Filling the other slot with what the device authorised: an image, or a patch that is then applied.
+
+An image is written from the slot's start. A patch is staged at the slot's *end*, behind where its result will lie, verified whole, and
+only then interpreted; the base is verified before anything is written, the result before the slot counts as filled. A transfer that was
+interrupted goes on; after wrong content it starts from zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from hillhold_verifier.context import Context
+from hillhold_verifier.errors import HillholdError, MismatchError, OrderError, PatchError, SlotError, TransferError
+from hillhold_verifier.patch import PatchDecoder
+from hillhold_verifier.select import Installed
+from hillhold_verifier.slotio import CHUNK, SlotWriter, resume_offset, round_up, slot_sha256
+from hillhold_verifier.state import Transfer
+
+
+class SlotTransfer:
+    """The transfer of a device, over its context."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._writer: SlotWriter | None = None
+
+    def begin(self, digest: bytes, length: int, authorise: Callable[[], Transfer]) -> int:
+        """Begin or resume the transfer of the content with SHA-256 `digest`; return the offset at which to go on.
+
+        Args:
+            authorise: asked for content that was not authorised before; raises where it may not be received.
+
+        Raises:
+            SlotError: a trial is under way, or the slot is too small.
+        """
+        context = self._context
+        slot = context.other_slot()
+        held = context.state.slots[slot]
+        if held and (held.sha256, held.length) == (digest, length):
+            return length
+        running = context.state.transfer
+        if running is None or _expects(running) != (digest, length):
+            self._writer = self._start(slot, authorise())
+        elif self._writer is None:
+            self._writer = self._resume(slot, running)
+        return self._writer.offset
+
+    def write(self, offset: int, data: bytes) -> int:
+        """Take content at `offset`; return the offset that is expected next. Content elsewhere is ignored.
+
+        When an image is complete its hash is checked.
+
+        Raises:
+            TransferError: more than was announced.
+            MismatchError: the whole content has another hash; the transfer starts from zero.
+        """
+        writer, transfer = self._writer, self._context.state.transfer
+        if writer is None or transfer is None:
+            return 0  # reset since: the sender begins again, and is told where to go on
+        if offset != writer.offset:
+            return writer.offset
+        length = _expects(transfer)[1]
+        if offset + len(data) > length:
+            raise TransferError("content", expected=f"{length} bytes", got=f"at least {offset + len(data)}")
+        try:
+            writer.write(data)
+        except HillholdError:
+            self._writer = None  # how much was written is known only after a look at the flash
+            raise
+        if writer.complete and transfer.patch is None:
+            self._finish(transfer)
+        return offset + len(data)
+
+    def apply(self) -> Installed:
+        """Make the image from the staged patch; may be asked for again after a cut.
+
+        Raises:
+            OrderError: no patch was received whole.
+            MismatchError: patch, base or result have another hash; the transfer starts from zero.
+            PatchError: the patch is malformed; likewise.
+        """
+        context, transfer, slot = self._context, self._context.state.transfer, self._context.other_slot()
+        if transfer is None and (done := context.state.slots[slot]):
+            return done
+        complete = self._writer is not None and self._writer.complete
+        if transfer is None or transfer.patch is None or transfer.base is None or not complete:
+            raise OrderError("patch", expected="one that was received whole", got="less")
+        slots, (digest, length), base_length = context.slots, transfer.patch, transfer.base[1]
+        start = self._region(transfer)[0]
+        self.check_hash(slot, start, length, digest, "patch hash")
+        self.check_hash(1 - slot, 0, base_length, transfer.base[0], "patch base hash")
+        slots.erase(slot, 0, round_up(transfer.release.length, slots.sector))
+        out = SlotWriter(slots, slot, 0, transfer.release.length)
+        decoder = PatchDecoder(context.reader(1 - slot), base_length, transfer.release.length)
+        try:
+            for at in range(0, length, CHUNK):
+                for piece in decoder.feed(slots.read(slot, start + at, min(CHUNK, length - at))):
+                    out.write(piece)
+            decoder.finish()
+        except PatchError:
+            self._abandon()
+            raise
+        return self._finish(transfer)
+
+    def forget(self, slot: int, transfer: Transfer | None = None) -> None:
+        """Before a slot changes: its mark goes first, then what is known of its content."""
+        context = self._context
+        if context.flags.mark:
+            context.boot.clear_mark()
+        self._writer = None
+        context.save(replace(context.state.with_slot(slot, None), transfer=transfer))
+
+    def check_hash(self, slot: int, start: int, length: int, expected: bytes, what: str) -> None:
+        """Raise `MismatchError` unless the content of `slot` has that SHA-256; then the other slot counts as empty."""
+        found = slot_sha256(self._context.slots, slot, start, length)
+        if found != expected:
+            self._abandon()
+            raise MismatchError(what, expected=expected.hex(), got=found.hex())
+
+    def _start(self, slot: int, transfer: Transfer) -> SlotWriter:
+        start, length = self._region(transfer)
+        slots = self._context.slots
+        self.forget(slot, transfer)
+        slots.erase(slot, start, round_up(length, slots.sector))
+        self._context.save(replace(self._context.state, transfer=replace(transfer, erased=True)))
+        return SlotWriter(slots, slot, start, length)
+
+    def _resume(self, slot: int, transfer: Transfer) -> SlotWriter:
+        if not transfer.erased:
+            return self._start(slot, transfer)
+        start, length = self._region(transfer)
+        slots = self._context.slots
+        return SlotWriter(slots, slot, start, length, resume_offset(slots, slot, start, length))
+
+    def _region(self, transfer: Transfer) -> tuple[int, int]:
+        """Offset and length of the content in the slot."""
+        size, sector = self._context.slots.size, self._context.slots.sector
+        need = round_up(transfer.release.length, sector)
+        start, length = 0, transfer.release.length
+        if transfer.patch:
+            length = transfer.patch[1]
+            start = size - round_up(length, sector)
+            need += round_up(length, sector)
+        if need > size:
+            raise SlotError("slot", expected=f"at least {need} bytes", got=size)
+        return start, length
+
+    def _finish(self, transfer: Transfer) -> Installed:
+        slot = self._context.other_slot()
+        self.check_hash(slot, 0, transfer.release.length, transfer.release.sha256, "image hash")
+        self._writer = None
+        self._context.save(replace(self._context.state.with_slot(slot, transfer.release), transfer=None))
+        return transfer.release
+
+    def _abandon(self) -> None:
+        self._writer = None
+        context = self._context
+        context.save(replace(context.state.with_slot(context.other_slot(), None), transfer=None))
+
+
+def _expects(transfer: Transfer) -> tuple[bytes, int]:
+    return transfer.patch or (transfer.release.sha256, transfer.release.length)
