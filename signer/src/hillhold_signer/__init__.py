@@ -1,1 +1,36 @@
-"""Sign firmware updates: TUF metadata with quorums, product lines and patches."""
+"""Sign firmware updates: TUF metadata with quorums, product lines and patches.
+
+The door of the library; everything else is private and may change.
+"""
+
+from hillhold_signer.ceremony import Ceremony, Expiry, NamedKey, OnlineKey, Team, read_ceremony
+from hillhold_signer.examples import example_signer
+from hillhold_signer.images import ImagePlan, sign_image
+from hillhold_signer.keys import load_public, load_signer
+from hillhold_signer.products import Caps, Product
+from hillhold_signer.publish import OnlineSigners, Publication
+from hillhold_signer.releases import Wish
+from hillhold_signer.repository import Added, Repository
+from hillhold_signer.verify import verify_tree
+
+__all__ = [
+    "Added",
+    "Caps",
+    "Ceremony",
+    "Expiry",
+    "ImagePlan",
+    "NamedKey",
+    "OnlineKey",
+    "OnlineSigners",
+    "Product",
+    "Publication",
+    "Repository",
+    "Team",
+    "Wish",
+    "example_signer",
+    "load_public",
+    "load_signer",
+    "read_ceremony",
+    "sign_image",
+    "verify_tree",
+]

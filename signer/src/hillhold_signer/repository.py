@@ -101,7 +101,8 @@ class Repository:
             drafts = Drafts(layout)
             drafts.save("root", root)
             drafts.save("targets", targets)
-            people = {item.key.keyid: item.name for team in (ceremony.root, ceremony.targets) for item in team.keys}
+            people = {ceremony.snapshot.key.keyid: "online", ceremony.timestamp.key.keyid: "online"}
+            people |= {item.key.keyid: item.name for team in (ceremony.root, ceremony.targets) for item in team.keys}
             write_file(layout.people, show_people(people))
             config = Config(demo, ceremony.expiry, ceremony.snapshot.uri, ceremony.timestamp.uri)
             write_file(layout.config, show_config(config))  # last: its presence makes this a repository
@@ -238,6 +239,11 @@ class Repository:
                 Drafts(self.layout).discard(role)
             self._clear_staged()
         return publication
+
+    def check_quorums(self, roles: Sequence[str] = ()) -> None:
+        """Refuse what `publish` would refuse for lack of signatures, before any key is opened; raises `QuorumRefused`."""
+        state = self.state()
+        self._check_quorums(state, tuple(roles) or tuple(state.drafts))
 
     def refresh(self, signers: OnlineSigners, now: int) -> Publication:
         """Sign the timestamp anew, and snapshot when half of its life is over; raises as `renew` does."""

@@ -1,0 +1,38 @@
+"""The `hillhold` command: thin over the library, one module for each group of commands."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import click
+
+from hillhold_signer.cli._app import App
+from hillhold_signer.cli.images import image
+from hillhold_signer.cli.keys import key
+from hillhold_signer.cli.products import product
+from hillhold_signer.cli.publishing import publish, refresh, verify
+from hillhold_signer.cli.releases import add
+from hillhold_signer.cli.repositories import init, status
+from hillhold_signer.cli.signing import sign
+
+__all__ = ["main"]
+
+
+@click.group(cls=App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(version("hillhold-signer"), prog_name="hillhold")
+def main() -> None:
+    """Sign firmware updates, so that devices only move forward.
+
+    \b
+    The way of a release:
+      hillhold init         once: a repository from a ceremony file
+      hillhold product add  once per product line
+      hillhold image sign   the image, with the bootloader's key
+      hillhold add          the image to its line's draft
+      hillhold sign         each person, with their own key
+      hillhold publish      what has its signatures
+    """
+
+
+for _command in (key, init, product, image, add, sign, status, publish, refresh, verify):
+    main.add_command(_command)

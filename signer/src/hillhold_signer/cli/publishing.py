@@ -1,0 +1,117 @@
+"""`hillhold publish`, `refresh` and `verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from securesystemslib.signer import Key
+
+from hillhold_signer.cli._app import FILE, FOLDER, edge, emit, json_option, passphrase_option, secrets
+from hillhold_signer.keys import load_signer
+from hillhold_signer.publish import OnlineSigners
+from hillhold_signer.repository import Repository
+from hillhold_signer.state import State
+from hillhold_signer.storage import read_file
+from hillhold_signer.verify import OPINIONS, verify_tree
+from hillhold_verifier.metadata import MAX_BYTES
+from hillhold_verifier.times import show_time
+
+_SNAPSHOT_HELP = "URI of the snapshot key, instead of the one in hillhold.toml."
+_TIMESTAMP_HELP = "URI of the timestamp key, instead of the one in hillhold.toml."
+
+
+@click.command()
+@click.argument("repo", type=FOLDER)
+@click.option("--role", "roles", multiple=True, help="Publish only this role; repeat it. By default every draft.")
+@click.option("--snapshot-key", metavar="URI", help=_SNAPSHOT_HELP)
+@click.option("--timestamp-key", metavar="URI", help=_TIMESTAMP_HELP)
+@passphrase_option
+@json_option
+def publish(
+    repo: Path,
+    roles: tuple[str, ...],
+    snapshot_key: str | None,
+    timestamp_key: str | None,
+    passphrase_fd: int | None,
+    as_json: bool,
+) -> None:
+    """Publish the drafts, each of which needs its signatures. REPO/public is then ready for any static server.
+
+    \b
+    Example:
+      hillhold publish REPO
+    """
+    repository = Repository(repo)
+    repository.check_quorums(roles)
+    signers = _signers(repository, snapshot_key, timestamp_key, passphrase_fd)
+    done = repository.publish(signers, edge().now(), roles)
+    lines = [f"published {role} version {version}" for role, version in done.roles.items()] or ["nothing to publish"]
+    emit({"published": dict(done.roles)}, lines, as_json=as_json)
+
+
+@click.command()
+@click.argument("repo", type=FOLDER)
+@click.option("--snapshot-key", metavar="URI", help=_SNAPSHOT_HELP)
+@click.option("--timestamp-key", metavar="URI", help=_TIMESTAMP_HELP)
+@passphrase_option
+@json_option
+def refresh(
+    repo: Path, snapshot_key: str | None, timestamp_key: str | None, passphrase_fd: int | None, as_json: bool
+) -> None:
+    """Sign the timestamp anew, and snapshot when half of its life is over. Run it unattended, well before the expiry.
+
+    \b
+    Example:
+      hillhold refresh REPO
+    """
+    repository = Repository(repo)
+    signers = _signers(repository, snapshot_key, timestamp_key, passphrase_fd)
+    done = repository.refresh(signers, edge().now())
+    lines = [f"renewed {role}: version {version}" for role, version in done.roles.items()]
+    emit({"renewed": dict(done.roles)}, lines, as_json=as_json)
+
+
+@click.command()
+@click.argument("path", type=FOLDER)
+@click.option("--root", type=FILE, help="The root that is trusted; by default the tree's own version 1.")
+@json_option
+def verify(path: Path, root: Path | None, as_json: bool) -> None:
+    """Verify a repository's published tree, or a copy of it, as clients would: every role, every target file.
+
+    \b
+    Example:
+      hillhold verify REPO --root 1.root.json
+    """
+    anchor = read_file(root, MAX_BYTES["root"]) if root else None
+    seen = verify_tree(path, edge().now(), anchor)
+    by = " and ".join(name for name, _ in OPINIONS)
+    lines = [
+        f"{role:<12} version {number:<5} until {show_time(seen.expires[role])}"
+        for role, number in seen.versions.items()
+    ]
+    lines += [f"{len(seen.targets)} target files have their length and hash", f"verified with {by}"]
+    if root is None:
+        lines.append("trusting the tree's own first root; give --root FILE to check that, too")
+    value = {
+        "versions": dict(seen.versions),
+        "expires": {role: show_time(when) for role, when in seen.expires.items()},
+        "targets": {target: {"length": length, "sha256": digest} for target, (length, digest) in seen.targets.items()},
+        "verified_with": [name for name, _ in OPINIONS],
+    }
+    emit(value, lines, as_json=as_json)
+
+
+def _signers(repository: Repository, snapshot: str | None, timestamp: str | None, fd: int | None) -> OnlineSigners:
+    config, state, ask = repository.config(), repository.state(), secrets(fd)
+    snapshot, timestamp = snapshot or config.snapshot_uri, timestamp or config.timestamp_uri
+    first = load_signer(snapshot, _public(state, "snapshot"), ask)
+    if timestamp == snapshot:
+        return OnlineSigners(first, first)
+    return OnlineSigners(first, load_signer(timestamp, _public(state, "timestamp"), ask))
+
+
+def _public(state: State, role: str) -> Key:
+    """The public key that root names for an online role: an HSM or KMS is opened by it."""
+    root = state.root()
+    return root.get_key(root.roles[role].keyids[0])
