@@ -188,7 +188,7 @@ class Agent:
     def _metadata(self, body: Fields, installer: Installer, clock: int | None) -> Fields:
         role, offset, data = int_field(body, "f"), int_field(body, "o", 0), bytes_field(body, "d")
         if offset == 0:
-            self._incoming = _Incoming(self._role(role, installer), body, self._held_file(role, installer))
+            self._incoming = _Incoming(self._role(role, installer), body, self._bases(role, installer))
         incoming = self._incoming
         if incoming is None or offset != len(incoming.packed):
             raise OrderError("metadata offset", expected=len(incoming.packed) if incoming else 0, got=offset)
@@ -209,10 +209,13 @@ class Agent:
             raise SmpError("metadata file number", expected=f"0 to {len(roles) - 1}", got=role)
         return roles[role]
 
-    def _held_file(self, role: int, installer: Installer) -> bytes | None:
+    def _bases(self, role: int, installer: Installer) -> tuple[bytes, ...]:
+        """What the file may be deflated against: its delegator's file, alone or with the held version; or nothing."""
         trust = installer.state.trust
         held = (trust.root, trust.timestamp, trust.snapshot, trust.targets, trust.line)[role]
-        return held.raw if held else None
+        lister = (None, trust.root, trust.root, trust.root, trust.targets)[role]
+        first, then = lister.raw if lister else b"", held.raw if held else b""
+        return first + then, first, b""
 
     def _choose(self, installer: Installer, clock: int | None) -> Fields:
         selection = installer.choose(clock)
@@ -253,14 +256,15 @@ class Agent:
 class _Incoming:
     """A metadata file that is arriving in pieces."""
 
-    def __init__(self, role: str, body: Fields, held: bytes | None) -> None:
+    def __init__(self, role: str, body: Fields, bases: tuple[bytes, ...]) -> None:
         self.role = role
         self.announced, self.length = int_field(body, "n"), int_field(body, "l")
         limit = max_bytes(role)
         if self.length > limit or self.announced > limit:
             raise WireError(f"{role} metadata", expected=f"at most {limit} bytes", got=max(self.length, self.announced))
-        name = bytes_field(body, "b", b"")
-        if name and name != base_name(held):
-            raise WireError(f"base of {role} metadata", expected=base_name(held).hex() or "none", got=name.hex())
-        self.base = held if name else None
+        name = bytes_field(body, "b")
+        named = {base_name(base): base for base in bases}
+        if name not in named:
+            raise WireError(f"base of {role} metadata", expected=" or ".join(n.hex() for n in named), got=name.hex())
+        self.base = named[name]
         self.packed = bytearray()

@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from hillhold_verifier.agent import APPLY, CHOOSE, HELD, IDENTIFY, MAGIC, METADATA, PROTOCOL, STATUS
-from hillhold_verifier.errors import MetadataError, MismatchError, OperationalError, PatchError, Refused, SlotError
+from hillhold_verifier.errors import (
+    MetadataError,
+    MismatchError,
+    OperationalError,
+    PatchError,
+    Refused,
+    SlotError,
+    WireError,
+)
 from hillhold_verifier.metadata import SNAPSHOT, TARGETS, TIMESTAMP, parse_snapshot, parse_targets, parse_timestamp
 from hillhold_verifier.release import Patch, parse_target, patch_path
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, OsCommand, encode
@@ -155,38 +163,46 @@ class Courier:
     def _bring_metadata(self, product: str) -> Generator[Request | Pause, Body, None]:
         held = yield from self._own(Op.READ, HELD, {})
         version = int_field(held, "r")
-        while (root := self._source.metadata(f"{version + 1}.root.json")) is not None:
-            # Deflated against the root that the board holds by then, which lies in the same repository.
-            yield from self._bring_file(0, root, self._source.metadata(f"{version}.root.json"))
-            version += 1
+        root = self._require(f"{version}.root.json")
+        while (following := self._source.metadata(f"{version + 1}.root.json")) is not None:
+            self._report(Progress(f"metadata: root {version + 1}"))
+            yield from self._bring_file(0, following, root)
+            root, version = following, version + 1
         names = held.get("h")
         held_names = names if isinstance(names, list) and len(names) == 4 else [[0, b""]] * 4
-        for number, (role, raw, before) in enumerate(self._chain(product, held_names), 1):
-            if base_name(raw) != held_names[number - 1][1]:
-                self._report(Progress(f"metadata: {role}"))
-                yield from self._bring_file(number, raw, before)
+        chain = self._chain(product)
+        for number, ((role, raw), (held_version, name)) in enumerate(zip(chain, held_names, strict=False), 1):
+            if base_name(raw) == name:
+                continue
+            self._report(Progress(f"metadata: {role}"))
+            before = self._source.metadata(f"{held_version}.{role}.json") if held_version else None
+            lister = root if number < len(held_names) else chain[2][1]
+            known = before if before is not None and base_name(before) == name else b""
+            yield from self._bring_file(number, raw, lister + known)
 
-    def _chain(self, product: str, held: list[list[object]]) -> list[tuple[str, bytes, bytes | None]]:
-        """The repository's chain: role, file, and the version that the board holds, where the repository still has it."""
+    def _chain(self, product: str) -> list[tuple[str, bytes]]:
+        """The repository's chain: roles with their files."""
         timestamp = self._require("timestamp.json")
         snapshot_version = parse_timestamp(timestamp).signed.snapshot.version
         snapshot = self._require(f"{snapshot_version}.{SNAPSHOT}.json")
         meta = parse_snapshot(snapshot).signed.meta
-        chain = [(TIMESTAMP, timestamp), (SNAPSHOT, snapshot)]
-        chain += [
+        listed = [
             (role, self._require(f"{meta[role].version}.{role}.json")) for role in (TARGETS, product) if role in meta
         ]
-        found = []
-        for (role, raw), (version, name) in zip(chain, held, strict=False):
-            before = self._source.metadata(f"{version}.{role}.json") if version else None
-            found.append((role, raw, before if before is not None and base_name(before) == name else None))
-        return found
+        return [(TIMESTAMP, timestamp), (SNAPSHOT, snapshot), *listed]
 
-    def _bring_file(self, number: int, raw: bytes, held: bytes | None) -> Generator[Request | Pause, Body, None]:
-        packed = deflate(raw, held)
-        first: dict[str, object] = {"f": number, "n": len(packed), "l": len(raw)}
-        if held is not None:
-            first["b"] = base_name(held)
+    def _bring_file(self, number: int, raw: bytes, base: bytes) -> Generator[Request | Pause, Body, None]:
+        try:
+            yield from self._bring_packed(number, raw, base)
+        except BoardRefused as refusal:
+            if refusal.board_code != WireError.code or not base:
+                raise
+            # The board holds other files than this repository; without a base it can judge this one all the same.
+            yield from self._bring_packed(number, raw, b"")
+
+    def _bring_packed(self, number: int, raw: bytes, base: bytes) -> Generator[Request | Pause, Body, None]:
+        packed = deflate(raw, base)
+        first: dict[str, object] = {"f": number, "n": len(packed), "l": len(raw), "b": base_name(base)}
         at = 0
         while at < len(packed):
             head = first if at == 0 else {"f": number, "o": at}
@@ -205,7 +221,7 @@ class Courier:
         """The patch from the board's confirmed image to the chosen release, where it is smaller."""
         if not (base := choice.get("base")) or not isinstance(base, bytes):
             return None
-        line = parse_targets(self._chain(product, [[0, b""]] * 4)[-1][1], product).signed
+        line = parse_targets(self._chain(product)[-1][1], product).signed
         target = line.targets.get(patch_path(text_field(choice, "path"), base))
         try:
             patch = parse_target(target) if target else None
