@@ -9,7 +9,7 @@ verifier accepts from here it accepts for its own reasons. Everything is determi
     forged = repo.timestamp(version=9, signers=[key("mallory")])
 
 The methods that are named after a role make the bytes of one file out of the repository's fields and change nothing; their arguments
-override single things, and `edit` may change the `signed` object at will before it is signed. `publish` makes a generation and keeps it in
+override single things (`Overrides`). `publish` makes a generation and keeps it in
 `files`, which is what the listers list from then on. Times are Unix seconds.
 """
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict, Unpack
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -141,6 +141,16 @@ def version_of(data: bytes) -> int:
     return int(json.loads(data)["signed"]["version"])
 
 
+class Overrides(TypedDict, total=False):
+    """What may be overridden in any file; `edit` changes `signed` before it is signed, `edit_envelope` the whole file after."""
+
+    version: int
+    expires: int
+    signers: Sequence[SigningKey]
+    edit: Edit
+    edit_envelope: Edit
+
+
 class Repo:
     """A repository of one product line. Set its fields, `publish`, and set them again; every field is meant to be changed.
 
@@ -247,18 +257,14 @@ class Repo:
     def root(
         self,
         *,
-        version: int | None = None,
-        expires: int | None = None,
-        signers: Sequence[SigningKey] | None = None,
         keys: Mapping[str, Sequence[SigningKey]] | None = None,
         thresholds: Mapping[str, int] | None = None,
-        edit: Edit | None = None,
-        edit_envelope: Edit | None = None,
+        **over: Unpack[Overrides],
     ) -> bytes:
         """Root metadata, by default signed by a quorum of the root before and of this one."""
         by_role = {**self.keys, **(keys or {})}
         numbers = {**self.thresholds, **(thresholds or {})}
-        body = self._common("root", version, expires) | {
+        body = self._common("root", over) | {
             "consistent_snapshot": True,
             "keys": {one.keyid: one.entry for role in TOP for one in by_role[role]},
             "roles": {
@@ -267,17 +273,9 @@ class Repo:
         }
         quorum = list(by_role["root"][: numbers["root"]])
         before = [one for one in self._root_signers if one not in quorum]
-        return self._sign("root", body, signers if signers is not None else [*before, *quorum], edit, edit_envelope)
+        return self._sign("root", body, {"signers": [*before, *quorum], **over})
 
-    def targets(
-        self,
-        *,
-        version: int | None = None,
-        expires: int | None = None,
-        signers: Sequence[SigningKey] | None = None,
-        edit: Edit | None = None,
-        edit_envelope: Edit | None = None,
-    ) -> bytes:
+    def targets(self, **over: Unpack[Overrides]) -> bytes:
         """Top-level targets, which delegate to the line."""
         line = self.keys["line"]
         entry = {
@@ -292,65 +290,39 @@ class Repo:
                 "max_security_counter": self.max_security_counter,
             },
         }
-        body = self._common("targets", version, expires) | {
+        body = self._common("targets", over) | {
             "delegations": {"keys": {one.keyid: one.entry for one in line}, "roles": [entry]},
             "targets": {},
         }
-        return self._sign("targets", body, signers, edit, edit_envelope)
+        return self._sign("targets", body, over)
 
-    def line(
-        self,
-        *,
-        version: int | None = None,
-        expires: int | None = None,
-        signers: Sequence[SigningKey] | None = None,
-        edit: Edit | None = None,
-        edit_envelope: Edit | None = None,
-    ) -> bytes:
+    def line(self, **over: Unpack[Overrides]) -> bytes:
         """The role of the product line, with all its releases and patches."""
-        body = self._common("line", version, expires) | {"targets": self.entries}
+        body = self._common("line", over) | {"targets": self.entries}
         if self.offline_grace:
             body["x-hillhold-offline-grace"] = self.offline_grace
-        return self._sign("line", body, signers, edit, edit_envelope)
+        return self._sign("line", body, over)
 
-    def snapshot(
-        self,
-        *,
-        version: int | None = None,
-        expires: int | None = None,
-        signers: Sequence[SigningKey] | None = None,
-        targets: bytes | None = None,
-        line: bytes | None = None,
-        edit: Edit | None = None,
-        edit_envelope: Edit | None = None,
-    ) -> bytes:
+    def snapshot(self, *, targets: bytes | None = None, line: bytes | None = None, **over: Unpack[Overrides]) -> bytes:
         """A snapshot that lists `targets` and `line`, by default the published ones."""
-        body = self._common("snapshot", version, expires) | {
+        body = self._common("snapshot", over) | {
             "meta": {
                 "targets.json": listing(targets if targets is not None else self.files["targets"]),
                 f"{self.product}.json": listing(line if line is not None else self.files["line"]),
             }
         }
-        return self._sign("snapshot", body, signers, edit, edit_envelope)
+        return self._sign("snapshot", body, over)
 
     def timestamp(
-        self,
-        *,
-        version: int | None = None,
-        expires: int | None = None,
-        issued: int | None = None,
-        signers: Sequence[SigningKey] | None = None,
-        snapshot: bytes | None = None,
-        edit: Edit | None = None,
-        edit_envelope: Edit | None = None,
+        self, *, issued: int | None = None, snapshot: bytes | None = None, **over: Unpack[Overrides]
     ) -> bytes:
         """A timestamp that lists `snapshot`, by default the published one."""
-        body = self._common("timestamp", version, expires) | {
+        body = self._common("timestamp", over) | {
             "meta": {"snapshot.json": listing(snapshot if snapshot is not None else self.files["snapshot"])}
         }
         if (when := issued if issued is not None else self.issued) is not None:
             body["x-hillhold-issued"] = date(when)
-        return self._sign("timestamp", body, signers, edit, edit_envelope)
+        return self._sign("timestamp", body, over)
 
     # --- generations
 
@@ -394,24 +366,17 @@ class Repo:
             data
         )
 
-    def _common(self, role: str, version: int | None, expires: int | None) -> Object:
+    def _common(self, role: str, over: Overrides) -> Object:
         return {
             "_type": "targets" if role == "line" else role,
-            "expires": date(expires if expires is not None else self.expires[role]),
+            "expires": date(over.get("expires", self.expires[role])),
             "spec_version": "1.0.31",
-            "version": version if version is not None else self.versions[role] + 1,
+            "version": over.get("version", self.versions[role] + 1),
         }
 
-    def _sign(
-        self,
-        role: str,
-        body: Object,
-        signers: Sequence[SigningKey] | None,
-        edit: Edit | None,
-        edit_envelope: Edit | None,
-    ) -> bytes:
+    def _sign(self, role: str, body: Object, over: Overrides) -> bytes:
         signed = copy.deepcopy(body)
-        if edit:
+        if edit := over.get("edit"):
             edit(signed)
-        chosen = signers if signers is not None else self.keys[role][: self.thresholds[role]]
-        return envelope(signed, chosen, edit_envelope)
+        signers = over.get("signers", self.keys[role][: self.thresholds[role]])
+        return envelope(signed, signers, over.get("edit_envelope"))
