@@ -218,9 +218,8 @@ class SimBootControl:
 
         Not atomic: a cut leaves the old flags, none, or unreadable ones. Then provision again. Every later change is atomic.
         """
-        for index in (0, 1):
-            sector = self._layout.flags(index)
-            self._flash.erase(sector.offset, sector.size)
+        second = self._layout.flags(1)
+        self._flash.erase(second.offset, second.size)
         self._write(0, 1, BootRecord(confirmed=confirmed))
 
     def _newest(self) -> tuple[int, int, BootRecord]:

@@ -179,7 +179,8 @@ class TcpLine:
             return b"", len(pending)
         peer = self._peer
         readable, writable, _ = select.select([peer, self._listener], [peer] if pending else [], [], timeout)
-        if self._listener in readable:
+        # A peer that has just left may have been replaced already: only one that is there, and silent, has another turned away.
+        if self._listener in readable and peer not in readable:
             self._turn_away()
         try:
             sent = peer.send(pending[:CHUNK]) if writable else 0
