@@ -289,7 +289,7 @@ class Repository:
                 raise QuorumRefused(f"draft of {role}", expected="one to publish", got="none")
             quorum = state.quorum(role)
             if not quorum.complete:
-                people = ", ".join(names.get(keyid, keyid[:16]) for keyid in quorum.missing)
+                people = ", ".join(sorted(names.get(keyid, keyid[:16]) for keyid in quorum.missing))
                 short.append(f"{role} has {quorum}, can be signed by {people}")
         if short:
             hint = "each signs with `hillhold sign`; to publish only what is complete, name it with --role"

@@ -24,7 +24,7 @@ class State:
         published_root: the newest published root; there is one before there is a chain only after an interrupted first publication.
         chain: what is published, or None before the first publication.
         drafts: by role, those of versions that are not published yet.
-        stale: roles whose draft was published already, by a run that was interrupted before it cleared them away.
+        stale: roles whose draft is left over from a run that was interrupted: published already, or of a line that never came to be.
     """
 
     published_root: Root | None
@@ -129,4 +129,13 @@ def read_state(layout: Layout) -> State:
             stale.append(role)
         else:
             found[role] = draft
-    return State(root, chain, found, tuple(stale))
+    known = _lines_of(State(root, chain, found, ()))
+    orphans = [role for role in found if role not in ("root", "targets", *known)]
+    drafts_left = {role: draft for role, draft in found.items() if role not in orphans}
+    return State(root, chain, drafts_left, (*stale, *orphans))
+
+
+def _lines_of(state: State) -> list[str]:
+    """Return the product lines that targets delegate to; none where there are no targets at all."""
+    found = state.newest("targets")
+    return line_names(found) if isinstance(found, Targets) else []

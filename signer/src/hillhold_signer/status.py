@@ -63,7 +63,7 @@ def _todo(roles: tuple[RoleStatus, ...], people: Mapping[str, str], now: int) ->
     drafted = [item for item in roles if item.quorum]
     for item in drafted:
         if item.quorum and not item.quorum.complete:
-            names = ", ".join(people.get(keyid, keyid[:16]) for keyid in item.quorum.missing)
+            names = ", ".join(sorted(people.get(keyid, keyid[:16]) for keyid in item.quorum.missing))
             found.append(f"sign {item.role}: {item.quorum} signatures; {names} can")
     if drafted and not found:
         found.append("publish: every draft has its signatures")
