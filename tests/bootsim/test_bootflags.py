@@ -74,6 +74,12 @@ def test_marks_nothing_during_a_trial(rig: Rig) -> None:
     assert control.flags().mark == MARK
 
 
+def test_another_mark_has_its_own_starts(rig: Rig) -> None:
+    rig.control.write(BootRecord(confirmed=0, mark=MARK, starts=3))
+    rig.control.set_mark(OTHER)
+    assert rig.control.record() == BootRecord(confirmed=0, mark=OTHER)
+
+
 def test_keeps_a_failure_until_it_is_acknowledged(rig: Rig) -> None:
     control = rig.control
     control.provision(0)
