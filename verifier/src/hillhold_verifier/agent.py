@@ -84,13 +84,23 @@ class Agent:
         self.self_tested = False
         self.last_refusal = (0, "")
 
-    def receive(self, data: bytes, clock: int | None) -> bytes:
-        """Take bytes of the line; return those to send. `clock`: Unix seconds, or None without a clock."""
+    def receive(self, data: bytes, now: int | None) -> bytes:
+        """Take bytes of the line; return those to send. `now`: Unix seconds, or None without a clock."""
         answers = []
         for event in self._decoder.feed(data):
-            if isinstance(event, Packet) and (answer := self.answer(event.data, clock)):
+            if isinstance(event, Packet) and (answer := self.answer(event.data, now)):
                 answers.append(encode_console(answer))
         return b"".join(answers)
+
+    def self_test_passed(self, *, confirm: bool) -> None:
+        """Take note that the running image's own test has passed; with `confirm` it confirms itself now."""
+        self.self_tested = True
+        if confirm and isinstance(self._installer, Installer):
+            try:
+                self._installer.confirm(self_tested=True)
+            except Refused as refusal:
+                self.last_refusal = (refusal.code, str(refusal))
+                self.reset_requested = True
 
     def answer(self, packet: bytes, clock: int | None) -> bytes | None:
         """Answer one SMP message, or None where it is none."""

@@ -18,6 +18,7 @@ from hillhold_verifier.errors import (
     SlotError,
     SmpError,
     TransferError,
+    short,
 )
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.mcuboot import Image, read_image
@@ -85,7 +86,7 @@ def _set_state(body: Mapping[str, object], installer: Installer, clock: int | No
     digest = bytes_field(body, "hash", b"")
     slot = next((n for n in (0, 1) if digest and (found := _image(installer, n)) and found.sha256 == digest), None)
     if digest and slot is None:
-        raise SelectionError("image hash", expected="that of an image in a slot", got=digest.hex())
+        raise SelectionError("image hash", expected="that of an image in a slot", got=short(digest))
     running = installer.flags.running
     if body.get("confirm") is True:
         if slot not in (None, running):

@@ -178,7 +178,8 @@ class Courier:
             before = self._source.metadata(f"{held_version}.{role}.json") if held_version else None
             lister = root if number < len(held_names) else chain[2][1]
             known = before if before is not None and base_name(before) == name else b""
-            yield from self._bring_file(number, raw, lister + known)
+            if "need" not in (yield from self._bring_file(number, raw, lister + known)):
+                return  # the board's chain is complete: whatever else the repository lists, it is not for this board
 
     def _chain(self, product: str) -> list[tuple[str, bytes]]:
         """The repository's chain: roles with their files."""
@@ -191,24 +192,26 @@ class Courier:
         ]
         return [(TIMESTAMP, timestamp), (SNAPSHOT, snapshot), *listed]
 
-    def _bring_file(self, number: int, raw: bytes, base: bytes) -> Generator[Request | Pause, Body, None]:
+    def _bring_file(self, number: int, raw: bytes, base: bytes) -> Generator[Request | Pause, Body, Body]:
         try:
-            yield from self._bring_packed(number, raw, base)
+            return (yield from self._bring_packed(number, raw, base))
         except BoardRefused as refusal:
             if refusal.board_code != WireError.code or not base:
                 raise
             # The board holds other files than this repository; without a base it can judge this one all the same.
-            yield from self._bring_packed(number, raw, b"")
+            return (yield from self._bring_packed(number, raw, b""))
 
-    def _bring_packed(self, number: int, raw: bytes, base: bytes) -> Generator[Request | Pause, Body, None]:
+    def _bring_packed(self, number: int, raw: bytes, base: bytes) -> Generator[Request | Pause, Body, Body]:
         packed = deflate(raw, base)
         first: dict[str, object] = {"f": number, "n": len(packed), "l": len(raw), "b": base_name(base)}
         at = 0
+        answer: Body = {}
         while at < len(packed):
             head = first if at == 0 else {"f": number, "o": at}
             data = packed[at : at + self._room(self._group, METADATA, {**head, "d": b""})]
-            yield from self._own(Op.WRITE, METADATA, {**head, "d": data}, slow=True)
+            answer = yield from self._own(Op.WRITE, METADATA, {**head, "d": data}, slow=True)
             at += len(data)
+        return answer
 
     def _require(self, name: str) -> bytes:
         if (data := self._source.metadata(name)) is None:
@@ -293,6 +296,11 @@ class Courier:
     def _room(self, group: int, command: int, body: Body) -> int:
         """How many bytes fit into the empty byte string of a request with this body."""
         return self._buffer - len(encode(Message(Op.WRITE, group, command, 0, body))) - 2
+
+
+def ask(request: Request) -> Generator[Request | Pause, Body, Body]:
+    """Ask one thing; returns the response's body, whatever it says."""
+    return (yield request)
 
 
 def read_status(group: int = HILLHOLD_GROUP) -> Generator[Request | Pause, Body, tuple[Body, Body]]:

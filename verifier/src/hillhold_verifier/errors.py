@@ -13,6 +13,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def short(digest: bytes) -> str:
+    """Return a hash as people compare it in a message: its first 16 hexadecimal digits."""
+    return f"{digest.hex()[:16]}…"
+
+
 class HillholdError(Exception):
     """Base of all errors; never raised itself."""
 

@@ -10,17 +10,21 @@ Transport-free: the board's agent calls it for what comes over SMP. What must ho
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from hillhold_verifier.context import Context
 from hillhold_verifier.errors import (
     ConfirmError,
+    ImageError,
     MetadataError,
     MismatchError,
+    OperationalError,
     OrderError,
     Refused,
     SelectionError,
     TransferError,
+    short,
 )
 from hillhold_verifier.keys import SCHEMES
 from hillhold_verifier.mcuboot import ReadAt, read_image
@@ -166,14 +170,7 @@ class Installer:
         if held is None or held.sha256 != release.sha256:
             raise SelectionError("slot to mark", expected=release.path, got=held.path if held else "no whole image")
         self._transfer.check_hash(slot, 0, release.length, release.sha256, "image hash")
-        if release.format == "mcuboot":
-            image = read_image(self._context.reader(slot), release.length)
-            stated = (str(image.version), image.security_counter or 0)
-            if stated != (str(release.version), release.security_counter):
-                expected = f"version {release.version} and counter {release.security_counter}"
-                raise MismatchError(
-                    "image header", expected=expected, got=f"version {stated[0]} and counter {stated[1]}"
-                )
+        self._check_header(slot, release)
         self._context.boot.set_mark(Mark(release.sha256, release.length))
         return release
 
@@ -229,7 +226,9 @@ class Installer:
         if flags.mark and flags.mark.sha256 in _withdrawn(state.trust):
             self._context.boot.clear_mark()
         if not flags.trial and (confirmed := self.confirmed):
-            self._context.counter.raise_to(confirmed.security_counter)
+            # The confirmed image's own counter holds the floor meanwhile; a full store must not take the agent away.
+            with suppress(OperationalError):
+                self._context.counter.raise_to(confirmed.security_counter)
 
     def _new_session(self, clock: int | None) -> UpdateSession:
         schemes = self._context.state.schemes & SCHEMES if self.flags.trial else SCHEMES
@@ -245,24 +244,38 @@ class Installer:
 
     def _authorise(self, digest: bytes, length: int, clock: int | None) -> Transfer:
         selection = self.choose(clock)
-        winner, confirmed = selection.require(), self.confirmed
+        winner = selection.winner
+        if winner is None:
+            raise TransferError("content", expected="nothing: no release may be installed now", got=short(digest))
         release = Installed(winner.path, winner.version, winner.sha256, winner.length, winner.security_counter)
         if (digest, length) == (winner.sha256, winner.length):
             return Transfer(release)
         patch = next((p for p in selection.patches if (p.sha256, p.length) == (digest, length)), None)
         if patch is None:
-            raise TransferError(
-                "content", expected=f"{winner.path} ({winner.sha256.hex()[:16]}…) or a patch to it", got=digest.hex()
-            )
-        self._check_patch(patch, confirmed)
+            expected = f"{winner.path} ({short(winner.sha256)}), which this device chose, or a patch to it"
+            raise TransferError("content", expected=expected, got=short(digest))
+        self._check_patch(patch, self.confirmed)
         return Transfer(release, (patch.sha256, patch.length), (patch.base, patch.base_length))
+
+    def _check_header(self, slot: int, release: Release) -> None:
+        """What the image states of itself, and the bootloader goes by, is what was signed; a raw image states nothing."""
+        try:
+            image = read_image(self._context.reader(slot), release.length)
+        except ImageError:
+            if release.format == "mcuboot":
+                raise
+            return
+        stated = (str(image.version), image.security_counter or 0)
+        if stated != (str(release.version), release.security_counter):
+            expected = f"version {release.version} and counter {release.security_counter}"
+            raise MismatchError("image header", expected=expected, got=f"version {stated[0]} and counter {stated[1]}")
 
     def _check_patch(self, patch: Patch, confirmed: Installed | None) -> None:
         if patch.algorithm != ALGORITHM:
             raise TransferError("patch algorithm", expected=ALGORITHM, got=patch.algorithm)
         if confirmed is None or (confirmed.sha256, confirmed.length) != (patch.base, patch.base_length):
-            got = confirmed.sha256.hex() if confirmed else "no confirmed image"
-            raise TransferError("patch base", expected=patch.base.hex(), got=got)
+            got = short(confirmed.sha256) if confirmed else "no confirmed image"
+            raise TransferError("patch base", expected=short(patch.base), got=got)
 
 
 def _withdrawn(trust: Trust) -> frozenset[bytes]:

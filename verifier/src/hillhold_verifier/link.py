@@ -5,7 +5,7 @@ The byte stream is anything with `write` and `read`; `open_port` makes one of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any, Final, Protocol, TypeVar
@@ -18,11 +18,8 @@ from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
 T = TypeVar("T")
 
 TIMEOUT: Final = 2.0
-"""Seconds after which a request counts as lost."""
 SLOW_TIMEOUT: Final = 30.0
-"""The same for requests on which a board erases, hashes or patches."""
 TRIES: Final = 4
-"""How often a request is sent before the board counts as gone."""
 MAX_ANSWER: Final = 16384
 """Bytes of a response."""
 READ_PAUSE: Final = 0.05
@@ -51,10 +48,20 @@ class Traffic:
 
 
 class Link:
-    """One board on a byte stream."""
+    """One board on a byte stream.
 
-    def __init__(self, stream: Stream, *, timeout: float = TIMEOUT, clock: Callable[[], float] = monotonic) -> None:
-        self._stream, self._timeout, self._clock = stream, timeout, clock
+    Args:
+        stream: to and from the board.
+        timeout: seconds after which a request counts as lost.
+        slow_timeout: the same for requests on which a board erases, hashes or patches.
+        tries: how often a request is sent before the board counts as gone.
+    """
+
+    def __init__(
+        self, stream: Stream, *, timeout: float = TIMEOUT, slow_timeout: float = SLOW_TIMEOUT, tries: int = TRIES
+    ) -> None:
+        self._stream, self._tries = stream, tries
+        self._timeouts = {False: timeout, True: slow_timeout}
         self._decoder = ConsoleDecoder(MAX_ANSWER)
         self._sequence = 0
         self.traffic = Traffic()
@@ -63,7 +70,7 @@ class Link:
         """Carry a conversation to its end, and return its result.
 
         Raises:
-            OperationalError: no answer after `TRIES` times.
+            OperationalError: no answer after so many tries.
             Whatever the conversation raises.
         """
         answer: Body = {}
@@ -84,17 +91,17 @@ class Link:
         sequence = self._sequence
         self._sequence = (sequence + 1) % 256
         frame = encode_console(encode(Message(request.op, request.group, request.command, sequence, request.body)))
-        timeout = SLOW_TIMEOUT if request.slow else self._timeout
-        for _ in range(TRIES):
+        timeout = self._timeouts[request.slow]
+        for _ in range(self._tries):
             self._stream.write(frame)
             self.traffic.sent += len(frame)
             if (answer := self._await(request, sequence, timeout)) is not None:
                 return answer
-        raise OperationalError(f"no answer from the board in {timeout:g} s, {TRIES} times")
+        raise OperationalError(f"no answer from the board in {timeout:g} s, {self._tries} times")
 
     def _await(self, request: Request, sequence: int, timeout: float) -> Body | None:
-        end = self._clock() + timeout
-        while (left := end - self._clock()) > 0:
+        end = monotonic() + timeout
+        while (left := end - monotonic()) > 0:
             data = self._stream.read(min(left, READ_PAUSE))
             self.traffic.received += len(data)
             for event in self._decoder.feed(data):

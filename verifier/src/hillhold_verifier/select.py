@@ -64,8 +64,8 @@ class Selection:
         """Return the winner; raises `SelectionError` with the reasons where there is none."""
         if self.winner:
             return self.winner
-        reasons = "; ".join(f"{v.path}: {v.outcome.value}, {v.reason}" for v in self.verdicts)
-        raise SelectionError("nothing to install", got=reasons or "no release in the product line")
+        reasons = "; ".join(f"{verdict.path}: {verdict.reason}" for verdict in self.verdicts)
+        raise SelectionError("no release to install", got=reasons or "an empty product line")
 
 
 def select(

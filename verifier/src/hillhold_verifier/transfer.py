@@ -11,7 +11,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from hillhold_verifier.context import Context
-from hillhold_verifier.errors import HillholdError, MismatchError, OrderError, PatchError, SlotError, TransferError
+from hillhold_verifier.errors import (
+    HillholdError,
+    MismatchError,
+    OrderError,
+    PatchError,
+    SlotError,
+    TransferError,
+    short,
+)
 from hillhold_verifier.patch import PatchDecoder
 from hillhold_verifier.select import Installed
 from hillhold_verifier.slotio import CHUNK, SlotWriter, resume_offset, round_up, slot_sha256
@@ -116,7 +124,7 @@ class SlotTransfer:
         found = slot_sha256(self._context.slots, slot, start, length)
         if found != expected:
             self._abandon()
-            raise MismatchError(what, expected=expected.hex(), got=found.hex())
+            raise MismatchError(what, expected=short(expected), got=short(found))
 
     def _start(self, slot: int, transfer: Transfer) -> SlotWriter:
         start, length = self._region(transfer)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
-from hillhold_verifier.errors import ExpiredError, MismatchError, MissingError, RollbackError, SignatureError
+from hillhold_verifier.errors import ExpiredError, MismatchError, MissingError, RollbackError, SignatureError, short
 from hillhold_verifier.keys import SCHEMES, Key
 from hillhold_verifier.metadata import (
     ROOT,
@@ -317,8 +317,8 @@ def _check_listed(envelope: Envelope[Signed], name: str, listing: MetaFile) -> N
     if listing.length is not None and len(envelope.raw) > listing.length:
         raise MismatchError(f"{name} length", expected=f"at most {listing.length}", got=len(envelope.raw))
     if envelope.sha256 != listing.sha256:
-        expected = listing.sha256.hex() if listing.sha256 else "a SHA-256 from its lister"
-        raise MismatchError(f"{name} hash", expected=expected, got=envelope.sha256.hex())
+        expected = short(listing.sha256) if listing.sha256 else "a SHA-256 from its lister"
+        raise MismatchError(f"{name} hash", expected=expected, got=short(envelope.sha256))
     if envelope.signed.version != listing.version:
         raise MismatchError(f"{name} version", expected=listing.version, got=envelope.signed.version)
 

@@ -2,8 +2,8 @@
 
 The preset dictionary of a raw deflate stream (RFC 1951) is fixed dictionary number 1, followed by the *base*: the file that delegates
 to the role (root; for a line role, targets), whose key ids recur, and the held version of the file itself where the sender has it.
-The base may be empty. Only the last 32 KiB count. Inflating gives the file's exact bytes, of which the signatures are then verified; the encoding adds no trust and
-needs none. The announced length bounds what comes out.
+The base may be empty. Only the last 32 KiB count. Inflating gives the file's exact bytes, of which the signatures are then verified;
+the encoding adds no trust and needs none. The announced length bounds what comes out.
 """
 
 from __future__ import annotations

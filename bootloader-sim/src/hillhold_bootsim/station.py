@@ -1,0 +1,97 @@
+"""A board on a bench: a virtual board that runs the verifier's own agent, and the thread that serves its line.
+
+What the agent is told of a boot: an unreadable state makes a board that refuses every update, and says why. Provisioning writes what a
+production line would: what the device is, the root that it trusts, and the first boot flags.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from time import monotonic
+
+from hillhold_verifier.agent import Agent
+from hillhold_verifier.errors import MisuseError, UnprovisionedError
+from hillhold_verifier.installer import Installer, provision
+from hillhold_verifier.mcuboot import ImageKey
+from hillhold_verifier.select import Device
+from hillhold_verifier.slots import BootControl, CounterStore, RecordAreas, Slots
+from hillhold_verifier.state import StateStore
+
+from .application import SelfTest
+from .board import BoardInfo, VirtualBoard
+from .bootflags import SimBootControl
+from .flash import Flash
+from .layout import Layout, SimRecordAreas
+from .uart import Line, Traffic, serve
+
+BUFFER = 1024
+"""Bytes of the longest SMP message that the virtual board takes."""
+
+
+def make_board(
+    flash: Flash, layout: Layout, keys: Sequence[ImageKey], self_test: SelfTest | None = None
+) -> VirtualBoard:
+    """Return a board, switched off, whose agent is the verifier's."""
+
+    def agent(slots: Slots, control: BootControl, counter: CounterStore, areas: RecordAreas, _info: BoardInfo) -> Agent:
+        try:
+            return Agent(Installer(StateStore(areas), slots, control, counter), buffer=BUFFER)
+        except UnprovisionedError as refusal:
+            return Agent(refusal, buffer=BUFFER)
+
+    return VirtualBoard(flash, layout, keys, agent, self_test)
+
+
+def is_provisioned(flash: Flash, layout: Layout) -> bool:
+    """Say whether anything was ever written where a board keeps its state."""
+    areas = (layout.state(0), layout.state(1))
+    return not all(flash.is_blank(area.offset, area.size) for area in areas)
+
+
+def provision_board(flash: Flash, layout: Layout, device: Device, root: bytes) -> None:
+    """Write the first state of a factory-new board.
+
+    Raises:
+        MisuseError: it has one already.
+        MetadataError, SignatureError: `root` is not one that its quorum signed.
+    """
+    if is_provisioned(flash, layout):
+        raise MisuseError("this board has been provisioned already")
+    provision(StateStore(SimRecordAreas(flash, layout)), device, root)
+    SimBootControl(flash, layout).provision(None)
+
+
+class Station(AbstractContextManager["Station"]):
+    """Serves a board on a line, in a thread, until it is closed.
+
+    Meanwhile another thread may look at `board.info`, replace its flash's `power_cut`, and switch on a board that is off.
+
+    Attributes:
+        traffic: bytes over the line.
+        failure: what ended the thread before its time, or None.
+    """
+
+    def __init__(self, board: VirtualBoard, line: Line, clock: Callable[[], int | None]) -> None:
+        self.board, self.line = board, line
+        self.traffic = Traffic()
+        self.failure: BaseException | None = None
+        self._stop = threading.Event()
+        self._clock = clock
+        self._thread = threading.Thread(target=self._run, name="board", daemon=True)
+
+    def __enter__(self) -> Station:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.line.close()
+
+    def _run(self) -> None:
+        try:
+            serve(self.board, self.line, self._stop, self._clock, monotonic, self.traffic)
+        except BaseException as error:  # a thread has nobody to raise to; the peer sees a board that does not answer
+            self.failure = error
