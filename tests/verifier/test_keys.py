@@ -1,0 +1,98 @@
+"""Keys: what verifies, what is unusable, and what counts as the same key."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa, x25519
+
+from forge import SigningKey, ecdsa_key, key
+from hillhold_verifier.keys import SCHEMES, Key
+
+ED = frozenset({"ed25519"})
+MESSAGE = b"signed"
+
+
+def of(one: SigningKey) -> Key:
+    entry = one.entry
+    return Key(entry["keytype"], entry["scheme"], entry["keyval"]["public"])
+
+
+def pem(public: object) -> str:
+    assert isinstance(
+        public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed448.Ed448PublicKey | x25519.X25519PublicKey
+    )
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return public.public_bytes(serialization.Encoding.PEM, form).decode()
+
+
+@pytest.mark.parametrize("one", [key("alice"), ecdsa_key("alice")], ids=["ed25519", "p256"])
+def test_a_signature_verifies_for_its_key_message_and_bytes_only(one: SigningKey) -> None:
+    signature = one.sign(MESSAGE)
+    assert of(one).verifies(signature, MESSAGE, SCHEMES) == of(one).fingerprint(SCHEMES) is not None
+    other = key("bob") if one is key("alice") else ecdsa_key("bob")
+    assert of(other).verifies(signature, MESSAGE, SCHEMES) is None
+    assert of(one).verifies(signature, MESSAGE + b"!", SCHEMES) is None
+    for bad in (b"", signature[:-1], signature + b"\0", b"\0" * 64, bytes([signature[0] ^ 1]) + signature[1:]):
+        assert of(one).verifies(bad, MESSAGE, SCHEMES) is None
+
+
+def test_a_scheme_that_does_not_count_now_verifies_nothing() -> None:
+    one = ecdsa_key("alice")
+    assert of(one).verifies(one.sign(MESSAGE), MESSAGE, ED) is None
+    assert of(one).fingerprint(ED) is None
+    assert of(key("alice")).verifies(key("alice").sign(MESSAGE), MESSAGE, ED) is not None
+
+
+def test_both_tuf_names_of_the_ecdsa_key_type_are_known() -> None:
+    one = ecdsa_key("alice")
+    public = one.entry["keyval"]["public"]
+    old = Key("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256", public)
+    assert old.verifies(one.sign(MESSAGE), MESSAGE, SCHEMES) == of(one).fingerprint(SCHEMES)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Key("ed25519", "ed25519", ""),
+        Key("ed25519", "ed25519", "zz" * 32),
+        Key("ed25519", "ed25519", "00" * 31),
+        Key("ed25519", "ed25519", "00" * 33),
+        Key("ed25519", "ed25519", " " * 64),
+        Key("ed25519", "ed25519", "00 " * 21 + "0"),
+        Key("ed25519", "ed25519", "٠" * 64),
+        Key("ecdsa", "ed25519", "00" * 32),
+        Key("ed25519", "ecdsa-sha2-nistp256", "00" * 32),
+        Key("ecdsa", "ecdsa-sha2-nistp256", ""),
+        Key("ecdsa", "ecdsa-sha2-nistp256", "-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n"),
+        Key("ecdsa", "ecdsa-sha2-nistp256", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"),
+        Key("ecdsa", "ecdsa-sha2-nistp256", "\ud800"),
+        Key("ecdsa", "ecdsa-sha2-nistp256", pem(ec.generate_private_key(ec.SECP384R1()).public_key())),
+        Key("ecdsa", "ecdsa-sha2-nistp256", pem(ec.generate_private_key(ec.SECP256K1()).public_key())),
+        Key("ecdsa", "ecdsa-sha2-nistp256", pem(rsa.generate_private_key(65537, 2048).public_key())),
+        Key("ecdsa", "ecdsa-sha2-nistp256", pem(ed448.Ed448PrivateKey.generate().public_key())),
+        Key("ecdsa", "ecdsa-sha2-nistp256", pem(x25519.X25519PrivateKey.generate().public_key())),
+        Key("rsa", "rsassa-pss-sha256", pem(rsa.generate_private_key(65537, 2048).public_key())),
+        Key("ml-dsa", "ml-dsa-65", "00"),
+        Key("", "", ""),
+    ],
+    ids=lambda entry: f"{entry.keytype}-{entry.scheme}-{len(entry.public)}",
+)
+def test_an_unusable_key_is_no_error_and_verifies_nothing(entry: Key) -> None:
+    assert entry.fingerprint(SCHEMES) is None
+    assert entry.verifies(b"\0" * 64, MESSAGE, SCHEMES) is None
+
+
+def test_a_key_is_the_same_in_any_spelling() -> None:
+    one, upper = of(key("alice")), of(key("alice")).public.upper()
+    assert Key("ed25519", "ed25519", upper).fingerprint(SCHEMES) == one.fingerprint(SCHEMES)
+    text = of(ecdsa_key("alice")).public
+    spellings = [text.replace("\n", "\r\n"), "a note\n" + text + "another", text.rstrip()]
+    assert {Key("ecdsa", "ecdsa-sha2-nistp256", s).fingerprint(SCHEMES) for s in spellings} == {
+        of(ecdsa_key("alice")).fingerprint(SCHEMES)
+    }
+
+
+def test_keys_of_different_people_differ() -> None:
+    everyone = [of(key("alice")), of(key("bob")), of(ecdsa_key("alice")), of(ecdsa_key("bob"))]
+    assert len({one.fingerprint(SCHEMES) for one in everyone}) == 4
