@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from workshop import HARDWARE, NOW, ceremony, image, online, pump, sign_all, started, tree
 
 from hillhold_signer import Repository, Wish, example_signer, verify_tree
 from hillhold_signer import drafts as drafts_module
 from hillhold_signer import repository as repository_module
 from hillhold_signer.errors import StorageError
 from hillhold_signer.storage import remove_file, write_file
+from workshop import HARDWARE, NOW, ceremony, image, online, pump, sign_all, started, tree
 
 When = Literal["before", "torn", "after"]
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from workshop import HARDWARE, NOW, image, release, started, tree
 
 from hillhold_signer import Repository, Wish
 from hillhold_signer import releases as releases_module
 from hillhold_signer.errors import ContentRefused, ProductRefused, ReleaseRefused
+from workshop import HARDWARE, NOW, image, release, started, tree
 
 WISH = Wish("app.bin", hardware=HARDWARE)
 

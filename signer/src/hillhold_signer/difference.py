@@ -118,8 +118,8 @@ def _describe(target: TargetFile) -> str:
 
 
 def _keys(name: str, old: set[str], new: set[str], show: Label) -> Iterator[str]:
-    yield from (f"- {name} key {show(keyid)}" for keyid in sorted(old - new))
-    yield from (f"+ {name} key {show(keyid)}" for keyid in sorted(new - old))
+    yield from (f"- {name} key {text}" for text in sorted(map(show, old - new)))
+    yield from (f"+ {name} key {text}" for text in sorted(map(show, new - old)))
 
 
 def _value(name: str, old: str | None, new: str) -> list[str]:

@@ -1,0 +1,305 @@
+"""The command: exit codes, two-line errors, JSON, and what each command does when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from hillhold_signer import Repository, Wish, example_signer, verify_tree
+from hillhold_signer.cli import main
+from hillhold_signer.cli._app import Edge
+from workshop import HARDWARE, NOW, image, release, started, tree
+
+KEYS = Path(__file__).parents[2] / "keys-example"
+
+
+def hillhold(*words: object, answers: str = "", now: int = NOW) -> Result:
+    result = CliRunner().invoke(main, [str(word) for word in words], input=answers, obj=Edge(lambda: now))
+    if not isinstance(result.exception, SystemExit | None):
+        raise result.exception
+    return result
+
+
+def uri(name: str) -> str:
+    return f"file:{KEYS / name}-public-on-purpose.pem"
+
+
+def pub(name: str) -> str:
+    return str(KEYS / f"{name}-public-on-purpose.pub")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """One release is published, a second one is drafted."""
+    found = started(tmp_path / "repo")
+    release(found, image("1.0.0"))
+    found.add_release("pump", image("1.1.0", edits=20), Wish("app.bin", hardware=HARDWARE[:1]), NOW)
+    return found
+
+
+def test_the_version_and_every_help_text_with_an_example() -> None:
+    assert hillhold("--version").output == "hillhold, version 0.1.0\n"
+    assert "The way of a release" in hillhold().output + hillhold("--help").output
+    paths = [["key", "new"], ["key", "show"], ["key", "list"], ["image", "sign"], ["image", "show"]]
+    paths += [["product", "add"], ["product", "hardware"], *([name] for name in ("init", "add", "sign", "status"))]
+    paths += [[name] for name in ("publish", "refresh", "verify")]
+    for path in paths:
+        text = hillhold(*path, "--help").output
+        assert f"Example:\n    hillhold {' '.join(path)}" in text, path
+        assert "--json" in text, path
+
+
+def test_a_person_sees_the_difference_and_says_yes(repository: Repository) -> None:
+    path = repository.layout.path
+    no = hillhold("sign", path, "--key", uri("release-1"), answers="n\n")
+    assert no.exit_code == 2
+    assert not repository.state().drafts["pump"].signatures
+    yes = hillhold("sign", path, "--key", uri("release-1"), answers="y\n")
+    assert yes.exit_code == 0
+    assert "  pump: version 3 after version 2\n" in yes.output
+    assert "+ pump/1.1.0/app.bin: feature release, for nrf51-a, component app, security counter 1" in yes.output
+    assert ".patch: patch of" in yes.output
+    assert "pump/1.0.0" not in yes.output
+    assert repository.state().drafts["pump"].digest in yes.output
+    assert "signed pump version 3 (1 of 2)" in yes.output
+    again = hillhold("sign", path, "--key", uri("release-1"), "--yes")
+    assert "had signed it already; nothing changed" in again.output
+
+
+def test_publish_names_what_is_missing_then_publishes(repository: Repository) -> None:
+    path = repository.layout.path
+    online = ["--snapshot-key", uri("snapshot"), "--timestamp-key", uri("timestamp")]
+    short = hillhold("publish", path, *online)
+    assert short.exit_code == 1
+    assert short.stdout == ""
+    assert "error: signatures are missing: pump has 0 of 2, can be signed by release-1, release-2\n" in short.stderr
+    assert "hint: " in short.stderr
+    for name in ("release-1", "release-2"):
+        hillhold("sign", path, "--key", uri(name), "--yes")
+    done = hillhold("publish", path, *online, "--json")
+    assert json.loads(done.stdout) == {"published": {"pump": 3}}
+    assert hillhold("publish", path, *online).output == "nothing to publish\n"
+    renewed = json.loads(hillhold("refresh", path, *online, "--json", now=NOW + 60).stdout)
+    assert renewed == {"renewed": {"timestamp": 4}}
+    assert hillhold("refresh", path, *online, now=NOW).exit_code == 1
+
+
+def test_status_as_text_and_json(repository: Repository) -> None:
+    repository.sign(example_signer("release-2"))
+    text = hillhold("status", repository.layout.path).output
+    assert text.startswith("DEMO repository")
+    assert "pump         2          2026-07-02T00:00:00Z  3      1 of 2" in text
+    assert "next: sign pump: 1 of 2 signatures; release-1 can" in text
+    value = json.loads(hillhold("status", repository.layout.path, "--json", now=NOW + 400 * 86400).stdout)
+    assert value["roles"]["pump"]["signatures"][0]["signed"] == [example_signer("release-2").public_key.keyid]
+    assert "refresh: timestamp has expired" in value["next"]
+    assert "renew root: it has expired" in value["next"]
+
+
+def test_verify_by_its_own_or_a_given_root(repository: Repository, tmp_path: Path) -> None:
+    public = repository.layout.public
+    good = hillhold("verify", public, "--root", public / "metadata/1.root.json", "--json")
+    assert json.loads(good.stdout)["versions"]["pump"] == 2
+    copy = tmp_path / "copy"
+    for name, data in tree(public).items():
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes(data)
+    assert hillhold("verify", copy).exit_code == 0
+    late = hillhold("verify", copy, now=NOW + 3 * 86400)
+    assert late.exit_code == 1
+    assert "expired" in late.stderr
+    (file,) = copy.glob("targets/pump/1.0.0/*")
+    file.write_bytes(file.read_bytes()[:-1] + b"\0")
+    assert "target pump/1.0.0/app.bin: expected" in hillhold("verify", copy).stderr
+    file.unlink()
+    assert "no such file" in hillhold("verify", copy).stderr
+    (copy / "metadata/2.pump.json").unlink()
+    assert "2.pump.json" in hillhold("verify", copy).stderr
+    other = started(tmp_path / "other").layout.metadata("1.root.json")
+    (tmp_path / "junk").write_bytes(b"{}")
+    assert hillhold("verify", public, "--root", tmp_path / "junk").exit_code == 1
+    assert hillhold("verify", public, "--root", other).exit_code == 0  # the same example keys, the same bytes
+    assert hillhold("verify", KEYS).exit_code == 1
+
+
+def test_init_without_demo_refuses_example_keys(tmp_path: Path) -> None:
+    (tmp_path / "ceremony.toml").write_text(
+        "\n".join(
+            [
+                f"[root]\nthreshold = 1\nkeys = [{{ name = 'Ada', file = '{pub('root-1')}' }}]",
+                f"[targets]\nthreshold = 1\nkeys = [{{ name = 'Ada', file = '{pub('targets-1')}' }}]",
+                f"[snapshot]\nkey = {{ file = '{pub('snapshot')}', uri = '{uri('snapshot')}' }}",
+                f"[timestamp]\nkey = {{ file = '{pub('timestamp')}', uri = '{uri('timestamp')}' }}",
+            ]
+        )
+    )
+    refused = hillhold("init", tmp_path / "repo", "--config", tmp_path / "ceremony.toml")
+    assert refused.exit_code == 1
+    assert "the example key 'root-1': its private part is public" in refused.stderr
+    assert "--demo" in refused.stderr
+    assert not (tmp_path / "repo").exists()
+    made = hillhold("init", tmp_path / "repo", "--config", tmp_path / "ceremony.toml", "--demo")
+    assert "DEMO" in made.output
+
+
+def test_keys_by_prompt_and_by_descriptor(tmp_path: Path) -> None:
+    differ = hillhold("key", "new", tmp_path / "ada", answers="one\ntwo\n")
+    assert differ.exit_code == 2
+    assert not (tmp_path / "ada.pem").exists()
+    read, write = os.pipe()
+    os.write(write, b"secret\n")
+    os.close(write)
+    assert hillhold("key", "new", tmp_path / "ada.pem", "--passphrase-fd", read, "--type", "ecdsa-p256").exit_code == 0
+    os.close(read)
+    shown = json.loads(hillhold("key", "show", tmp_path / "ada.pem", "--json").stdout)
+    assert (shown["private"], shown["scheme"]) == ("encrypted", "ecdsa-sha2-nistp256")
+    listed = json.loads(hillhold("key", "list", tmp_path, "--json").stdout)["keys"]
+    assert len(listed) == 2
+    assert "everybody has" in hillhold("key", "show", pub("image")).output.lower()
+    assert hillhold("key", "new", tmp_path / "x", "--no-passphrase", "--passphrase-fd", "0").exit_code == 2
+    assert hillhold("key", "new", tmp_path / "x", "--passphrase-fd", "999").exit_code == 2
+
+
+def test_a_wrong_passphrase_signs_nothing(repository: Repository, tmp_path: Path) -> None:
+    hillhold("key", "new", tmp_path / "ada", answers="right\nright\n")
+    wrong = hillhold("sign", repository.layout.path, "--key", f"file:{tmp_path / 'ada.pem'}", answers="wrong\n")
+    assert wrong.exit_code == 1
+    assert "error: wrong passphrase for" in wrong.stderr
+    assert not repository.state().drafts["pump"].signatures
+
+
+def test_an_image_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "raw.bin").write_bytes(bytes(1000))
+    options = ["--version", "1.0.0", "--security-counter", "3", "--header-size", "0x200", "--slot-size", "0x20000"]
+    words = [
+        "image",
+        "sign",
+        tmp_path / "raw.bin",
+        tmp_path / "out.bin",
+        "--key",
+        uri("image"),
+        "--pad-header",
+        *options,
+    ]
+    refused = hillhold(*words)
+    assert refused.exit_code == 1
+    assert "private part is public" in refused.stderr
+    assert not (tmp_path / "out.bin").exists()
+    value = json.loads(hillhold(*words, "--demo", "--json").stdout)
+    assert (value["version"], value["security_counter"]) == ("1.0.0", 3)
+    assert "1.0.0" in hillhold("image", "show", tmp_path / "out.bin").output
+    assert hillhold("image", "show", tmp_path / "raw.bin").exit_code == 1
+    assert hillhold(*words[:-1], "many").exit_code == 2
+    (tmp_path / "none.bin").write_bytes(image("1.0.0", None))
+    assert "CONFIG_MCUBOOT_EXTRA_IMGTOOL_ARGS" in hillhold("image", "show", tmp_path / "none.bin").output
+
+
+def test_products_on_the_command_line(repository: Repository, tmp_path: Path) -> None:
+    path = repository.layout.path
+    words = ["product", "add", path, "valve", "--hardware", "b", "--hardware", "a", "--threshold", "1"]
+    added = hillhold(*words, "--key", f"Linus={pub('release-1')}", "--max-offline-grace", "30d", "--json")
+    assert json.loads(added.stdout)["hardware"] == ["a", "b"]
+    shown = hillhold("sign", path, "--key", uri("targets-1"), "--yes").output
+    assert "+ valve longest offline grace: 30d" in shown
+    assert "+ valve key Linus" in shown or "+ valve key release-1" in shown
+    more = hillhold("product", "hardware", path, "valve", "c")
+    assert more.exit_code == 0
+    assert "0 of 2" in hillhold("status", path).output
+    assert hillhold("product", "hardware", path, "none", "c").exit_code == 1
+    assert hillhold(*words, "--key", pub("release-1"), "--max-offline-grace", "soon").exit_code == 2
+    assert hillhold(*words[:3], "targets", *words[4:], "--key", pub("release-1")).exit_code == 1
+    assert hillhold(*words, "--key", tmp_path / "none.pub").exit_code == 3
+
+
+def test_add_reads_the_file_name_and_says_what_it_did(repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "APP.bin").write_bytes(image("1.2.0", edits=30))
+    words = ["add", repository.layout.path, "pump", tmp_path / "APP.bin", "--hardware", HARDWARE[0]]
+    value = json.loads(hillhold(*words, "--kind", "security", "--json").stdout)
+    assert value["path"] == "pump/1.2.0/app.bin"
+    assert len(value["patches"]) == 2
+    assert hillhold(*words).exit_code == 1
+    (tmp_path / "old.bin").write_bytes(image("1.1.5", edits=31))
+    lower = hillhold(*words[:3], tmp_path / "old.bin", *words[4:])
+    assert lower.exit_code == 1
+    assert "--allow-lower" in lower.stderr
+    assert hillhold(*words[:3], tmp_path / "old.bin", *words[4:], "--allow-lower").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "words", [["frob"], ["status"], ["status", "nowhere"], ["sign", "."], ["publish", ".", "--frob"]]
+)
+def test_usage_is_exit_code_2_in_two_lines(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = hillhold(*words)
+    assert result.exit_code == 2
+    assert [line.partition(":")[0] for line in result.stderr.splitlines()] == ["error", "hint"]
+    assert result.stdout == ""
+
+
+def test_damaged_repositories_are_refused_without_a_traceback(repository: Repository) -> None:
+    layout = repository.layout
+    online = ["--snapshot-key", uri("snapshot"), "--timestamp-key", uri("timestamp")]
+    draft = layout.drafts / "pump/draft.json"
+    for path, data in ((draft, b"{"), (draft, b"\xff"), (layout.config, b"x"), (layout.people, b"x")):
+        good = path.read_bytes()
+        path.write_bytes(data)
+        result = hillhold("publish", layout.path, *online)
+        assert result.exit_code == 1, path
+        assert result.stderr.startswith("error: "), path
+        assert "Traceback" not in result.output
+        path.write_bytes(good)
+    draft.unlink()
+    draft.mkdir()
+    assert hillhold("status", layout.path).exit_code == 3
+
+
+def test_an_error_cannot_forge_a_second_line(tmp_path: Path) -> None:
+    result = hillhold("add", started(tmp_path / "repo").layout.path, "x\n\x1b[31merror: fine", pub("image"))
+    assert result.exit_code == 1
+    assert "\x1b" not in result.stderr
+    assert len(result.stderr.splitlines()) <= 2
+
+
+def test_the_installed_command_in_a_process_of_its_own(repository: Repository) -> None:
+    command = [sys.executable, "-m", "hillhold_signer.cli", "status", str(repository.layout.path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["roles"]["pump"]["draft"] == 3
+
+
+def test_two_processes_that_write_at_once_both_count(tmp_path: Path) -> None:
+    now = int(time.time())
+    repository = started(tmp_path / "repo", now)
+    commands = []
+    for version, component in (("1.0.0", "app"), ("1.0.0", "radio"), ("1.0.0", "modem")):
+        file = tmp_path / f"{component}.bin"
+        file.write_bytes(image(version))
+        words = [
+            "add",
+            str(repository.layout.path),
+            "pump",
+            str(file),
+            "--hardware",
+            HARDWARE[0],
+            "--component",
+            component,
+        ]
+        commands.append([sys.executable, "-m", "hillhold_signer.cli", *words])
+    running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
+    assert [process.wait(timeout=60) for process in running] == [0, 0, 0]
+    assert len(repository.state().line("pump").targets) == 3
+    for name in ("release-1", "release-2"):
+        repository.sign(example_signer(name))
+    online = ["--snapshot-key", uri("snapshot"), "--timestamp-key", uri("timestamp")]
+    command = [sys.executable, "-m", "hillhold_signer.cli", "publish", str(repository.layout.path), *online]
+    running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=60) for process in running] == [0, 0]
+    seen = verify_tree(repository.layout.path, int(time.time()))
+    assert (seen.versions["pump"], seen.versions["timestamp"], len(seen.targets)) == (2, 2, 3)
