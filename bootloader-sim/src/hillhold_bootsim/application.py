@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from .bootloader import Booted
+from hillhold_bootsim.bootloader import Booted
 
 
 class Verdict(Enum):

@@ -14,16 +14,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from hillhold_bootsim.application import AppEvent, Application, SelfTest
+from hillhold_bootsim.bootflags import SimBootControl
+from hillhold_bootsim.bootloader import BootOutcome, ResetReason, boot
+from hillhold_bootsim.counter import OtpCounter
+from hillhold_bootsim.flash import Flash, PowerLost
+from hillhold_bootsim.layout import Layout, SimRecordAreas, SimSlots
 from hillhold_verifier.errors import MisuseError
 from hillhold_verifier.mcuboot import ImageKey
 from hillhold_verifier.slots import BootControl, CounterStore, RecordAreas, Slots
-
-from .application import AppEvent, Application, SelfTest
-from .bootflags import SimBootControl
-from .bootloader import BootOutcome, ResetReason, boot
-from .counter import OtpCounter
-from .flash import Flash, PowerLost
-from .layout import Layout, SimRecordAreas, SimSlots
 
 
 class Agent(Protocol):

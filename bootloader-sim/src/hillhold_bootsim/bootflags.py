@@ -29,11 +29,10 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Final
 
+from hillhold_bootsim.flash import Flash
+from hillhold_bootsim.layout import Layout, padded
 from hillhold_verifier.errors import ConfirmError, MisuseError, RecordError, UnprovisionedError
 from hillhold_verifier.slots import BootFlags, Mark
-
-from .flash import Flash
-from .layout import Layout, padded
 
 MAGIC: Final = b"HHbf"
 FORMAT: Final = 1

@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
+from hillhold_bootsim.bootflags import BootRecord, SimBootControl
 from hillhold_verifier.errors import (
     CounterError,
     MismatchError,
@@ -35,8 +36,6 @@ from hillhold_verifier.errors import (
 )
 from hillhold_verifier.mcuboot import Image, ImageKey, ReadAt, read_image, verify_image
 from hillhold_verifier.slots import CounterStore, Mark, Slots
-
-from .bootflags import BootRecord, SimBootControl
 
 MAX_TRIAL_STARTS: Final = 4
 """Starts of one trial: it survives three losses of power, and a supply that fails under load does not hold the board for ever."""

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from hillhold_bootsim.flash import Flash
 from hillhold_verifier.errors import MisuseError, OperationalError
-
-from .flash import Flash
 
 MAX_COUNTER: Final = 2**32 - 1
 _PAIR: Final = 8

@@ -16,6 +16,13 @@ from pathlib import Path
 from time import sleep
 from typing import Final, Protocol
 
+from hillhold_bootsim.application import SelfTest, Verdict
+from hillhold_bootsim.firmware import Firmware
+from hillhold_bootsim.flash import Cut, Flash, Operation
+from hillhold_bootsim.layout import DEFAULT_LAYOUT
+from hillhold_bootsim.maker import FILE, HARDWARE, OTHER_HARDWARE, PRODUCT, Maker, Wanted, flip_byte, forge_release
+from hillhold_bootsim.station import Station, make_board, provision_board
+from hillhold_bootsim.uart import BYTES_PER_SECOND, PtyLine, TcpLine
 from hillhold_verifier.courier import BoardRefused, Courier, Progress, Pushed, Request, ask, read_status
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.link import Link, open_port
@@ -24,17 +31,11 @@ from hillhold_verifier.slotio import CHUNK
 from hillhold_verifier.smp import Group, ImageCommand, Op, OsCommand
 from hillhold_verifier.sources import DirectorySource
 
-from .application import SelfTest, Verdict
-from .firmware import Firmware
-from .flash import Cut, Flash, Operation
-from .layout import DEFAULT_LAYOUT
-from .maker import FILE, HARDWARE, OTHER_HARDWARE, PRODUCT, Maker, Wanted, flip_byte, forge_release
-from .station import Station, make_board, provision_board
-from .uart import BYTES_PER_SECOND, PtyLine, TcpLine
-
 PATIENCE: Final = 1.0
 SLOW_PATIENCE: Final = 10.0
 """Seconds after which the demo's courier sends a request again."""
+DARK_PATIENCE: Final = 4.0
+"""The same where the board is about to lose its power."""
 POLL: Final = 0.01
 BOOT_POLLS: Final = 500
 """How often is looked whether a board has come up, every `POLL` seconds."""
@@ -131,8 +132,8 @@ class Demo:
         tell.fact("keys: root 2 of 3, targets 2 of 3, product line 2 of 2; snapshot and timestamp online")
         tell.fact(f"board demo-0001: {PRODUCT} on {HARDWARE}, factory-new, on {self._port}")
         first = Wanted(self._firmware[0].data, self._firmware[0].version, 1)
-        image = self._publish(self._maker, first)
-        self._push(self._maker, f"{first.version}, whole image")
+        image, _ = self._publish(self._maker, first)
+        self._push(self._maker, f"{first.version}, as a whole image")
         self._runs(image, "booted on trial, tested itself, confirmed itself")
 
     def _second_release(self) -> None:
@@ -140,32 +141,36 @@ class Demo:
         self._old = self._maker.copy("repository-as-of-then")
         tell.chapter("A security fix follows, as a patch; a courier tampers, then the power fails")
         second = Wanted(self._firmware[1].data, self._firmware[1].version, 1, kind="security")
-        image = self._publish(self._maker, second)
+        image, patch = self._publish(self._maker, second)
         evil = self._maker.copy("repository-with-one-byte-changed")
         path, digest = f"{PRODUCT}/{second.version}/{FILE}", sha256(image).digest()
         flip_byte(evil.path / "public", path, digest, len(image) // 2)
         self._refused("an image changed by one byte", evil, running, patches=False)
-        self._cut_in_the_middle(running, len(image))
-        self._push(self._maker, f"{second.version}, patch, after the power cut")
+        self._cut_in_the_middle(running, second.version, len(image), patch)
+        self._push(self._maker, f"{second.version}, the rest of it, after that")
         self._runs(image, "the update was finished, where it had stopped")
 
-    def _cut_in_the_middle(self, running: bytes | None, length: int) -> None:
+    def _cut_in_the_middle(self, running: bytes | None, version: str, length: int, patch: int) -> None:
         tell, flash = self._teller, self._flash
         tell.fact(
             "the patch is on its way; the power will fail within one flash operation, with the patch half applied"
         )
         flash.power_cut = _CutAround(DEFAULT_LAYOUT.slot(1).offset + length // 2)
-        before = self._station.traffic.received
+        traffic = self._station.traffic
+        before = traffic.received + traffic.sent
         try:
-            self._courier(self._maker, tries=1)
+            self._courier(self._maker, patience=DARK_PATIENCE, tries=1)
             raise DemoError("the power was to fail in the middle of the update, and did not")
         except DemoError:
             raise
         except OperationalError as error:
             if self._board.is_on:
                 raise
-            tell.fact(f"{self._station.traffic.received - before} bytes in: the board went dark ({error})")
+            tell.fact(f"the board went dark ({error})")
         flash.power_cut = None
+        self.figures.transfers.append(
+            (f"{version}, as a patch, until the power failed", patch, traffic.received + traffic.sent - before)
+        )
         self.figures.power_cuts += 1
         self._board.power_on()
         self._runs(running, "power is back: the old image boots, whole and verified")
@@ -196,7 +201,7 @@ class Demo:
         tell, running = self._teller, self._running
         tell.chapter("A release that fails its own test")
         self._publish(self._maker, self._bad)
-        result = self._push(self._maker, f"{self._bad.version}, which fails on this board")
+        result = self._push(self._maker, f"{self._bad.version}, as a patch; its trial fails")
         self.figures.reverts += 1
         self._runs(running, f"{result.installed} failed its self-test: the board went back by itself")
         again = self._courier(self._maker)
@@ -208,7 +213,8 @@ class Demo:
 
     # --- the acts ----------------------------------------------------------------------------------------------------
 
-    def _publish(self, maker: Maker, wanted: Wanted) -> bytes:
+    def _publish(self, maker: Maker, wanted: Wanted) -> tuple[bytes, int]:
+        """Sign and publish; return the image, and the length of the smallest patch to it."""
         image = maker.image(wanted)
         added = maker.release(wanted, image)
         self._teller.fact(
@@ -218,7 +224,7 @@ class Demo:
             self._teller.fact(
                 f"patch from the release before: {patch.length} bytes, {100 * patch.length // len(image)} % of the image"
             )
-        return image
+        return image, min((patch.length for patch in added.patches), default=0)
 
     def _push(self, maker: Maker, what: str) -> Pushed:
         traffic = self._station.traffic
@@ -229,15 +235,17 @@ class Demo:
         self.figures.transfers.append((what, result.sent, traffic.received + traffic.sent - before))
         return result
 
-    def _courier(self, maker: Maker, *, patches: bool = True, tries: int = 4) -> Pushed:
-        with self._link(tries) as link:
+    def _courier(
+        self, maker: Maker, *, patches: bool = True, patience: float = SLOW_PATIENCE, tries: int = 4
+    ) -> Pushed:
+        with self._link(patience, tries) as link:
             return link.run(Courier(DirectorySource(maker.path), self._teller.progress).push(patches=patches))
 
     @contextmanager
-    def _link(self, tries: int = 4) -> Iterator[Link]:
+    def _link(self, patience: float = SLOW_PATIENCE, tries: int = 4) -> Iterator[Link]:
         stream = open_port(self._port)
         try:
-            yield Link(stream, timeout=PATIENCE, slow_timeout=SLOW_PATIENCE, tries=tries)
+            yield Link(stream, timeout=PATIENCE, slow_timeout=patience, tries=tries)
         finally:
             stream.close()
 

@@ -31,9 +31,8 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from hillhold_bootsim.flash import Flash, Geometry, MemoryStore, PowerCut
 from hillhold_verifier.errors import MisuseError, OperationalError, RecordError
-
-from .flash import Flash, Geometry, MemoryStore, PowerCut
 
 if sys.platform == "win32":
     import msvcrt

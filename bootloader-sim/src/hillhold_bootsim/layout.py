@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from hillhold_bootsim.flash import Flash, FlashContractError, Geometry
 from hillhold_verifier.errors import MisuseError
-
-from .flash import Flash, FlashContractError, Geometry
 
 
 def _pair(index: int) -> int:

@@ -11,6 +11,12 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from time import monotonic
 
+from hillhold_bootsim.application import SelfTest
+from hillhold_bootsim.board import BoardInfo, VirtualBoard
+from hillhold_bootsim.bootflags import SimBootControl
+from hillhold_bootsim.flash import Flash
+from hillhold_bootsim.layout import Layout, SimRecordAreas
+from hillhold_bootsim.uart import Line, Traffic, serve
 from hillhold_verifier.agent import Agent
 from hillhold_verifier.errors import MisuseError, UnprovisionedError
 from hillhold_verifier.installer import Installer, provision
@@ -18,13 +24,6 @@ from hillhold_verifier.mcuboot import ImageKey
 from hillhold_verifier.select import Device
 from hillhold_verifier.slots import BootControl, CounterStore, RecordAreas, Slots
 from hillhold_verifier.state import StateStore
-
-from .application import SelfTest
-from .board import BoardInfo, VirtualBoard
-from .bootflags import SimBootControl
-from .flash import Flash
-from .layout import Layout, SimRecordAreas
-from .uart import Line, Traffic, serve
 
 BUFFER = 1024
 """Bytes of the longest SMP message that the virtual board takes."""

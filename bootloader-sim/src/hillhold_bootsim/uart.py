@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from hillhold_bootsim.board import VirtualBoard
 from hillhold_verifier.errors import MisuseError, OperationalError
-
-from .board import VirtualBoard
 
 CHUNK: Final = 4096
 """Bytes that are taken off the line at a time."""

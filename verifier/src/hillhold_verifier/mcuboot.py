@@ -31,7 +31,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
 
-from .errors import ImageError, ImageSignatureError, MisuseError
+from hillhold_verifier.errors import ImageError, ImageSignatureError, MisuseError
 
 MAGIC = 0x96F3B83D
 HEADER_SIZE = 32  # bytes that the format defines; the header size field may be larger

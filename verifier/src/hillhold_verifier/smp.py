@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from .errors import MisuseError, SmpError
-from .smp_body import MAX_BODY, decode_body, encode_body
+from hillhold_verifier.errors import MisuseError, SmpError
+from hillhold_verifier.smp_body import MAX_BODY, decode_body, encode_body
 
 HEADER_SIZE = 8
 MAX_MESSAGE = HEADER_SIZE + MAX_BODY  # bytes

@@ -14,7 +14,7 @@ from typing import cast
 
 import cbor2
 
-from .errors import MisuseError, SmpError
+from hillhold_verifier.errors import MisuseError, SmpError
 
 MAX_BODY = 16 * 1024  # bytes: several times the largest buffer of stock boards (Zephyr's default is 384)
 MAX_DEPTH = 8  # nested maps and lists, the outermost included; image state needs 3

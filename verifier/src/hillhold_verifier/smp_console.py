@@ -20,7 +20,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from .errors import MisuseError
+from hillhold_verifier.errors import MisuseError
 
 MAX_PACKET = 0xFFFF - 2  # bytes of a message: the length field counts the CRC too
 MAX_JUNK = 256  # bytes of text in one event; longer lines come in several

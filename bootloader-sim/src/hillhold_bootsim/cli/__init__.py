@@ -1,0 +1,28 @@
+"""The `hillhold-lab` command: a virtual board on a serial port, and the demonstration."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import click
+
+from hillhold_bootsim.cli.board import board
+from hillhold_bootsim.cli.demo import demo
+from hillhold_signer.cli._app import App
+
+__all__ = ["main"]
+
+
+@click.group(cls=App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(version("hillhold-bootsim"), prog_name="hillhold-lab")
+def main() -> None:
+    """A board without a board: try firmware updates, and attack them, on a virtual one.
+
+    \b
+      hillhold-lab demo   the whole way, in under a minute
+      hillhold-lab board  a virtual board for hillhold-device, or any SMP tool
+    """
+
+
+for _command in (board, demo):
+    main.add_command(_command)
