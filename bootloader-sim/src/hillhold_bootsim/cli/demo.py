@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ class Screen:
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
-        self._live = click.get_text_stream("stdout").isatty()
+        self._live = sys.stdout.isatty()
         self._drawn = False
         self._chapter = 0
 
