@@ -59,13 +59,15 @@ def test_the_version_and_every_help_text_with_an_example() -> None:
 def test_a_person_sees_the_difference_and_says_yes(repository: Repository) -> None:
     path = repository.layout.path
     no = hillhold("sign", path, "--key", uri("release-1"), answers="n\n")
-    assert no.exit_code == 2
+    assert no.exit_code == 1
+    assert "error: stopped" in no.stderr
     assert not repository.state().drafts["pump"].signatures
     yes = hillhold("sign", path, "--key", uri("release-1"), answers="y\n")
     assert yes.exit_code == 0
     assert "  pump: version 3 after version 2\n" in yes.output
     assert "+ pump/1.1.0/app.bin: feature release, for nrf51-a, component app, security counter 1" in yes.output
-    assert ".patch: patch of" in yes.output
+    assert " bytes from " in yes.output
+    assert "! " not in yes.output
     assert "pump/1.0.0" not in yes.output
     assert repository.state().drafts["pump"].digest in yes.output
     assert "signed pump version 3 (1 of 2)" in yes.output
@@ -151,7 +153,7 @@ def test_init_without_demo_refuses_example_keys(tmp_path: Path) -> None:
 
 def test_keys_by_prompt_and_by_descriptor(tmp_path: Path) -> None:
     differ = hillhold("key", "new", tmp_path / "ada", answers="one\ntwo\n")
-    assert differ.exit_code == 2
+    assert differ.exit_code == 1
     assert not (tmp_path / "ada.pem").exists()
     read, write = os.pipe()
     os.write(write, b"secret\n")

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Targets
 
 from hillhold_signer import Caps, NamedKey, OnlineSigners, Product, Repository, Team, Wish, example_signer, verify_tree
+from hillhold_signer.difference import difference, label
 from hillhold_signer.errors import (
     CeremonyRefused,
     LockedError,
@@ -351,3 +353,46 @@ def test_two_copies_in_which_two_people_sign_merge_by_copying_files(tmp_path: Pa
     for name, data in tree(two).items():
         (tmp_path / "one" / name).write_bytes(data)
     assert one.state().quorum("root").complete
+
+
+def test_a_draft_cannot_put_another_key_under_a_colleagues_id(tmp_path: Path) -> None:
+    repository = Repository.create(tmp_path / "repo", ceremony(), NOW, demo=True)
+    path = repository.layout.drafts / "root/draft.json"
+    value = json.loads(path.read_bytes())
+    ada = example_signer("root-1").public_key.keyid
+    value["signed"]["keys"][ada] = example_signer("intruder").public_key.to_dict()
+    path.write_bytes(canonical.dumps(value))
+    with pytest.raises(RepositoryRefused, match="the key of that id"):
+        repository.sign(example_signer("root-2"))
+    assert [item.name for item in path.parent.iterdir()] == ["draft.json"]
+
+
+def test_whatever_someone_wrote_into_a_draft_is_shown_before_it_is_signed(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    repository.add_release("pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
+    repository.add_hardware("pump", ["nrf54-c"], NOW)
+    for role, edit in (
+        (
+            "pump",
+            lambda signed: signed["targets"]["pump/1.0.0/app.bin"]["custom"]["hillhold"].update(
+                downgrade_from=["9.0.0"]
+            ),
+        ),
+        ("pump", lambda signed: signed["targets"]["pump/1.0.0/app.bin"]["hashes"].update(sha512="00")),
+        ("pump", lambda signed: signed.update({"x-more": 1})),
+        ("targets", lambda signed: signed["delegations"]["roles"][0].update(paths=["*/*/*"])),
+        ("targets", lambda signed: signed["delegations"]["roles"][0].update(terminating=False)),
+        ("targets", lambda signed: signed["delegations"]["roles"][0]["x-hillhold"].update(more=1)),
+        ("targets", lambda signed: signed["delegations"]["roles"][0].update(more=1)),
+    ):
+        path = repository.layout.drafts / role / "draft.json"
+        good = path.read_bytes()
+        value = json.loads(good)
+        edit(value["signed"])
+        path.write_bytes(canonical.dumps(value))
+        state = repository.state()
+        old = state.published(role)
+        assert isinstance(old, Targets)
+        shown = difference(role, old, state.drafts[role].signed, label({}))
+        assert any("! " in line for line in shown), shown
+        path.write_bytes(good)

@@ -1,11 +1,13 @@
 """What a person is about to sign, as a short difference from what is published.
 
-Only what decides is shown: releases with their hashes, keys, thresholds, caps and dates. The digest beside it binds the text to the
-bytes, and two people compare it to know that they sign the same.
+What decides is shown in words: releases with their hashes, keys, thresholds, caps and dates. Every field beyond those that this
+program writes is shown as it stands, so that nobody who changed a draft can have it signed unseen. The digest beside it binds the text
+to the bytes, and two people compare it to know that they sign the same.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
@@ -20,6 +22,10 @@ from hillhold_verifier.times import show_time
 
 GRACE: Final = "x-hillhold-offline-grace"
 
+_CAPS: Final = ("hardware", "max_security_counter", "max_offline_grace")
+_PATCH: Final = ("v", "algorithm", "base", "base_length", "makes")
+_RELEASE: Final = ("v", "hardware", "version", "security_counter", "format", "kind", "component", "withdrawn")
+
 Label = Callable[[str], str]
 """Turns a key id into what a person recognises."""
 
@@ -30,7 +36,7 @@ def label(people: Mapping[str, str]) -> Label:
 
 
 def difference(role: str, old: Root | Targets | None, new: Root | Targets, show: Label) -> list[str]:
-    """Return the lines of a difference, each starting with "+", "-", "~" or a blank.
+    """Return the lines of a difference, each starting with "+", "-", "~", "!" (a field that this program does not write) or a blank.
 
     Args:
         old: what is published; None shows all of `new` as added.
@@ -57,6 +63,12 @@ def _root(old: Root | None, new: Root, show: Label) -> Iterator[str]:
         before = old.roles[name] if old else None
         yield from _value(f"{name} threshold", _threshold(before), _threshold(role) or "")
         yield from _keys(name, set(before.keyids) if before else set(), set(role.keyids), show)
+        yield from _others(f"{name} role", role.unrecognized_fields, ())
+    named = {keyid for role in new.roles.values() for keyid in role.keyids}
+    yield from (f"! key of no role: {show(keyid)}" for keyid in sorted(new.keys.keys() - named))
+    if not new.consistent_snapshot:
+        yield "! consistent_snapshot: false"
+    yield from _others("root", new.unrecognized_fields, ("x-hillhold-demo",))
 
 
 def _targets(old: Targets | None, new: Targets, show: Label) -> Iterator[str]:
@@ -73,6 +85,7 @@ def _targets(old: Targets | None, new: Targets, show: Label) -> Iterator[str]:
             yield f"+ {_describe(target)}"
         elif before[path] != target:
             yield f"~ {_describe(target)}"
+    yield from _others(new.type, new.unrecognized_fields, (GRACE,))
 
 
 def _delegations(old: Targets | None, new: Targets, show: Label) -> Iterator[str]:
@@ -94,6 +107,14 @@ def _delegations(old: Targets | None, new: Targets, show: Label) -> Iterator[str
         yield from _value(f"{name} longest offline grace", grace, show_duration(caps.max_offline_grace))
         yield from _value(f"{name} threshold", _threshold(was), _threshold(role) or "")
         yield from _keys(name, set(was.keyids) if was else set(), set(role.keyids), show)
+        if role.paths != [f"{name}/*/*"] or not role.terminating:
+            yield f"! {name} paths: {_json(role.paths or role.path_hash_prefixes)}, terminating: {_json(role.terminating)}"
+        yield from _others(f"{name} delegation", role.unrecognized_fields, ("x-hillhold",))
+        yield from _others(f"{name} caps", role.unrecognized_fields.get("x-hillhold", {}), _CAPS)
+    if new.delegations is not None:
+        named = {keyid for role in after.values() for keyid in role.keyids}
+        yield from (f"! key of no line: {show(keyid)}" for keyid in sorted(new.delegations.keys.keys() - named))
+        yield from _others("delegations", new.delegations.unrecognized_fields, ())
 
 
 def _roles(delegations: Delegations | None) -> Mapping[str, DelegatedRole]:
@@ -102,19 +123,43 @@ def _roles(delegations: Delegations | None) -> Mapping[str, DelegatedRole]:
 
 def _describe(target: TargetFile) -> str:
     found = understood(target)
+    custom = target.custom or {}
+    known = _PATCH if isinstance(found, Patch) else _RELEASE
+    others = [
+        *_others("", custom.get("hillhold", {}), known),
+        *_others("custom", custom, ("hillhold",)),
+        *_others("target", target.unrecognized_fields, ("custom",)),
+        *_others("hash", target.hashes, ("sha256",)),
+    ]
+    extra = f"; {'; '.join(others)}" if others else ""
     if isinstance(found, Patch):
-        return f"{target.path}: patch of {found.length} bytes, sha256 {found.sha256.hex()}"
+        what = f"{found.algorithm} patch of {found.length} bytes from {found.base.hex()[:16]} to {found.makes}"
+        return f"{target.path}: {what}, sha256 {found.sha256.hex()}{extra}"
     facts = [
         f"{found.kind} release",
         f"for {', '.join(sorted(found.hardware))}",
         f"component {found.component}",
+        *([] if found.format == "mcuboot" else [f"format {found.format}"]),
         f"security counter {found.security_counter}",
         f"{found.length} bytes",
         f"sha256 {found.sha256.hex()}",
     ]
     if found.withdrawn is not None:
         facts.insert(0, f"WITHDRAWN ({found.withdrawn})")
-    return f"{target.path}: {', '.join(facts)}"
+    return f"{target.path}: {', '.join(facts)}{extra}"
+
+
+def _others(what: str, fields: Mapping[str, object], known: tuple[str, ...]) -> list[str]:
+    """Whatever stands there beyond what is shown in words."""
+    return [
+        f"! {what} {name}: {_json(value)}".replace("!  ", "! ")
+        for name, value in sorted(fields.items())
+        if name not in known
+    ]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def _keys(name: str, old: set[str], new: set[str], show: Label) -> Iterator[str]:

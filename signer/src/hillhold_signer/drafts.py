@@ -19,6 +19,7 @@ from tuf.api.metadata import Root, Targets
 
 from hillhold_signer import encoding
 from hillhold_signer.errors import RepositoryRefused, StorageError
+from hillhold_signer.keys import default_keyid
 from hillhold_signer.layout import Layout, is_segment
 from hillhold_signer.storage import list_folder, read_optional, remove_file, write_file
 from hillhold_verifier.metadata import MAX_BYTES_OTHER, MAX_SIGNATURES
@@ -131,6 +132,7 @@ class Drafts:
             signed = encoding.load(data, Root, "draft of root").signed
         else:
             signed = encoding.load(data, Targets, f"draft of {role}").signed
+        check_keyids(signed, f"draft of {role}")
         payload = encoding.signed_bytes(signed)
         return Draft(role, signed, payload, self._signatures(role, sha256(payload).hexdigest()))
 
@@ -182,6 +184,21 @@ class Drafts:
                 if signature is not None and name == f"{signature.keyid}.json":
                     found[signature.keyid] = signature
         return found
+
+
+def check_keyids(signed: Root | Targets, what: str) -> None:
+    """Refuse metadata in which a key id stands for another key than the one it is computed from.
+
+    People are shown key ids and the names behind them, so someone who changed a draft could otherwise put their own key under a
+    colleague's id. (TUF lets key ids be chosen freely; here they never are.)
+
+    Raises:
+        RepositoryRefused: such a key.
+    """
+    keys = signed.keys if isinstance(signed, Root) else signed.delegations.keys if signed.delegations else {}
+    for keyid, key in keys.items():
+        if default_keyid(key) != keyid:
+            raise RepositoryRefused(f"key {keyid[:16]} in {what}", expected="the key of that id", got="another key")
 
 
 def parse_signature(data: bytes, digest: str) -> Signature | None:

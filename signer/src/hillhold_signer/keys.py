@@ -25,6 +25,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, SecretsHandler, Signer, SSlibKey
 
 from hillhold_signer.errors import KeyRefused, ToolError
@@ -104,6 +105,12 @@ def uri_path(uri: str) -> Path:
 def fingerprint(key: Key) -> str:
     """Return the SHA-256 of the public key's DER in hexadecimal; raises `KeyRefused` for a malformed key."""
     return hashlib.sha256(public_der(key)).hexdigest()
+
+
+def default_keyid(key: Key) -> str:
+    """Return the TUF key id of a key: SHA-256 of its canonical JSON, as securesystemslib computes it by default."""
+    value = {"keytype": key.keytype, "scheme": key.scheme, "keyval": key.keyval}
+    return hashlib.sha256(str(encode_canonical(value)).encode()).hexdigest()
 
 
 def public_der(key: Key) -> bytes:

@@ -28,6 +28,7 @@ from hillhold_verifier.errors import HillholdError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+REFUSED: Final = 1
 USAGE: Final = 2
 OPERATIONAL: Final = 3
 
@@ -89,7 +90,7 @@ class App(click.Group):
             hint = f"see `{error.ctx.command_path} --help`" if error.ctx else None
             return _fail(error.format_message(), hint, USAGE)
         except click.Abort:
-            return _fail("stopped: no answer", "answer the prompt, or give --yes or --passphrase-fd", USAGE)
+            return _fail("stopped", "unattended, --yes and --passphrase-fd answer", REFUSED)
         except click.ClickException as error:
             return _fail(error.format_message(), None, OPERATIONAL)
         except HillholdError as error:
