@@ -371,28 +371,36 @@ def test_whatever_someone_wrote_into_a_draft_is_shown_before_it_is_signed(tmp_pa
     repository = started(tmp_path / "repo")
     repository.add_release("pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
     repository.add_hardware("pump", ["nrf54-c"], NOW)
-    for role, edit in (
-        (
-            "pump",
-            lambda signed: signed["targets"]["pump/1.0.0/app.bin"]["custom"]["hillhold"].update(
-                downgrade_from=["9.0.0"]
-            ),
-        ),
-        ("pump", lambda signed: signed["targets"]["pump/1.0.0/app.bin"]["hashes"].update(sha512="00")),
-        ("pump", lambda signed: signed.update({"x-more": 1})),
-        ("targets", lambda signed: signed["delegations"]["roles"][0].update(paths=["*/*/*"])),
-        ("targets", lambda signed: signed["delegations"]["roles"][0].update(terminating=False)),
-        ("targets", lambda signed: signed["delegations"]["roles"][0]["x-hillhold"].update(more=1)),
-        ("targets", lambda signed: signed["delegations"]["roles"][0].update(more=1)),
-    ):
-        path = repository.layout.drafts / role / "draft.json"
-        good = path.read_bytes()
-        value = json.loads(good)
-        edit(value["signed"])
-        path.write_bytes(canonical.dumps(value))
+
+    def shown(role: str) -> list[str]:
         state = repository.state()
         old = state.published(role)
         assert isinstance(old, Targets)
-        shown = difference(role, old, state.drafts[role].signed, label({}))
-        assert any("! " in line for line in shown), shown
+        return difference(role, old, state.drafts[role].signed, label({}))
+
+    assert not any("! " in line for line in (*shown("pump"), *shown("targets")))
+    release_at = ("targets", "pump/1.0.0/app.bin")
+    line_at = ("delegations", "roles", 0)
+    edits: list[tuple[str, tuple[str | int, ...], str, object]] = [
+        ("pump", (*release_at, "custom", "hillhold"), "downgrade_from", ["9.0.0"]),
+        ("pump", (*release_at, "custom"), "more", 1),
+        ("pump", (*release_at, "hashes"), "sha512", "00"),
+        ("pump", release_at, "more", 1),
+        ("pump", (), "x-more", 1),
+        ("targets", line_at, "paths", ["*/*/*"]),
+        ("targets", line_at, "terminating", False),
+        ("targets", line_at, "more", 1),
+        ("targets", (*line_at, "x-hillhold"), "more", 1),
+        ("targets", ("delegations",), "more", 1),
+    ]
+    for role, where, name, what in edits:
+        path = repository.layout.drafts / role / "draft.json"
+        good = path.read_bytes()
+        value = json.loads(good)
+        place = value["signed"]
+        for step in where:
+            place = place[step]
+        place[name] = what
+        path.write_bytes(canonical.dumps(value))
+        assert any("! " in line and name in line for line in shown(role)), (name, shown(role))
         path.write_bytes(good)
