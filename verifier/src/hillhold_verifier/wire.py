@@ -19,7 +19,7 @@ BASE_NAME: Final = 4
 _WINDOW: Final = -15
 
 # Text that metadata of a repository made by `hillhold` has in common, the most frequent last, since nearer matches are cheaper.
-# Its bytes are part of the format: a change needs a new number (docs/FORMAT.md, "Dictionaries").
+# Its bytes are part of the format: a change needs a new number (docs/FORMAT.md, "Metadata on the wire").
 DICTIONARY_1: Final = (
     b'"withdrawn":""downgrade_from":["requires":{"crit":["component":""format":"raw""kind":"security"'
     b'"ecdsa","keyval":{"public":"-----BEGIN PUBLIC KEY-----\\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE'

@@ -1,0 +1,28 @@
+"""docs/FORMAT.md says what the code does: the parts of it that a program can compare."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from pathlib import Path
+
+from hillhold_verifier import errors
+from hillhold_verifier.wire import DICTIONARY_1
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "FORMAT.md").read_text(encoding="utf-8")
+
+
+def test_dictionary_1_is_the_one_that_the_page_names() -> None:
+    assert (ROOT / "tests/vectors/dictionary-1.bin").read_bytes() == DICTIONARY_1
+    assert f"Dictionary 1 has {len(DICTIONARY_1)} bytes, SHA-256 `{sha256(DICTIONARY_1).hexdigest()}`" in PAGE
+
+
+def test_each_refusal_has_a_code_of_its_own_that_the_page_lists() -> None:
+    classes = [
+        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.Refused)
+    ]
+    codes = {value.code: value.__name__ for value in classes}
+    assert len(codes) == len(classes)
+    listed = {int(code): name for code, name in re.findall(r"^\| (\d+) \| `(\w+)` \|", PAGE, re.MULTILINE)}
+    assert listed == codes
