@@ -1,0 +1,250 @@
+"""What a device remembers: every value comes back, a cut leaves the old record, and unreadable is never taken for empty."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+
+from forge import Repo
+from hillhold_verifier.errors import OperationalError, RecordError, UnprovisionedError
+from hillhold_verifier.keys import SCHEMES
+from hillhold_verifier.release import Version
+from hillhold_verifier.select import Installed
+from hillhold_verifier.state import (
+    FORMAT,
+    MAX_FAILED,
+    DeviceState,
+    StateStore,
+    Transfer,
+    decode_record,
+    encode_record,
+)
+from hillhold_verifier.trust import current
+from holder import NOW, PUMP, fresh, holding
+
+ERASED = b"\xff"
+
+
+class Areas:
+    """Two areas in memory; `cut` bytes of the next write reach them, the rest stays erased, and the power goes."""
+
+    def __init__(self, size: int = 65_536) -> None:
+        self._size = size
+        self.content = [ERASED * size, ERASED * size]
+        self.written: list[int] = []
+        self.cut: int | None = None
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def read(self, index: int) -> bytes:
+        return self.content[index]
+
+    def write(self, index: int, data: bytes) -> None:
+        assert len(data) <= self._size
+        kept = data if self.cut is None else data[: self.cut]
+        self.content[index] = kept + ERASED * (self._size - len(kept))
+        self.written.append(index)
+        if self.cut is not None:
+            raise OperationalError("the power is gone")
+
+
+def release(name: str, number: int) -> Installed:
+    return Installed(f"pump/{name}/app.bin", Version.parse(name), bytes([number]) * 32, 100 + number, number)
+
+
+@pytest.fixture(scope="module")
+def repo() -> Repo:
+    repo = Repo()
+    repo.add_release("1.1.0", b"image")
+    repo.publish()
+    return repo
+
+
+@pytest.fixture(scope="module")
+def full(repo: Repo) -> DeviceState:
+    """A state in which every field holds something."""
+    return DeviceState(
+        PUMP,
+        holding(repo),
+        (release("1.0.0", 1), release("1.1.0+7", 2)),
+        Transfer(release("1.1.0+7", 2), (b"\5" * 32, 77), (b"\6" * 32, 101), erased=True),
+        (b"\7" * 32, b"\10" * 32),
+        frozenset({"ed25519"}),
+    )
+
+
+def empty(repo: Repo) -> DeviceState:
+    return DeviceState(PUMP, fresh(repo), schemes=SCHEMES)
+
+
+def body_of(record: bytes) -> bytes:
+    return record[18:-32]
+
+
+def with_body(body: bytes, *, version: int = FORMAT, sequence: int = 1, magic: bytes = b"HHst") -> bytes:
+    record = struct.pack(">4sHQI", magic, version, sequence, len(body)) + body
+    return record + sha256(record).digest()
+
+
+def test_everything_comes_back(repo: Repo, full: DeviceState) -> None:
+    for state in (
+        full,
+        empty(repo),
+        replace(full, transfer=Transfer(release("1.0.0", 1))),
+        replace(full, slots=(None, release("1.0.0", 1))),
+    ):
+        sequence, again = decode_record(encode_record(41, state))
+        assert sequence == 41
+        assert (again.device, again.slots, again.transfer) == (state.device, state.slots, state.transfer)
+        assert (again.failed, again.schemes) == (state.failed, state.schemes)
+        assert dict(again.trust.floors) == dict(state.trust.floors)
+        assert again.trust.time_floor == state.trust.time_floor
+        for role in ("root", "timestamp", "snapshot", "targets", "line"):
+            assert getattr(again.trust, role) == getattr(state.trust, role)
+    assert current(decode_record(encode_record(1, full))[1].trust, "pump", NOW).line.version == 1
+
+
+def test_a_record_has_one_form(full: DeviceState) -> None:
+    record = encode_record(7, full)
+    assert encode_record(7, decode_record(record)[1]) == record
+    assert record[:4] == b"HHst"
+    assert with_body(body_of(record), sequence=7) == record
+
+
+def test_bytes_after_the_record_are_the_rest_of_its_area(full: DeviceState) -> None:
+    record = encode_record(7, full)
+    assert decode_record(record + ERASED * 1000)[0] == decode_record(record + b"\0" * 5)[0] == 7
+
+
+def test_a_record_with_any_bit_turned_is_refused(repo: Repo) -> None:
+    record = encode_record(7, empty(repo))
+    for at in range(len(record)):
+        bad = bytearray(record)
+        bad[at] ^= 1 << (at % 8)
+        with pytest.raises(RecordError):
+            decode_record(bytes(bad))
+
+
+def test_a_store_that_was_never_written_is_unprovisioned() -> None:
+    for content in (ERASED, b"\0"):
+        areas = Areas(4096)
+        areas.content = [content * 4096, content * 4096]
+        with pytest.raises(UnprovisionedError):
+            StateStore(areas).load()
+        assert areas.written == []
+
+
+def test_a_write_goes_over_the_record_that_was_not_read(repo: Repo, full: DeviceState) -> None:
+    areas = Areas()
+    store = StateStore(areas)
+    for _ in range(3):
+        store.save(full)
+    assert areas.written == [0, 1, 0]
+    again = StateStore(areas)
+    again.load()
+    again.save(empty(repo))
+    assert areas.written[-1] == 1
+    assert StateStore(areas).load().slots == (None, None)
+
+
+@pytest.mark.parametrize("torn", [0, 1])
+def test_a_write_after_a_torn_one_leaves_the_good_record_alone(full: DeviceState, torn: int) -> None:
+    areas = Areas()
+    store = StateStore(areas)
+    store.save(full)
+    store.save(full)
+    areas.content[torn] = ERASED * areas.size
+    again = StateStore(areas)
+    assert again.load().slots == full.slots
+    again.save(full)
+    assert areas.written[-1] == torn
+
+
+def test_a_cut_at_every_byte_of_a_write_leaves_the_old_state(repo: Repo, full: DeviceState) -> None:
+    areas = Areas(16_384)
+    store = StateStore(areas)
+    store.save(empty(repo))
+    new = replace(empty(repo), failed=(b"\1" * 32,))
+    length = len(encode_record(2, new))
+    before = list(areas.content)
+    for cut in range(length):
+        areas.content, areas.cut = list(before), cut
+        rebooted = StateStore(areas)
+        assert rebooted.load().failed == ()
+        with pytest.raises(OperationalError):
+            rebooted.save(new)
+        assert StateStore(areas).load().failed == (), f"cut after {cut} bytes"
+    areas.cut = length
+    with pytest.raises(OperationalError):
+        store.save(new)
+    assert StateStore(areas).load().failed == new.failed, "a whole record counts, whatever came after it"
+
+
+def test_a_save_that_failed_may_be_repeated_and_never_touches_the_good_record(full: DeviceState) -> None:
+    areas = Areas()
+    store = StateStore(areas)
+    store.save(full)
+    areas.cut = 100
+    for _ in range(3):
+        with pytest.raises(OperationalError):
+            store.save(replace(full, failed=()))
+    assert areas.written == [0, 1, 1, 1]
+    areas.cut = None
+    store.save(replace(full, failed=()))
+    assert StateStore(areas).load().failed == ()
+
+
+def test_both_unreadable_is_unprovisioned_and_says_why(full: DeviceState) -> None:
+    areas = Areas()
+    store = StateStore(areas)
+    store.save(full)
+    store.save(full)
+    areas.content = [content[:50] + b"!" + content[51:] for content in areas.content]
+    with pytest.raises(UnprovisionedError, match=r"checksum.* and .*checksum"):
+        StateStore(areas).load()
+
+
+@pytest.mark.parametrize("version", [0, FORMAT + 1, 0xFFFF])
+def test_a_record_of_another_format_is_not_read(full: DeviceState, version: int) -> None:
+    other = with_body(body_of(encode_record(9, full)), version=version, sequence=9)
+    with pytest.raises(RecordError, match="format"):
+        decode_record(other)
+    areas = Areas()
+    areas.content = [other, other]
+    with pytest.raises(UnprovisionedError, match="format"):
+        StateStore(areas).load()
+
+
+def test_a_record_that_is_not_ours(full: DeviceState) -> None:
+    with pytest.raises(RecordError, match="magic"):
+        decode_record(with_body(body_of(encode_record(9, full)), magic=b"HHxx"))
+
+
+def test_a_state_that_does_not_fit_is_not_written(full: DeviceState) -> None:
+    areas = Areas(len(encode_record(1, full)) - 1)
+    with pytest.raises(OperationalError, match="do not fit"):
+        StateStore(areas).save(full)
+    assert areas.written == []
+    exact = Areas(len(encode_record(1, full)))
+    StateStore(exact).save(full)
+    assert StateStore(exact).load().slots == full.slots
+
+
+def test_failed_hashes_are_bounded_and_the_oldest_goes_first(full: DeviceState) -> None:
+    state = replace(full, failed=())
+    hashes = [bytes([n]) * 32 for n in range(MAX_FAILED + 3)]
+    for digest in hashes:
+        state = state.with_failed(digest)
+    assert state.failed == tuple(hashes[3:])
+    again = state.with_failed(hashes[5])
+    assert again.failed == (*(h for h in hashes[3:] if h != hashes[5]), hashes[5])
+
+
+def test_a_slot_changes_alone(full: DeviceState) -> None:
+    assert full.with_slot(0, None).slots == (None, full.slots[1])
+    assert full.with_slot(1, None).slots == (full.slots[0], None)
