@@ -6,6 +6,7 @@ Ten product lines with a quorum of two each; the board's line holds three releas
     b  one new release (and its patch)
     c  the same for a board that holds nothing but the first root
 
+"floor" counts the bytes in these files that no encoding can leave out: signatures, hashes, keys and key ids that the board does not hold.
 "metadata" counts the deflated files alone. "messages" counts whole SMP messages, requests and responses of the courier's exchange
 (identify, held, metadata). "line" counts those framed for the console, as they cross a serial line. python-tuf's files are counted as they
 are published (compact JSON; its own client asks for them over HTTP, whose headers are not counted).
@@ -16,15 +17,18 @@ are published (compact JSON; its own client asks for them over HTTP, whose heade
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from hillhold_bootsim.flash import Flash
-from hillhold_bootsim.layout import DEFAULT_LAYOUT, SimRecordAreas, SimSlots
+from securesystemslib.signer import CryptoSigner
+
 from hillhold_bootsim.bootflags import SimBootControl
 from hillhold_bootsim.counter import OtpCounter
+from hillhold_bootsim.flash import Flash
+from hillhold_bootsim.layout import DEFAULT_LAYOUT, SimRecordAreas, SimSlots
 from hillhold_signer.ceremony import Ceremony, NamedKey, OnlineKey, Team
 from hillhold_signer.examples import example_signer
 from hillhold_signer.images import ImagePlan, sign_image
@@ -40,11 +44,11 @@ from hillhold_verifier.smp import HILLHOLD_GROUP, Message, decode, encode
 from hillhold_verifier.smp_console import encode_console
 from hillhold_verifier.sources import DirectorySource
 from hillhold_verifier.state import StateStore
-from securesystemslib.signer import CryptoSigner
 
 NOW = 1_790_000_000
 DAY = 86400
 LINES = 10
+COLUMNS = ("floor", "metadata", "messages", "line", "tuf_json", "ratio", "aim")
 AIMS = {"a": 200, "b": 750, "c": 1700}
 
 
@@ -52,6 +56,7 @@ AIMS = {"a": 200, "b": 750, "c": 1700}
 class Count:
     """Bytes of one exchange."""
 
+    floor: int = 0
     metadata: int = 0
     messages: int = 0
     line: int = 0
@@ -105,9 +110,15 @@ def board(root: bytes) -> Agent:
     return Agent(Installer(store, SimSlots(flash, DEFAULT_LAYOUT), control, OtpCounter(flash)))
 
 
-def bring(agent: Agent, path: Path, now: int) -> Count:
-    """Let the courier bring the metadata, and count."""
-    count = Count()
+def digests(data: bytes) -> set[bytes]:
+    return set(re.findall(rb"[0-9a-f]{64,}", data))
+
+
+def bring(agent: Agent, path: Path, now: int, roles: list[str], held: list[bytes]) -> Count:
+    """Let the courier bring the metadata of `roles`, and count. `held`: files that the board holds."""
+    known = set().union(*map(digests, held))
+    new = set().union(*(digests(newest(path, role)) for role in roles)) - known
+    count = Count(floor=sum(len(digest) // 2 for digest in new))
     conversation = Courier(DirectorySource(path)).check()
     step: Request | Pause = next(conversation)
     try:
@@ -131,14 +142,12 @@ def bring(agent: Agent, path: Path, now: int) -> Count:
     raise AssertionError("the exchange does not end")
 
 
-def published(path: Path, names: list[str]) -> int:
-    """Bytes of the newest published file of each role."""
+def newest(path: Path, role: str) -> bytes:
+    """The newest published file of a role."""
     folder = path / "public" / "metadata"
-    total = 0
-    for name in names:
-        versions = [folder / "timestamp.json"] if name == "timestamp" else list(folder.glob(f"*.{name}.json"))
-        total += max(versions, key=lambda file: int(file.name.partition(".")[0]) if file.name[0].isdigit() else 0).stat().st_size
-    return total
+    if role == "timestamp":
+        return (folder / "timestamp.json").read_bytes()
+    return max(folder.glob(f"*.{role}.json"), key=lambda file: int(file.name.partition(".")[0])).read_bytes()
 
 
 def measure(folder: Path) -> dict[str, dict[str, float]]:
@@ -147,21 +156,22 @@ def measure(folder: Path) -> dict[str, dict[str, float]]:
     for number, version in enumerate(("1.0.0", "1.1.0")):
         for line in range(LINES if number == 0 else 1):
             world.release(line, version, NOW + DAY * number)
+    chain = ["timestamp", "snapshot", "targets", "pump-0"]
     held = board(root)
-    bring(held, world.path, NOW + DAY)
+    bring(held, world.path, NOW + DAY, chain, [root])
+    files = [root, *(newest(world.path, role) for role in chain)]
     world.repository.refresh(world.online, NOW + 2 * DAY - 60)
-    a = bring(held, world.path, NOW + 2 * DAY - 60)
+    roles = {"a": chain[:1], "b": [*chain[:2], chain[3]], "c": chain}
+    counts = {"a": bring(held, world.path, NOW + 2 * DAY - 60, roles["a"], files)}
+    peer = {"a": len(newest(world.path, "timestamp"))}
     world.release(0, "1.2.0", NOW + 3 * DAY)
-    b = bring(held, world.path, NOW + 3 * DAY)
-    c = bring(board(root), world.path, NOW + 3 * DAY)
-    peer = {
-        "a": published(world.path, ["timestamp"]),
-        "b": published(world.path, ["timestamp", "snapshot", "pump-0"]),
-        "c": published(world.path, ["timestamp", "snapshot", "targets", "pump-0"]),
-    }
+    counts["b"] = bring(held, world.path, NOW + 3 * DAY, roles["b"], files)
+    counts["c"] = bring(board(root), world.path, NOW + 3 * DAY, roles["c"], [root])
+    peer |= {case: sum(len(newest(world.path, role)) for role in roles[case]) for case in ("b", "c")}
     rows = {}
-    for case, count in (("a", a), ("b", b), ("c", c)):
+    for case, count in counts.items():
         rows[case] = {
+            "floor": count.floor,
             "metadata": count.metadata,
             "messages": count.messages,
             "line": count.line,
@@ -179,9 +189,9 @@ def main() -> None:
         print(json.dumps(rows))
         return
     print(__doc__.split("\n\n")[0])
-    print(f"\n{'case':6}" + "".join(f"{name:>10}" for name in ("metadata", "messages", "line", "tuf_json", "ratio", "aim")))
+    print(f"\n{'case':6}" + "".join(f"{name:>10}" for name in COLUMNS))
     for case, row in rows.items():
-        print(f"{case:6}" + "".join(f"{row[name]:>10}" for name in ("metadata", "messages", "line", "tuf_json", "ratio", "aim")))
+        print(f"{case:6}" + "".join(f"{row[name]:>10}" for name in COLUMNS))
 
 
 if __name__ == "__main__":
