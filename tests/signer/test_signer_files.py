@@ -15,7 +15,7 @@ from hillhold_signer.ceremony import parse_ceremony
 from hillhold_signer.config import Config, parse_config, parse_people, show_config, show_people
 from hillhold_signer.durations import parse_duration, show_duration
 from hillhold_signer.encoding import check_content, utc
-from hillhold_signer.errors import CeremonyRefused, ConfigRefused, ContentRefused, StorageError
+from hillhold_signer.errors import CeremonyRefused, ConfigRefused, ContentRefused, FileRefused, StorageError
 from hillhold_signer.storage import create_file, list_folder, read_file, write_file
 from workshop import NOW, ceremony, tree
 
@@ -157,7 +157,7 @@ def test_a_write_is_whole_and_leaves_an_equal_file_alone(tmp_path: Path) -> None
     write_file(path, b"two")
     assert tree(tmp_path) == {str(Path("a", "b")): b"two"}
     assert read_file(path, 3) == b"two"
-    with pytest.raises(StorageError, match="longer than 2"):
+    with pytest.raises(FileRefused, match="at most 2 bytes"):
         read_file(path, 2)
 
 

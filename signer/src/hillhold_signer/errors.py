@@ -72,6 +72,10 @@ class VerifyRefused(SignerRefused):
     """A published tree that a client would refuse."""
 
 
+class FileRefused(SignerRefused):
+    """A file that is longer than what it may be."""
+
+
 class StorageError(OperationalError):
     """A file could not be read or written."""
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from hillhold_signer.errors import LockedError, StorageError
+from hillhold_signer.errors import FileRefused, LockedError, StorageError
 
 if sys.platform == "win32":
     import msvcrt
@@ -32,10 +32,11 @@ def read_file(path: Path, limit: int) -> bytes:
     """Return the bytes of `path`.
 
     Args:
-        limit: bytes; a longer file is refused without being read.
+        limit: bytes; no more than that is read.
 
     Raises:
-        StorageError: it cannot be read, or is too long.
+        FileRefused: it is longer.
+        StorageError: it cannot be read.
     """
     data = read_optional(path, limit)
     if data is None:
@@ -53,7 +54,7 @@ def read_optional(path: Path, limit: int) -> bytes | None:
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
     if len(data) > limit:
-        raise StorageError(f"cannot read {path}: longer than {limit} bytes")
+        raise FileRefused(f"{path}", expected=f"at most {limit} bytes", got="more")
     return data
 
 
@@ -89,6 +90,9 @@ def create_file(path: Path, data: bytes, *, mode: int) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make {path.parent}: {error.strerror or error}") from error
+    try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
