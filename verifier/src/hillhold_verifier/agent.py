@@ -131,7 +131,7 @@ class Agent:
             if isinstance(self._installer, Refused):
                 if request.group == self._group and request.command == IDENTIFY:
                     return self._identify()
-                raise self._installer
+                return self._error(request, self._installer.code, str(self._installer))
             if request.group == Group.IMAGE:
                 body = answer_image(request, self._installer, clock, self_tested=self.self_tested)
             else:

@@ -184,10 +184,12 @@ class Installer:
             ConfirmError: nothing to confirm, the test has not passed, or the image was withdrawn.
         """
         flags = self.flags
-        if not flags.trial or flags.running is None or flags.mark is None:
+        if not flags.trial or flags.running is None:
             if flags.running is not None and (confirmed := self.confirmed):
                 return confirmed
             raise ConfirmError("confirmation", expected="an image on trial", got="none")
+        if flags.mark is None:
+            raise ConfirmError("confirmation", expected="a trial that goes on", got="one that was ended")
         if not self_tested:
             raise ConfirmError("confirmation", expected="the image's own test to have passed", got="not yet")
         if flags.mark.sha256 in _withdrawn(self._context.state.trust):
