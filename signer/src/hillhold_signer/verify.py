@@ -10,14 +10,26 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from hillhold_signer.chain import Files, verify_chain
 from hillhold_signer.encoding import unix
 from hillhold_signer.errors import StorageError, VerifyRefused
-from hillhold_signer.layout import Layout
+from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.state import published_files
-from hillhold_verifier.metadata import MAX_LENGTH
+from hillhold_verifier.metadata import MAX_LENGTH, Envelope, Root, Snapshot, Targets, Timestamp, parse_root
+from hillhold_verifier.trust import (
+    Trust,
+    current,
+    update_line,
+    update_root,
+    update_snapshot,
+    update_targets,
+    update_timestamp,
+    verify,
+)
+
+S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
 
 CHUNK: Final = 1024 * 1024
 """Bytes of a target file read at once."""
@@ -58,7 +70,53 @@ def with_python_tuf(files: Files, now: int, root: bytes | None) -> Seen:
     )
 
 
-OPINIONS: Final[tuple[tuple[str, Opinion], ...]] = (("python-tuf", with_python_tuf),)
+def with_hillhold(files: Files, now: int, root: bytes | None) -> Seen:
+    """The opinion of Hillhold's own verifier, as the devices of every line would see it; raises `Refused`."""
+    anchor = parse_root(_file(files, file_name("root", 1)) if root is None else root)
+    verify(anchor, "root", anchor.signed.roles["root"], anchor.signed.keys)
+    trust = Trust(anchor)
+    while (raw := files(file_name("root", trust.root.signed.version + 1))) is not None:
+        trust = update_root(trust, raw)
+    timestamp = update_timestamp(trust, _file(files, "timestamp.json"), now)
+    listing = _held(timestamp.timestamp).snapshot.version
+    snapshot = update_snapshot(timestamp, _file(files, file_name("snapshot", listing)), now)
+    meta = _held(snapshot.snapshot).meta
+    trust = update_targets(snapshot, _file(files, file_name("targets", meta["targets"].version)), now)
+    targets = _held(trust.targets)
+    seen: dict[str, Root | Timestamp | Snapshot | Targets] = {
+        "root": trust.root.signed,
+        "timestamp": _held(trust.timestamp),
+        "snapshot": _held(trust.snapshot),
+        "targets": targets,
+    }
+    for name in (delegation.name for delegation in targets.delegations if delegation.name in meta):
+        line = update_line(trust, name, _file(files, file_name(name, meta[name].version)), now)
+        seen[name] = current(line, name, now).line
+    return Seen(
+        {name: signed.version for name, signed in seen.items()},
+        {name: signed.expires for name, signed in seen.items()},
+        {
+            target.path: (target.length, target.sha256.hex())
+            for signed in seen.values()
+            if isinstance(signed, Targets)
+            for target in signed.targets.values()
+        },
+    )
+
+
+def _held(envelope: Envelope[S] | None) -> S:
+    if envelope is None:
+        raise VerifyRefused("metadata", expected="what was just accepted", got="none")
+    return envelope.signed
+
+
+def _file(files: Files, name: str) -> bytes:
+    if (data := files(name)) is None:
+        raise VerifyRefused(name, expected="a file", got="none")
+    return data
+
+
+OPINIONS: Final[tuple[tuple[str, Opinion], ...]] = (("python-tuf", with_python_tuf), ("hillhold", with_hillhold))
 
 
 def published_tree(path: Path) -> Layout:
