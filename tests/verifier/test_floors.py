@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from forge import DAY, MAX_VERSION, T0, YEAR, Object, Repo, key, keys
+from forge import DAY, MAX_VERSION, T0, YEAR, Object, Repo, keys
 from hillhold_verifier.errors import ExpiredError, MismatchError, MissingError, RollbackError, SignatureError
-from hillhold_verifier.trust import Floor, Trust, current, update_root, update_timestamp
+from hillhold_verifier.trust import Trust, current, update_root, update_timestamp
 from holder import NOW, fresh, holding, take
 
 YEAR_2099 = 4_070_908_800
@@ -118,7 +118,7 @@ def test_floor_of_a_quorum_stands_while_a_quorum_of_its_signers_stays(repo: Repo
     repo.publish("targets", line=repo.line(signers=repo.keys["line"]))
     repo.publish("snapshot", "timestamp")
     trust = holding(repo)
-    assert trust.floors["line"] == Floor(2, frozenset(one.keyid for one in repo.keys["line"]))
+    assert trust.floors["line"].value == 2
 
     def rewind(line_keys: tuple[str, ...], *, gone: bool) -> None:
         for name in ("timestamp", "snapshot"):  # so that only the line's own floor is left to judge
@@ -291,4 +291,3 @@ def test_older_files_of_replaced_keys_do_not_come_back(repo: Repo) -> None:
         take(trust, revived, "timestamp", "snapshot")
     with pytest.raises(MissingError):
         current(take(trust, {"timestamp": repo.timestamp(snapshot=revived["snapshot"])}, "timestamp"), "pump", NOW)
-    assert key("timestamp-1").keyid not in trust.floors["timestamp"].keyids
