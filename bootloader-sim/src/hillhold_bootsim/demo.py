@@ -220,10 +220,14 @@ class Demo:
         self._teller.fact(
             f"signed and published {added.target.path}: {len(image)} bytes, sha256 {sha256(image).hexdigest()[:16]}…"
         )
-        for patch in added.patches:
-            self._teller.fact(
-                f"patch from the release before: {patch.length} bytes, {100 * patch.length // len(image)} % of the image"
+        if added.patches:
+            smallest = min(patch.length for patch in added.patches)
+            bases = (
+                f"patches from {len(added.patches)} earlier releases, the smallest"
+                if len(added.patches) > 1
+                else "a patch from the release before"
             )
+            self._teller.fact(f"made {bases}: {smallest} bytes, {100 * smallest / len(image):.2g} % of the image")
         return image, min((patch.length for patch in added.patches), default=0)
 
     def _push(self, maker: Maker, what: str) -> Pushed:

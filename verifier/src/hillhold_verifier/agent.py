@@ -1,6 +1,6 @@
 """The board agent: an SMP server that drives an `Installer`. Sans-I/O: bytes of the line and the clock in, bytes of the line out.
 
-Groups OS (echo, reset, MCUmgr parameters) and image (`agent_image`) are the stock ones. Hillhold's own group (docs/FORMAT.md, "Hillhold's SMP group"):
+Groups OS (echo, reset, MCUmgr parameters) and image (`agent_image`) are the stock ones. Hillhold's own group (docs/FORMAT.md):
 
     command          request                                   response
     0 identify  R    {}                                        {magic, v, product, hardware, id, component, alg}
