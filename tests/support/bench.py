@@ -1,0 +1,524 @@
+"""A small board on a bench, all in memory: fast enough for sweeps, and made of the parts that a real one has.
+
+    repo = Repo()
+    offer(repo, "1.0.0", counter=1)                 # an MCUboot image, listed in the line
+    repo.publish()
+    bench = Bench(repo)                             # provisioned from the repository's first root, switched on
+    bench.push()                                    # what a courier does: metadata, image, test, reset, confirmation
+    assert bench.facts().running == "1.0.0"
+
+`Rig` has the parts without agent and application, for tests of the installer. `facts` are read from the flash by code of this module's
+own, as far as they decide a test: which known image lies in a slot is told by its bytes, not by what the device believes.
+Images are made by imgtool, once for each set of arguments. Time is Unix seconds (`clock`) and the seconds of the courier's pauses.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cache
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from time import sleep
+from typing import BinaryIO, Final, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from imgtool import image as imgtool_image
+from imgtool import keys as imgtool_keys
+from imgtool.version import decode_version
+
+from forge import T0, Repo
+from hillhold_bootsim.application import SelfTest, Verdict
+from hillhold_bootsim.bootflags import SimBootControl
+from hillhold_bootsim.bootloader import BootOutcome, ResetReason, boot
+from hillhold_bootsim.counter import OtpCounter
+from hillhold_bootsim.flash import Flash, Geometry
+from hillhold_bootsim.layout import Layout, SimRecordAreas, SimSlots
+from hillhold_bootsim.station import make_board, provision_board
+from hillhold_signer.patches import make_patch
+from hillhold_verifier.courier import Body, Courier, Pause, Pushed, Request
+from hillhold_verifier.errors import OperationalError, UnprovisionedError
+from hillhold_verifier.installer import Installer
+from hillhold_verifier.mcuboot import ImageKey
+from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
+from hillhold_verifier.select import Device
+from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, decode, encode
+from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
+from hillhold_verifier.state import DeviceState, StateStore
+
+T = TypeVar("T")
+
+LAYOUT: Final = Layout(
+    name="bench",
+    geometry=Geometry(size=72 * 1024, sector=2048, unit=4, otp=256),
+    state_size=16 * 1024,
+    slot_size=16 * 1024,
+)
+"""Slots of eight sectors; state areas that hold twice what these tests make a device hold."""
+DEVICE: Final = Device("pump", "nrf-a", "serial-1")
+CLOCK: Final = T0 + 60
+IMAGE_LENGTH: Final = 5000
+"""Bytes of a firmware, before header and TLVs: two and a half sectors."""
+MANUAL: Final = SelfTest(seconds=3600, confirms=False)
+"""Applications that have not tested themselves yet, whatever happens in a test."""
+FAILING: Final = SelfTest(default=Verdict.FAIL)
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def image_key(name: str = "held") -> imgtool_keys.Ed25519:
+    """The image key of that name; the boards' bootloader holds "held"."""
+    return imgtool_keys.Ed25519(Ed25519PrivateKey.from_private_bytes(sha256(name.encode()).digest()))
+
+
+@cache
+def held_keys() -> tuple[ImageKey, ...]:
+    return (ImageKey.from_pem(image_key().get_public_pem()),)
+
+
+@cache
+def image(
+    version: str, counter: int | None = 1, *, seed: int = 1, length: int = IMAGE_LENGTH, key: str = "held"
+) -> bytes:
+    """A signed MCUboot image; images of the same seed and length differ in a few bytes, so that a patch is small."""
+    payload = bytearray(random.Random(seed).randbytes(length))
+    mark = sha256(version.encode()).digest()[:8]
+    payload[length // 2 : length // 2 + len(mark)] = mark
+    made = imgtool_image.Image(
+        version=decode_version(version), header_size=32, pad_header=True, slot_size=16384, security_counter=counter
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "in.bin", Path(folder) / "out.bin"
+        source.write_bytes(payload)
+        made.load(str(source))
+        made.create(image_key(key), "hash", None)
+        made.save(str(target))
+        return target.read_bytes()
+
+
+@cache
+def patch(base: bytes, result: bytes) -> bytes:
+    return make_patch(base, result)
+
+
+# --- repositories -----------------------------------------------------------------------------------------------------
+
+
+def offer(repo: Repo, version: str, counter: int = 1, *, data: bytes | None = None, **custom: object) -> bytes:
+    """List an MCUboot image as a release (not yet published); `custom` changes what is said of it. Returns the image."""
+    data = image(version, counter) if data is None else data
+    path = repo.add_release(version, data, counter=counter)
+    repo.change(path, **{"format": "mcuboot", **custom})
+    return data
+
+
+def offer_patch(repo: Repo, version: str, base: bytes, result: bytes) -> bytes:
+    """List the patch from `base` to the release `version`. Returns the patch."""
+    made = patch(base, result)
+    repo.add_patch(f"{repo.product}/{version}/app.bin", base, made, algorithm="hhp1")
+    return made
+
+
+def started(version: str = "1.0.0", counter: int = 1) -> Repo:
+    """A repository that has published one release."""
+    repo = Repo()
+    offer(repo, version, counter)
+    repo.publish()
+    return repo
+
+
+class TreeSource:
+    """A `Source` over a published tree, which may go on changing."""
+
+    def __init__(self, tree: Mapping[str, bytes]) -> None:
+        self.tree = tree
+
+    def metadata(self, name: str) -> bytes | None:
+        return self.tree.get(f"metadata/{name}")
+
+    def target(self, path: str, sha256: bytes) -> BinaryIO:
+        folder, _, name = path.rpartition("/")
+        try:
+            return BytesIO(self.tree[f"targets/{folder}/{sha256.hex()}.{name}"])
+        except KeyError:
+            raise OperationalError(f"target {path}: missing") from None
+
+
+# --- what a device holds ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What no refusal changes.
+
+    Attributes:
+        running: version of the image that runs, told by the bytes in the slot, or None in recovery.
+        slots: SHA-256 of the bytes of either slot.
+        confirmed, mark, trial, failed: as in the boot flags; `failed_here`: hashes that the state remembers.
+        counter: the counter store's value.
+    """
+
+    running: str | None
+    slots: tuple[str, str]
+    confirmed: int | None
+    mark: bytes | None
+    trial: bool
+    failed: bytes | None
+    failed_here: tuple[bytes, ...]
+    counter: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Versions of metadata that a device holds, floors by role, time floor. What honest metadata may raise, and nothing lowers."""
+
+    versions: Mapping[str, int]
+    floors: Mapping[str, int]
+    time: int
+
+    def is_not_below(self, other: Held) -> bool:
+        return (
+            all(self.floors.get(role, 0) >= floor for role, floor in other.floors.items())
+            and self.time >= other.time
+            and self.versions["root"] >= other.versions["root"]
+        )
+
+
+class Parts:
+    """A provisioned board's flash and the views of it. `known`: every image that may lie in a slot, whole."""
+
+    def __init__(self, repo: Repo, layout: Layout = LAYOUT, *, device: Device = DEVICE) -> None:
+        self.repo, self.layout = repo, layout
+        self.flash = Flash(layout.geometry)
+        self.slots = SimSlots(self.flash, layout)
+        self.areas = SimRecordAreas(self.flash, layout)
+        self.counter = OtpCounter(self.flash)
+        self.known: dict[bytes, str] = {}
+        if repo.tree:
+            provision_board(self.flash, layout, device, repo.tree["metadata/1.root.json"])
+
+    def learn(self) -> None:
+        """Know all images that the repository ever listed."""
+        for path, entry in self.repo.entries.items():
+            fields = entry["custom"]["hillhold"]
+            if "version" in fields and path in self.repo.blobs:
+                self.known[self.repo.blobs[path]] = fields["version"]
+
+    def whole_image(self, slot: int) -> str | None:
+        """The version of the known image whose bytes lie at the slot's start, or None."""
+        self.learn()
+        found = [
+            version for data, version in self.known.items() if self.slots.read(slot, 0, len(data)) == data and data
+        ]
+        return found[0] if found else None
+
+    def stored(self) -> DeviceState:
+        """The state as a device would read it after a reset."""
+        return StateStore(self.areas).load()
+
+    def held(self) -> Held:
+        trust = self.stored().trust
+        files = {"root": trust.root, "timestamp": trust.timestamp, "snapshot": trust.snapshot}
+        every = {**files, "targets": trust.targets, "line": trust.line}
+        return Held(
+            {role: found.signed.version for role, found in every.items() if found},
+            {role: floor.value for role, floor in trust.floors.items()},
+            trust.now(None),
+        )
+
+    def read_facts(self, control: SimBootControl) -> Facts:
+        flags = control.flags()
+        digests = [sha256(self.slots.read(slot, 0, self.slots.size)).hexdigest()[:16] for slot in (0, 1)]
+        return Facts(
+            self.whole_image(flags.running) if flags.running is not None else None,
+            (digests[0], digests[1]),
+            flags.confirmed,
+            flags.mark.sha256 if flags.mark else None,
+            flags.trial,
+            flags.failed,
+            self.stored().failed,
+            self.counter.value(),
+        )
+
+
+class Rig(Parts):
+    """A board without agent and application; made after a reset."""
+
+    def __init__(self, repo: Repo, layout: Layout = LAYOUT) -> None:
+        super().__init__(repo, layout)
+        self.clock: int | None = CLOCK
+        self.reset(ResetReason.POWER_ON)
+
+    def reset(self, reason: ResetReason = ResetReason.SOFT) -> BootOutcome:
+        """Boot; nothing but the flash outlives it."""
+        self.flash.power_on()
+        self.control = SimBootControl(self.flash, self.layout)
+        outcome = boot(self.slots, self.control, self.counter, held_keys(), reason)
+        self.installer = Installer(StateStore(self.areas), self.slots, self.control, self.counter)
+        return outcome
+
+    def facts(self) -> Facts:
+        return self.read_facts(self.control)
+
+    def take(self, files: Mapping[str, bytes] | None = None) -> None:
+        """Deliver the published metadata that the device needs, timestamp first."""
+        files = self.repo.files if files is None else files
+        roles = {TIMESTAMP: "timestamp", SNAPSHOT: "snapshot", TARGETS: "targets", self.repo.product: "line"}
+        need = self.installer.receive(TIMESTAMP, files["timestamp"], self.clock)
+        while need:
+            need = self.installer.receive(need.role, files[roles[need.role]], self.clock)
+
+    def take_root(self, data: bytes) -> None:
+        self.installer.receive(ROOT, data, self.clock)
+
+    def send(self, data: bytes, *, piece: int = 700, until: int | None = None) -> int:
+        """Transfer content from where the device wants it, up to offset `until`; return the offset that it wants next."""
+        at = self.installer.begin(sha256(data).digest(), len(data), self.clock)
+        end = len(data) if until is None else until
+        while at < end:
+            at = self.installer.write(at, data[at : min(at + piece, end)])
+        return at
+
+    def trial(self, data: bytes) -> BootOutcome:
+        """Send an image, mark it and boot it."""
+        self.send(data)
+        self.installer.mark(self.clock)
+        return self.reset()
+
+    def install(self, data: bytes) -> None:
+        """The whole way, from published metadata to a confirmed image."""
+        self.take()
+        outcome = self.trial(data)
+        assert outcome.trial, outcome.events
+        self.installer.confirm(self_tested=True)
+
+
+# --- the board with its agent -----------------------------------------------------------------------------------------
+
+
+class BoardSilent(OperationalError):
+    """The board gave no answer."""
+
+
+class Bench(Parts):
+    """A virtual board with the verifier's agent, switched on, and a courier's way to it without a link.
+
+    Attributes:
+        clock: Unix seconds of the board's clock, or None.
+        seconds: since the start; passes with `wait`, and in the courier's pauses.
+        answers: bytes of every answer so far.
+    """
+
+    def __init__(
+        self, repo: Repo, layout: Layout = LAYOUT, *, self_test: SelfTest | None = None, device: Device = DEVICE
+    ) -> None:
+        super().__init__(repo, layout, device=device)
+        self.board = make_board(self.flash, layout, held_keys(), self_test)
+        self.clock: int | None = CLOCK
+        self.seconds = 0.0
+        self.answers = 0
+        self._sequence = 0
+        self.board.power_on()
+
+    def facts(self) -> Facts:
+        return self.read_facts(self.board.control)
+
+    def facts_after_reset(self) -> Facts:
+        """What the bootloader makes of it: power off, on, and look."""
+        self.power_cycle()
+        return self.facts()
+
+    def power_cycle(self) -> None:
+        self.board.cut_power()
+        self.flash.power_cut = None
+        self.board.power_on()
+
+    def wait(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.board.tick(self.seconds)
+
+    def feed(self, data: bytes) -> bytes:
+        answer = self.board.feed(data, self.clock)
+        self.answers += len(answer)
+        return answer
+
+    def message(self, message: Message) -> Message:
+        """Send one SMP message over the console; return the answer.
+
+        Raises:
+            BoardSilent: there was none.
+        """
+        events = ConsoleDecoder(16384).feed(self.feed(encode_console(encode(message))))
+        packets = [event.data for event in events if isinstance(event, Packet)]
+        if not packets:
+            raise BoardSilent("no answer from the board")
+        assert len(packets) == 1
+        return decode(packets[0])
+
+    def ask(self, op: Op, group: int, command: int, body: Body | None = None, *, version: int = 1) -> Body:
+        self._sequence = (self._sequence + 1) % 256
+        answer = self.message(Message(op, group, command, self._sequence, body or {}, version))
+        assert (answer.op, answer.group, answer.command, answer.sequence) == (op + 1, group, command, self._sequence)
+        return answer.body
+
+    def own(self, op: Op, command: int, body: Body | None = None) -> Body:
+        """Ask in Hillhold's own group."""
+        return self.ask(op, HILLHOLD_GROUP, command, body)
+
+    def image(self, command: ImageCommand, body: Body | None = None, *, read: bool = False, version: int = 1) -> Body:
+        """Ask in group IMAGE, as a stock tool does."""
+        return self.ask(Op.READ if read else Op.WRITE, Group.IMAGE, command, body, version=version)
+
+    def status(self) -> Body:
+        return self.own(Op.READ, 5)
+
+    def refusal(self) -> str:
+        """The words of the last refusal."""
+        return str(self.status()["refusal"])
+
+    def run(self, conversation: Generator[Request | Pause, Body, T]) -> T:
+        """Carry a courier's conversation, without losses; time passes in its pauses."""
+        answer: Body = {}
+        try:
+            step = next(conversation)
+            while True:
+                if isinstance(step, Pause):
+                    self.wait(step.seconds)
+                    answer = {}
+                else:
+                    answer = self.ask(step.op, step.group, step.command, step.body)
+                step = conversation.send(answer)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def courier(self, tree: Mapping[str, bytes] | None = None) -> Courier:
+        return Courier(TreeSource(self.repo.tree if tree is None else tree))
+
+    def push(self, tree: Mapping[str, bytes] | None = None, *, patches: bool = True, reset: bool = True) -> Pushed:
+        """Let a courier bring the board up to date, by default from the repository as it is now."""
+        return self.run(self.courier(tree).push(patches=patches, reset=reset))
+
+    def check(self, tree: Mapping[str, bytes] | None = None) -> Body:
+        """Let a courier bring metadata only; return the board's choice."""
+        return self.run(self.courier(tree).check())[1]
+
+
+def installed(repo: Repo | None = None, **options: SelfTest) -> Bench:
+    """A bench whose board runs the repository's release, confirmed (by default 1.0.0 with counter 1)."""
+    repo = repo or started()
+    bench = Bench(repo)
+    pushed = bench.push()
+    assert pushed.installed, pushed
+    assert not bench.facts().trial
+    if "self_test" in options:
+        bench.board.self_test = options["self_test"]
+    return bench
+
+
+def blind(bench: Parts, index: int) -> None:
+    """Destroy a state record."""
+    bench.areas.write(index, b"\0" * 64)
+
+
+def is_unprovisioned(bench: Parts) -> bool:
+    try:
+        bench.stored()
+    except UnprovisionedError:
+        return True
+    return False
+
+
+# --- a line that is not perfect ---------------------------------------------------------------------------------------
+
+
+class Fault(Enum):
+    """What happens to one write on the line."""
+
+    DROP = "lost"
+    DOUBLE = "doubled"
+    TRUNCATE = "cut short"
+    CORRUPT = "one bit wrong"
+    LATE = "comes with the next"
+
+
+@dataclass
+class ScriptedStream:
+    """A `Stream` to a board on a bench, with faults by the number of the frame in each direction (from 0).
+
+    A doubled request reaches the board twice; a late answer comes together with the next one.
+    """
+
+    bench: Bench
+    requests: Mapping[int, Fault] = field(default_factory=dict)
+    answers: Mapping[int, Fault] = field(default_factory=dict)
+    written: int = 0
+    answered: int = 0
+    closed: bool = False
+    noise: bytes = b""
+    _pending: bytes = b""
+    _late: dict[bool, bytes] = field(default_factory=lambda: {False: b"", True: b""})
+
+    def write(self, data: bytes, /) -> object:
+        number, self.written = self.written, self.written + 1
+        for piece in self._spoil(data, self.requests.get(number), answer=False):
+            answer = self.bench.feed(piece)
+            if answer:
+                number, self.answered = self.answered, self.answered + 1
+                self._pending += self.noise + b"".join(self._spoil(answer, self.answers.get(number), answer=True))
+        return len(data)
+
+    def read(self, timeout: float, /) -> bytes:
+        if not self._pending:
+            sleep(min(timeout, 0.001))
+        data, self._pending = self._pending, b""
+        return data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _spoil(self, data: bytes, fault: Fault | None, *, answer: bool) -> Sequence[bytes]:
+        before, self._late[answer] = self._late[answer], b""
+        match fault:
+            case Fault.DROP:
+                return [before] if before else []
+            case Fault.DOUBLE:
+                return [before + data, data]
+            case Fault.TRUNCATE:
+                return [before + data[: len(data) * 2 // 3]]
+            case Fault.CORRUPT:
+                at = len(data) // 2
+                return [before + data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]]
+            case Fault.LATE:
+                self._late[answer] = before + data
+                return []
+        return [before + data]
+
+
+@contextmanager
+def unchanged(subject: Bench | Rig, *, moved: Callable[[Facts], Facts] = lambda facts: facts) -> Iterator[None]:
+    """Hold that nothing changes within but root, floors and time, and that these never go down; after a reset, too.
+
+    Args:
+        subject: the board, which is reset at the end.
+        moved: what may differ after all.
+    """
+    subject.learn()
+    before, held = subject.facts(), subject.held()
+    yield
+    assert subject.facts() == moved(before)
+    assert subject.held().is_not_below(held)
+    if isinstance(subject, Bench):
+        after = subject.facts_after_reset()
+    else:
+        subject.reset(ResetReason.POWER_ON)
+        after = subject.facts()
+    assert after == moved(before)
+    assert subject.held().is_not_below(held)

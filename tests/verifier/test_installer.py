@@ -1,0 +1,466 @@
+"""The acts of DESIGN §4: from metadata to a marked slot, and from a trial to a confirmed image; every refusal leaves the rest unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+
+from bench import CLOCK, DEVICE, LAYOUT, Rig, blind, held_keys, image, is_unprovisioned, offer, started, unchanged
+from forge import DAY, YEAR, Repo, ecdsa_key, key
+from hillhold_bootsim.bootloader import MAX_TRIAL_STARTS, ResetReason, boot
+from hillhold_bootsim.flash import Flash
+from hillhold_bootsim.layout import SimRecordAreas
+from hillhold_verifier.errors import (
+    ConfirmError,
+    ExpiredError,
+    ImageError,
+    MetadataError,
+    MismatchError,
+    MissingError,
+    OrderError,
+    Refused,
+    SelectionError,
+    SignatureError,
+    SlotError,
+    UnprovisionedError,
+)
+from hillhold_verifier.installer import provision
+from hillhold_verifier.select import Outcome
+from hillhold_verifier.state import StateStore
+
+
+def confirmed_rig(repo: Repo | None = None) -> Rig:
+    """A board that runs 1.0.0, confirmed."""
+    rig = Rig(repo or started())
+    rig.install(image("1.0.0"))
+    return rig
+
+
+def newer(rig: Rig, version: str = "1.1.0", counter: int = 2) -> bytes:
+    """Publish a newer release, and bring the board its metadata."""
+    data = offer(rig.repo, version, counter)
+    rig.repo.publish()
+    rig.take()
+    return data
+
+
+def on_trial(counter: int = 2) -> tuple[Rig, bytes]:
+    """A board that runs 1.1.0 on trial over a confirmed 1.0.0."""
+    rig = confirmed_rig()
+    data = newer(rig, counter=counter)
+    assert rig.trial(data).trial
+    return rig, data
+
+
+# --- the way ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_image_goes_to_slot_0_and_the_next_to_slot_1() -> None:
+    rig = confirmed_rig()
+    assert (rig.facts().running, rig.facts().confirmed, rig.facts().counter) == ("1.0.0", 0, 1)
+    rig.install(newer(rig))
+    facts = rig.facts()
+    assert (facts.running, facts.confirmed, facts.counter, facts.mark) == ("1.1.0", 1, 2, None)
+    assert rig.whole_image(0) == "1.0.0"
+    rig.install(newer(rig, "1.2.0"))
+    assert (rig.facts().confirmed, rig.whole_image(0)) == (0, "1.2.0")
+
+
+def test_the_counter_follows_the_confirmation_and_never_goes_before() -> None:
+    rig, _ = on_trial(counter=7)
+    assert (rig.facts().running, rig.facts().counter, rig.installer.security_counter) == ("1.1.0", 1, 1)
+    rig.installer.confirm(self_tested=True)
+    assert (rig.facts().counter, rig.installer.security_counter) == (7, 7)
+
+
+def test_confirming_what_is_confirmed_changes_nothing() -> None:
+    rig = confirmed_rig()
+    operations = rig.flash.operations
+    assert str(rig.installer.confirm(self_tested=False).version) == "1.0.0"
+    assert rig.flash.operations == operations
+
+
+def test_a_chain_that_is_held_needs_nothing() -> None:
+    rig = confirmed_rig()
+    assert rig.installer.receive("timestamp", rig.repo.files["timestamp"], CLOCK) is None
+    assert rig.installer.choose(CLOCK).winner is None
+
+
+def test_a_root_comes_before_the_rest_and_may_be_left_out() -> None:
+    rig = confirmed_rig()
+    rig.repo.rotate("timestamp")
+    with pytest.raises(SignatureError):
+        rig.installer.receive("timestamp", rig.repo.files["timestamp"], CLOCK)
+    need = rig.installer.receive("root", rig.repo.files["root"], CLOCK)
+    assert need is not None
+    assert (need.role, need.version) == ("root", 3)
+    rig.take()
+    assert rig.held().versions["root"] == 2
+    rig.reset()
+    assert rig.held().versions["root"] == 2
+
+
+# --- order ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["snapshot", "targets", "pump"])
+def test_a_file_before_its_lister_is_refused(role: str) -> None:
+    rig = confirmed_rig()
+    offer(rig.repo, "1.1.0")
+    rig.repo.publish("targets", "line", "snapshot", "timestamp")
+    with unchanged(rig), pytest.raises(OrderError):
+        rig.installer.receive(role, rig.repo.files["line" if role == "pump" else role], CLOCK)
+
+
+@pytest.mark.parametrize("role", ["targets", "pump"])
+def test_a_file_out_of_turn_is_refused_and_the_right_one_needs_a_new_start(role: str) -> None:
+    rig = confirmed_rig()
+    offer(rig.repo, "1.1.0")
+    rig.repo.publish("targets", "line", "snapshot", "timestamp")
+    with unchanged(rig):
+        rig.installer.receive("timestamp", rig.repo.files["timestamp"], CLOCK)
+        with pytest.raises(OrderError, match="expected snapshot"):
+            rig.installer.receive(role, rig.repo.files["line" if role == "pump" else role], CLOCK)
+        with pytest.raises(MissingError):
+            rig.installer.choose(CLOCK)
+    rig.take()
+    assert str(rig.installer.choose(CLOCK).require().version) == "1.1.0"
+
+
+def test_what_was_accepted_before_a_refusal_stays_accepted() -> None:
+    rig = confirmed_rig()
+    offer(rig.repo, "1.1.0")
+    rig.repo.publish()
+    rig.installer.receive("timestamp", rig.repo.files["timestamp"], CLOCK)
+    with pytest.raises(MetadataError):
+        rig.installer.receive("snapshot", b"{}", CLOCK)
+    assert rig.held().versions["timestamp"] == 2
+    assert rig.held().versions["snapshot"] == 1
+
+
+def test_an_unknown_role_is_an_order_error() -> None:
+    rig = confirmed_rig()
+    with unchanged(rig), pytest.raises(OrderError):
+        rig.installer.receive("valve", rig.repo.files["line"], CLOCK)
+
+
+# --- choosing and marking ---------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_chosen_from_an_expired_chain() -> None:
+    rig = confirmed_rig()
+    data = newer(rig)
+    late = CLOCK + 8 * DAY
+    with unchanged(rig):
+        with pytest.raises(ExpiredError):
+            rig.installer.choose(late)
+        with pytest.raises(ExpiredError):
+            rig.installer.begin(sha256(data).digest(), len(data), late)
+    rig.send(data)
+    with unchanged(rig), pytest.raises(ExpiredError):
+        rig.installer.mark(late)
+
+
+def test_an_empty_slot_is_not_marked() -> None:
+    rig = confirmed_rig()
+    newer(rig)
+    with unchanged(rig), pytest.raises(SelectionError, match="no whole image"):
+        rig.installer.mark(CLOCK)
+
+
+def test_marking_chooses_again() -> None:
+    rig = confirmed_rig()
+    rig.send(newer(rig))
+    newer(rig, "1.2.0")
+    with unchanged(rig), pytest.raises(SelectionError, match=r"expected pump/1\.2\.0"):
+        rig.installer.mark(CLOCK)
+
+
+def test_content_that_changed_since_is_not_marked_and_counts_as_absent() -> None:
+    rig = confirmed_rig()
+    data = newer(rig)
+    rig.send(data)
+    rig.slots.erase(1, 0, rig.slots.sector)
+    with unchanged(rig), pytest.raises(MismatchError, match="image hash"):
+        rig.installer.mark(CLOCK)
+    assert rig.stored().slots[1] is None
+    assert rig.trial(data).trial, "it can be sent again"
+
+
+@pytest.mark.parametrize("custom", [{"security_counter": 9}, {"format": "raw", "security_counter": 9}])
+def test_an_image_whose_header_states_another_counter_is_not_marked(custom: dict[str, object]) -> None:
+    rig = confirmed_rig()
+    data = offer(rig.repo, "1.1.0", 2)
+    rig.repo.change("pump/1.1.0/app.bin", **custom)
+    rig.repo.publish()
+    rig.take()
+    rig.send(data)
+    with unchanged(rig), pytest.raises(MismatchError, match="counter 9"):
+        rig.installer.mark(CLOCK)
+
+
+@pytest.mark.parametrize("form", ["mcuboot", "raw"])
+def test_an_image_whose_header_states_another_version_is_not_marked(form: str) -> None:
+    rig = confirmed_rig()
+    data = offer(rig.repo, "1.5.0", 1, data=image("1.1.0", 1), format=form)
+    rig.repo.publish()
+    rig.take()
+    rig.send(data)
+    with unchanged(rig), pytest.raises(MismatchError, match=r"expected version 1\.5\.0"):
+        rig.installer.mark(CLOCK)
+
+
+def test_a_release_that_says_mcuboot_and_is_none_is_not_marked() -> None:
+    rig = confirmed_rig()
+    data = offer(rig.repo, "1.1.0", 2, data=b"no image at all" * 50)
+    rig.repo.publish()
+    rig.take()
+    rig.send(data)
+    with unchanged(rig), pytest.raises(ImageError):
+        rig.installer.mark(CLOCK)
+
+
+@pytest.mark.parametrize("data", [b"no image at all" * 50, image("1.1.0", 2, key="foreign")], ids=["raw", "foreign"])
+def test_what_the_bootloader_does_not_trust_never_runs(data: bytes) -> None:
+    rig = confirmed_rig()
+    offer(rig.repo, "1.1.0", 2, data=data, format="raw")
+    rig.repo.publish()
+    rig.take()
+    before = rig.facts()
+    outcome = rig.trial(data)
+    assert not outcome.trial
+    assert any("no trial" in event for event in outcome.events)
+    after = rig.facts()
+    assert (after.running, after.confirmed, after.mark, after.counter) == ("1.0.0", 0, None, before.counter)
+
+
+# --- trial ------------------------------------------------------------------------------------------------------------
+
+
+def test_during_a_trial_the_other_slot_is_the_only_way_back() -> None:
+    rig, _ = on_trial()
+    third = newer(rig, "1.2.0")
+    acts: list[Callable[[], object]] = [
+        rig.installer.erase,
+        lambda: rig.installer.begin(sha256(third).digest(), len(third), CLOCK),
+        lambda: rig.installer.mark(CLOCK),
+        rig.installer.apply,
+    ]
+    with unchanged(rig):
+        for act in acts:
+            with pytest.raises(SlotError, match="only way back"):
+                act()
+
+
+def test_nothing_is_confirmed_before_its_own_test() -> None:
+    rig, _ = on_trial()
+    with unchanged(rig), pytest.raises(ConfirmError, match="not yet"):
+        rig.installer.confirm(self_tested=False)
+
+
+def test_nothing_is_confirmed_on_a_board_that_runs_nothing() -> None:
+    rig = Rig(started())
+    with unchanged(rig), pytest.raises(ConfirmError, match="got none"):
+        rig.installer.confirm(self_tested=True)
+
+
+def test_a_marked_image_is_not_confirmed_before_its_trial() -> None:
+    rig = confirmed_rig()
+    rig.send(newer(rig))
+    rig.installer.mark(CLOCK)
+    assert str(rig.installer.confirm(self_tested=True).version) == "1.0.0"
+    assert (rig.facts().confirmed, rig.facts().counter) == (0, 1)
+
+
+def test_a_failed_trial_goes_back_and_is_passed_over() -> None:
+    rig, data = on_trial()
+    assert not rig.reset(ResetReason.SELF_TEST).trial
+    facts = rig.facts()
+    assert (facts.running, facts.confirmed, facts.counter) == ("1.0.0", 0, 1)
+    assert facts.failed_here == (sha256(data).digest(),)
+    assert facts.failed is None, "the bootloader need not remember it any more"
+    with unchanged(rig):
+        assert rig.installer.choose(CLOCK).winner is None
+        with pytest.raises(SelectionError, match="its trial failed"):
+            rig.installer.mark(CLOCK)
+    rig.install(newer(rig, "1.2.0"))
+    assert rig.facts().running == "1.2.0"
+
+
+def test_a_trial_without_power_is_started_again_a_bounded_number_of_times() -> None:
+    rig, data = on_trial()
+    for _ in range(MAX_TRIAL_STARTS - 1):
+        assert rig.reset(ResetReason.POWER_ON).trial
+    assert not rig.reset(ResetReason.POWER_ON).trial
+    facts = rig.facts()
+    assert (facts.running, facts.failed_here) == ("1.0.0", ())
+    assert rig.installer.choose(CLOCK).require().sha256 == sha256(data).digest(), "it did not fail"
+    rig.installer.mark(CLOCK)
+    assert rig.reset().trial
+    rig.installer.confirm(self_tested=True)
+    assert rig.facts().running == "1.1.0"
+
+
+def test_a_trial_accepts_no_root_that_the_confirmed_image_could_not_use() -> None:
+    rig, _ = on_trial()
+    store = StateStore(rig.areas)
+    store.save(replace(store.load(), schemes=frozenset({"ed25519"})))
+    assert rig.reset(ResetReason.POWER_ON).trial
+    rig.repo.keys["timestamp"] = [ecdsa_key("timestamp")]
+    rig.repo.publish("root", "snapshot", "timestamp")
+    with unchanged(rig), pytest.raises(SignatureError, match="this device can use"):
+        rig.take_root(rig.repo.files["root"])
+    rig.installer.confirm(self_tested=True)
+    rig.take_root(rig.repo.files["root"])
+    assert rig.held().versions["root"] == 2
+
+
+# --- withdrawal -------------------------------------------------------------------------------------------------------
+
+
+def withdraw(rig: Rig, version: str) -> None:
+    rig.repo.change(f"pump/{version}/app.bin", withdrawn="it leaks")
+    rig.repo.publish()
+    rig.take()
+
+
+def test_a_withdrawn_release_loses_its_mark() -> None:
+    rig = confirmed_rig()
+    rig.send(newer(rig))
+    rig.installer.mark(CLOCK)
+    withdraw(rig, "1.1.0")
+    assert rig.facts().mark is None
+    with unchanged(rig), pytest.raises(SelectionError, match="withdrawn: it leaks"):
+        rig.installer.mark(CLOCK)
+    assert rig.reset().booted is not None
+    assert rig.facts().running == "1.0.0"
+
+
+def test_a_withdrawal_ends_a_trial() -> None:
+    rig, _ = on_trial()
+    withdraw(rig, "1.1.0")
+    assert (rig.facts().mark, rig.facts().trial) == (None, True)
+    with pytest.raises(ConfirmError, match="ended"):
+        rig.installer.confirm(self_tested=True)
+    with pytest.raises(SlotError):
+        rig.installer.erase()
+    rig.reset()
+    facts = rig.facts()
+    assert (facts.running, facts.confirmed, facts.trial, facts.counter) == ("1.0.0", 0, False, 1)
+    assert facts.failed_here == (), "it did not fail; it is withdrawn"
+
+
+def test_another_release_withdrawn_leaves_the_mark() -> None:
+    rig = confirmed_rig()
+    rig.send(newer(rig))
+    rig.installer.mark(CLOCK)
+    mark = rig.facts().mark
+    withdraw(rig, "1.0.0")
+    assert rig.facts().mark == mark
+    assert rig.reset().trial
+
+
+def test_the_confirmed_release_withdrawn_runs_on() -> None:
+    rig = confirmed_rig()
+    withdraw(rig, "1.0.0")
+    rig.reset()
+    assert rig.facts().running == "1.0.0"
+    outcomes = {verdict.path: verdict.outcome for verdict in rig.installer.choose(CLOCK).verdicts}
+    assert outcomes == {"pump/1.0.0/app.bin": Outcome.PASSED_OVER}
+
+
+# --- erase ------------------------------------------------------------------------------------------------------------
+
+
+def test_erasing_clears_the_mark_first_and_the_rest_can_be_sent_again() -> None:
+    rig = confirmed_rig()
+    data = newer(rig)
+    rig.send(data)
+    rig.installer.mark(CLOCK)
+    rig.installer.erase()
+    assert (rig.facts().mark, rig.stored().slots[1]) == (None, None)
+    assert rig.slots.read(1, 0, rig.slots.size) == b"\xff" * rig.slots.size
+    assert rig.whole_image(0) == "1.0.0"
+    assert rig.trial(data).trial
+
+
+# --- the state --------------------------------------------------------------------------------------------------------
+
+
+def test_an_unreadable_state_is_never_taken_for_empty() -> None:
+    rig = confirmed_rig()
+    blind(rig, 0)
+    blind(rig, 1)
+    with pytest.raises(UnprovisionedError, match="readable record"):
+        rig.reset()
+    assert is_unprovisioned(rig)
+    assert rig.whole_image(0) == "1.0.0"
+
+
+def test_the_older_record_is_not_needed() -> None:
+    rig = confirmed_rig()
+    sequences = [int.from_bytes(rig.areas.read(index)[6:14]) for index in (0, 1)]
+    blind(rig, sequences.index(min(sequences)))
+    rig.reset()
+    assert (rig.facts().running, rig.held().versions["line"]) == ("1.0.0", 1)
+    rig.install(newer(rig))
+    assert rig.facts().running == "1.1.0"
+
+
+def test_a_state_that_has_lost_its_newest_record_refuses_rather_than_guesses() -> None:
+    rig = confirmed_rig()
+    sequences = [int.from_bytes(rig.areas.read(index)[6:14]) for index in (0, 1)]
+    blind(rig, sequences.index(max(sequences)))
+    with pytest.raises(UnprovisionedError, match="confirmed slot"):
+        rig.reset()
+    assert rig.whole_image(0) == "1.0.0"
+
+
+def test_a_confirmed_slot_of_which_the_state_knows_nothing_is_refused() -> None:
+    rig = confirmed_rig()
+    store = StateStore(rig.areas)
+    store.save(replace(store.load(), slots=(None, None)))
+    with pytest.raises(UnprovisionedError, match="confirmed slot"):
+        rig.reset()
+
+
+def test_a_failure_that_the_bootloader_recorded_is_kept_through_a_cut() -> None:
+    rig, data = on_trial()
+    boot(rig.slots, rig.control, rig.counter, held_keys(), ResetReason.WATCHDOG)
+    assert rig.control.flags().failed == sha256(data).digest()
+    rig.reset(ResetReason.POWER_ON)
+    assert (rig.facts().failed, rig.facts().failed_here) == (None, (sha256(data).digest(),))
+
+
+# --- provisioning -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (lambda repo: repo.root(version=1, signers=[key("root-1")]), SignatureError),
+        (lambda repo: repo.root(version=1, signers=[key("mallory"), key("eve")]), SignatureError),
+        (lambda repo: repo.files["timestamp"], MetadataError),
+        (lambda repo: b"", MetadataError),
+    ],
+    ids=["one-of-two", "strangers", "timestamp", "empty"],
+)
+def test_provisioning_with_anything_but_a_root_writes_nothing(
+    spoil: Callable[[Repo], bytes], error: type[Refused]
+) -> None:
+    repo = started()
+    areas = SimRecordAreas(Flash(LAYOUT.geometry), LAYOUT)
+    with pytest.raises(error):
+        provision(StateStore(areas), DEVICE, spoil(repo))
+    assert areas.read(0) == areas.read(1) == b"\xff" * LAYOUT.state_size
+
+
+def test_an_expired_root_refuses_updates_and_never_the_running_image() -> None:
+    rig = confirmed_rig()
+    offer(rig.repo, "1.1.0")
+    rig.repo.publish()
+    with unchanged(rig), pytest.raises(ExpiredError, match="root"):
+        rig.installer.receive("timestamp", rig.repo.files["timestamp"], CLOCK + 3 * YEAR)
