@@ -214,9 +214,8 @@ class Parts:
     def whole_image(self, slot: int) -> str | None:
         """The version of the known image whose bytes lie at the slot's start, or None."""
         self.learn()
-        found = [
-            version for data, version in self.known.items() if self.slots.read(slot, 0, len(data)) == data and data
-        ]
+        room = self.slots.read(slot, 0, self.slots.size)
+        found = [version for data, version in self.known.items() if data and room.startswith(data)]
         return found[0] if found else None
 
     def stored(self) -> DeviceState:
