@@ -192,16 +192,18 @@ class Held:
 
 
 class Parts:
-    """A provisioned board's flash and the views of it. `known`: every image that may lie in a slot, whole."""
+    """A board's flash, provisioned unless it is given, and the views of it. `known`: every image that may lie in a slot, whole."""
 
-    def __init__(self, repo: Repo, layout: Layout = LAYOUT, *, device: Device = DEVICE) -> None:
+    def __init__(
+        self, repo: Repo, layout: Layout = LAYOUT, *, device: Device = DEVICE, flash: Flash | None = None
+    ) -> None:
         self.repo, self.layout = repo, layout
-        self.flash = Flash(layout.geometry)
+        self.flash = flash or Flash(layout.geometry)
         self.slots = SimSlots(self.flash, layout)
         self.areas = SimRecordAreas(self.flash, layout)
         self.counter = OtpCounter(self.flash)
         self.known: dict[bytes, str] = {}
-        if repo.tree:
+        if flash is None:
             provision_board(self.flash, layout, device, repo.tree["metadata/1.root.json"])
 
     def learn(self) -> None:
@@ -316,9 +318,15 @@ class Bench(Parts):
     """
 
     def __init__(
-        self, repo: Repo, layout: Layout = LAYOUT, *, self_test: SelfTest | None = None, device: Device = DEVICE
+        self,
+        repo: Repo,
+        layout: Layout = LAYOUT,
+        *,
+        self_test: SelfTest | None = None,
+        device: Device = DEVICE,
+        flash: Flash | None = None,
     ) -> None:
-        super().__init__(repo, layout, device=device)
+        super().__init__(repo, layout, device=device, flash=flash)
         self.board = make_board(self.flash, layout, held_keys(), self_test)
         self.clock: int | None = CLOCK
         self.seconds = 0.0
