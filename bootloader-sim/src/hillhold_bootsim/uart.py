@@ -165,7 +165,8 @@ class TcpLine:
     def __init__(self, host: str = LOOPBACK, port: int = 0) -> None:
         self._peer: socket.socket | None = None
         try:
-            self._listener = socket.create_server((host, port))
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._listener = socket.create_server((host, port), family=family)
         except (OSError, OverflowError) as error:
             raise OperationalError(f"cannot listen on {host}:{port}: {error}") from error
         self._listener.setblocking(False)

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Any
 
 import click
 
 from hillhold_bootsim.cli.board import board
 from hillhold_bootsim.cli.demo import demo
 from hillhold_signer.cli._app import App
+from hillhold_verifier.errors import OperationalError
 
 __all__ = ["main"]
 
 
-@click.group(cls=App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Lab(App):
+    """The same rules of the terminal, with the lab's words."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; raises `OperationalError` where it is interrupted."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise OperationalError("interrupted") from None
+
+
+@click.group(
+    cls=Lab, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(version("hillhold-bootsim"), prog_name="hillhold-lab")
 def main() -> None:
     """A board without a board: try firmware updates, and attack them, on a virtual one.

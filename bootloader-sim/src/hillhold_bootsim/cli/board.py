@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
@@ -24,6 +25,14 @@ from hillhold_verifier.mcuboot import ImageKey
 from hillhold_verifier.select import Device
 
 _LOOK = 0.1
+_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
+
+
+def _name(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """A product or hardware as metadata can name it; a board of any other could never be updated."""
+    if value is not None and not _NAME.fullmatch(value):
+        raise click.BadParameter(f"expected {_NAME.pattern}, got {value!r}")
+    return value
 
 
 @click.command(
@@ -39,8 +48,8 @@ _LOOK = 0.1
     "--boot-key", type=FILE, multiple=True, required=True, help="Public image key (PEM) that the bootloader holds."
 )
 @click.option("--root", type=FILE, help="New board: the root that it trusts from then on.")
-@click.option("--product", help="New board: its product.")
-@click.option("--hardware", help="New board: its hardware id.")
+@click.option("--product", callback=_name, help="New board: its product.")
+@click.option("--hardware", callback=_name, help="New board: its hardware id.")
 @click.option("--id", "identity", default="virtual-1", show_default=True, help="New board: its device id.")
 @click.option(
     "--self-test",
@@ -77,21 +86,28 @@ def board(
     given = [name for name, value in (("--root", root), ("--product", product), ("--hardware", hardware)) if value]
     keys = [ImageKey.from_pem(path.read_bytes()) for path in boot_key]
     script = SelfTest(Verdict(self_test), seconds=0.5, confirms=confirm == "auto")
+    trusted = root.read_bytes() if root else b""
     with ExitStack() as stack:
         if not flash.exists() and len(given) < 3:
             raise click.UsageError(f"{flash}: a new board needs --root, --product and --hardware")
+        # The line first: a board whose line cannot be had is not provisioned.
+        line: Line = PtyLine(link) if link is not None else TcpLine(*parse_address(listen or ""))
+        stack.callback(line.close)
         chip = stack.enter_context(open_or_create(flash, DEFAULT_LAYOUT.geometry))
         if not is_provisioned(chip, DEFAULT_LAYOUT):
             if root is None or product is None or hardware is None:
                 raise click.UsageError(f"{flash}: a new board needs --root, --product and --hardware")
-            provision_board(chip, DEFAULT_LAYOUT, Device(product, hardware, identity), root.read_bytes())
+            provision_board(chip, DEFAULT_LAYOUT, Device(product, hardware, identity), trusted)
         elif given:
             raise click.UsageError(
                 f"{flash}: this board is provisioned already; leave {', '.join(given)} out, or take a new file"
             )
-        line: Line = PtyLine(link) if link is not None else TcpLine(*parse_address(listen or ""))
-        port = f"socket://{':'.join(map(str, line.address))}" if isinstance(line, TcpLine) else str(link)
-        _run(make_board(chip, DEFAULT_LAYOUT, keys, script), line, port)
+        _run(make_board(chip, DEFAULT_LAYOUT, keys, script), line, str(link or _url(line)))
+
+
+def _url(line: Line) -> str:
+    host, port = line.address if isinstance(line, TcpLine) else ("", 0)
+    return f"socket://[{host}]:{port}" if ":" in host else f"socket://{host}:{port}"
 
 
 def _run(virtual: VirtualBoard, line: Line, port: str) -> None:
