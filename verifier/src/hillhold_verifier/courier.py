@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import BinaryIO, Final, TypeAlias
 
 from hillhold_verifier.agent import APPLY, CHOOSE, HELD, IDENTIFY, MAGIC, METADATA, PROTOCOL, STATUS
 from hillhold_verifier.errors import (
@@ -35,6 +35,8 @@ RESET_POLLS: Final = 30
 """How often a board is asked after a reset what it runs."""
 POLL_PAUSE: Final = 0.5
 """Seconds between two of them."""
+MAX_SETBACKS: Final = 16
+"""How often a board may ask for a piece that it was sent before, within one transfer."""
 FALL_BACK: Final = frozenset({PatchError.code, SlotError.code, MismatchError.code})
 """Refusals of a patch after which the whole image is tried."""
 
@@ -49,13 +51,14 @@ class BoardRefused(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One SMP request. `slow`: the board may take seconds (it erases, hashes or patches)."""
+    """One SMP request. `slow`: the board may take seconds (it erases, hashes or patches); `booting`: it may be silent for a while."""
 
     op: Op
     group: int
     command: int
     body: Body
     slow: bool = False
+    booting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,16 +243,20 @@ class Courier:
             first: dict[str, object] = {"image": 0, "len": length, "off": 0, "sha": digest}
             # Without data: the board says where to go on, and may erase meanwhile.
             at = int_field((yield from self._image(ImageCommand.UPLOAD, {**first, "data": b""}, slow=True)), "off")
+            setbacks = 0
             while at < length:
                 head: dict[str, object] = {"off": at} if at else first
-                file.seek(at)
-                data = file.read(self._room(Group.IMAGE, ImageCommand.UPLOAD, {**head, "data": b""}))
+                data = _read(file, at, self._room(Group.IMAGE, ImageCommand.UPLOAD, {**head, "data": b""}), path)
                 if not data:
                     raise OperationalError(f"target {path}: {at} bytes, not the {length} that its metadata state")
                 last = at + len(data) >= length
                 body: Body = {**head, "data": data}
+                before = at
                 at = int_field((yield from self._image(ImageCommand.UPLOAD, body, slow=last)), "off")
-                self._report(Progress(f"{what} {path}", at, length))
+                setbacks += at <= before
+                if setbacks > MAX_SETBACKS:
+                    raise OperationalError(f"the board took no more of {path} than {at} of {length} bytes")
+                self._report(Progress(f"{what} {path}", min(at, length), length))
 
     def _test(self) -> Generator[Request | Pause, Body, None]:
         """Mark the image that does not run (stock `test`); the board chooses again before it does."""
@@ -269,7 +276,8 @@ class Courier:
         tested = 0
         for _ in range(RESET_POLLS):
             yield Pause(POLL_PAUSE)
-            status = yield from self._own(Op.READ, STATUS, {})
+            # A board whose application hangs is silent until its watchdog bites.
+            status = _checked((yield Request(Op.READ, self._group, STATUS, {}, booting=True)))
             tested += status.get("self_tested") is True
             # An image that has tested itself and does not confirm waits for someone to do it.
             if (not status.get("trial") and status.get("marked") is None) or tested > 2:
@@ -317,6 +325,14 @@ def confirm_running(group: int = HILLHOLD_GROUP) -> Generator[Request | Pause, B
     if "err" in answer or answer.get("rc"):
         raise BoardRefused(int_field(status, "code", 0), text_field(status, "refusal", "") or "confirmation refused")
     return status
+
+
+def _read(file: BinaryIO, offset: int, length: int, path: str) -> bytes:
+    try:
+        file.seek(offset)
+        return file.read(length)
+    except OSError as error:
+        raise OperationalError(f"target {path}: {error.strerror}") from None
 
 
 def _checked(answer: Body) -> Body:

@@ -5,6 +5,8 @@ The byte stream is anything with `write` and `read`; `open_port` makes one of a 
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Generator
 from dataclasses import dataclass
 from time import monotonic, sleep
@@ -20,6 +22,10 @@ T = TypeVar("T")
 TIMEOUT: Final = 2.0
 SLOW_TIMEOUT: Final = 30.0
 TRIES: Final = 4
+BOOT_TRIES: Final = 20
+"""How often a request is sent to a board that boots: 40 s, more than watchdogs and swaps take."""
+WRITE_TIMEOUT: Final = 30.0
+"""Seconds after which a port that takes no bytes counts as failed; the longest frame takes 23 s at 9600 baud."""
 MAX_ANSWER: Final = 16384
 """Bytes of a response."""
 READ_PAUSE: Final = 0.05
@@ -92,12 +98,13 @@ class Link:
         self._sequence = (sequence + 1) % 256
         frame = encode_console(encode(Message(request.op, request.group, request.command, sequence, request.body)))
         timeout = self._timeouts[request.slow]
-        for _ in range(self._tries):
+        tries = max(self._tries, BOOT_TRIES) if request.booting else self._tries
+        for _ in range(tries):
             self._stream.write(frame)
             self.traffic.sent += len(frame)
             if (answer := self._await(request, sequence, timeout)) is not None:
                 return answer
-        raise OperationalError(f"no answer from the board in {timeout:g} s, {self._tries} times")
+        raise OperationalError(f"no answer from the board in {timeout:g} s, {tries} times")
 
     def _await(self, request: Request, sequence: int, timeout: float) -> Body | None:
         end = monotonic() + timeout
@@ -146,13 +153,26 @@ def open_port(name: str, baud: int = 115200) -> Stream:
     """Open a serial port, a pseudo-terminal or `socket://HOST:PORT`.
 
     Raises:
-        OperationalError: pyserial is not installed, or the port cannot be opened.
+        OperationalError: pyserial is not installed, or the port cannot be opened, or another program has it.
     """
     try:
         import serial
     except ImportError:
         raise OperationalError("serial ports need pyserial: pip install 'hillhold-verifier[serial]'") from None
     try:
-        return _Port(serial.serial_for_url(name, baudrate=baud, timeout=READ_PAUSE))
-    except (serial.SerialException, ValueError, OSError) as error:
-        raise OperationalError(f"port {name}: {error}") from None
+        return _Port(
+            serial.serial_for_url(name, baudrate=baud, timeout=READ_PAUSE, write_timeout=WRITE_TIMEOUT, exclusive=True)
+        )
+    except (ValueError, OSError) as error:  # a SerialException is an OSError
+        raise OperationalError(f"port {name}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong in one phrase; pyserial nests the system's words in its own."""
+    text = str(error)
+    if "exclusively lock" in text:
+        return "in use by another program"
+    number = getattr(error, "errno", None)
+    if not number and (nested := re.search(r"\[Errno (\d+)\]", text)):
+        number = int(nested[1])
+    return os.strerror(number) if number else text

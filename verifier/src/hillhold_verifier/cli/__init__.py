@@ -1,51 +1,97 @@
-"""`hillhold-device`: carry an update to a board on a serial port, and ask a board what it runs."""
+"""`hillhold-device`: carry an update to a board on a serial port, and ask a board what it runs.
+
+Exit codes: 0 ok, 1 refused, 2 usage, 3 operational. Errors go to standard error as `error: …` and, where there is something to do about
+it, `hint: …`; with `--json` as one object to standard output. An expected failure never shows a traceback.
+"""
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn, TypeVar
 
 from hillhold_verifier.cli.show import Progress as ProgressLine
-from hillhold_verifier.cli.show import status_lines
-from hillhold_verifier.courier import BoardRefused, Body, Courier, Pushed, confirm_running, read_status, reasons_of
-from hillhold_verifier.errors import HillholdError, OperationalError
+from hillhold_verifier.cli.show import plain, status_lines
+from hillhold_verifier.courier import (
+    BoardRefused,
+    Body,
+    Courier,
+    Pause,
+    Pushed,
+    Request,
+    confirm_running,
+    read_status,
+    reasons_of,
+)
+from hillhold_verifier.errors import HillholdError, MisuseError, OperationalError
 from hillhold_verifier.link import Link, open_port
 from hillhold_verifier.smp import HILLHOLD_GROUP
 from hillhold_verifier.sources import DirectorySource
 
+T = TypeVar("T")
 Result = tuple[dict[str, object], list[str], int]
+
+
+class _UsageError(MisuseError):
+    """The command line is not one; the hint names the help that says more."""
+
+    def __init__(self, message: str, command: str) -> None:
+        super().__init__(message)
+        self.command = command
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of printing, so that every error looks alike."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _UsageError(message, self.prog)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code: 0 ok, 1 refused, 2 usage, 3 operational."""
-    options = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], Result] = options.run
+    given = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in given
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows another
     try:
+        options = _parser().parse_args(given)
+        run: Callable[[argparse.Namespace], Result] = options.run
         values, lines, code = run(options)
+        print(json.dumps(values) if as_json else "\n".join(plain(line) for line in lines), flush=True)
     except HillholdError as error:
-        hint = _hint(error)
-        if options.json:
-            print(json.dumps({"error": str(error), "hint": hint, "exit": error.exit_code}))
-        else:
-            print(f"error: {error}", file=sys.stderr)
-            if hint:
-                print(f"hint: {hint}", file=sys.stderr)
-        return error.exit_code
+        return _fail(str(error), _hint(error), error.exit_code, as_json=as_json)
     except KeyboardInterrupt:
-        print(
-            "error: interrupted\nhint: run the same command again; the board goes on where it stopped", file=sys.stderr
+        return _fail(
+            "interrupted", "run the same command again; the board goes on where it stopped", 3, as_json=as_json
         )
+    except BrokenPipeError:
+        # Whoever read our output has closed it; Python would complain once more while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 3
-    print(json.dumps(values) if options.json else "\n".join(lines))
+    return code
+
+
+def _fail(message: str, hint: str | None, code: int, *, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"error": message, "hint": hint, "exit": code}))
+        return code
+    print(f"error: {plain(message)}", file=sys.stderr)
+    if hint:
+        print(f"hint: {plain(hint)}", file=sys.stderr)
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hillhold-device", description=__doc__)
+    parser = _Parser(prog="hillhold-device", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--version", action="version", version=f"hillhold-device {version('hillhold-verifier')}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -77,26 +123,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@contextmanager
+def _link(options: argparse.Namespace) -> Iterator[Link]:
+    stream = open_port(options.port, options.baud)
+    try:
+        yield Link(stream)
+    finally:
+        stream.close()
+
+
+def _ask(options: argparse.Namespace, conversation: Generator[Request | Pause, Body, T]) -> T:
+    with _link(options) as link:
+        return link.run(conversation)
+
+
 def _status(options: argparse.Namespace) -> Result:
-    link = Link(open_port(options.port, options.baud))
-    identity, status = link.run(read_status(options.group))
-    return _plain({**identity, **status}), status_lines(identity, status), 0
+    identity, status = _ask(options, read_status(options.group))
+    return _values({**identity, **status}), status_lines(identity, status), 0
 
 
 def _check(options: argparse.Namespace) -> Result:
     source = DirectorySource(options.source)
-    link = Link(open_port(options.port, options.baud))
-    courier = Courier(source, group=options.group)
-    _, choice = link.run(courier.check())
+    _, choice = _ask(options, Courier(source, group=options.group).check())
     if "path" in choice:
-        return _plain(choice), [f"would install {choice['path']} ({choice.get('len')} bytes)"], 0
-    return _plain(choice), ["nothing to install", *_reason_lines(reasons_of(choice))], 0
+        return _values(choice), [f"would install {choice['path']} ({choice.get('len')} bytes)"], 0
+    return _values(choice), ["nothing to install", *_reason_lines(reasons_of(choice))], 0
 
 
 def _push(options: argparse.Namespace) -> Result:
     source = DirectorySource(options.source)
-    link = Link(open_port(options.port, options.baud))
-    with ProgressLine(sys.stderr, quiet=options.json) as progress:
+    with _link(options) as link, ProgressLine(sys.stderr, quiet=options.json) as progress:
         courier = Courier(source, progress, group=options.group)
         result = link.run(courier.push(patches=not options.no_patch, reset=not options.no_reset))
     traffic = link.traffic
@@ -106,7 +162,7 @@ def _push(options: argparse.Namespace) -> Result:
         "payload_bytes": result.sent,
         "sent_bytes": traffic.sent,
         "received_bytes": traffic.received,
-        "status": _plain(result.status),
+        "status": _values(result.status),
         "reasons": result.reasons,
     }
     lines, code = _pushed_lines(result, options.no_reset)
@@ -127,44 +183,57 @@ def _pushed_lines(result: Pushed, no_reset: bool) -> tuple[list[str], int]:
         return [f"marked {sent}; it boots at the next reset"], 0
     if result.status.get("trial"):
         return [f"on trial: {sent}", "hint: the image waits to be confirmed: hillhold-device confirm"], 0
-    if result.installed.split("/")[1] == version_text:
+    if result.installed.split("/")[1:2] == [version_text]:
         return [f"installed and confirmed {sent}"], 0
     return [f"reverted: the trial of {result.installed} failed; the board runs {version_text}"], 1
 
 
 def _confirm(options: argparse.Namespace) -> Result:
-    link = Link(open_port(options.port, options.baud))
-    status = link.run(confirm_running(options.group))
+    status = _ask(options, confirm_running(options.group))
     confirmed = status.get("confirmed")
     text = confirmed[0] if isinstance(confirmed, list) and confirmed else "nothing"
-    return _plain(status), [f"confirmed {text}"], 0
+    return _values(status), [f"confirmed {text}"], 0
 
 
 def _reason_lines(reasons: tuple[tuple[str, str, str], ...]) -> list[str]:
     return [f"  {path}: {outcome}, {reason}" for path, outcome, reason in reasons]
 
 
-def _plain(body: Body) -> dict[str, object]:
+def _values(body: Body) -> dict[str, object]:
     """The same for JSON: bytes as hexadecimal."""
 
-    def plain(value: object) -> object:
+    def shown(value: object) -> object:
         if isinstance(value, bytes):
             return value.hex()
         if isinstance(value, list):
-            return [plain(item) for item in value]
+            return [shown(item) for item in value]
         return value
 
-    return {name: plain(value) for name, value in body.items()}
+    return {name: shown(value) for name, value in body.items()}
+
+
+_HINTS = (
+    ("no answer", "is the board powered, and nothing else (a terminal program, say) using the port?"),
+    ("in use by another", "one program at a time: end the other, or wait for it"),
+    ("^port .*Permission denied", "add yourself to the group that owns the port (often dialout), and log in again"),
+    ("Connection refused", "nothing listens there; is the virtual board or the network adapter running?"),
+    (
+        "disconnect",
+        "is the board still there, and nothing else using the port? run the same command again; it goes on where it stopped",
+    ),
+    ("not a repository", "SOURCE is the folder that `hillhold publish` wrote: a repository, or its public/"),
+    ("the repository lacks", "copy the whole repository; `hillhold verify` says whether it is complete"),
+    ("^target ", "copy the whole repository; `hillhold verify` says whether it is complete"),
+    ("^port ", "`ls /dev/tty*` shows the ports there are"),
+)
+"""What to do, by a pattern of an operational error; the first that fits."""
 
 
 def _hint(error: HillholdError) -> str | None:
-    text = str(error)
+    if isinstance(error, _UsageError):
+        return f"see `{error.command} --help`"
     if isinstance(error, BoardRefused):
         return "these are the board's own words; `hillhold-device status` shows what it runs"
-    if isinstance(error, OperationalError) and "no answer" in text:
-        return "is the board powered, and nothing else (a terminal program, say) using the port?"
-    if "Permission denied" in text:
-        return "add yourself to the group that owns the port (often dialout), and log in again"
-    if "No such file" in text or "could not open port" in text:
-        return "`ls /dev/tty*` shows the ports there are"
+    if isinstance(error, OperationalError):
+        return next((hint for words, hint in _HINTS if re.search(words, str(error))), None)
     return None

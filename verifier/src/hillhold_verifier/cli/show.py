@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shutil import get_terminal_size
 from time import monotonic
 from typing import TextIO
 
@@ -10,6 +11,11 @@ from hillhold_verifier.courier import Progress as Step
 from hillhold_verifier.times import show_time
 
 _WIDTH = 24
+
+
+def plain(text: str) -> str:
+    """One printable line: what a board or a repository says must not move the cursor or forge another line."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 class Progress:
@@ -33,11 +39,11 @@ class Progress:
             return
         if not step.total:
             self._end()
-            self._out.write(f"{step.step}\n")
+            self._out.write(f"{plain(step.step)}\n")
         elif self._bar:
             self._draw(step)
         elif step.done >= step.total:
-            self._out.write(f"{step.step}: {step.total} bytes\n")
+            self._out.write(f"{plain(step.step)}: {step.total} bytes\n")
         self._out.flush()
 
     def _draw(self, step: Step) -> None:
@@ -46,12 +52,12 @@ class Progress:
             self._end()
             self._open, self._began = step.step, (now, step.done)
         rate = (step.done - self._began[1]) / max(now - self._began[0], 0.001)
-        left = f"{(step.total - step.done) / rate:.0f} s left" if rate > 0 else ""
+        left = f"{(step.total - step.done) / rate:.0f} s left " if rate > 0 else ""
         full = _WIDTH * step.done // step.total
         bar = "█" * full + "░" * (_WIDTH - full)
-        self._out.write(
-            f"\r\x1b[K{step.step} {bar} {100 * step.done // step.total:3d} % {rate / 1024:.1f} KiB/s {left}"
-        )
+        text = f"{bar} {100 * step.done // step.total:3d} % {rate / 1024:.1f} KiB/s {left} {plain(step.step)}"
+        # A line that wraps could not be drawn over.
+        self._out.write(f"\r\x1b[K{text[: get_terminal_size().columns - 1]}")
 
     def _end(self) -> None:
         if self._open:
