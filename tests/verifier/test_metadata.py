@@ -230,7 +230,7 @@ def test_what_is_not_known_is_ignored_and_signed_all_the_same(repo: Repo, role: 
 
 
 @pytest.mark.parametrize(
-    ("role", "limit"), [("root", 65_536), ("timestamp", 8192), *((r, MAX_BYTES_OTHER) for r in ("snapshot", "line"))]
+    ("role", "limit"), [("root", 65_536), ("timestamp", 32_768), *((r, MAX_BYTES_OTHER) for r in ("snapshot", "line"))]
 )
 def test_the_limit_on_a_files_bytes(repo: Repo, role: str, limit: int) -> None:
     data = repo.files[role]

@@ -49,8 +49,12 @@ def loads(data: bytes) -> object:
 
 
 def dumps(value: object) -> bytes:
-    """Return the compact sorted JSON of `value`, the form in which metadata files are written."""
-    return _text(value).encode()
+    """Return the compact sorted JSON of `value`, the form in which metadata files are written.
+
+    Raises:
+        MetadataError: a lone surrogate.
+    """
+    return _encode(_text(value))
 
 
 def canonical(value: object) -> bytes:
@@ -62,6 +66,10 @@ def canonical(value: object) -> bytes:
     text = _text(value)
     if "\\" in text:
         text = _ESCAPE.sub(_raw, text)
+    return _encode(text)
+
+
+def _encode(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:

@@ -24,6 +24,7 @@ from hillhold_verifier.errors import (
     Refused,
     SelectionError,
     TransferError,
+    UnprovisionedError,
     short,
 )
 from hillhold_verifier.keys import SCHEMES
@@ -47,6 +48,8 @@ def provision(store: StateStore, device: Device, root: bytes) -> DeviceState:
     """
     envelope = parse_root(root)
     verify(envelope, ROOT, envelope.signed.roles[ROOT], envelope.signed.keys)
+    with suppress(UnprovisionedError):
+        store.load()  # a state that is still there is outnumbered
     state = DeviceState(device, Trust(envelope), schemes=SCHEMES)
     store.save(state)
     return state

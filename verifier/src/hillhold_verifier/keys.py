@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -35,7 +36,7 @@ class Key:
     public: str
 
     def fingerprint(self, schemes: frozenset[str]) -> bytes | None:
-        """Return what identifies the key itself, or None where it is unusable here (of an unknown type, or malformed)."""
+        """Return a SHA-256 that identifies the key itself, whatever its id, or None where it is unusable here."""
         usable = _load(self) if self.scheme in schemes else None
         return usable.fingerprint if usable else None
 
@@ -62,7 +63,7 @@ def _ed25519(public: str) -> _Usable:
         raise ValueError("an Ed25519 key has 32 bytes")
     raw = bytes.fromhex(public)
     key = Ed25519PublicKey.from_public_bytes(raw)
-    return _Usable(b"ed25519" + raw, key.verify)
+    return _Usable(sha256(b"ed25519" + raw).digest(), key.verify)
 
 
 def _ecdsa_p256(public: str) -> _Usable:
@@ -70,7 +71,9 @@ def _ecdsa_p256(public: str) -> _Usable:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ValueError("not a P-256 key")
     point = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint)
-    return _Usable(b"nistp256" + point, lambda sig, message: key.verify(sig, message, ec.ECDSA(hashes.SHA256())))
+    return _Usable(
+        sha256(b"nistp256" + point).digest(), lambda sig, message: key.verify(sig, message, ec.ECDSA(hashes.SHA256()))
+    )
 
 
 _SCHEMES: Final[dict[str, tuple[frozenset[str], Callable[[str], _Usable]]]] = {

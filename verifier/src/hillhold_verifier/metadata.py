@@ -27,7 +27,7 @@ from hillhold_verifier.keys import MAX_PUBLIC, Key
 
 ROOT, TIMESTAMP, SNAPSHOT, TARGETS = "root", "timestamp", "snapshot", "targets"
 
-MAX_BYTES: Final[Mapping[str, int]] = {ROOT: 64 * 1024, TIMESTAMP: 8 * 1024}
+MAX_BYTES: Final[Mapping[str, int]] = {ROOT: 64 * 1024, TIMESTAMP: 32 * 1024}
 """Bytes of a metadata file before it is authenticated (TUF 5.3.3, 5.4.1); of any other role `MAX_BYTES_OTHER`."""
 MAX_BYTES_OTHER: Final = 512 * 1024
 """Bytes of snapshot, targets or a line role: about 1,500 releases or 4,000 lines."""
@@ -38,7 +38,8 @@ MAX_KEYS: Final = 4096
 MAX_LENGTH: Final = 2**32
 """Bytes of a target: MCUboot's own limit, and beyond any device that this is for."""
 
-_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_SPECIFICATION: Final = re.compile(r"1\.[0-9]+(\.[0-9]+)?")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -191,7 +192,7 @@ def _parse(data: bytes, role: str, kind: str, build: Callable[[Fields], Signed])
     signed = top.sub("signed")
     if signed.text("_type") != kind:
         raise MetadataError(f"{role} metadata type", expected=kind, got=signed.text("_type")[:40])
-    if not signed.text("spec_version").startswith("1."):
+    if not _SPECIFICATION.fullmatch(signed.text("spec_version")):
         raise MetadataError(f"{role} specification version", expected="1.x", got=signed.text("spec_version")[:40])
     signatures = top.array("signatures", MAX_SIGNATURES)
     found = tuple(_signature(Fields(item, f"{role} signature")) for item in signatures)
@@ -274,7 +275,7 @@ def _delegation(f: Fields) -> Delegation:
         name,
         _role(f),
         paths,
-        f.value.get("terminating") is True,
+        _boolean(f, "terminating"),
         frozenset(Fields.as_text(item, "delegation hardware", MAX_NAME) for item in hardware),
         caps.natural("max_security_counter", 0),
         caps.natural("max_offline_grace", 0),
@@ -310,6 +311,12 @@ def _meta_file(f: Fields) -> MetaFile:
         f.natural("length") if "length" in f.value else None,
         _digest(Fields.as_text(digest, "meta hash", 64)) if digest is not None else None,
     )
+
+
+def _boolean(f: Fields, name: str) -> bool:
+    if not isinstance(found := f.value.get(name), bool):
+        raise MetadataError(f"{f.what} {name}", expected="true or false", got=type(found).__name__)
+    return found
 
 
 def _version(f: Fields) -> int:

@@ -77,6 +77,7 @@ class Release:
     withdrawn: str | None
     downgrade_from: frozenset[Version]
     requires: Mapping[str, Version]
+    set: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,7 @@ def _release(target: TargetFile, f: Fields) -> Release:
         f.text("withdrawn", 1024) if "withdrawn" in f.value else None,
         frozenset(map(Version.parse, _texts(f, "downgrade_from"))) if "downgrade_from" in f.value else frozenset(),
         {name: Version.parse(requires.text(name)) for name in requires.value},
+        f.text("set") if "set" in f.value else None,
     )
 
 

@@ -12,6 +12,9 @@ from hillhold_verifier.errors import MetadataError, SelectionError
 from hillhold_verifier.release import DEFAULT_COMPONENT, UNDERSTOOD, Patch, Release, Version, parse_target
 from hillhold_verifier.trust import Current
 
+MAX_SHOWN = 4
+"""Verdicts in a message; the newest releases sort last, and are what people ask about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -64,8 +67,8 @@ class Selection:
         """Return the winner; raises `SelectionError` with the reasons where there is none."""
         if self.winner:
             return self.winner
-        reasons = "; ".join(f"{verdict.path}: {verdict.reason}" for verdict in self.verdicts)
-        raise SelectionError("no release to install", got=reasons or "an empty product line")
+        shown = [f"{verdict.path}: {verdict.reason}" for verdict in self.verdicts[-MAX_SHOWN:]]
+        raise SelectionError("no release to install", got="; ".join(shown) or "an empty product line")
 
 
 def select(
@@ -117,6 +120,7 @@ def _stepped_down_from(current: Current, device: Device, releases: list[Release]
         for release in releases
         if release.withdrawn is None and _concerns(current, device, release)
         for version in release.downgrade_from
+        if version != release.version
     )
 
 
@@ -147,6 +151,8 @@ def _passed_over(
         reason = f"needs a device that understands {', '.join(sorted(unknown))}"
     elif release.withdrawn is not None:
         reason = f"withdrawn: {release.withdrawn}"
+    elif release.set is not None:
+        reason = f"belongs to the set {release.set}, which this device cannot install together"
     elif release.requires:
         reason = f"requires {', '.join(f'{name} {v}' for name, v in sorted(release.requires.items()))}"
     elif release.security_counter > allowed.max_security_counter:

@@ -116,7 +116,7 @@ class UpdateSession:
             MisuseError: the file that is needed is not optional.
             MissingError: nothing that is held can take its place; the session has failed.
         """
-        if self._step not in OPTIONAL:
+        if self._step not in OPTIONAL and self._step is not Step.FAILED:
             raise MisuseError(f"{self._step.value}: this file is not optional")
         if self._step is Step.ROOT:
             self._step = Step.TIMESTAMP

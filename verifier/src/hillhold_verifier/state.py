@@ -193,7 +193,7 @@ def _to_map(state: DeviceState) -> dict[str, object]:
 
 
 def _floor(floor: Floor) -> list[object]:
-    return [floor.value, sorted(floor.keyids)]
+    return [floor.value, sorted(floor.keys)]
 
 
 def _installed(item: Installed) -> list[object]:
@@ -235,8 +235,8 @@ def _from_map(body: Mapping[str, object]) -> DeviceState:
 
 
 def _to_floor(value: object) -> Floor:
-    number, keyids = _items(value, 2)
-    return Floor(_typed(number, int), frozenset(_typed(item, str) for item in _typed(keyids, list)))
+    number, keys = _items(value, 2)
+    return Floor(_typed(number, int), frozenset(_typed(item, bytes) for item in _typed(keys, list)))
 
 
 def _to_installed(value: object) -> Installed:

@@ -7,7 +7,7 @@ in any order: a step whose lister is not held and valid *now* is refused. `curre
 
 Beyond TUF 1.0 (DESIGN §4):
 
-- A floor remembers the key ids that set it, and counts only while those still meet the delegator's threshold, judged at each use.
+- A floor remembers the keys that set it, and counts only while those still meet the delegator's threshold, judged at each use.
   A stolen key that signs version 2⁵³ locks nobody out once it is replaced (TUF 5.3.11 clears files; this clears exactly the claim).
 - Floors rise on authenticated metadata even if it has expired; only `current` judges the expiry of anything but root.
 - `now` is the later of the clock and the time floor: the highest `x-hillhold-issued` of an authenticated timestamp.
@@ -51,10 +51,10 @@ LINE: Final = "line"
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """The lowest value that is still accepted, and the key ids that set it."""
+    """The lowest value that is still accepted, and the keys (`Key.fingerprint`) that set it."""
 
     value: int
-    keyids: frozenset[str]
+    keys: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,8 @@ class Trust:
 
     def now(self, clock: int | None) -> int:
         """Return the later of `clock` (None: the device has none) and the time floor, in Unix seconds."""
-        return max(clock or 0, _standing(self.time_floor, self.root.signed.roles[TIMESTAMP]))
+        root = self.root.signed
+        return max(clock or 0, _standing(self.time_floor, root.roles[TIMESTAMP], root.keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +123,8 @@ def update_timestamp(trust: Trust, data: bytes, clock: int | None) -> Trust:
     """
     new = parse_timestamp(data)
     role = _unexpired_root(trust, clock).roles[TIMESTAMP]
-    keyids = verify(new, TIMESTAMP, role, trust.root.signed.keys, trust.schemes)
-    floor = _check_floor(trust, TIMESTAMP, role, new.signed.version)
+    signers = verify(new, TIMESTAMP, role, trust.root.signed.keys, trust.schemes)
+    floor = _check_floor(trust, TIMESTAMP, role, trust.root.signed.keys, new.signed.version)
     if new.signed.version == floor:
         return trust
     held = _held_timestamp(trust)
@@ -134,10 +135,10 @@ def update_timestamp(trust: Trust, data: bytes, clock: int | None) -> Trust:
             got=new.signed.snapshot.version,
         )
     time_floor = trust.time_floor
-    if new.signed.issued > _standing(time_floor, role):
-        time_floor = Floor(new.signed.issued, keyids)
+    if new.signed.issued > _standing(time_floor, role, trust.root.signed.keys):
+        time_floor = Floor(new.signed.issued, signers)
     return replace(
-        trust, timestamp=new, floors=_raised(trust, TIMESTAMP, new.signed.version, keyids), time_floor=time_floor
+        trust, timestamp=new, floors=_raised(trust, TIMESTAMP, new.signed.version, signers), time_floor=time_floor
     )
 
 
@@ -154,11 +155,11 @@ def update_snapshot(trust: Trust, data: bytes, clock: int | None) -> Trust:
     new = parse_snapshot(data)
     _check_listed(new, SNAPSHOT, lister.signed.snapshot)
     role = root.roles[SNAPSHOT]
-    keyids = verify(new, SNAPSHOT, role, root.keys, trust.schemes)
-    _check_floor(trust, SNAPSHOT, role, new.signed.version)
+    signers = verify(new, SNAPSHOT, role, root.keys, trust.schemes)
+    _check_floor(trust, SNAPSHOT, role, root.keys, new.signed.version)
     if (held := trust.snapshot) and _verifies(held, role, root.keys, trust.schemes):
         _check_claims(held.signed, new.signed)
-    return replace(trust, snapshot=new, floors=_raised(trust, SNAPSHOT, new.signed.version, keyids))
+    return replace(trust, snapshot=new, floors=_raised(trust, SNAPSHOT, new.signed.version, signers))
 
 
 def update_targets(trust: Trust, data: bytes, clock: int | None) -> Trust:
@@ -168,9 +169,9 @@ def update_targets(trust: Trust, data: bytes, clock: int | None) -> Trust:
     new = parse_targets(data)
     _check_listed(new, TARGETS, lister.signed.meta[TARGETS])
     role = root.roles[TARGETS]
-    keyids = verify(new, TARGETS, role, root.keys, trust.schemes)
-    _check_floor(trust, TARGETS, role, new.signed.version)
-    return replace(trust, targets=new, floors=_raised(trust, TARGETS, new.signed.version, keyids))
+    signers = verify(new, TARGETS, role, root.keys, trust.schemes)
+    _check_floor(trust, TARGETS, role, root.keys, new.signed.version)
+    return replace(trust, targets=new, floors=_raised(trust, TARGETS, new.signed.version, signers))
 
 
 def update_line(trust: Trust, product: str, data: bytes, clock: int | None) -> Trust:
@@ -182,9 +183,9 @@ def update_line(trust: Trust, product: str, data: bytes, clock: int | None) -> T
     listing, delegation, keys = _line_terms(trust, product)
     new = parse_targets(data, product)
     _check_listed(new, product, listing)
-    keyids = verify(new, product, delegation.role, keys, trust.schemes)
-    _check_floor(trust, LINE, delegation.role, new.signed.version)
-    return replace(trust, line=new, floors=_raised(trust, LINE, new.signed.version, keyids))
+    signers = verify(new, product, delegation.role, keys, trust.schemes)
+    _check_floor(trust, LINE, delegation.role, keys, new.signed.version)
+    return replace(trust, line=new, floors=_raised(trust, LINE, new.signed.version, signers))
 
 
 def missing(trust: Trust, product: str) -> tuple[str, MetaFile] | None:
@@ -226,28 +227,29 @@ def current(trust: Trust, product: str, clock: int | None) -> Current:
     grace = min(line.signed.offline_grace, delegation.max_offline_grace)
     for role, expires in ((TIMESTAMP, timestamp.signed.expires), (SNAPSHOT, snapshot.signed.expires)):
         _check_expiry(role, expires + grace, now)
-    used = max(0, now - min(timestamp.signed.expires, snapshot.signed.expires))
+    first = min(timestamp.signed.expires, snapshot.signed.expires)
+    # What expires at this very second has expired (TUF 5.4.4), so that grace is used from the first second on.
+    used = max(1, now - first) if now >= first else 0
     return Current(product, now, trust.root.signed, delegation, line.signed, used)
 
 
 def verify(
     envelope: Envelope[Signed], name: str, role: Role, keys: Mapping[str, Key], schemes: frozenset[str] = SCHEMES
-) -> frozenset[str]:
-    """Return the key ids of `role` with a valid signature (TUF 5.3.4 and its like); distinct keys count, not key ids.
+) -> frozenset[bytes]:
+    """Return the keys of `role` with a valid signature (TUF 5.3.4 and its like); distinct keys count, not key ids.
 
     Raises:
         SignatureError: fewer than the threshold.
     """
-    keyids, distinct = set(), set()
+    distinct = set[bytes]()
     for signature in envelope.signatures:
         if signature.keyid in role.keyids and (key := keys.get(signature.keyid)):
             fingerprint = key.verifies(signature.value, envelope.payload, schemes)
             if fingerprint is not None:
-                keyids.add(signature.keyid)
                 distinct.add(fingerprint)
     if len(distinct) < role.threshold:
         raise SignatureError(f"{name} signatures", expected=f"{role.threshold} valid", got=len(distinct))
-    return frozenset(keyids)
+    return frozenset(distinct)
 
 
 def _verifies(envelope: Envelope[Signed], role: Role, keys: Mapping[str, Key], schemes: frozenset[str]) -> bool:
@@ -258,22 +260,24 @@ def _verifies(envelope: Envelope[Signed], role: Role, keys: Mapping[str, Key], s
     return True
 
 
-def _standing(floor: Floor | None, role: Role) -> int:
+def _standing(floor: Floor | None, role: Role, keys: Mapping[str, Key]) -> int:
     """The floor's value, or 0 once the keys that set it no longer meet the role's threshold."""
-    if floor is None or len(floor.keyids.intersection(role.keyids)) < role.threshold:
+    if floor is None:
         return 0
-    return floor.value
+    # By what the keys are, not by their ids: metadata may give a new key the id of the old one, and one key two ids.
+    staying = {keys[keyid].fingerprint(SCHEMES) for keyid in role.keyids if keyid in keys} & floor.keys
+    return floor.value if len(staying) >= role.threshold else 0
 
 
-def _check_floor(trust: Trust, name: str, role: Role, version: int) -> int:
-    floor = _standing(trust.floors.get(name), role)
+def _check_floor(trust: Trust, name: str, role: Role, keys: Mapping[str, Key], version: int) -> int:
+    floor = _standing(trust.floors.get(name), role, keys)
     if version < floor:
         raise RollbackError(f"{name} version", expected=f"at least {floor}", got=version)
     return floor
 
 
-def _raised(trust: Trust, name: str, version: int, keyids: frozenset[str]) -> Mapping[str, Floor]:
-    return MappingProxyType({**trust.floors, name: Floor(version, keyids)})
+def _raised(trust: Trust, name: str, version: int, keys: frozenset[bytes]) -> Mapping[str, Floor]:
+    return MappingProxyType({**trust.floors, name: Floor(version, keys)})
 
 
 def _check_claims(held: Snapshot, new: Snapshot) -> None:
@@ -314,8 +318,8 @@ def _is_listed(envelope: Envelope[Signed], listing: MetaFile) -> bool:
 
 def _check_listed(envelope: Envelope[Signed], name: str, listing: MetaFile) -> None:
     """TUF 5.5.2, 5.5.4, 5.6.2: the file is the one that its lister names, by version and hash."""
-    if listing.length is not None and len(envelope.raw) > listing.length:
-        raise MismatchError(f"{name} length", expected=f"at most {listing.length}", got=len(envelope.raw))
+    if listing.length is not None and len(envelope.raw) != listing.length:
+        raise MismatchError(f"{name} length", expected=f"{listing.length}", got=len(envelope.raw))
     if envelope.sha256 != listing.sha256:
         expected = short(listing.sha256) if listing.sha256 else "a SHA-256 from its lister"
         raise MismatchError(f"{name} hash", expected=expected, got=short(envelope.sha256))

@@ -79,6 +79,8 @@ def inflate(packed: bytes, base: bytes, length: int) -> bytes:
     Raises:
         WireError: not a deflate stream, not of that length, or with bytes after its end.
     """
+    if length < 0:  # zlib would take a limit of 0 for none
+        raise WireError("length of deflated metadata", expected="at least 0", got=length)
     unpacker = zlib.decompressobj(_WINDOW, DICTIONARY_1 + base)
     try:
         data = unpacker.decompress(packed, length + 1)
