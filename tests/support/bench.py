@@ -250,17 +250,20 @@ class Parts:
 
 
 class Rig(Parts):
-    """A board without agent and application; made after a reset."""
+    """A board without agent and application, after its first boot; without `boots`, as it is on the given flash."""
 
-    def __init__(self, repo: Repo, layout: Layout = LAYOUT) -> None:
-        super().__init__(repo, layout)
+    def __init__(self, repo: Repo, layout: Layout = LAYOUT, *, flash: Flash | None = None, boots: bool = True) -> None:
+        super().__init__(repo, layout, flash=flash)
         self.clock: int | None = CLOCK
-        self.reset(ResetReason.POWER_ON)
+        self.control = SimBootControl(self.flash, self.layout)
+        if boots:
+            self.reset(ResetReason.POWER_ON)
+        else:
+            self.installer = Installer(StateStore(self.areas), self.slots, self.control, self.counter)
 
     def reset(self, reason: ResetReason = ResetReason.SOFT) -> BootOutcome:
         """Boot; nothing but the flash outlives it."""
         self.flash.power_on()
-        self.control = SimBootControl(self.flash, self.layout)
         outcome = boot(self.slots, self.control, self.counter, held_keys(), reason)
         self.installer = Installer(StateStore(self.areas), self.slots, self.control, self.counter)
         return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from hashlib import sha256
 
@@ -122,6 +123,32 @@ def test_a_begin_clears_the_mark_of_what_it_erases() -> None:
     assert rig.facts().mark is None
     assert not rig.reset().trial
     assert rig.facts().running == "1.0.0"
+
+
+@pytest.mark.parametrize("act", ["begin", "erase"])
+def test_mark_and_knowledge_of_a_slot_go_before_its_content_does(act: str) -> None:
+    """Cut before each operation: where a byte of the slot has changed, nothing says any more what it holds."""
+    rig, data = ready()
+    rig.send(data)
+    rig.installer.mark(CLOCK)
+    third = offer(rig.repo, "1.2.0", 2)
+    rig.repo.publish()
+    rig.take()
+    was, start, changed = rig.slots.read(1, 0, rig.slots.size), rig.flash.operations, 0
+    for number in range(start, start + 100):
+        victim = Rig(rig.repo, flash=copy.deepcopy(rig.flash), boots=False)
+        victim.flash.power_cut = CutAt(number, Cut.BEFORE)
+        try:
+            victim.installer.erase() if act == "erase" else begin(victim, third)
+        except PowerLost:
+            victim.flash.power_on()
+        else:
+            break
+        if victim.slots.read(1, 0, rig.slots.size) != was:
+            changed += 1
+            assert victim.control.flags().mark is None, number
+            assert victim.stored().slots[1] is None, number
+    assert changed > 2
 
 
 # --- going on ---------------------------------------------------------------------------------------------------------
