@@ -276,3 +276,15 @@ def test_verdicts_are_sorted_and_an_empty_line_says_so() -> None:
     paths = [verdict.path for verdict in judge(repo).verdicts]
     assert paths == sorted(paths)
     assert str(judge(repo).require().version) == "2.0.0"
+
+
+def test_a_release_of_a_set_is_not_installed_alone() -> None:
+    repo = Repo()
+    repo.add_release("2.0.0", b"two", set="big-bang")
+    assert winner(judge(repo, runs("1.0.0"))) is None
+
+
+def test_a_release_that_names_its_own_version_stays_installable() -> None:
+    repo = Repo()
+    repo.add_release("2.0.0", b"two", downgrade_from=["2.0.0"])
+    assert winner(judge(repo, runs("1.0.0"))) == "2.0.0"

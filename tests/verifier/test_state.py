@@ -10,9 +10,10 @@ import pytest
 
 from forge import Repo
 from hillhold_verifier.errors import OperationalError, RecordError, UnprovisionedError
+from hillhold_verifier.installer import provision
 from hillhold_verifier.keys import SCHEMES
 from hillhold_verifier.release import Version
-from hillhold_verifier.select import Installed
+from hillhold_verifier.select import Device, Installed
 from hillhold_verifier.state import (
     FORMAT,
     MAX_FAILED,
@@ -248,3 +249,16 @@ def test_failed_hashes_are_bounded_and_the_oldest_goes_first(full: DeviceState) 
 def test_a_slot_changes_alone(full: DeviceState) -> None:
     assert full.with_slot(0, None).slots == (None, full.slots[1])
     assert full.with_slot(1, None).slots == (full.slots[0], None)
+
+
+def test_provisioning_again_takes_effect() -> None:
+    repo = Repo()
+    repo.publish()
+    areas = Areas()
+    store = StateStore(areas)
+    for _ in range(8):
+        store.save(empty(repo))
+    other = Device("valve", "nrf-a", "serial-2")
+    provision(StateStore(areas), other, repo.files["root"])
+    assert StateStore(areas).load().device == other
+    assert other != PUMP
