@@ -155,11 +155,7 @@ class Courier:
         parameters = yield Request(Op.READ, Group.OS, OsCommand.MCUMGR_PARAMETERS, {})
         if "buf_size" in parameters:
             self._buffer = min(max(int_field(parameters, "buf_size"), 128), 16384)
-        identity = yield Request(Op.READ, self._group, IDENTIFY, {})
-        if identity.get("magic") != MAGIC:
-            raise OperationalError(f"the board does not speak Hillhold's group {self._group}")
-        if identity.get("v") != PROTOCOL:
-            raise OperationalError(f"the board speaks version {identity.get('v')} of the protocol, not {PROTOCOL}")
+        identity = yield from _identify(self._group)
         self._report(Progress(f"board {identity.get('id')}: {identity.get('product')} on {identity.get('hardware')}"))
         return identity
 
@@ -313,18 +309,29 @@ def ask(request: Request) -> Generator[Request | Pause, Body, Body]:
 
 def read_status(group: int = HILLHOLD_GROUP) -> Generator[Request | Pause, Body, tuple[Body, Body]]:
     """Ask a board what it is and what it runs; returns its identity and its status."""
-    identity = _checked((yield Request(Op.READ, group, IDENTIFY, {})))
+    identity = yield from _identify(group)
     status = _checked((yield Request(Op.READ, group, STATUS, {})))
     return identity, status
 
 
 def confirm_running(group: int = HILLHOLD_GROUP) -> Generator[Request | Pause, Body, Body]:
     """Ask a board to confirm what it runs (stock `confirm`); returns its status then."""
+    yield from _identify(group)
     answer = yield Request(Op.WRITE, Group.IMAGE, ImageCommand.STATE, {"confirm": True}, slow=True)
     status = _checked((yield Request(Op.READ, group, STATUS, {})))
     if "err" in answer or answer.get("rc"):
         raise BoardRefused(int_field(status, "code", 0), text_field(status, "refusal", "") or "confirmation refused")
     return status
+
+
+def _identify(group: int) -> Generator[Request | Pause, Body, Body]:
+    """Ask a board what it is; before that nothing is written to it."""
+    identity = yield Request(Op.READ, group, IDENTIFY, {})
+    if identity.get("magic") != MAGIC:
+        raise OperationalError(f"the board does not speak Hillhold's group {group}")
+    if identity.get("v") != PROTOCOL:
+        raise OperationalError(f"the board speaks version {identity.get('v')} of the protocol, not {PROTOCOL}")
+    return identity
 
 
 def _read(file: BinaryIO, offset: int, length: int, path: str) -> bytes:

@@ -33,6 +33,7 @@ from hillhold_verifier.courier import (
 )
 from hillhold_verifier.errors import HillholdError, MisuseError, OperationalError
 from hillhold_verifier.link import Link, open_port
+from hillhold_verifier.select import Outcome
 from hillhold_verifier.smp import HILLHOLD_GROUP
 from hillhold_verifier.sources import DirectorySource
 
@@ -90,6 +91,15 @@ def _fail(message: str, hint: str | None, code: int, *, as_json: bool) -> int:
     return code
 
 
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"expected a number from {low} to {high}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="hillhold-device", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--version", action="version", version=f"hillhold-device {version('hillhold-verifier')}")
@@ -100,9 +110,14 @@ def _parser() -> argparse.ArgumentParser:
     ) -> argparse.ArgumentParser:
         found = commands.add_parser(name, help=text, description=text, epilog=f"example: hillhold-device {example}")
         found.add_argument("--port", required=True, help="serial port, pseudo-terminal or socket://HOST:PORT")
-        found.add_argument("--baud", type=int, default=115200, help="line rate in bit/s (default: %(default)s)")
         found.add_argument(
-            "--group", type=int, default=HILLHOLD_GROUP, help="SMP group of Hillhold (default: %(default)s)"
+            "--baud", type=_number(1, 10_000_000), default=115200, help="line rate in bit/s (default: %(default)s)"
+        )
+        found.add_argument(
+            "--group",
+            type=_number(0, 65535),
+            default=HILLHOLD_GROUP,
+            help="SMP group of Hillhold (default: %(default)s)",
         )
         found.add_argument("--json", action="store_true", help="print one JSON object")
         found.set_defaults(run=run)
@@ -147,7 +162,7 @@ def _check(options: argparse.Namespace) -> Result:
     _, choice = _ask(options, Courier(source, group=options.group).check())
     if "path" in choice:
         return _values(choice), [f"would install {choice['path']} ({choice.get('len')} bytes)"], 0
-    return _values(choice), ["nothing to install", *_reason_lines(reasons_of(choice))], 0
+    return _values(choice), *_nothing(reasons_of(choice))
 
 
 def _push(options: argparse.Namespace) -> Result:
@@ -172,13 +187,10 @@ def _push(options: argparse.Namespace) -> Result:
 
 def _pushed_lines(result: Pushed, no_reset: bool) -> tuple[list[str], int]:
     if result.installed is None:
-        refused = any(outcome == "refused" for _, outcome, _ in result.reasons)
-        installed = any(outcome == "installed" for _, outcome, _ in result.reasons)
-        head = "nothing to install" + (": the board is up to date" if installed and not refused else "")
-        return [head, *_reason_lines(result.reasons)], 0 if installed else 1
+        return _nothing(result.reasons)
     sent = f"{result.installed}: {result.how} of {result.sent} bytes"
     running = result.status.get("running")
-    version_text = running[0] if isinstance(running, list) and running else "none"
+    version_text = running[0] if isinstance(running, list) and running else "nothing"
     if no_reset:
         return [f"marked {sent}; it boots at the next reset"], 0
     if result.status.get("trial"):
@@ -195,8 +207,15 @@ def _confirm(options: argparse.Namespace) -> Result:
     return _values(status), [f"confirmed {text}"], 0
 
 
-def _reason_lines(reasons: tuple[tuple[str, str, str], ...]) -> list[str]:
-    return [f"  {path}: {outcome}, {reason}" for path, outcome, reason in reasons]
+def _nothing(reasons: tuple[tuple[str, str, str], ...]) -> tuple[list[str], int]:
+    """What to say, and the exit code, where nothing is installable."""
+    outcomes = {outcome for _, outcome, _ in reasons}
+    current = Outcome.INSTALLED.value in outcomes
+    # What is refused is below the confirmed image; what was passed over may be newer.
+    head = "nothing to install" + (
+        ": the board is up to date" if current and Outcome.PASSED_OVER.value not in outcomes else ""
+    )
+    return [head, *(f"  {path}: {outcome}, {reason}" for path, outcome, reason in reasons)], 0 if current else 1
 
 
 def _values(body: Body) -> dict[str, object]:
@@ -224,6 +243,7 @@ _HINTS = (
     ("not a repository", "SOURCE is the folder that `hillhold publish` wrote: a repository, or its public/"),
     ("the repository lacks", "copy the whole repository; `hillhold verify` says whether it is complete"),
     ("^target ", "copy the whole repository; `hillhold verify` says whether it is complete"),
+    ("does not speak", "--port names another device, or --group differs from the board's"),
     ("^port ", "`ls /dev/tty*` shows the ports there are"),
 )
 """What to do, by a pattern of an operational error; the first that fits."""
