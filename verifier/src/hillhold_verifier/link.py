@@ -134,7 +134,7 @@ class _Port:
         try:
             return self._port.write(data)
         except OSError as error:
-            raise OperationalError(f"{self._port.name}: {error}") from None
+            raise OperationalError(f"{self._port.name}: {_reason(error)}") from None
 
     def read(self, timeout: float, /) -> bytes:
         try:
@@ -143,7 +143,7 @@ class _Port:
             self._port.timeout = 0
             return bytes(first + self._port.read(4096)) if first else b""
         except OSError as error:
-            raise OperationalError(f"{self._port.name}: {error}") from None
+            raise OperationalError(f"{self._port.name}: {_reason(error)}") from None
 
     def close(self) -> None:
         self._port.close()

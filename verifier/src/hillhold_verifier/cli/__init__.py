@@ -237,7 +237,7 @@ _HINTS = (
     ("^port .*Permission denied", "add yourself to the group that owns the port (often dialout), and log in again"),
     ("Connection refused", "nothing listens there; is the virtual board or the network adapter running?"),
     (
-        "disconnect",
+        "disconnect|reset by peer|Broken pipe|Input/output|[Tt]imeout",
         "is the board still there, and nothing else using the port? run the same command again; it goes on where it stopped",
     ),
     ("not a repository", "SOURCE is the folder that `hillhold publish` wrote: a repository, or its public/"),
