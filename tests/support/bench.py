@@ -421,15 +421,14 @@ class Bench(Parts):
         return self.run(self.courier(tree).check())[1]
 
 
-def installed(repo: Repo | None = None, **options: SelfTest) -> Bench:
-    """A bench whose board runs the repository's release, confirmed (by default 1.0.0 with counter 1)."""
+def installed(repo: Repo | None = None, *, self_test: SelfTest | None = None) -> Bench:
+    """A bench whose board runs the repository's release, confirmed (by default 1.0.0 with counter 1); `self_test` is for later ones."""
     repo = repo or started()
     bench = Bench(repo)
     pushed = bench.push()
     assert pushed.installed, pushed
     assert not bench.facts().trial
-    if "self_test" in options:
-        bench.board.self_test = options["self_test"]
+    bench.board.self_test = self_test or bench.board.self_test
     return bench
 
 
