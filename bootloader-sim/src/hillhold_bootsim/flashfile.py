@@ -22,7 +22,6 @@ atomic: a whole file appears under its name, or none.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import struct
@@ -155,9 +154,12 @@ def open_or_create(path: Path, geometry: Geometry, power_cut: PowerCut | None = 
         FlashFileError, OperationalError: as `FileBackedFlash`.
     """
     if not path.exists():
-        # Another process may be faster; then its file is opened.
-        with contextlib.suppress(OperationalError):
+        try:
             create_flash_file(path, geometry)
+        except OperationalError:
+            # Another process may have been faster; then its file is opened.
+            if not path.exists():
+                raise
     return FileBackedFlash(path, geometry, power_cut)
 
 
