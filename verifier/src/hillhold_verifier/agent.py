@@ -101,6 +101,9 @@ class Agent:
             except Refused as refusal:
                 self.last_refusal = (refusal.code, str(refusal))
                 self.reset_requested = True
+            except OperationalError as error:
+                # The test stands: the wire may ask for the confirmation again.
+                self.last_refusal = (int(MgmtErr.EUNKNOWN), str(error))
 
     def answer(self, packet: bytes, clock: int | None) -> bytes | None:
         """Answer one SMP message, or None where it is none."""
