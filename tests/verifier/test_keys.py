@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, mldsa, rsa, x25519
+from securesystemslib.signer import CryptoSigner
 
 from forge import SigningKey, ecdsa_key, key
 from hillhold_verifier.keys import SCHEMES, Key
@@ -44,6 +47,46 @@ def test_a_scheme_that_does_not_count_now_verifies_nothing() -> None:
     assert of(key("alice")).verifies(key("alice").sign(MESSAGE), MESSAGE, ED) is not None
 
 
+def signer_of(scheme: str) -> CryptoSigner:
+    """A signer of securesystemslib's with a new key."""
+    if scheme.startswith("rsassa-pss"):
+        return CryptoSigner.generate_rsa(scheme=scheme)
+    make: dict[str, Callable[[], CryptoSigner]] = {
+        "ed25519": CryptoSigner.generate_ed25519,
+        "ecdsa-sha2-nistp256": CryptoSigner.generate_ecdsa,
+        "ecdsa-sha2-nistp384": lambda: CryptoSigner(ec.generate_private_key(ec.SECP384R1())),
+        "ml-dsa-44/1": lambda: CryptoSigner(mldsa.MLDSA44PrivateKey.generate()),
+        "ml-dsa-65/1": lambda: CryptoSigner(mldsa.MLDSA65PrivateKey.generate()),
+        "ml-dsa-87/1": lambda: CryptoSigner(mldsa.MLDSA87PrivateKey.generate()),
+    }
+    return make[scheme]()
+
+
+@pytest.mark.parametrize("scheme", sorted(SCHEMES))
+def test_what_securesystemslib_signs_verifies_and_nothing_else(scheme: str) -> None:
+    signer, stranger = signer_of(scheme), signer_of(scheme)
+    one, other = (
+        Key(s.public_key.keytype, s.public_key.scheme, s.public_key.keyval["public"]) for s in (signer, stranger)
+    )
+    signature = bytes.fromhex(signer.sign(MESSAGE).signature)
+    assert one.scheme == scheme
+    assert one.verifies(signature, MESSAGE, SCHEMES) == one.fingerprint(SCHEMES) is not None
+    assert other.fingerprint(SCHEMES) != one.fingerprint(SCHEMES)
+    assert other.verifies(signature, MESSAGE, SCHEMES) is None
+    assert one.verifies(signature, MESSAGE + b"!", SCHEMES) is None
+    assert one.verifies(signature[:-1] + bytes([signature[-1] ^ 1]), MESSAGE, SCHEMES) is None
+    assert one.verifies(signature, MESSAGE, SCHEMES - {scheme}) is None
+
+
+def test_a_key_is_the_same_under_every_scheme_of_its_type() -> None:
+    public = pem(rsa.generate_private_key(65537, 2048).public_key())
+    found = {
+        Key("rsa", f"rsassa-pss-{digest}", public).fingerprint(SCHEMES) for digest in ("sha256", "sha384", "sha512")
+    }
+    assert len(found) == 1
+    assert None not in found
+
+
 def test_both_tuf_names_of_the_ecdsa_key_type_are_known() -> None:
     one = ecdsa_key("alice")
     public = one.entry["keyval"]["public"]
@@ -72,8 +115,12 @@ def test_both_tuf_names_of_the_ecdsa_key_type_are_known() -> None:
         Key("ecdsa", "ecdsa-sha2-nistp256", pem(rsa.generate_private_key(65537, 2048).public_key())),
         Key("ecdsa", "ecdsa-sha2-nistp256", pem(ed448.Ed448PrivateKey.generate().public_key())),
         Key("ecdsa", "ecdsa-sha2-nistp256", pem(x25519.X25519PrivateKey.generate().public_key())),
-        Key("rsa", "rsassa-pss-sha256", pem(rsa.generate_private_key(65537, 2048).public_key())),
-        Key("ml-dsa", "ml-dsa-65", "00"),
+        Key("rsa", "rsassa-pss-sha256", pem(rsa.generate_private_key(65537, 1024).public_key())),
+        Key("rsa", "rsassa-pss-sha256", pem(ec.generate_private_key(ec.SECP256R1()).public_key())),
+        Key("rsa", "rsa-pkcs1v15-sha256", pem(rsa.generate_private_key(65537, 2048).public_key())),
+        Key("ecdsa", "ecdsa-sha2-nistp384", pem(ec.generate_private_key(ec.SECP256R1()).public_key())),
+        Key("ml-dsa", "ml-dsa-65/1", "00"),
+        Key("ml-dsa", "ml-dsa-65/1", pem(ed448.Ed448PrivateKey.generate().public_key())),
         Key("", "", ""),
     ],
     ids=lambda entry: f"{entry.keytype}-{entry.scheme}-{len(entry.public)}",

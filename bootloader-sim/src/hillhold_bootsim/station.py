@@ -58,8 +58,9 @@ def provision_board(flash: Flash, layout: Layout, device: Device, root: bytes) -
     """
     if is_provisioned(flash, layout):
         raise MisuseError("this board has been provisioned already")
-    provision(StateStore(SimRecordAreas(flash, layout)), device, root)
+    # The state comes last: its presence says that the board was provisioned.
     SimBootControl(flash, layout).provision(None)
+    provision(StateStore(SimRecordAreas(flash, layout)), device, root)
 
 
 class Station(AbstractContextManager["Station"]):

@@ -1,0 +1,34 @@
+"""RSASSA-PSS (RFC 8017) with SHA-256, -384 or -512, MGF1 of the same hash, any length of salt; the public value is PEM."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from hillhold_verifier.keytypes.scheme import Scheme, Usable, usable
+
+MIN_BITS: Final = 2048
+"""Smaller keys can be factored, or soon."""
+MAX_BITS: Final = 8192
+"""The time of a check grows with the square of this."""
+
+
+def _scheme(digest: hashes.HashAlgorithm) -> Scheme:
+    pss = padding.PSS(padding.MGF1(digest), padding.PSS.AUTO)
+
+    def load(public: str) -> Usable:
+        key = load_pem_public_key(public.encode())
+        if not isinstance(key, RSAPublicKey) or not MIN_BITS <= key.key_size <= MAX_BITS:
+            raise ValueError(f"not an RSA key of {MIN_BITS} to {MAX_BITS} bits")
+        return usable(key, lambda signature, message: key.verify(signature, message, pss, digest))
+
+    return Scheme(frozenset({"rsa"}), load)
+
+
+SCHEMES: Final = {
+    f"rsassa-pss-{digest.name}": _scheme(digest) for digest in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512())
+}
