@@ -37,6 +37,8 @@ POLL_PAUSE: Final = 0.5
 """Seconds between two of them."""
 MAX_SETBACKS: Final = 16
 """How often a board may ask for a piece that it was sent before, within one transfer."""
+_FILES: Final = 4
+"""Files whose versions a board states: timestamp, snapshot, targets, line."""
 FALL_BACK: Final = frozenset({PatchError.code, SlotError.code, MismatchError.code})
 """Refusals of a patch after which the whole image is tried."""
 
@@ -167,8 +169,7 @@ class Courier:
             self._report(Progress(f"metadata: root {version + 1}"))
             yield from self._bring_file(0, following, root)
             root, version = following, version + 1
-        names = held.get("h")
-        held_names = names if isinstance(names, list) and len(names) == 4 else [[0, b""]] * 4
+        held_names = _held_names(held.get("h"))
         chain = self._chain(product)
         for number, ((role, raw), (held_version, name)) in enumerate(zip(chain, held_names, strict=False), 1):
             if base_name(raw) == name:
@@ -340,6 +341,17 @@ def _read(file: BinaryIO, offset: int, length: int, path: str) -> bytes:
         return file.read(length)
     except OSError as error:
         raise OperationalError(f"target {path}: {error.strerror}") from None
+
+
+def _held_names(value: object) -> list[tuple[int, bytes]]:
+    """Version and name of each held file; none where the board's list is not one."""
+    rows = value if isinstance(value, list) else []
+    found = [
+        (row[0], row[1])
+        for row in rows
+        if isinstance(row, list) and len(row) == 2 and isinstance(row[0], int) and isinstance(row[1], bytes)
+    ]
+    return found if len(found) == len(rows) == _FILES else [(0, b"")] * _FILES
 
 
 def _checked(answer: Body) -> Body:
