@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from bench import CLOCK, MANUAL, Bench, image, installed, offer, offer_patch, started, unchanged
+from bench import CLOCK, MANUAL, Bench, installed, unchanged
 from forge import DAY, T0, Object, Repo, key, keys
 from hillhold_verifier.agent import CHOOSE, METADATA
 from hillhold_verifier.courier import BoardRefused, Body, Pushed
@@ -28,6 +28,7 @@ from hillhold_verifier.errors import (
 from hillhold_verifier.select import Device
 from hillhold_verifier.smp import HILLHOLD_GROUP, Op
 from hillhold_verifier.wire import base_name, deflate
+from offers import image, offer, offer_patch, started
 
 
 def up_to_date() -> Bench:

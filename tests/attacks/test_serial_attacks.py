@@ -11,7 +11,7 @@ from hashlib import sha256
 
 import pytest
 
-from bench import CLOCK, MANUAL, Bench, blind, image, installed, offer, started, unchanged
+from bench import CLOCK, MANUAL, Bench, blind, installed, unchanged
 from forge import DAY
 from hillhold_bootsim.application import SelfTest, Verdict
 from hillhold_verifier.agent import APPLY, CHOOSE, METADATA
@@ -40,6 +40,7 @@ from hillhold_verifier.smp import (
 )
 from hillhold_verifier.smp_console import encode_console
 from hillhold_verifier.wire import base_name, deflate
+from offers import image, offer, started
 
 STATE, UPLOAD, ERASE = ImageCommand.STATE, ImageCommand.UPLOAD, ImageCommand.ERASE
 

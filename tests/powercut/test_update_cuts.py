@@ -13,10 +13,11 @@ from functools import cache
 
 import pytest
 
-from bench import LAYOUT, Bench, BoardSilent, Facts, Held, image, installed, offer, offer_patch, started
+from bench import LAYOUT, Bench, BoardSilent, Facts, Held, installed
 from forge import Repo
 from hillhold_bootsim.flash import Cut, CutAt, Flash
 from hillhold_verifier.courier import Courier
+from offers import image, offer, offer_patch, started
 
 OLDER, OLD, NEW = "0.9.0", "1.0.0", "1.1.0"
 WAYS = ((Cut.BEFORE, 0), (Cut.TORN, 0), (Cut.TORN, 1), (Cut.AFTER, 0))

@@ -15,13 +15,14 @@ from hashlib import sha256
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench import CLOCK, Bench, image, installed, offer, offer_patch
+from bench import CLOCK, Bench, installed
 from hillhold_bootsim.flash import Flash
 from hillhold_verifier.agent import APPLY, METADATA
 from hillhold_verifier.mcuboot import parse_image
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, decode, encode
 from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
 from hillhold_verifier.wire import base_name, deflate
+from offers import image, offer, offer_patch
 
 OLD, NEW = image("1.0.0"), image("1.1.0", 2)
 

@@ -9,28 +9,16 @@
 
 `Rig` has the parts without agent and application, for tests of the installer. `facts` are read from the flash by code of this module's
 own, as far as they decide a test: which known image lies in a slot is told by its bytes, not by what the device believes.
-Images are made by imgtool, once for each set of arguments. Time is Unix seconds (`clock`) and the seconds of the courier's pauses.
+Images and releases come from `offers`, bad lines from `lossy`. Time is Unix seconds (`clock`) and the seconds of the courier's pauses.
 """
 
 from __future__ import annotations
 
-import random
-import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import Enum
-from functools import cache
+from dataclasses import dataclass
 from hashlib import sha256
-from io import BytesIO
-from pathlib import Path
-from time import sleep
-from typing import BinaryIO, Final, TypeVar
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from imgtool import image as imgtool_image
-from imgtool import keys as imgtool_keys
-from imgtool.version import decode_version
+from typing import Final, TypeVar
 
 from forge import T0, Repo
 from hillhold_bootsim.application import SelfTest, Verdict
@@ -40,16 +28,15 @@ from hillhold_bootsim.counter import OtpCounter
 from hillhold_bootsim.flash import Flash, Geometry
 from hillhold_bootsim.layout import Layout, SimRecordAreas, SimSlots
 from hillhold_bootsim.station import make_board, provision_board
-from hillhold_signer.patches import make_patch
 from hillhold_verifier.courier import Body, Courier, Pause, Pushed, Request
 from hillhold_verifier.errors import OperationalError, UnprovisionedError
 from hillhold_verifier.installer import Installer
-from hillhold_verifier.mcuboot import ImageKey
 from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from hillhold_verifier.select import Device
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, decode, encode
 from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
 from hillhold_verifier.state import DeviceState, StateStore
+from offers import TreeSource, held_keys, started
 
 T = TypeVar("T")
 
@@ -62,93 +49,9 @@ LAYOUT: Final = Layout(
 """Slots of eight sectors; state areas that hold twice what these tests make a device hold."""
 DEVICE: Final = Device("pump", "nrf-a", "serial-1")
 CLOCK: Final = T0 + 60
-IMAGE_LENGTH: Final = 5000
-"""Bytes of a firmware, before header and TLVs: two and a half sectors."""
 MANUAL: Final = SelfTest(seconds=3600, confirms=False)
 """Applications that have not tested themselves yet, whatever happens in a test."""
 FAILING: Final = SelfTest(default=Verdict.FAIL)
-
-
-# --- images -----------------------------------------------------------------------------------------------------------
-
-
-@cache
-def image_key(name: str = "held") -> imgtool_keys.Ed25519:
-    """The image key of that name; the boards' bootloader holds "held"."""
-    return imgtool_keys.Ed25519(Ed25519PrivateKey.from_private_bytes(sha256(name.encode()).digest()))
-
-
-@cache
-def held_keys() -> tuple[ImageKey, ...]:
-    return (ImageKey.from_pem(image_key().get_public_pem()),)
-
-
-@cache
-def image(
-    version: str, counter: int | None = 1, *, seed: int = 1, length: int = IMAGE_LENGTH, key: str = "held"
-) -> bytes:
-    """A signed MCUboot image; images of the same seed and length differ in a few bytes, so that a patch is small."""
-    payload = bytearray(random.Random(seed).randbytes(length))
-    mark = sha256(version.encode()).digest()[:8]
-    payload[length // 2 : length // 2 + len(mark)] = mark
-    made = imgtool_image.Image(
-        version=decode_version(version), header_size=32, pad_header=True, slot_size=16384, security_counter=counter
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "in.bin", Path(folder) / "out.bin"
-        source.write_bytes(payload)
-        made.load(str(source))
-        made.create(image_key(key), "hash", None)
-        made.save(str(target))
-        return target.read_bytes()
-
-
-@cache
-def patch(base: bytes, result: bytes) -> bytes:
-    return make_patch(base, result)
-
-
-# --- repositories -----------------------------------------------------------------------------------------------------
-
-
-def offer(repo: Repo, version: str, counter: int = 1, *, data: bytes | None = None, **custom: object) -> bytes:
-    """List an MCUboot image as a release (not yet published); `custom` changes what is said of it. Returns the image."""
-    data = image(version, counter) if data is None else data
-    path = repo.add_release(version, data, counter=counter)
-    repo.change(path, **{"format": "mcuboot", **custom})
-    return data
-
-
-def offer_patch(repo: Repo, version: str, base: bytes, result: bytes) -> bytes:
-    """List the patch from `base` to the release `version`. Returns the patch."""
-    made = patch(base, result)
-    repo.add_patch(f"{repo.product}/{version}/app.bin", base, made, algorithm="hhp1")
-    return made
-
-
-def started(version: str = "1.0.0", counter: int = 1) -> Repo:
-    """A repository that has published one release."""
-    repo = Repo()
-    offer(repo, version, counter)
-    repo.publish()
-    return repo
-
-
-class TreeSource:
-    """A `Source` over a published tree, which may go on changing."""
-
-    def __init__(self, tree: Mapping[str, bytes]) -> None:
-        self.tree = tree
-
-    def metadata(self, name: str) -> bytes | None:
-        return self.tree.get(f"metadata/{name}")
-
-    def target(self, path: str, sha256: bytes) -> BinaryIO:
-        folder, _, name = path.rpartition("/")
-        try:
-            return BytesIO(self.tree[f"targets/{folder}/{sha256.hex()}.{name}"])
-        except KeyError:
-            raise OperationalError(f"target {path}: missing") from None
 
 
 # --- what a device holds ----------------------------------------------------------------------------------------------
@@ -446,72 +349,6 @@ def is_unprovisioned(bench: Parts) -> bool:
     except UnprovisionedError:
         return True
     return False
-
-
-# --- a line that is not perfect ---------------------------------------------------------------------------------------
-
-
-class Fault(Enum):
-    """What happens to one write on the line."""
-
-    DROP = "lost"
-    DOUBLE = "doubled"
-    TRUNCATE = "cut short"
-    CORRUPT = "one bit wrong"
-    LATE = "comes with the next"
-
-
-@dataclass
-class ScriptedStream:
-    """A `Stream` to a board on a bench, with faults by the number of the frame in each direction (from 0).
-
-    A doubled request reaches the board twice; a late answer comes together with the next one.
-    """
-
-    bench: Bench
-    requests: Mapping[int, Fault] = field(default_factory=dict)
-    answers: Mapping[int, Fault] = field(default_factory=dict)
-    written: int = 0
-    answered: int = 0
-    closed: bool = False
-    noise: bytes = b""
-    _pending: bytes = b""
-    _late: dict[bool, bytes] = field(default_factory=lambda: {False: b"", True: b""})
-
-    def write(self, data: bytes, /) -> object:
-        number, self.written = self.written, self.written + 1
-        for piece in self._spoil(data, self.requests.get(number), answer=False):
-            answer = self.bench.feed(piece)
-            if answer:
-                number, self.answered = self.answered, self.answered + 1
-                self._pending += self.noise + b"".join(self._spoil(answer, self.answers.get(number), answer=True))
-        return len(data)
-
-    def read(self, timeout: float, /) -> bytes:
-        if not self._pending:
-            sleep(min(timeout, 0.001))
-        data, self._pending = self._pending, b""
-        return data
-
-    def close(self) -> None:
-        self.closed = True
-
-    def _spoil(self, data: bytes, fault: Fault | None, *, answer: bool) -> Sequence[bytes]:
-        before, self._late[answer] = self._late[answer], b""
-        match fault:
-            case Fault.DROP:
-                return [before] if before else []
-            case Fault.DOUBLE:
-                return [before + data, data]
-            case Fault.TRUNCATE:
-                return [before + data[: len(data) * 2 // 3]]
-            case Fault.CORRUPT:
-                at = len(data) // 2
-                return [before + data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]]
-            case Fault.LATE:
-                self._late[answer] = before + data
-                return []
-        return [before + data]
 
 
 @contextmanager

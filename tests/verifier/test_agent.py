@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from bench import CLOCK, LAYOUT, MANUAL, Bench, Rig, blind, image, installed, offer, offer_patch, started, unchanged
+from bench import CLOCK, LAYOUT, MANUAL, Bench, Rig, blind, installed, unchanged
 from forge import T0
 from hillhold_bootsim.layout import SimRecordAreas
 from hillhold_verifier.agent import APPLY, CHOOSE, HELD, IDENTIFY, MAX_REASON, MAX_REASONS, METADATA, STATUS, Agent
@@ -20,6 +20,7 @@ from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, 
 from hillhold_verifier.smp_console import encode_console
 from hillhold_verifier.state import StateStore
 from hillhold_verifier.wire import base_name, deflate
+from offers import image, offer, offer_patch, started
 
 ROOT, TIMESTAMP, SNAPSHOT, TARGETS, LINE = range(5)
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from bench import FAILING, LAYOUT, MANUAL, Bench, BoardSilent, TreeSource, image, installed, offer, offer_patch, started
+from bench import FAILING, LAYOUT, MANUAL, Bench, BoardSilent, installed
 from hillhold_bootsim.application import SelfTest
 from hillhold_bootsim.flash import Cut, CutAt
 from hillhold_verifier.agent import IDENTIFY, METADATA, STATUS
@@ -29,6 +29,7 @@ from hillhold_verifier.courier import (
 )
 from hillhold_verifier.errors import ConfirmError, HillholdError, MetadataError, OperationalError, SlotError
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, OsCommand
+from offers import TreeSource, image, offer, offer_patch, started
 
 T = TypeVar("T")
 Conversation = Generator[Request | Pause, Body, T]

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import pytest
 
-from bench import CLOCK, DEVICE, LAYOUT, Rig, blind, held_keys, image, is_unprovisioned, offer, started, unchanged
+from bench import CLOCK, DEVICE, LAYOUT, Rig, blind, is_unprovisioned, unchanged
 from forge import DAY, YEAR, Repo, ecdsa_key, key
 from hillhold_bootsim.bootloader import MAX_TRIAL_STARTS, ResetReason, boot
 from hillhold_bootsim.flash import Flash
@@ -30,6 +30,7 @@ from hillhold_verifier.errors import (
 from hillhold_verifier.installer import provision
 from hillhold_verifier.select import Outcome
 from hillhold_verifier.state import StateStore
+from offers import held_keys, image, offer, started
 
 
 def confirmed_rig(repo: Repo | None = None) -> Rig:

@@ -6,13 +6,15 @@ from collections.abc import Generator, Mapping
 
 import pytest
 
-from bench import Bench, Fault, ScriptedStream, TreeSource, blind, installed, offer, offer_patch, started
+from bench import Bench, blind, installed
 from hillhold_verifier.agent import STATUS
 from hillhold_verifier.courier import BoardRefused, Body, Courier, Pause, Request, ask, read_status
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.link import Link, open_port
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, Message, Op, OsCommand, encode
 from hillhold_verifier.smp_console import encode_console
+from lossy import Fault, ScriptedStream
+from offers import TreeSource, offer, offer_patch, started
 
 TIMEOUT = 0.02
 

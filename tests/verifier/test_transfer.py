@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import pytest
 
-from bench import CLOCK, IMAGE_LENGTH, LAYOUT, Rig, image, offer, offer_patch, patch, started, unchanged
+from bench import CLOCK, LAYOUT, Rig, unchanged
 from hillhold_bootsim.flash import Cut, CutAt, Flash, PowerLost
 from hillhold_bootsim.layout import SimSlots
 from hillhold_verifier.errors import (
@@ -21,6 +21,7 @@ from hillhold_verifier.errors import (
     TransferError,
 )
 from hillhold_verifier.slotio import SlotWriter, resume_offset, round_up, slot_sha256
+from offers import IMAGE_LENGTH, image, offer, offer_patch, patch, started
 
 SECTOR = LAYOUT.geometry.sector
 
