@@ -214,6 +214,17 @@ def test_an_image_whose_header_states_another_version_is_not_marked(form: str) -
         rig.installer.mark(CLOCK)
 
 
+def test_an_image_with_bytes_behind_it_is_not_marked() -> None:
+    """Signed as one file, it is longer than the image that the bootloader sees, which would refuse it after every reset."""
+    rig = confirmed_rig()
+    data = offer(rig.repo, "1.1.0", 2, data=image("1.1.0", 2) + bytes(8))
+    rig.repo.publish()
+    rig.take()
+    rig.send(data)
+    with unchanged(rig), pytest.raises(MismatchError, match="image length: expected 5196, got 5188"):
+        rig.installer.mark(CLOCK)
+
+
 def test_a_release_that_says_mcuboot_and_is_none_is_not_marked() -> None:
     rig = confirmed_rig()
     data = offer(rig.repo, "1.1.0", 2, data=b"no image at all" * 50)

@@ -270,6 +270,9 @@ class Installer:
             if release.format == "mcuboot":
                 raise
             return
+        if release.format == "mcuboot" and image.length != release.length:
+            # The bootloader takes an image for as long as it says that it is, and would not try this one.
+            raise MismatchError("image length", expected=release.length, got=image.length)
         stated = (str(image.version), image.security_counter or 0)
         if stated != (str(release.version), release.security_counter):
             expected = f"version {release.version} and counter {release.security_counter}"
