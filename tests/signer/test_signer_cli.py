@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from hillhold_signer import Repository, Wish, example_signer, verify_tree
 from hillhold_signer.cli import main
-from hillhold_signer.cli._app import Edge
+from hillhold_signer.cli.terminal import Edge
 from workshop import HARDWARE, NOW, image, release, started, tree
 
 KEYS = Path(__file__).parents[2] / "keys-example"
@@ -305,3 +305,18 @@ def test_two_processes_that_write_at_once_both_count(tmp_path: Path) -> None:
     assert [process.wait(timeout=60) for process in running] == [0, 0]
     seen = verify_tree(repository.layout.path, int(time.time()))
     assert (seen.versions["pump"], seen.versions["timestamp"], len(seen.targets)) == (2, 2, 3)
+
+
+def test_without_a_command_the_help_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main([], standalone_mode=False) == 2
+    assert capsys.readouterr().err.startswith("Usage: ")
+
+
+def test_an_error_is_json_where_json_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["status", str(tmp_path), "--json"], standalone_mode=False) == 1
+    out = capsys.readouterr()
+    found = json.loads(out.out)
+    assert found["exit"] == 1
+    assert found["hint"] == "make one with `hillhold init`"
+    assert "a Hillhold repository" in found["error"]
+    assert out.err == ""

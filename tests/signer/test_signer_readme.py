@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from hillhold_signer.cli import main
-from hillhold_signer.cli._app import Edge
+from hillhold_signer.cli.terminal import Edge
 from workshop import NOW
 
 README = Path(__file__).parents[2] / "signer" / "README.md"

@@ -9,7 +9,7 @@ import click
 
 from hillhold_bootsim.cli.board import board
 from hillhold_bootsim.cli.demo import demo
-from hillhold_signer.cli._app import App
+from hillhold_signer.cli.terminal import App
 from hillhold_verifier.errors import OperationalError
 
 __all__ = ["main"]

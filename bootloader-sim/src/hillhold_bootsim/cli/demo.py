@@ -13,7 +13,7 @@ import click
 from hillhold_bootsim.demo import Demo, Figures
 from hillhold_bootsim.firmware import LICENCE, ORIGIN, Firmware, default_cache, fetch
 from hillhold_bootsim.uart import BYTES_PER_SECOND
-from hillhold_signer.cli._app import PATH, json_option, plain
+from hillhold_signer.cli.terminal import PATH, json_option, plain
 from hillhold_verifier.courier import Progress
 
 _WIDTH = 28

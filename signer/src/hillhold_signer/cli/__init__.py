@@ -6,7 +6,6 @@ from importlib.metadata import version
 
 import click
 
-from hillhold_signer.cli._app import App
 from hillhold_signer.cli.images import image
 from hillhold_signer.cli.keys import key
 from hillhold_signer.cli.products import product
@@ -14,6 +13,7 @@ from hillhold_signer.cli.publishing import publish, refresh, verify
 from hillhold_signer.cli.releases import add
 from hillhold_signer.cli.repositories import init, status
 from hillhold_signer.cli.signing import sign
+from hillhold_signer.cli.terminal import App
 
 __all__ = ["main"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hillhold_signer.cli._app import FILE, PATH, emit, json_option, passphrase_option, secrets
+from hillhold_signer.cli.terminal import FILE, PATH, emit, json_option, passphrase_option, secrets
 from hillhold_signer.images import MAX_HEX, ImagePlan, read_firmware, sign_image
 from hillhold_signer.keys import load_public, load_signer
 from hillhold_signer.releases import COUNTER_HINT, MAX_IMAGE

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hillhold_signer.cli._app import FILE, FOLDER, PATH, emit, json_option, passphrase_option, secrets
+from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, emit, json_option, passphrase_option, secrets
 from hillhold_signer.examples import public_name
 from hillhold_signer.keys import KINDS, KeyInfo, generate, inspect, inspect_folder, write_key
 

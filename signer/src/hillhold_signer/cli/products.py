@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from hillhold_signer.ceremony import NamedKey, Team
-from hillhold_signer.cli._app import FOLDER, Duration, edge, emit, json_option
+from hillhold_signer.cli.terminal import FOLDER, Duration, edge, emit, json_option
 from hillhold_signer.keys import load_public
 from hillhold_signer.products import DEFAULT_MAX_COUNTER, MAX_COUNTER, Caps, Product
 from hillhold_signer.repository import Repository

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from securesystemslib.signer import Key
 
-from hillhold_signer.cli._app import FILE, FOLDER, edge, emit, json_option, passphrase_option, secrets
+from hillhold_signer.cli.terminal import FILE, FOLDER, edge, emit, json_option, passphrase_option, secrets
 from hillhold_signer.keys import load_signer
 from hillhold_signer.publish import OnlineSigners
 from hillhold_signer.repository import Repository

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from hillhold_signer.cli._app import FILE, FOLDER, edge, emit, json_option
+from hillhold_signer.cli.terminal import FILE, FOLDER, edge, emit, json_option
 from hillhold_signer.releases import KINDS, MAX_IMAGE, Wish
 from hillhold_signer.repository import Repository
 from hillhold_signer.storage import read_file

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from hillhold_signer.ceremony import read_ceremony
-from hillhold_signer.cli._app import FILE, FOLDER, PATH, edge, emit, json_option
+from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, edge, emit, json_option
 from hillhold_signer.repository import Repository
 from hillhold_signer.status import RoleStatus
 from hillhold_signer.status import status as judge

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from tuf.api.metadata import Root, Targets
 
-from hillhold_signer.cli._app import FILE, FOLDER, emit, json_option, passphrase_option, plain, secrets
+from hillhold_signer.cli.terminal import FILE, FOLDER, emit, json_option, passphrase_option, plain, secrets
 from hillhold_signer.difference import difference, label
 from hillhold_signer.drafts import Draft
 from hillhold_signer.keys import load_public, load_signer

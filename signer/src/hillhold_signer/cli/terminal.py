@@ -3,7 +3,7 @@
 - Exit codes: 0 ok, 1 refused, 2 usage, 3 operational.
 - Errors go to standard error as `error: …` and, where there is something to do about it, `hint: …`. An expected failure never
   shows a traceback.
-- Results go to standard output, as text or, with `--json`, as one JSON object.
+- Results go to standard output, as text or, with `--json`, as one JSON object; so do errors then (`error`, `hint`, `exit`).
 - Passphrases come from a hidden prompt, or line by line from `--passphrase-fd`.
 - The clock is read here and handed down.
 """
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -75,36 +76,42 @@ class App(click.Group):
         **extra: Any,
     ) -> Any:
         """Run, and leave the process with the exit code (a call with `standalone_mode=False` returns it instead)."""
-        code = self._run(args, prog_name, complete_var, windows_expand_args, extra)
+        words = list(sys.argv[1:] if args is None else args)
+        code = self._run(words, prog_name, complete_var, windows_expand_args, extra)
         if standalone_mode:
             sys.exit(code)
         return code
 
-    def _run(
-        self, args: Sequence[str] | None, name: str | None, complete: str | None, expand: bool, extra: dict[str, Any]
-    ) -> int:
+    def _run(self, args: list[str], name: str | None, complete: str | None, expand: bool, extra: dict[str, Any]) -> int:
+        fail = partial(_fail, as_json="--json" in args)
         try:
             result = super().main(args, name, complete, standalone_mode=False, windows_expand_args=expand, **extra)
             return result if isinstance(result, int) else 0
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            return USAGE
         except click.UsageError as error:
             hint = f"see `{error.ctx.command_path} --help`" if error.ctx else None
-            return _fail(error.format_message(), hint, USAGE)
+            return fail(error.format_message(), hint, USAGE)
         except click.Abort:
-            return _fail("stopped", "unattended, --yes and --passphrase-fd answer", REFUSED)
+            return fail("stopped", "unattended, --yes and --passphrase-fd answer", REFUSED)
         except click.ClickException as error:
-            return _fail(error.format_message(), None, OPERATIONAL)
+            return fail(error.format_message(), None, OPERATIONAL)
         except HillholdError as error:
-            return _fail(str(error), getattr(error, "hint", None), error.exit_code)
+            return fail(str(error), getattr(error, "hint", None), error.exit_code)
         except BrokenPipeError:
             # Whoever read our output has closed it; Python would complain once more while it exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return OPERATIONAL
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
-            return _fail(f"{place}{error.strerror or error}", None, OPERATIONAL)
+            return fail(f"{place}{error.strerror or error}", None, OPERATIONAL)
 
 
-def _fail(message: str, hint: str | None, code: int) -> int:
+def _fail(message: str, hint: str | None, code: int, *, as_json: bool) -> int:
+    if as_json:
+        click.echo(json.dumps({"error": message, "hint": hint, "exit": code}, ensure_ascii=False))
+        return code
     click.echo(f"error: {plain(message)}", err=True)
     if hint:
         click.echo(f"hint: {plain(hint)}", err=True)
