@@ -15,7 +15,7 @@ from tuf.api.exceptions import ExpiredMetadataError, RepositoryError
 from tuf.ngclient import Updater, UpdaterConfig
 
 from hillhold_signer.cli import main
-from hillhold_signer.cli._app import Edge
+from hillhold_signer.cli.terminal import Edge
 from workshop import image
 
 KEYS = Path(__file__).parents[2] / "keys-example"

@@ -11,8 +11,8 @@ from hillhold_verifier.agent import STATUS
 from hillhold_verifier.courier import BoardRefused, Body, Courier, Pause, Request, ask, read_status
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.link import Link, open_port
-from hillhold_verifier.smp import HILLHOLD_GROUP, Group, Message, Op, OsCommand, encode
-from hillhold_verifier.smp_console import encode_console
+from hillhold_verifier.smp import HILLHOLD_GROUP, Group, Message, Op, OsCommand, decode, encode
+from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
 from lossy import Fault, ScriptedStream
 from offers import TreeSource, offer, offer_patch, started
 
@@ -135,7 +135,7 @@ FOREIGN = [
 @pytest.mark.parametrize("says", FOREIGN)
 def test_no_answer_of_its_own_is_an_operational_error(says: bytes) -> None:
     stream = Silent(says)
-    with pytest.raises(OperationalError, match=r"no answer from the board in 0\.02 s, 3 times"):
+    with pytest.raises(OperationalError, match=r"no answer from the board in 0\.02 s, asked 3 times"):
         Link(stream, timeout=TIMEOUT, tries=3).run(ask(Request(Op.READ, HILLHOLD_GROUP, STATUS, {})))
     assert stream.writes == 3
 
@@ -207,3 +207,32 @@ def test_a_push_with_a_reset_over_the_link() -> None:
 def test_a_port_that_cannot_be_opened(name: str) -> None:
     with pytest.raises(OperationalError, match="port"):
         open_port(name)
+
+
+def test_a_reset_is_sent_once_and_its_answer_may_be_lost() -> None:
+    """Sent again, it would cost a trial one of its starts."""
+    stream = Silent()
+    reset = Request(Op.WRITE, Group.OS, OsCommand.RESET, {}, once=True)
+    assert Link(stream, timeout=0.02).run(ask(reset)) == {}
+    assert stream.writes == 1
+
+
+def test_a_reset_that_is_lost_is_asked_for_again_once_the_board_says_so() -> None:
+    bench = with_newer()
+    lost: list[bytes] = []
+
+    class LosesTheFirstReset(ScriptedStream):
+        def write(self, data: bytes, /) -> object:
+            events = ConsoleDecoder(4096).feed(data)
+            found = [decode(event.data) for event in events if isinstance(event, Packet)]
+            if not lost and any((one.group, one.command) == (Group.OS, OsCommand.RESET) for one in found):
+                lost.append(data)
+                return len(data)
+            return super().write(data)
+
+    boots = bench.board.boots
+    pushed = link_to(LosesTheFirstReset(bench)).run(bench.courier().push())
+    assert lost
+    assert bench.board.boots == boots + 1
+    assert pushed.installed == "pump/1.1.0/app.bin"
+    assert pushed.status["starts"] in (0, 1)

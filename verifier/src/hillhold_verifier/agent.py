@@ -4,9 +4,9 @@ Groups OS (echo, reset, MCUmgr parameters) and image (`agent_image`) are the sto
 
     command          request                                   response
     0 identify  R    {}                                        {magic, v, product, hardware, id, component, alg}
-    1 held      R    {}                                        {r, h: [[version, name], …], m, t}
+    1 held      R    {}                                        {r, h: [[version, name], …]}
     2 metadata  W    {f, o, d, n, l, b}                        {o} or {need, v}
-    3 choose    R    {}                                        {path, sha, len, base, n} or {reasons, more, n}
+    3 choose    R    {}                                        {path, sha, len, base} or {reasons, more}
     4 apply     W    {}                                        {path, version}
     5 status    R    {}                                        what runs, is confirmed, on trial; counter; last refusal
 

@@ -94,8 +94,8 @@ def _set_state(body: Mapping[str, object], installer: Installer, clock: int | No
                 "confirmation", expected="the running image", got="another: it has to run its trial first"
             )
         installer.confirm(self_tested=self_tested)
-    elif slot is None or slot == running:
-        raise SelectionError("image to test", expected="the hash of the image that does not run", got="another")
+    elif slot is None or slot in (running, installer.flags.confirmed):
+        raise SelectionError("image to test", expected="the hash of the image in the other slot", got="another")
     else:
         installer.mark(clock)
 

@@ -53,7 +53,13 @@ class BoardRefused(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One SMP request. `slow`: the board may take seconds (it erases, hashes or patches); `booting`: it may be silent for a while."""
+    """One SMP request.
+
+    Attributes:
+        slow: the board may take seconds (it erases, hashes or patches).
+        booting: it may be silent for a while.
+        once: sent once only; without an answer the body is empty. A reset that is sent again costs a trial one of its starts.
+    """
 
     op: Op
     group: int
@@ -61,6 +67,7 @@ class Request:
     body: Body
     slow: bool = False
     booting: bool = False
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,10 +275,11 @@ class Courier:
     def _boot(self) -> Generator[Request | Pause, Body, Body]:
         """Reset, and wait until the image is confirmed or the board went back."""
         self._report(Progress("reset, trial boot"))
-        yield Request(Op.WRITE, Group.OS, OsCommand.RESET, {})
         status: Body = {}
         tested = 0
         for _ in range(RESET_POLLS):
+            if not status or (status.get("marked") is not None and not status.get("trial")):
+                yield Request(Op.WRITE, Group.OS, OsCommand.RESET, {}, once=True)
             yield Pause(POLL_PAUSE)
             # A board whose application hangs is silent until its watchdog bites.
             status = _checked((yield Request(Op.READ, self._group, STATUS, {}, booting=True)))

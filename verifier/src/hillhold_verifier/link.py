@@ -98,13 +98,16 @@ class Link:
         self._sequence = (sequence + 1) % 256
         frame = encode_console(encode(Message(request.op, request.group, request.command, sequence, request.body)))
         timeout = self._timeouts[request.slow]
-        tries = max(self._tries, BOOT_TRIES) if request.booting else self._tries
+        tries = 1 if request.once else max(self._tries, BOOT_TRIES) if request.booting else self._tries
         for _ in range(tries):
             self._stream.write(frame)
             self.traffic.sent += len(frame)
             if (answer := self._await(request, sequence, timeout)) is not None:
                 return answer
-        raise OperationalError(f"no answer from the board in {timeout:g} s, {tries} times")
+        if request.once:
+            return {}
+        asked = "asked once" if tries == 1 else f"asked {tries} times"
+        raise OperationalError(f"no answer from the board in {timeout:g} s, {asked}")
 
     def _await(self, request: Request, sequence: int, timeout: float) -> Body | None:
         end = monotonic() + timeout
