@@ -9,6 +9,7 @@ WORKERS ?= 2
 
 help:
 	@echo "make demo       the whole way on a virtual board: sign, push, patch, refuse, cut the power"
+	@echo "make setup      the three commands, in .venv"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the inner loop"
 	@echo "make bench      bytes on the wire, against python-tuf"

@@ -18,7 +18,7 @@ from hillhold_bootsim.flash import Flash
 from hillhold_bootsim.layout import Layout, SimRecordAreas
 from hillhold_bootsim.uart import Line, Traffic, serve
 from hillhold_verifier.agent import Agent
-from hillhold_verifier.errors import MisuseError, UnprovisionedError
+from hillhold_verifier.errors import MisuseError, OperationalError, UnprovisionedError
 from hillhold_verifier.installer import Installer, provision
 from hillhold_verifier.mcuboot import ImageKey
 from hillhold_verifier.select import Device
@@ -37,8 +37,8 @@ def make_board(
     def agent(slots: Slots, control: BootControl, counter: CounterStore, areas: RecordAreas, _info: BoardInfo) -> Agent:
         try:
             return Agent(Installer(StateStore(areas), slots, control, counter), buffer=BUFFER)
-        except UnprovisionedError as refusal:
-            return Agent(refusal, buffer=BUFFER)
+        except (UnprovisionedError, OperationalError) as reason:
+            return Agent(reason, buffer=BUFFER)
 
     return VirtualBoard(flash, layout, keys, agent, self_test)
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from hillhold_verifier.agent_image import answer_image, image_error
-from hillhold_verifier.errors import OperationalError, OrderError, Refused, SmpError, WireError
+from hillhold_verifier.errors import HillholdError, OperationalError, OrderError, Refused, SmpError, WireError
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, max_bytes
 from hillhold_verifier.patch import ALGORITHM
@@ -56,7 +56,7 @@ class Agent:
     """One board's SMP server.
 
     Args:
-        installer: the device's update logic, or the refusal with which every update is answered (state unreadable).
+        installer: the device's update logic, or the error with which every update is answered (its state cannot be used).
         device: what the board says that it is, while its state is unreadable.
         buffer: longest SMP message that is taken, in bytes.
         group: id of Hillhold's own group.
@@ -69,7 +69,7 @@ class Agent:
 
     def __init__(
         self,
-        installer: Installer | Refused,
+        installer: Installer | HillholdError,
         device: Device | None = None,
         buffer: int = 1024,
         group: int = HILLHOLD_GROUP,
@@ -131,10 +131,12 @@ class Agent:
                 return self._os(request)
             if request.group not in (Group.IMAGE, self._group):
                 return error_body(request.version, request.group, MgmtErr.ENOTSUP)
-            if isinstance(self._installer, Refused):
+            if isinstance(self._installer, HillholdError):
                 if request.group == self._group and request.command == IDENTIFY:
                     return self._identify()
-                return self._error(request, self._installer.code, str(self._installer))
+                return self._error(
+                    request, getattr(self._installer, "code", int(MgmtErr.EUNKNOWN)), str(self._installer)
+                )
             if request.group == Group.IMAGE:
                 body = answer_image(request, self._installer, clock, self_tested=self.self_tested)
             else:

@@ -26,6 +26,10 @@ class Context:
         self._store.save(state)
         self._state = state
 
+    def room(self, state: DeviceState) -> int:
+        """Return how many bytes `state` would leave free."""
+        return self._store.room(state)
+
     @property
     def flags(self) -> BootFlags:
         """What the bootloader knows."""

@@ -169,7 +169,7 @@ class TransferError(Refused):
 
 
 class ConfirmError(Refused):
-    """A confirmation without a trial, before the image's own test has passed, or of another image."""
+    """A confirmation where nothing is confirmed or on trial, before the image's own test, of a withdrawn image, or of another."""
 
     code = 37
 
@@ -178,6 +178,12 @@ class OrderError(Refused):
     """A request that does not fit the step that the session is at."""
 
     code = 38
+
+
+class SpaceError(Refused):
+    """Metadata with which the device's state would not fit its area."""
+
+    code = 40
 
 
 class UnprovisionedError(Refused):

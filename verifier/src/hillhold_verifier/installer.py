@@ -17,12 +17,12 @@ from hillhold_verifier.context import Context
 from hillhold_verifier.errors import (
     ConfirmError,
     ImageError,
-    MetadataError,
     MismatchError,
     OperationalError,
     OrderError,
     Refused,
     SelectionError,
+    SpaceError,
     TransferError,
     UnprovisionedError,
     short,
@@ -31,11 +31,11 @@ from hillhold_verifier.keys import SCHEMES
 from hillhold_verifier.mcuboot import ReadAt, read_image
 from hillhold_verifier.metadata import ROOT, TIMESTAMP, parse_root
 from hillhold_verifier.patch import ALGORITHM
-from hillhold_verifier.release import Patch, Release, parse_target
-from hillhold_verifier.select import Device, Installed, Selection, select
+from hillhold_verifier.release import Patch, Release
+from hillhold_verifier.select import Device, Installed, Selection, select, withdrawn
 from hillhold_verifier.session import Need, UpdateSession
 from hillhold_verifier.slots import BootControl, BootFlags, CounterStore, Mark, Slots
-from hillhold_verifier.state import DeviceState, StateStore, Transfer
+from hillhold_verifier.state import RESERVE, DeviceState, StateStore, Transfer
 from hillhold_verifier.transfer import SlotTransfer
 from hillhold_verifier.trust import Trust, current, verify
 
@@ -119,7 +119,9 @@ class Installer:
             raise
         finally:
             if session.trust is not before:
+                self._session, kept = None, self._session
                 self._keep(session.trust)
+                self._session = kept  # only now: a session that is ahead of the state would ask for the wrong file
         return session.need
 
     def choose(self, clock: int | None) -> Selection:
@@ -169,11 +171,14 @@ class Installer:
         """
         slot = self._context.other_slot()
         release = self.choose(clock).require()
-        held = self._context.state.slots[slot]
-        if held is None or held.sha256 != release.sha256:
+        held, wanted = self._context.state.slots[slot], _installed(release)
+        if held is None or (held.sha256, held.length) != (wanted.sha256, wanted.length):
             raise SelectionError("slot to mark", expected=release.path, got=held.path if held else "no whole image")
         self._transfer.check_hash(slot, 0, release.length, release.sha256, "image hash")
         self._check_header(slot, release)
+        if held != wanted:
+            # The same bytes under another entry since: what is confirmed later is what the line says now.
+            self._context.save(self._context.state.with_slot(slot, wanted))
         self._context.boot.set_mark(Mark(release.sha256, release.length))
         return release
 
@@ -195,7 +200,7 @@ class Installer:
             raise ConfirmError("confirmation", expected="a trial that goes on", got="one that was ended")
         if not self_tested:
             raise ConfirmError("confirmation", expected="the image's own test to have passed", got="not yet")
-        if flags.mark.sha256 in _withdrawn(self._context.state.trust):
+        if flags.mark.sha256 in withdrawn(self._context.state.trust.line, self._context.state.device):
             raise ConfirmError("confirmation", expected="an image that is not withdrawn", got="a withdrawn one")
         installed = self._context.state.slots[flags.running]
         if installed is None or installed.sha256 != flags.mark.sha256:
@@ -228,7 +233,7 @@ class Installer:
             self._context.save(state)
         if flags.failed is not None:
             self._context.boot.acknowledge_failure()
-        if flags.mark and flags.mark.sha256 in _withdrawn(state.trust):
+        if flags.mark and flags.mark.sha256 in withdrawn(state.trust.line, state.device):
             self._context.boot.clear_mark()
         if not flags.trial and (confirmed := self.confirmed):
             # The confirmed image's own counter holds the floor meanwhile; a full store must not take the agent away.
@@ -240,19 +245,37 @@ class Installer:
         return UpdateSession(replace(self._context.state.trust, schemes=schemes), self._context.state.device, clock)
 
     def _keep(self, trust: Trust) -> None:
+        state = self._fitting(replace(self._context.state, trust=replace(trust, schemes=SCHEMES)))
         if trust.line is not self._context.state.trust.line:
             mark = self.flags.mark
             # The mark goes first: a cut between the two writes loses a mark, and never keeps one that is withdrawn.
-            if mark and mark.sha256 in _withdrawn(trust):
+            if mark and mark.sha256 in withdrawn(trust.line, state.device):
                 self._context.boot.clear_mark()
-        self._context.save(replace(self._context.state, trust=replace(trust, schemes=SCHEMES)))
+        self._context.save(state)
+
+    def _fitting(self, state: DeviceState) -> DeviceState:
+        """The state as it can be stored. A new root always has to fit: without it, no later file is ever accepted.
+
+        Held files give way to it (they are brought again; floors stay), so that nobody locks a device out with large ones.
+
+        Raises:
+            SpaceError: it does not fit.
+        """
+        if self._context.room(state) >= RESERVE:
+            return state
+        if state.trust.root is not self._context.state.trust.root:
+            bare = replace(state.trust, timestamp=None, snapshot=None, targets=None, line=None)
+            state = replace(state, trust=bare)
+        if (room := self._context.room(state)) < RESERVE:
+            raise SpaceError("metadata for the device's state", expected=f"{RESERVE} bytes left free", got=room)
+        return state
 
     def _authorise(self, digest: bytes, length: int, clock: int | None) -> Transfer:
         selection = self.choose(clock)
         winner = selection.winner
         if winner is None:
             raise TransferError("content", expected="nothing: no release may be installed now", got=short(digest))
-        release = Installed(winner.path, winner.version, winner.sha256, winner.length, winner.security_counter)
+        release = _installed(winner)
         if (digest, length) == (winner.sha256, winner.length):
             return Transfer(release)
         patch = next((p for p in selection.patches if (p.sha256, p.length) == (digest, length)), None)
@@ -286,14 +309,5 @@ class Installer:
             raise TransferError("patch base", expected=short(patch.base), got=got)
 
 
-def _withdrawn(trust: Trust) -> frozenset[bytes]:
-    """Hashes of the releases that the held line role withdraws."""
-    found = set()
-    for target in trust.line.signed.targets.values() if trust.line else ():
-        try:
-            release = parse_target(target)
-        except MetadataError:
-            continue  # a malformed entry is judged, and refused, by `select`
-        if isinstance(release, Release) and release.withdrawn is not None:
-            found.add(release.sha256)
-    return frozenset(found)
+def _installed(release: Release) -> Installed:
+    return Installed(release.path, release.version, release.sha256, release.length, release.security_counter)

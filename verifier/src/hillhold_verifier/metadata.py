@@ -149,6 +149,13 @@ class Envelope(Generic[Signed]):
         """SHA-256 of the file's bytes, as a lister states it."""
         return sha256(self.raw).digest()
 
+    def with_signatures(self, signatures: tuple[Signature, ...]) -> Envelope[Signed]:
+        """Return the file in its written form with these signatures; the same bytes, where it had that form and these."""
+        signed = canonical.loads(self.raw)
+        entries = [{"keyid": item.keyid, "sig": item.value.hex()} for item in signatures]
+        value = {"signatures": entries, "signed": signed["signed"]} if isinstance(signed, dict) else {}
+        return Envelope(canonical.dumps(value), self.payload, signatures, self.signed)
+
 
 def max_bytes(role: str) -> int:
     """Return the limit on a file of `role`, in bytes."""

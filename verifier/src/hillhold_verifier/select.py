@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from hillhold_verifier.errors import MetadataError, SelectionError
+from hillhold_verifier.metadata import Envelope, Targets
 from hillhold_verifier.release import DEFAULT_COMPONENT, UNDERSTOOD, Patch, Release, Version, parse_target
 from hillhold_verifier.trust import Current
 
@@ -102,15 +103,39 @@ def select(
             patches.append(found)
     floor = max(counter, confirmed.security_counter if confirmed else 0)
     named = _stepped_down_from(current, device, releases)
+    gone = frozenset(r.sha256 for r in releases if r.withdrawn is not None and _is_for(device, r))
     winner: Release | None = None
     for release in releases:
-        outcome, reason = _passed_over(current, device, release, named, failed) or _against(release, confirmed, floor)
+        outcome, reason = _passed_over(current, device, release, named, failed, gone) or _against(
+            release, confirmed, floor
+        )
         verdicts.append(Verdict(release.path, outcome, reason))
         if outcome is Outcome.INSTALLABLE and (winner is None or release.version > winner.version):
             winner = release
     verdicts.sort(key=lambda verdict: verdict.path)
     makes = tuple(patch for patch in patches if winner and patch.makes == winner.path)
     return Selection(winner, makes, tuple(verdicts))
+
+
+def withdrawn(line: Envelope[Targets] | None, device: Device) -> frozenset[bytes]:
+    """Return the hashes of the images that a line role withdraws for this device."""
+    found = set()
+    for target in line.signed.targets.values() if line else ():
+        try:
+            release = parse_target(target)
+        except MetadataError:
+            continue  # a malformed entry is judged, and refused, by `select`
+        if isinstance(release, Release) and release.withdrawn is not None and _is_for(device, release):
+            found.add(release.sha256)
+    return frozenset(found)
+
+
+def _is_for(device: Device, release: Release) -> bool:
+    return (
+        release.product == device.product
+        and device.hardware in release.hardware
+        and release.component == device.component
+    )
 
 
 def _stepped_down_from(current: Current, device: Device, releases: list[Release]) -> frozenset[Version]:
@@ -125,16 +150,16 @@ def _stepped_down_from(current: Current, device: Device, releases: list[Release]
 
 
 def _concerns(current: Current, device: Device, release: Release) -> bool:
-    return (
-        release.product == device.product
-        and device.hardware in release.hardware
-        and release.hardware <= current.delegation.hardware
-        and release.component == device.component
-    )
+    return _is_for(device, release) and release.hardware <= current.delegation.hardware
 
 
 def _passed_over(
-    current: Current, device: Device, release: Release, named: frozenset[Version], failed: frozenset[bytes]
+    current: Current,
+    device: Device,
+    release: Release,
+    named: frozenset[Version],
+    failed: frozenset[bytes],
+    gone: frozenset[bytes],
 ) -> tuple[Outcome, str] | None:
     allowed = current.delegation
     reason = None
@@ -151,6 +176,8 @@ def _passed_over(
         reason = f"needs a device that understands {', '.join(sorted(unknown))}"
     elif release.withdrawn is not None:
         reason = f"withdrawn: {release.withdrawn}"
+    elif release.sha256 in gone:
+        reason = "the same image is withdrawn under another entry"
     elif release.set is not None:
         reason = f"belongs to the set {release.set}, which this device cannot install together"
     elif release.requires:

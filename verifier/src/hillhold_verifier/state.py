@@ -35,6 +35,8 @@ from hillhold_verifier.trust import Floor, Trust
 
 MAGIC: Final = b"HHst"
 FORMAT: Final = 1
+RESERVE: Final = 4096
+"""Bytes of an area that metadata may not take: failed hashes, slots and a transfer must always fit."""
 MAX_FAILED: Final = 32
 """Hashes of failed images that are remembered; the oldest goes first."""
 _HEADER: Final = struct.Struct(">4sHQI")
@@ -111,6 +113,10 @@ class StateStore:
             raise UnprovisionedError("device state", expected="a readable record", got=" and ".join(reasons))
         self._sequence, self._at, state = max(found, key=lambda item: item[0])
         return state
+
+    def room(self, state: DeviceState) -> int:
+        """Return how many bytes of an area `state` would leave free; negative where it does not fit."""
+        return self._areas.size - len(encode_record(self._sequence + 1, state))
 
     def save(self, state: DeviceState) -> None:
         """Write `state` over the record that is not the current one.

@@ -107,6 +107,7 @@ def update_root(trust: Trust, data: bytes) -> Trust:
     old = trust.root.signed
     verify(new, ROOT, old.roles[ROOT], old.keys, trust.schemes)
     verify(new, ROOT, new.signed.roles[ROOT], new.signed.keys, trust.schemes)
+    new = _bare(new, (old.roles[ROOT], old.keys), (new.signed.roles[ROOT], new.signed.keys))
     if new.signed.version != old.version + 1:
         raise RollbackError("root version", expected=old.version + 1, got=new.signed.version)
     for name, role in new.signed.roles.items():
@@ -124,6 +125,7 @@ def update_timestamp(trust: Trust, data: bytes, clock: int | None) -> Trust:
     new = parse_timestamp(data)
     role = _unexpired_root(trust, clock).roles[TIMESTAMP]
     signers = verify(new, TIMESTAMP, role, trust.root.signed.keys, trust.schemes)
+    new = _bare(new, (role, trust.root.signed.keys))
     floor = _check_floor(trust, TIMESTAMP, role, trust.root.signed.keys, new.signed.version)
     if new.signed.version == floor:
         return trust
@@ -250,6 +252,25 @@ def verify(
     if len(distinct) < role.threshold:
         raise SignatureError(f"{name} signatures", expected=f"{role.threshold} valid", got=len(distinct))
     return frozenset(distinct)
+
+
+def _bare(envelope: Envelope[Signed], *signers: tuple[Role, Mapping[str, Key]]) -> Envelope[Signed]:
+    """The file in its written form, with none but valid signatures by `signers`.
+
+    No lister names root and timestamp by hash: whoever carries them could add white space, fields and signatures, and so fill a device's
+    memory for ever with what he chose.
+    """
+    kept = tuple(
+        signature
+        for signature in envelope.signatures
+        if any(
+            signature.keyid in role.keyids
+            and (key := keys.get(signature.keyid))
+            and key.verifies(signature.value, envelope.payload, SCHEMES)
+            for role, keys in signers
+        )
+    )
+    return envelope.with_signatures(kept)
 
 
 def _verifies(envelope: Envelope[Signed], role: Role, keys: Mapping[str, Key], schemes: frozenset[str]) -> bool:
