@@ -21,7 +21,7 @@ def test_a_counter_that_was_stated_for_a_while_is_not_what_is_confirmed() -> Non
     offer(repo, "1.1.0", 1)
     repo.change(PATH, security_counter=5)
     repo.publish()
-    with pytest.raises(BoardRefused, match="image header: expected version .* and counter 5"):
+    with pytest.raises(BoardRefused, match=r"image header: expected version .* and counter 5"):
         bench.push()
     repo.change(PATH, security_counter=1)
     repo.publish()

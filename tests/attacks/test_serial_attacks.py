@@ -396,7 +396,7 @@ def test_a_line_role_that_does_not_fit_the_board_leaves_the_old_state() -> None:
         bench.repo.add_release(f"2.0.{number}", b"x", counter=2, notes="n" * 200)
     bench.repo.publish()
     with unchanged(bench):
-        with pytest.raises(BoardRefused, match="do not fit"):
+        with pytest.raises(BoardRefused, match="bytes left free"):
             bench.push()
         with pytest.raises(BoardRefused):
             bench.push()

@@ -42,8 +42,8 @@ T = TypeVar("T")
 
 LAYOUT: Final = Layout(
     name="bench",
-    geometry=Geometry(size=72 * 1024, sector=2048, unit=4, otp=256),
-    state_size=16 * 1024,
+    geometry=Geometry(size=80 * 1024, sector=2048, unit=4, otp=256),
+    state_size=20 * 1024,
     slot_size=16 * 1024,
 )
 """Slots of eight sectors; state areas that hold twice what these tests make a device hold."""

@@ -2,7 +2,7 @@
 
     private key (Ed25519) = SHA-256("hillhold example key, public on purpose: " + name)
 
-Anyone can compute them, so `hillhold` refuses to sign with one, or to take one into a repository, unless `--demo` was given at `init`.
+Anyone can compute them, so `hillhold` refuses to sign with one, or to take one into a repository, unless `--demo` was given (`init`, `image sign`).
 The same holds for the sample keys that MCUboot publishes in its own repository and that many products shipped with.
 """
 
@@ -70,7 +70,7 @@ def refuse_public(key: Key, *, demo: bool) -> None:
         f"{name}: its private part is public",
         expected="a key of your own",
         got=fingerprint(key)[:16],
-        hint="make one with `hillhold key new`; for a demo of which nothing is trusted, give --demo at `init`",
+        hint="make one with `hillhold key new`; for a demo of which nothing is trusted, give --demo (`init`, `image sign`)",
     )
 
 

@@ -94,7 +94,7 @@ def _set_state(body: Mapping[str, object], installer: Installer, clock: int | No
                 "confirmation", expected="the running image", got="another: it has to run its trial first"
             )
         installer.confirm(self_tested=self_tested)
-    elif slot is None or slot in (running, installer.flags.confirmed):
+    elif slot is None or slot == running or (slot == installer.flags.confirmed and not installer.flags.trial):
         raise SelectionError("image to test", expected="the hash of the image in the other slot", got="another")
     else:
         installer.mark(clock)

@@ -90,7 +90,7 @@ def verify(path: Path, root: Path | None, as_json: bool) -> None:
         f"{role:<12} version {number:<5} until {show_time(seen.expires[role])}"
         for role, number in seen.versions.items()
     ]
-    lines += [f"{len(seen.targets)} target files have their length and hash", f"verified with {by}"]
+    lines += [f"target files with their length and hash: {len(seen.targets)}", f"verified with {by}"]
     if root is None:
         lines.append("trusting the tree's own first root; give --root FILE to check that, too")
     value = {
