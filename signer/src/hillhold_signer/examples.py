@@ -2,7 +2,8 @@
 
     private key (Ed25519) = SHA-256("hillhold example key, public on purpose: " + name)
 
-Anyone can compute them, so `hillhold` refuses to sign with one, or to take one into a repository, unless `--demo` was given (`init`, `image sign`).
+Anyone can compute them, so `hillhold` refuses to sign with one, or to take one into a repository, unless `--demo` was given (`init`,
+`image sign`).
 The same holds for the sample keys that MCUboot publishes in its own repository and that many products shipped with.
 """
 
