@@ -25,7 +25,7 @@ PATCH: Object = {"v": 1, "algorithm": "hhp1", "base": BASE.hex(), "base_length":
 
 
 def parse(custom: object, path: str = PATH) -> Release | Patch | None:
-    return parse_target(TargetFile(path, 100, b"\1" * 32, custom))
+    return parse_target(TargetFile(path, 100, {"sha256": b"\1" * 32}, custom))
 
 
 def release(**changes: object) -> Release:

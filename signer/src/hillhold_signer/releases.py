@@ -66,9 +66,9 @@ def releases_of(line: Targets) -> tuple[Release, ...]:
 def understood(target: TargetFile) -> Release | Patch:
     """Return a target entry as a device reads it; raises `ReleaseRefused` where it would not understand it."""
     custom = target.custom.get("hillhold") if isinstance(target.custom, dict) else None
-    digest = bytes.fromhex(target.hashes["sha256"])
+    hashes = {"sha256": bytes.fromhex(target.hashes["sha256"])}
     try:
-        found = parse_target(DeviceTarget(target.path, target.length, digest, custom))
+        found = parse_target(DeviceTarget(target.path, target.length, hashes, custom))
     except MetadataError as error:
         raise ReleaseRefused(f"{error}") from error
     if found is None:

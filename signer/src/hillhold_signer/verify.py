@@ -96,7 +96,7 @@ def with_hillhold(files: Files, now: int, root: bytes | None) -> Seen:
         {name: signed.version for name, signed in seen.items()},
         {name: signed.expires for name, signed in seen.items()},
         {
-            target.path: (target.length, target.sha256.hex())
+            target.path: (target.length, target.hashes.get("sha256", b"").hex())
             for signed in seen.values()
             if isinstance(signed, Targets)
             for target in signed.targets.values()

@@ -12,12 +12,12 @@ Hillhold's additions to the standard fields, each ignored by other TUF clients:
 
 from __future__ import annotations
 
+import hashlib
 import re
 from calendar import timegm
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from typing import Final, Generic, TypeVar
 
 from hillhold_verifier import canonical
@@ -40,7 +40,9 @@ MAX_LENGTH: Final = 2**32
 
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _SPECIFICATION: Final = re.compile(r"1\.[0-9]+(\.[0-9]+)?")
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_DIGEST: Final = re.compile(r"[0-9a-f]*")
+HASHES: Final[Mapping[str, int]] = {"sha256": 64, "sha512": 128}
+"""Hash algorithms that are checked where a lister states them, and how many hexadecimal digits they have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,11 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class MetaFile:
-    """What a lister says of a file: version, and length and SHA-256 where it states them (TUF 4.4)."""
+    """What a lister says of a file: version, and length and hashes (by algorithm) where it states them (TUF 4.4)."""
 
     version: int
     length: int | None
-    sha256: bytes | None
+    hashes: Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Root:
     expires: int
     keys: Mapping[str, Key]
     roles: Mapping[str, Role]
+    consistent_snapshot: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +102,25 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class TargetFile:
-    """TUF 4.5; `custom` is the value of `custom.hillhold`, unparsed, or None."""
+    """TUF 4.5; hashes by algorithm, at least one; `custom` is the value of `custom.hillhold`, unparsed, or None."""
 
     path: str
     length: int
-    sha256: bytes
+    hashes: Mapping[str, bytes]
     custom: object
 
 
 @dataclass(frozen=True, slots=True)
 class Delegation:
-    """A delegated role (TUF 4.5), and what `x-hillhold` allows it: an absent allowance is none."""
+    """A delegated role (TUF 4.5), and what `x-hillhold` allows it: an absent allowance is none.
+
+    Its targets are named by patterns (`paths`) or by the first digits of their path's SHA-256 (`prefixes`), never by both.
+    """
 
     name: str
     role: Role
     paths: tuple[str, ...]
+    prefixes: tuple[str, ...]
     terminating: bool
     hardware: frozenset[str]
     max_security_counter: int
@@ -121,14 +128,24 @@ class Delegation:
 
 
 @dataclass(frozen=True, slots=True)
+class Succinct:
+    """Delegation to 2^`bits` hash bins, called `prefix`-N in hexadecimal (TAP 15)."""
+
+    role: Role
+    bits: int
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
 class Targets:
-    """TUF 4.5, top-level targets and product lines alike; `offline_grace` in seconds."""
+    """TUF 4.5, top-level targets and delegated roles alike; `offline_grace` in seconds."""
 
     version: int
     expires: int
     targets: Mapping[str, TargetFile]
     keys: Mapping[str, Key]
     delegations: tuple[Delegation, ...]
+    succinct: Succinct | None
     offline_grace: int
 
 
@@ -144,10 +161,9 @@ class Envelope(Generic[Signed]):
     signatures: tuple[Signature, ...]
     signed: Signed
 
-    @property
-    def sha256(self) -> bytes:
-        """SHA-256 of the file's bytes, as a lister states it."""
-        return sha256(self.raw).digest()
+    def hash(self, algorithm: str) -> bytes:
+        """Return the file's hash by one of `HASHES`, as a lister states it."""
+        return hashlib.new(algorithm, self.raw).digest()
 
     def with_signatures(self, signatures: tuple[Signature, ...]) -> Envelope[Signed]:
         """Return the file in its written form with these signatures; the same bytes, where it had that form and these."""
@@ -217,11 +233,10 @@ def _signature(fields: Fields) -> Signature:
 
 
 def _root(f: Fields) -> Root:
-    if f.value.get("consistent_snapshot") is not True:
-        raise MetadataError("root consistent_snapshot", expected="true", got=f.value.get("consistent_snapshot"))
     names = f.sub("roles")
     roles = {name: _role(names.sub(name)) for name in (ROOT, TIMESTAMP, SNAPSHOT, TARGETS)}
-    return Root(_version(f), _expires(f), _keys(f), roles)
+    consistent = _boolean(f, "consistent_snapshot") if "consistent_snapshot" in f.value else False
+    return Root(_version(f), _expires(f), _keys(f), roles, consistent)
 
 
 def _timestamp(f: Fields) -> Timestamp:
@@ -249,15 +264,21 @@ def _targets(f: Fields) -> Targets:
     targets = {path: _target_file(path, entries.sub(path)) for path in entries.value}
     keys: Mapping[str, Key] = {}
     delegations: tuple[Delegation, ...] = ()
+    succinct = None
     if "delegations" in f.value:
         below = f.sub("delegations")
         keys = _keys(below)
-        delegations = tuple(
-            _delegation(Fields(item, f"{f.what} delegation")) for item in below.array("roles", MAX_KEYS)
-        )
+        if ("roles" in below.value) == ("succinct_roles" in below.value):
+            raise MetadataError("delegations", expected="either roles or succinct_roles", got="both or none")
+        if "roles" in below.value:
+            roles = below.array("roles", MAX_KEYS)
+            delegations = tuple(_delegation(Fields(item, f"{f.what} delegation")) for item in roles)
+        else:
+            succinct = _succinct(below.sub("succinct_roles"))
         if len({d.name for d in delegations}) != len(delegations):
             raise MetadataError("delegations", expected="each role once", got="a role twice")
-    return Targets(_version(f), _expires(f), targets, keys, delegations, f.natural("x-hillhold-offline-grace", 0))
+    grace = f.natural("x-hillhold-offline-grace", 0)
+    return Targets(_version(f), _expires(f), targets, keys, delegations, succinct, grace)
 
 
 def _target_file(path: str, f: Fields) -> TargetFile:
@@ -266,27 +287,44 @@ def _target_file(path: str, f: Fields) -> TargetFile:
     length = f.natural("length")
     if length > MAX_LENGTH:
         raise MetadataError("target length", expected=f"at most {MAX_LENGTH}", got=length)
-    digest = f.sub("hashes").text("sha256")
+    hashes = _hashes(f.sub("hashes"))
+    if not hashes:
+        raise MetadataError(f"{f.what} hashes", expected=f"one of {', '.join(HASHES)}", got="none")
     custom = f.value.get("custom")
-    return TargetFile(path, length, _digest(digest), custom.get("hillhold") if isinstance(custom, dict) else None)
+    return TargetFile(path, length, hashes, custom.get("hillhold") if isinstance(custom, dict) else None)
 
 
 def _delegation(f: Fields) -> Delegation:
     name = f.text("name")
-    if name in (ROOT, TIMESTAMP, SNAPSHOT, TARGETS) or not re.fullmatch(r"[a-z0-9][a-z0-9._+-]*", name):
-        raise MetadataError("delegated role name", expected="[a-z0-9][a-z0-9._+-]*, no top-level role", got=repr(name))
-    paths = tuple(Fields.as_text(p, "delegation path", MAX_NAME) for p in f.array("paths", MAX_KEYS))
+    if name in (ROOT, TIMESTAMP, SNAPSHOT, TARGETS, ""):
+        raise MetadataError("delegated role name", expected="a name that is no top-level role's", got=repr(name))
+    if ("paths" in f.value) == ("path_hash_prefixes" in f.value):
+        raise MetadataError(f"{f.what} {name}", expected="either paths or path_hash_prefixes", got="both or none")
+    paths, prefixes = (
+        tuple(Fields.as_text(p, "delegation path", MAX_NAME) for p in f.array(field, MAX_KEYS))
+        if field in f.value
+        else ()
+        for field in ("paths", "path_hash_prefixes")
+    )
     caps = f.sub("x-hillhold") if "x-hillhold" in f.value else Fields({}, "x-hillhold")
     hardware = caps.array("hardware", MAX_KEYS) if "hardware" in caps.value else []
     return Delegation(
         name,
         _role(f),
         paths,
+        prefixes,
         _boolean(f, "terminating"),
         frozenset(Fields.as_text(item, "delegation hardware", MAX_NAME) for item in hardware),
         caps.natural("max_security_counter", 0),
         caps.natural("max_offline_grace", 0),
     )
+
+
+def _succinct(f: Fields) -> Succinct:
+    bits = f.natural("bit_length")
+    if not 1 <= bits <= 32:
+        raise MetadataError(f"{f.what} bit_length", expected="1 to 32", got=bits)
+    return Succinct(_role(f), bits, f.text("name_prefix"))
 
 
 def _keys(f: Fields) -> dict[str, Key]:
@@ -312,12 +350,16 @@ def _role(f: Fields) -> Role:
 
 
 def _meta_file(f: Fields) -> MetaFile:
-    digest = f.sub("hashes").value.get("sha256") if "hashes" in f.value else None
     return MetaFile(
         _version(f),
         f.natural("length") if "length" in f.value else None,
-        _digest(Fields.as_text(digest, "meta hash", 64)) if digest is not None else None,
+        _hashes(f.sub("hashes")) if "hashes" in f.value else {},
     )
+
+
+def _hashes(f: Fields) -> dict[str, bytes]:
+    """The hashes of algorithms that are known here; others are ignored."""
+    return {name: _digest(f.text(name), name) for name in HASHES if name in f.value}
 
 
 def _boolean(f: Fields, name: str) -> bool:
@@ -336,7 +378,8 @@ def _expires(f: Fields) -> int:
     return parse_time(f.text("expires"), f"{f.what} expires")
 
 
-def _digest(text: str) -> bytes:
-    if not _DIGEST.fullmatch(text):
-        raise MetadataError("SHA-256", expected="64 lowercase hexadecimal digits", got=repr(text)[:80])
+def _digest(text: str, algorithm: str) -> bytes:
+    if not _DIGEST.fullmatch(text) or len(text) != HASHES[algorithm]:
+        expected = f"{HASHES[algorithm]} lowercase hexadecimal digits"
+        raise MetadataError(algorithm, expected=expected, got=repr(text)[:80])
     return bytes.fromhex(text)

@@ -137,7 +137,7 @@ def _release(target: TargetFile, f: Fields) -> Release:
     return Release(
         target.path,
         target.length,
-        target.sha256,
+        _sha256(target),
         product,
         frozenset(hardware),
         f.text("component") if "component" in f.value else DEFAULT_COMPONENT,
@@ -162,8 +162,14 @@ def _patch(target: TargetFile, f: Fields) -> Patch:
         raise MetadataError("patch path", expected=patch_path(makes, bytes.fromhex(base)), got=target.path)
     algorithm = f.text("algorithm", 32)
     return Patch(
-        target.path, target.length, target.sha256, algorithm, bytes.fromhex(base), f.natural("base_length"), makes
+        target.path, target.length, _sha256(target), algorithm, bytes.fromhex(base), f.natural("base_length"), makes
     )
+
+
+def _sha256(target: TargetFile) -> bytes:
+    if (digest := target.hashes.get("sha256")) is None:
+        raise MetadataError(f"{target.path} hashes", expected="sha256", got="others")
+    return digest
 
 
 def _texts(f: Fields, name: str) -> list[str]:

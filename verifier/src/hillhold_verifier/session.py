@@ -96,7 +96,9 @@ class UpdateSession:
             case Step.SNAPSHOT | Step.TARGETS | Step.LINE if self._listing:
                 role = self._device.product if self._step is Step.LINE else self._step.value
                 length = self._listing.length or max_bytes(role)
-                return Need(role, self._listing.version, self._listing.sha256, min(length, max_bytes(role)), False)
+                return Need(
+                    role, self._listing.version, self._listing.hashes.get("sha256"), min(length, max_bytes(role)), False
+                )
             case _:
                 return None
 

@@ -66,6 +66,7 @@ class Trust:
         floors: by role, `LINE` for the line role.
         time_floor: Unix seconds.
         schemes: signature schemes that count here; fewer while an unconfirmed image runs (DESIGN §4, "Trial").
+        hashed: listers have to name files by hash (DESIGN §4, "Current"); TUF itself leaves it to them.
     """
 
     root: Envelope[Root]
@@ -76,6 +77,7 @@ class Trust:
     floors: Mapping[str, Floor] = field(default_factory=lambda: MappingProxyType({}))
     time_floor: Floor | None = None
     schemes: frozenset[str] = SCHEMES
+    hashed: bool = True
 
     def now(self, clock: int | None) -> int:
         """Return the later of `clock` (None: the device has none) and the time floor, in Unix seconds."""
@@ -129,7 +131,7 @@ def update_timestamp(trust: Trust, data: bytes, clock: int | None) -> Trust:
     floor = _check_floor(trust, TIMESTAMP, role, trust.root.signed.keys, new.signed.version)
     if new.signed.version == floor:
         return trust
-    held = _held_timestamp(trust)
+    held = held_timestamp(trust)
     if held and new.signed.snapshot.version < held.signed.snapshot.version:
         raise RollbackError(
             "snapshot version in timestamp",
@@ -153,9 +155,9 @@ def update_snapshot(trust: Trust, data: bytes, clock: int | None) -> Trust:
         MismatchError: not the file that the timestamp lists.
     """
     root = _unexpired_root(trust, clock)
-    lister = _need(_held_timestamp(trust), TIMESTAMP)
+    lister = _need(held_timestamp(trust), TIMESTAMP)
     new = parse_snapshot(data)
-    _check_listed(new, SNAPSHOT, lister.signed.snapshot)
+    check_listed(new, SNAPSHOT, lister.signed.snapshot, hashed=trust.hashed)
     role = root.roles[SNAPSHOT]
     signers = verify(new, SNAPSHOT, role, root.keys, trust.schemes)
     _check_floor(trust, SNAPSHOT, role, root.keys, new.signed.version)
@@ -167,9 +169,9 @@ def update_snapshot(trust: Trust, data: bytes, clock: int | None) -> Trust:
 def update_targets(trust: Trust, data: bytes, clock: int | None) -> Trust:
     """Take the top-level targets that the held snapshot lists (TUF 5.6); raises as `update_snapshot` does."""
     root = _unexpired_root(trust, clock)
-    lister = _need(_held_snapshot(trust), SNAPSHOT)
+    lister = _need(held_snapshot(trust), SNAPSHOT)
     new = parse_targets(data)
-    _check_listed(new, TARGETS, lister.signed.meta[TARGETS])
+    check_listed(new, TARGETS, lister.signed.meta[TARGETS], hashed=trust.hashed)
     role = root.roles[TARGETS]
     signers = verify(new, TARGETS, role, root.keys, trust.schemes)
     _check_floor(trust, TARGETS, role, root.keys, new.signed.version)
@@ -184,7 +186,7 @@ def update_line(trust: Trust, product: str, data: bytes, clock: int | None) -> T
     _unexpired_root(trust, clock)
     listing, delegation, keys = _line_terms(trust, product)
     new = parse_targets(data, product)
-    _check_listed(new, product, listing)
+    check_listed(new, product, listing, hashed=trust.hashed)
     signers = verify(new, product, delegation.role, keys, trust.schemes)
     _check_floor(trust, LINE, delegation.role, keys, new.signed.version)
     return replace(trust, line=new, floors=_raised(trust, LINE, new.signed.version, signers))
@@ -196,13 +198,13 @@ def missing(trust: Trust, product: str) -> tuple[str, MetaFile] | None:
     Raises:
         MissingError: no valid timestamp is held, or the chain lists no such line.
     """
-    timestamp = _need(_held_timestamp(trust), TIMESTAMP)
-    if not (snapshot := _held_snapshot(trust)):
+    timestamp = _need(held_timestamp(trust), TIMESTAMP)
+    if not (snapshot := held_snapshot(trust)):
         return SNAPSHOT, timestamp.signed.snapshot
-    if not _held_targets(trust):
+    if not held_targets(trust):
         return TARGETS, snapshot.signed.meta[TARGETS]
     listing, delegation, keys = _line_terms(trust, product)
-    if trust.line and _is_listed(trust.line, listing) and _verifies(trust.line, delegation.role, keys, trust.schemes):
+    if trust.line and is_listed(trust.line, listing) and _verifies(trust.line, delegation.role, keys, trust.schemes):
         return None
     return product, listing
 
@@ -225,10 +227,10 @@ def current(trust: Trust, product: str, clock: int | None) -> Current:
         (TARGETS, targets.signed.expires),
         (product, line.signed.expires),
     ):
-        _check_expiry(role, expires, now)
+        check_expiry(role, expires, now)
     grace = min(line.signed.offline_grace, delegation.max_offline_grace)
     for role, expires in ((TIMESTAMP, timestamp.signed.expires), (SNAPSHOT, snapshot.signed.expires)):
-        _check_expiry(role, expires + grace, now)
+        check_expiry(role, expires + grace, now)
     first = min(timestamp.signed.expires, snapshot.signed.expires)
     # What expires at this very second has expired (TUF 5.4.4), so that grace is used from the first second on.
     used = max(1, now - first) if now >= first else 0
@@ -322,28 +324,37 @@ def _check_usable(name: str, role: Role, keys: Mapping[str, Key], schemes: froze
 
 
 def _unexpired_root(trust: Trust, clock: int | None) -> Root:
-    _check_expiry(ROOT, trust.root.signed.expires, trust.now(clock))
+    check_expiry(ROOT, trust.root.signed.expires, trust.now(clock))
     return trust.root.signed
 
 
-def _check_expiry(role: str, expires: int, now: int) -> None:
+def check_expiry(role: str, expires: int, now: int) -> None:
+    """Raise `ExpiredError` where `expires` is not after `now`, both Unix seconds."""
     if expires <= now:
         raise ExpiredError(
             f"{role} metadata", expected=f"unexpired at {show_time(now)}", got=f"expiry {show_time(expires)}"
         )
 
 
-def _is_listed(envelope: Envelope[Signed], listing: MetaFile) -> bool:
-    return envelope.signed.version == listing.version and envelope.sha256 == listing.sha256
+def is_listed(envelope: Envelope[Signed], listing: MetaFile) -> bool:
+    """Say whether the file is the one that its lister names."""
+    hashes = all(envelope.hash(name) == value for name, value in listing.hashes.items())
+    return envelope.signed.version == listing.version and hashes
 
 
-def _check_listed(envelope: Envelope[Signed], name: str, listing: MetaFile) -> None:
-    """TUF 5.5.2, 5.5.4, 5.6.2: the file is the one that its lister names, by version and hash."""
+def check_listed(envelope: Envelope[Signed], name: str, listing: MetaFile, *, hashed: bool) -> None:
+    """TUF 5.5.2, 5.5.4, 5.6.2: the file is the one that its lister names, by version and hashes.
+
+    Raises:
+        MismatchError: it is not, or `hashed` and the lister states no SHA-256.
+    """
     if listing.length is not None and len(envelope.raw) != listing.length:
         raise MismatchError(f"{name} length", expected=f"{listing.length}", got=len(envelope.raw))
-    if envelope.sha256 != listing.sha256:
-        expected = short(listing.sha256) if listing.sha256 else "a SHA-256 from its lister"
-        raise MismatchError(f"{name} hash", expected=expected, got=short(envelope.sha256))
+    if hashed and "sha256" not in listing.hashes:
+        raise MismatchError(f"{name} hash", expected="a SHA-256 from its lister", got="none")
+    for algorithm, expected in listing.hashes.items():
+        if (found := envelope.hash(algorithm)) != expected:
+            raise MismatchError(f"{name} hash", expected=short(expected), got=short(found))
     if envelope.signed.version != listing.version:
         raise MismatchError(f"{name} version", expected=listing.version, got=envelope.signed.version)
 
@@ -354,29 +365,32 @@ def _need(envelope: Envelope[Signed] | None, name: str) -> Envelope[Signed]:
     return envelope
 
 
-def _held_timestamp(trust: Trust) -> Envelope[Timestamp] | None:
+def held_timestamp(trust: Trust) -> Envelope[Timestamp] | None:
+    """Return the held timestamp, if it verifies under the held root."""
     root, held = trust.root.signed, trust.timestamp
     return held if held and _verifies(held, root.roles[TIMESTAMP], root.keys, trust.schemes) else None
 
 
-def _held_snapshot(trust: Trust) -> Envelope[Snapshot] | None:
-    root, held, lister = trust.root.signed, trust.snapshot, _held_timestamp(trust)
-    if not held or not lister or not _is_listed(held, lister.signed.snapshot):
+def held_snapshot(trust: Trust) -> Envelope[Snapshot] | None:
+    """Return the held snapshot, if it verifies and is the one that the held timestamp lists."""
+    root, held, lister = trust.root.signed, trust.snapshot, held_timestamp(trust)
+    if not held or not lister or not is_listed(held, lister.signed.snapshot):
         return None
     return held if _verifies(held, root.roles[SNAPSHOT], root.keys, trust.schemes) else None
 
 
-def _held_targets(trust: Trust) -> Envelope[Targets] | None:
-    root, held, lister = trust.root.signed, trust.targets, _held_snapshot(trust)
-    if not held or not lister or not _is_listed(held, lister.signed.meta[TARGETS]):
+def held_targets(trust: Trust) -> Envelope[Targets] | None:
+    """Return the held top-level targets, if they verify and are the ones that the held snapshot lists."""
+    root, held, lister = trust.root.signed, trust.targets, held_snapshot(trust)
+    if not held or not lister or not is_listed(held, lister.signed.meta[TARGETS]):
         return None
     return held if _verifies(held, root.roles[TARGETS], root.keys, trust.schemes) else None
 
 
 def _line_terms(trust: Trust, product: str) -> tuple[MetaFile, Delegation, Mapping[str, Key]]:
     """How the chain lists the line, and what it delegates to it."""
-    snapshot = _need(_held_snapshot(trust), SNAPSHOT).signed
-    targets = _need(_held_targets(trust), TARGETS).signed
+    snapshot = _need(held_snapshot(trust), SNAPSHOT).signed
+    targets = _need(held_targets(trust), TARGETS).signed
     for delegation in targets.delegations:
         if delegation.name == product and f"{product}/*/*" in delegation.paths and product in snapshot.meta:
             return snapshot.meta[product], delegation, targets.keys
