@@ -72,7 +72,7 @@ def with_newer(self_test: SelfTest | None = None) -> tuple[Bench, bytes]:
     bench = installed(self_test=self_test)
     data = offer(bench.repo, "1.1.0", 2)
     bench.repo.publish()
-    assert bench.check()["path"] == "pump/1.1.0/app.bin"
+    assert bench.chosen()["path"] == "pump/1.1.0/app.bin"
     return bench, data
 
 

@@ -107,7 +107,7 @@ def board(root: bytes) -> Agent:
     control.provision(None)
     store = StateStore(SimRecordAreas(flash, DEFAULT_LAYOUT))
     provision(store, Device("pump-0", "board-0", "bench"), root)
-    return Agent(Installer(store, SimSlots(flash, DEFAULT_LAYOUT), control, OtpCounter(flash)))
+    return Agent(Installer(store, [SimSlots(flash, DEFAULT_LAYOUT)], control, [OtpCounter(flash)]))
 
 
 def digests(data: bytes) -> set[bytes]:
@@ -133,7 +133,7 @@ def bring(agent: Agent, path: Path, now: int, roles: list[str], held: list[bytes
                 data = step.body["d"]
                 assert isinstance(data, bytes)
                 count.metadata += len(data)
-            if "reasons" not in body and "path" not in body:  # the choice belongs to the update, not to its metadata
+            if "reasons" not in body and "plan" not in body:  # the choice belongs to the update, not to its metadata
                 count.messages += len(request) + len(answer)
                 count.line += len(encode_console(request)) + len(encode_console(answer))
             step = conversation.send(body)

@@ -39,7 +39,7 @@ class Echo:
             case b"save":
                 self.areas.write(0, b"state" * 20)
             case b"withdraw":
-                self.control.clear_mark()
+                self.control.clear_marks()
             case b"why":
                 return self.info.reason.value.encode()
         return data + str(now).encode()
@@ -68,7 +68,7 @@ def make(rig: Rig, sign: Sign, new: bytes) -> Make:
         rig.install(1, new)
         rig.control.provision(0)
         if marked:
-            rig.control.set_mark(Mark(hashlib.sha256(new).digest(), len(new)))
+            rig.control.set_marks({0: Mark(hashlib.sha256(new).digest(), len(new))})
         made = VirtualBoard(rig.flash, rig.layout, rig.keys, Echo, self_test)
         assert not made.is_on
         made.power_on()

@@ -36,7 +36,7 @@ def test_a_blank_board_has_nothing(rig: Rig) -> None:
 def test_a_trial_from_mark_to_confirmation(rig: Rig) -> None:
     control = rig.control
     control.provision(0)
-    control.set_mark(MARK)
+    control.set_marks({0: MARK})
     assert control.flags() == BootFlags(running=None, confirmed=0, mark=MARK)
 
     control.write(BootRecord(confirmed=0, mark=MARK, starts=1))
@@ -55,9 +55,9 @@ def test_confirms_nothing_but_a_standing_trial(rig: Rig) -> None:
     control.provision(0)
     with pytest.raises(ConfirmError, match="recovery"):
         control.confirm()
-    control.set_mark(MARK)
+    control.set_marks({0: MARK})
     control.started(1)
-    control.clear_mark()
+    control.clear_marks()
     assert control.flags().trial
     with pytest.raises(ConfirmError, match="cleared"):
         control.confirm()
@@ -67,16 +67,16 @@ def test_confirms_nothing_but_a_standing_trial(rig: Rig) -> None:
 def test_marks_nothing_during_a_trial(rig: Rig) -> None:
     control = rig.control
     control.provision(0)
-    control.set_mark(MARK)
+    control.set_marks({0: MARK})
     control.started(1)
     with pytest.raises(MisuseError, match="trial"):
-        control.set_mark(OTHER)
+        control.set_marks({0: OTHER})
     assert control.flags().mark == MARK
 
 
 def test_another_mark_has_its_own_starts(rig: Rig) -> None:
     rig.control.write(BootRecord(confirmed=0, mark=MARK, starts=3))
-    rig.control.set_mark(OTHER)
+    rig.control.set_marks({0: OTHER})
     assert rig.control.record() == BootRecord(confirmed=0, mark=OTHER)
 
 
@@ -84,8 +84,8 @@ def test_keeps_a_failure_until_it_is_acknowledged(rig: Rig) -> None:
     control = rig.control
     control.provision(0)
     control.write(BootRecord(confirmed=0, failed=MARK.sha256))
-    control.set_mark(OTHER)
-    control.clear_mark()
+    control.set_marks({0: OTHER})
+    control.clear_marks()
     assert control.flags().failed == MARK.sha256
     control.acknowledge_failure()
     assert control.flags() == BootFlags(running=None, confirmed=0)
@@ -95,24 +95,29 @@ def test_writes_only_changes_and_in_turn(rig: Rig) -> None:
     control = rig.control
     control.provision(0)
     before = rig.flash.operations
-    control.clear_mark()
+    control.clear_marks()
     control.acknowledge_failure()
     assert rig.flash.operations == before
     for length in range(1, 9):
-        control.set_mark(Mark(bytes(32), length))
+        control.set_marks({0: Mark(bytes(32), length)})
     assert [rig.flash.wear(sector) for sector in (0, 1)] == [5, 5]
 
 
 def test_damage_is_never_taken_for_empty(rig: Rig) -> None:
     flash, control = rig.flash, rig.control
     control.provision(0)
-    control.set_mark(MARK)
+    control.set_marks({0: MARK})
     flash.erase(256, 256)
     assert control.flags() == BootFlags(running=None, confirmed=0), "the older record is left"
     flash.erase(0, 256)
     assert control.flags().confirmed is None, "both erased: blank"
     flash.program(508, b"\0\0\0\0")
-    for access in (control.flags, control.clear_mark, lambda: control.set_mark(MARK), control.acknowledge_failure):
+    for access in (
+        control.flags,
+        control.clear_marks,
+        lambda: control.set_marks({0: MARK}),
+        control.acknowledge_failure,
+    ):
         with pytest.raises(UnprovisionedError, match="boot flags: expected a readable record"):
             access()
     assert flash.read(0, 256) == b"\xff" * 256
@@ -151,10 +156,10 @@ def test_refuses_to_write_what_it_could_not_read(rig: Rig, record: BootRecord) -
 
 
 CHANGES: list[Callable[[SimBootControl], None]] = [
-    lambda c: c.set_mark(MARK),
+    lambda c: c.set_marks({0: MARK}),
     lambda c: c.write(BootRecord(confirmed=0, mark=MARK, starts=1)),
-    lambda c: c.clear_mark(),
-    lambda c: c.set_mark(OTHER),
+    lambda c: c.clear_marks(),
+    lambda c: c.set_marks({0: OTHER}),
     lambda c: c.write(BootRecord(confirmed=0, failed=OTHER.sha256)),
     lambda c: c.acknowledge_failure(),
     lambda c: c.write(BootRecord(confirmed=1)),

@@ -63,7 +63,7 @@ def test_a_confirmed_image_boots_and_raises_the_counter_once(board: Rig, old: by
 
 
 def test_trial_then_confirmation_then_the_counter_follows(board: Rig, new: bytes) -> None:
-    board.control.set_mark(mark_of(new))
+    board.control.set_marks({0: mark_of(new)})
     outcome = board.boot(ResetReason.SOFT)
     assert (slot_of(outcome), outcome.trial, outcome.events) == (1, True, ())
     flags = board.control.flags()
@@ -86,7 +86,7 @@ def test_the_start_is_recorded_before_the_image_runs(board: Rig, new: bytes, mon
         seen.append((slot, board.control.record().starts))
         started(slot)
 
-    board.control.set_mark(mark_of(new))
+    board.control.set_marks({0: mark_of(new)})
     monkeypatch.setattr(board.control, "started", spy)
     board.boot()
     assert seen == [(None, 0), (1, 1)]
@@ -96,7 +96,7 @@ def test_the_start_is_recorded_before_the_image_runs(board: Rig, new: bytes, mon
 def test_a_trial_that_lost_its_power_is_started_again_a_bounded_number_of_times(
     board: Rig, new: bytes, reason: ResetReason
 ) -> None:
-    board.control.set_mark(mark_of(new))
+    board.control.set_marks({0: mark_of(new)})
     for start in range(1, MAX_TRIAL_STARTS + 1):
         outcome = board.boot(reason)
         assert (slot_of(outcome), outcome.trial) == (1, True)
@@ -110,7 +110,7 @@ def test_a_trial_that_lost_its_power_is_started_again_a_bounded_number_of_times(
 
 @pytest.mark.parametrize("reason", FAILURES)
 def test_a_failed_test_reverts_and_is_recorded(board: Rig, new: bytes, reason: ResetReason) -> None:
-    board.control.set_mark(mark_of(new))
+    board.control.set_marks({0: mark_of(new)})
     board.boot()
     outcome = board.boot(reason)
     assert (slot_of(outcome), outcome.trial) == (0, False)
@@ -122,7 +122,7 @@ def test_a_failed_test_reverts_and_is_recorded(board: Rig, new: bytes, reason: R
 
 
 def test_a_failure_in_the_last_start_is_a_failure(board: Rig, new: bytes) -> None:
-    board.control.set_mark(mark_of(new))
+    board.control.set_marks({0: mark_of(new)})
     for _ in range(MAX_TRIAL_STARTS):
         board.boot()
     board.boot(ResetReason.WATCHDOG)
@@ -131,16 +131,16 @@ def test_a_failure_in_the_last_start_is_a_failure(board: Rig, new: bytes) -> Non
 
 @pytest.mark.parametrize("reason", FAILURES)
 def test_the_watchdog_of_the_confirmed_image_fails_no_mark(board: Rig, new: bytes, reason: ResetReason) -> None:
-    board.control.set_mark(mark_of(new))
+    board.control.set_marks({0: mark_of(new)})
     outcome = board.boot(reason)
     assert (slot_of(outcome), outcome.trial) == (1, True)
     assert board.control.flags().failed is None
 
 
 def test_clearing_the_mark_ends_a_trial(board: Rig, new: bytes) -> None:
-    board.control.set_mark(mark_of(new))
+    board.control.set_marks({0: mark_of(new)})
     board.boot()
-    board.control.clear_mark()
+    board.control.clear_marks()
     outcome = board.boot()
     assert (slot_of(outcome), outcome.trial, outcome.events) == (0, False, ())
     assert board.control.flags() == BootFlags(running=0, confirmed=0)
@@ -162,13 +162,13 @@ def refused(board: Rig, words: str) -> None:
 
 
 def test_no_other_content_than_what_was_marked(board: Rig, sign: Sign, new: bytes) -> None:
-    board.control.set_mark(mark_of(new))
+    board.control.set_marks({0: mark_of(new)})
     board.install(1, sign("2.0.1", 2))
     refused(board, "content of the marked slot")
 
 
 def test_no_content_that_changed_during_its_trial(board: Rig, sign: Sign, new: bytes) -> None:
-    board.control.set_mark(mark_of(new))
+    board.control.set_marks({0: mark_of(new)})
     assert board.boot().trial
     board.install(1, sign("2.0.1", 2))
     refused(board, "content of the marked slot")
@@ -177,7 +177,7 @@ def test_no_content_that_changed_during_its_trial(board: Rig, sign: Sign, new: b
 def test_no_image_under_a_foreign_key(board: Rig, sign: Sign) -> None:
     foreign = sign("2.0.0", 2, key="foreign")
     board.install(1, foreign)
-    board.control.set_mark(mark_of(foreign))
+    board.control.set_marks({0: mark_of(foreign)})
     refused(board, "image key")
 
 
@@ -186,26 +186,26 @@ def test_no_damaged_image_even_if_it_was_marked_so(board: Rig, new: bytes, at: i
     damaged = bytearray(new)
     damaged[at] ^= 1
     board.install(1, bytes(damaged))
-    board.control.set_mark(mark_of(bytes(damaged)))
+    board.control.set_marks({0: mark_of(bytes(damaged))})
     refused(board, "image")
 
 
 def test_no_image_that_is_not_all_that_was_marked(board: Rig, new: bytes) -> None:
     longer = new + b"tail"
     board.install(1, longer)
-    board.control.set_mark(mark_of(longer))
+    board.control.set_marks({0: mark_of(longer)})
     refused(board, "length of the marked image")
 
 
 def test_no_mark_beyond_the_slot(board: Rig, new: bytes) -> None:
-    board.control.set_mark(Mark(mark_of(new).sha256, 2**31))
+    board.control.set_marks({0: Mark(mark_of(new).sha256, 2**31)})
     refused(board, "marked length")
 
 
 @pytest.mark.parametrize("length", [1, 31])
 def test_no_slot_that_holds_no_image(board: Rig, length: int) -> None:
     board.slots.erase(1, 0, board.slots.size)
-    board.control.set_mark(mark_of(b"\xff" * length))
+    board.control.set_marks({0: mark_of(b"\xff" * length)})
     refused(board, "image magic")
 
 
@@ -213,7 +213,7 @@ def test_no_slot_that_holds_no_image(board: Rig, length: int) -> None:
 def test_no_lower_counter_than_the_store(board: Rig, sign: Sign, counter: int | None) -> None:
     low = sign("2.0.0", counter)
     board.install(1, low)
-    board.control.set_mark(mark_of(low))
+    board.control.set_marks({0: mark_of(low)})
     refused(board, "security counter: expected at least 1, got 0")
 
 
@@ -223,7 +223,7 @@ def test_no_lower_counter_than_the_confirmed_image_while_the_store_lags(rig: Rig
     low = sign("4.0.0", 4)
     rig.install(1, low)
     rig.control.provision(0)
-    rig.control.set_mark(mark_of(low))
+    rig.control.set_marks({0: mark_of(low)})
     assert rig.counter.value() == 0
     outcome = rig.boot()
     assert slot_of(outcome) == 0
@@ -234,7 +234,7 @@ def test_no_lower_counter_than_the_confirmed_image_while_the_store_lags(rig: Rig
 def test_the_same_counter_is_enough(board: Rig, sign: Sign) -> None:
     same = sign("2.0.0", 1)
     board.install(1, same)
-    board.control.set_mark(mark_of(same))
+    board.control.set_marks({0: mark_of(same)})
     assert board.boot().trial
 
 
@@ -279,7 +279,7 @@ def test_recovery_on_a_blank_board_and_with_unreadable_flags(rig: Rig, old: byte
 
 def test_a_way_out_of_recovery_by_a_marked_image(board: Rig, new: bytes) -> None:
     board.slots.erase(0, 0, 256)
-    board.control.set_mark(mark_of(new))
+    board.control.set_marks({0: mark_of(new)})
     outcome = board.boot()
     assert (slot_of(outcome), outcome.trial) == (1, True)
     board.control.confirm()
@@ -288,7 +288,7 @@ def test_a_way_out_of_recovery_by_a_marked_image(board: Rig, new: bytes) -> None
 
 def test_a_failed_trial_without_a_way_back_is_recovery(board: Rig, new: bytes) -> None:
     board.slots.erase(0, 0, 256)
-    board.control.set_mark(mark_of(new))
+    board.control.set_marks({0: mark_of(new)})
     board.boot()
     outcome = board.boot(ResetReason.WATCHDOG)
     assert outcome.booted is None
@@ -297,7 +297,7 @@ def test_a_failed_trial_without_a_way_back_is_recovery(board: Rig, new: bytes) -
 
 def test_the_first_image_of_a_blank_board_goes_to_slot_0(rig: Rig, old: bytes) -> None:
     rig.install(0, old)
-    rig.control.set_mark(mark_of(old))
+    rig.control.set_marks({0: mark_of(old)})
     outcome = rig.boot()
     assert (slot_of(outcome), outcome.trial) == (0, True)
     rig.control.confirm()
@@ -311,13 +311,13 @@ def test_a_full_counter_store_bricks_no_board(old: bytes, new: bytes, new_rig: C
     rig.install(1, new)
     rig.control.provision(0)
     rig.boot()
-    rig.control.set_mark(mark_of(new))
+    rig.control.set_marks({0: mark_of(new)})
     rig.boot()
     rig.control.confirm()
     outcome = rig.boot()
     assert slot_of(outcome) == 1
     assert "all 1 entries are used" in outcome.events[0]
-    rig.control.set_mark(mark_of(old))
+    rig.control.set_marks({0: mark_of(old)})
     outcome = rig.boot()
     assert slot_of(outcome) == 1, "the confirmed image's own counter is the floor"
     assert "expected at least 2, got 1" in outcome.events[0]

@@ -220,7 +220,7 @@ def test_killed_between_any_two_writes_to_the_file(path: Path, monkeypatch: pyte
         with open_or_create(path, GEOMETRY) as flash:
             control, counter = SimBootControl(flash, LAYOUT), OtpCounter(flash)
             control.provision(0)
-            control.set_mark(Mark(bytes(32), 1))
+            control.set_marks({0: Mark(bytes(32), 1)})
             counter.raise_to(1)
             left = budget
 
@@ -234,7 +234,7 @@ def test_killed_between_any_two_writes_to_the_file(path: Path, monkeypatch: pyte
             with monkeypatch.context() as patched:
                 patched.setattr(flashfile._FileStore, "_save", limited)
                 try:
-                    control.set_mark(Mark(bytes(32), 2))
+                    control.set_marks({0: Mark(bytes(32), 2)})
                     counter.raise_to(2)
                     finished = True
                 except Killed:
@@ -244,7 +244,7 @@ def test_killed_between_any_two_writes_to_the_file(path: Path, monkeypatch: pyte
             mark = control.flags().mark
             assert mark is not None, f"killed before write {budget}"
             assert (mark.length, counter.value()) in ((1, 1), (2, 1), (2, 2)), f"killed before write {budget}"
-            control.set_mark(Mark(bytes(32), 3))
+            control.set_marks({0: Mark(bytes(32), 3)})
             counter.raise_to(3)
             assert (control.record().mark, counter.value()) == (Mark(bytes(32), 3), 3)
         cases += 1
@@ -269,7 +269,7 @@ mark = control.flags().mark
 at = mark.length if mark else 0
 while True:
     at += 1
-    control.set_mark(Mark(bytes(32), at))
+    control.set_marks({0: Mark(bytes(32), at)})
     print(at, flush=True)
 """
 

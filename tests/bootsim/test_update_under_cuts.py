@@ -48,9 +48,9 @@ class Update:
         if rig.control.flags().confirmed == 1:
             return
         if rig.control.flags().mark:
-            rig.control.clear_mark()
+            rig.control.clear_marks()
         rig.install(1, self.new)
-        rig.control.set_mark(self.mark)
+        rig.control.set_marks({0: self.mark})
         outcome = rig.boot(ResetReason.SOFT)
         assert outcome.trial, outcome.events
         self.confirm(rig)
@@ -146,7 +146,7 @@ def test_a_start_whose_record_was_cut_does_not_count_and_the_bound_holds(update:
         flash = copy.deepcopy(update.start)
         rig = update.new_rig(flash)
         rig.install(1, update.new)
-        rig.control.set_mark(update.mark)
+        rig.control.set_marks({0: update.mark})
         flash.power_cut = CutAt(flash.operations, where, seed)
         with pytest.raises(PowerLost):
             rig.boot()

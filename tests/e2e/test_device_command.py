@@ -48,7 +48,7 @@ def test_check_push_patch_and_a_rollback(lab: Lab, tmp_path: Path, capsys: Captu
         assert "board unit-7: pump on nrf51-a\n" in pushed.err
         again = call(capsys, "push", lab.one, *port)
         assert (again.code, again.out.splitlines()[0]) == (0, "nothing to install: the board is up to date")
-        choice = call(capsys, "check", lab.two, *port, "--json").json
+        (choice,) = call(capsys, "check", lab.two, *port, "--json").json["plan"]
         assert choice["path"] == "pump/1.1.0/app.bin"
         patched = call(capsys, "push", lab.two, *port, "--json")
         assert (patched.code, patched.json["how"], patched.err) == (0, "patch", "")
@@ -316,7 +316,7 @@ def test_what_a_board_says_moves_no_cursor(capsys: Capture) -> None:
 
 @pytest.mark.parametrize("path", ["../../secret", "/etc/passwd", "pump/../secret", "pump/1.0.0/.ssh", ""])
 def test_a_board_gets_no_file_from_outside_the_repository(lab: Lab, path: str, capsys: Capture) -> None:
-    choice = {"path": path, "sha": b"", "len": 6}
+    choice = {"plan": [{"n": 0, "path": path, "sha": b"", "len": 6}]}
     with liar({**HONEST, (GROUP, CHOOSE): choice}) as (port, asked):
         done = call(capsys, "push", lab.one, "--port", port)
     assert done.code == 1
@@ -339,7 +339,8 @@ def test_a_source_opens_only_what_a_repository_can_hold(lab: Lab) -> None:
 def test_a_board_that_takes_nothing_is_given_up(lab: Lab, capsys: Capture) -> None:
     line = json.loads(next((lab.one / "metadata").glob("2.pump.json")).read_text())
     ((path, target),) = line["signed"]["targets"].items()
-    choice = {"path": path, "sha": bytes.fromhex(target["hashes"]["sha256"]), "len": target["length"]}
+    entry = {"n": 0, "path": path, "sha": bytes.fromhex(target["hashes"]["sha256"]), "len": target["length"]}
+    choice = {"plan": [entry]}
     with liar({**HONEST, (GROUP, CHOOSE): choice, (Group.IMAGE, 1): {"off": 0}}) as (port, asked):
         done = call(capsys, "push", lab.one, "--port", port)
     assert (done.code, done.err.splitlines()[-1].partition(" of")[0]) == (3, "error: the board took no more")

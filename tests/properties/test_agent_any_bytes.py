@@ -47,7 +47,7 @@ def later(how_far: str) -> Flash:
     if how_far in ("sent", "marked"):
         bench.push(patches=False, reset=False)
     if how_far == "sent":
-        bench.board.control.clear_mark()
+        bench.board.control.clear_marks()
     return bench.flash
 
 

@@ -28,7 +28,7 @@ from hillhold_bootsim.counter import OtpCounter
 from hillhold_bootsim.flash import Flash, Geometry
 from hillhold_bootsim.layout import Layout, SimRecordAreas, SimSlots
 from hillhold_bootsim.station import make_board, provision_board
-from hillhold_verifier.courier import Body, Courier, Pause, Pushed, Request
+from hillhold_verifier.courier import Body, Courier, Pause, Pushed, Request, plan_of
 from hillhold_verifier.errors import OperationalError, UnprovisionedError
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
@@ -162,13 +162,13 @@ class Rig(Parts):
         if boots:
             self.reset(ResetReason.POWER_ON)
         else:
-            self.installer = Installer(StateStore(self.areas), self.slots, self.control, self.counter)
+            self.installer = Installer(StateStore(self.areas), [self.slots], self.control, [self.counter])
 
     def reset(self, reason: ResetReason = ResetReason.SOFT) -> BootOutcome:
         """Boot; nothing but the flash outlives it."""
         self.flash.power_on()
         outcome = boot(self.slots, self.control, self.counter, held_keys(), reason)
-        self.installer = Installer(StateStore(self.areas), self.slots, self.control, self.counter)
+        self.installer = Installer(StateStore(self.areas), [self.slots], self.control, [self.counter])
         return outcome
 
     def power_cycle(self) -> None:
@@ -325,6 +325,11 @@ class Bench(Parts):
     def check(self, tree: Mapping[str, bytes] | None = None) -> Body:
         """Let a courier bring metadata only; return the board's choice."""
         return self.run(self.courier(tree).check())[1]
+
+    def chosen(self) -> Body:
+        """The one image that the board chooses from the repository as it is now."""
+        (entry,) = plan_of(self.check())
+        return entry
 
 
 def installed(repo: Repo | None = None, *, self_test: SelfTest | None = None) -> Bench:

@@ -56,7 +56,7 @@ def test_identify() -> None:
         "product": "pump",
         "hardware": "nrf-a",
         "id": "serial-1",
-        "component": "app",
+        "components": ["app"],
         "alg": ["hhp1"],
     }
 
@@ -72,8 +72,8 @@ def test_held_names_every_file() -> None:
 def test_choose_names_the_winner_and_its_base_or_the_reasons() -> None:
     bench = Bench(started())
     first = image("1.0.0")
-    choice = {"path": "pump/1.0.0/app.bin", "sha": sha256(first).digest(), "len": len(first)}
-    assert bench.check() == choice
+    choice = {"n": 0, "path": "pump/1.0.0/app.bin", "sha": sha256(first).digest(), "len": len(first)}
+    assert bench.check() == {"plan": [choice]}
     bench.push()
     assert bench.own(Op.READ, CHOOSE) == {
         "reasons": [["pump/1.0.0/app.bin", "installed", "this is the confirmed image"]],
@@ -81,7 +81,8 @@ def test_choose_names_the_winner_and_its_base_or_the_reasons() -> None:
     }
     second = offer(bench.repo, "1.1.0", 2)
     bench.repo.publish()
-    assert bench.check() == {
+    assert bench.chosen() == {
+        "n": 0,
         "path": "pump/1.1.0/app.bin",
         "sha": sha256(second).digest(),
         "len": len(second),
@@ -123,7 +124,7 @@ def test_status_on_the_way() -> None:
 
 def test_status_names_a_transfer_and_the_last_refusal() -> None:
     bench = newer()
-    choice = bench.check()
+    choice = bench.chosen()
     bench.image(
         ImageCommand.UPLOAD, {"image": 0, "off": 0, "len": choice["len"], "sha": choice["sha"], "data": b"abcd"}
     )
@@ -358,7 +359,7 @@ def test_an_apply_whose_answer_was_lost_is_not_done_twice() -> None:
 def test_the_last_piece_of_an_upload_again() -> None:
     """Its answer was lost: the sender is sent back to the start, and there it learns that all is there."""
     bench = newer()
-    choice = bench.check()
+    choice = bench.chosen()
     data = image("1.1.0", 2)
     first: Body = {"image": 0, "off": 0, "len": len(data), "sha": choice["sha"], "data": b""}
     assert bench.image(ImageCommand.UPLOAD, first) == {"off": 0}
@@ -410,7 +411,7 @@ def test_a_medium_that_fails_is_an_error_and_no_end() -> None:
             raise OperationalError("the chip is gone")
 
     store = StateStore(Broken(rig.flash, LAYOUT))
-    agent = Agent(Installer(store, rig.slots, rig.control, rig.counter))
+    agent = Agent(Installer(store, [rig.slots], rig.control, [rig.counter]))
     offer(rig.repo, "1.1.0", 2)
     rig.repo.publish()
     body, _ = first_piece(TIMESTAMP, rig.repo.files["timestamp"])
@@ -436,7 +437,7 @@ def test_a_confirmation_that_the_medium_refuses_does_not_take_the_agent_away() -
 
     control = Broken(rig.flash, LAYOUT)
     control.started(1)
-    agent = Agent(Installer(StateStore(rig.areas), rig.slots, control, rig.counter))
+    agent = Agent(Installer(StateStore(rig.areas), [rig.slots], control, [rig.counter]))
     agent.self_test_passed(confirm=True)
     assert agent.self_tested
     assert agent.last_refusal[1] == "the chip is gone"

@@ -24,6 +24,7 @@ from hillhold_verifier.courier import (
     Progress,
     Request,
     confirm_running,
+    plan_of,
     read_status,
     reasons_of,
 )
@@ -337,7 +338,11 @@ def lying(bench: Bench, lie: Callable[[Request, Body], Body], conversation: Conv
 
 def at(group: int, command: int, **changed: object) -> Callable[[Request, Body], Body]:
     def lie(request: Request, answer: Body) -> Body:
-        return {**answer, **changed} if (request.group, request.command) == (group, command) else answer
+        if (request.group, request.command) != (group, command):
+            return answer
+        if plan := plan_of(answer):
+            return {**answer, "plan": [{**plan[0], **changed}]}
+        return {**answer, **changed}
 
     return lie
 

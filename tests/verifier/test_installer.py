@@ -72,22 +72,22 @@ def test_the_first_image_goes_to_slot_0_and_the_next_to_slot_1() -> None:
 
 def test_the_counter_follows_the_confirmation_and_never_goes_before() -> None:
     rig, _ = on_trial(counter=7)
-    assert (rig.facts().running, rig.facts().counter, rig.installer.security_counter) == ("1.1.0", 1, 1)
+    assert (rig.facts().running, rig.facts().counter, rig.installer.security_counter()) == ("1.1.0", 1, 1)
     rig.installer.confirm(self_tested=True)
-    assert (rig.facts().counter, rig.installer.security_counter) == (7, 7)
+    assert (rig.facts().counter, rig.installer.security_counter()) == (7, 7)
 
 
 def test_confirming_what_is_confirmed_changes_nothing() -> None:
     rig = confirmed_rig()
     operations = rig.flash.operations
-    assert str(rig.installer.confirm(self_tested=False).version) == "1.0.0"
+    assert str(rig.installer.confirm(self_tested=False)[0].version) == "1.0.0"
     assert rig.flash.operations == operations
 
 
 def test_a_chain_that_is_held_needs_nothing() -> None:
     rig = confirmed_rig()
     assert rig.installer.receive("timestamp", rig.repo.files["timestamp"], CLOCK) is None
-    assert rig.installer.choose(CLOCK).winner is None
+    assert rig.installer.choose(CLOCK).plan == ()
 
 
 def test_a_root_comes_before_the_rest_and_may_be_left_out() -> None:
@@ -128,7 +128,7 @@ def test_a_file_out_of_turn_is_refused_and_the_right_one_needs_a_new_start(role:
         with pytest.raises(MissingError):
             rig.installer.choose(CLOCK)
     rig.take()
-    assert str(rig.installer.choose(CLOCK).require().version) == "1.1.0"
+    assert str(rig.installer.choose(CLOCK).require()[0].version) == "1.1.0"
 
 
 def test_what_was_accepted_before_a_refusal_stays_accepted() -> None:
@@ -283,7 +283,7 @@ def test_a_marked_image_is_not_confirmed_before_its_trial() -> None:
     rig = confirmed_rig()
     rig.send(newer(rig))
     rig.installer.mark(CLOCK)
-    assert str(rig.installer.confirm(self_tested=True).version) == "1.0.0"
+    assert str(rig.installer.confirm(self_tested=True)[0].version) == "1.0.0"
     assert (rig.facts().confirmed, rig.facts().counter) == (0, 1)
 
 
@@ -295,7 +295,7 @@ def test_a_failed_trial_goes_back_and_is_passed_over() -> None:
     assert facts.failed_here == (sha256(data).digest(),)
     assert facts.failed is None, "the bootloader need not remember it any more"
     with unchanged(rig):
-        assert rig.installer.choose(CLOCK).winner is None
+        assert rig.installer.choose(CLOCK).plan == ()
         with pytest.raises(SelectionError, match="its trial failed"):
             rig.installer.mark(CLOCK)
     rig.install(newer(rig, "1.2.0"))
@@ -309,7 +309,7 @@ def test_a_trial_without_power_is_started_again_a_bounded_number_of_times() -> N
     assert not rig.reset(ResetReason.POWER_ON).trial
     facts = rig.facts()
     assert (facts.running, facts.failed_here) == ("1.0.0", ())
-    assert rig.installer.choose(CLOCK).require().sha256 == sha256(data).digest(), "it did not fail"
+    assert rig.installer.choose(CLOCK).require()[0].sha256 == sha256(data).digest(), "it did not fail"
     rig.installer.mark(CLOCK)
     assert rig.reset().trial
     rig.installer.confirm(self_tested=True)

@@ -30,7 +30,8 @@ def judge(
     device: Device = PUMP,
 ) -> Selection:
     repo.publish(*(("targets", "line", "snapshot", "timestamp") if repo.files else ()))
-    return select(current(holding(repo), "pump", NOW), device, confirmed, counter, failed)
+    held = {device.components[0]: confirmed} if confirmed else {}
+    return select(current(holding(repo), "pump", NOW), device, held, {device.components[0]: counter}, failed)
 
 
 def said(selection: Selection, path: str) -> tuple[Outcome, str]:
@@ -39,7 +40,8 @@ def said(selection: Selection, path: str) -> tuple[Outcome, str]:
 
 
 def winner(selection: Selection) -> str | None:
-    return str(selection.winner.version) if selection.winner else None
+    assert len(selection.plan) < 2
+    return str(selection.plan[0].version) if selection.plan else None
 
 
 @pytest.fixture
@@ -132,7 +134,7 @@ def test_hardware_that_the_line_may_not_name_spoils_the_whole_release(repo: Repo
 def test_other_components_are_passed_over(repo: Repo) -> None:
     path = repo.add_release("2.0.0", b"modem", component="modem")
     assert said(judge(repo, runs("1.0.0")), path)[0] is Outcome.PASSED_OVER
-    assert winner(judge(repo, device=Device("pump", "nrf-a", "x", "modem"))) == "2.0.0"
+    assert winner(judge(repo, device=Device("pump", "nrf-a", "x", ("modem",)))) == "2.0.0"
 
 
 def test_a_path_of_another_product_is_passed_over(repo: Repo) -> None:
@@ -208,9 +210,10 @@ def test_whatever_steps_down_from_whatever_no_device_moves_for_ever(repo: Repo) 
         repo.add_release(version, image, downgrade_from=[other for other in images if other != version])
     at = runs("1.0.0", b"one")
     for _ in range(5):
-        found = judge(repo, at).winner
-        if found is None:
+        plan = judge(repo, at).plan
+        if not plan:
             break
+        (found,) = plan
         at = Installed(found.path, found.version, found.sha256, found.length, found.security_counter)
     else:
         pytest.fail("still moving")
@@ -275,7 +278,7 @@ def test_verdicts_are_sorted_and_an_empty_line_says_so() -> None:
         repo.add_release(version, b"x")
     paths = [verdict.path for verdict in judge(repo).verdicts]
     assert paths == sorted(paths)
-    assert str(judge(repo).require().version) == "2.0.0"
+    assert str(judge(repo).require()[0].version) == "2.0.0"
 
 
 def test_a_release_of_a_set_is_not_installed_alone() -> None:

@@ -73,14 +73,14 @@ def full(repo: Repo) -> DeviceState:
         PUMP,
         holding(repo),
         (release("1.0.0", 1), release("1.1.0+7", 2)),
-        Transfer(release("1.1.0+7", 2), (b"\5" * 32, 77), (b"\6" * 32, 101), erased=True),
+        Transfer(0, release("1.1.0+7", 2), (b"\5" * 32, 77), (b"\6" * 32, 101), erased=True),
         (b"\7" * 32, b"\10" * 32),
         frozenset({"ed25519"}),
     )
 
 
 def empty(repo: Repo) -> DeviceState:
-    return DeviceState(PUMP, fresh(repo), schemes=SCHEMES)
+    return DeviceState(PUMP, fresh(repo), (None, None), schemes=SCHEMES)
 
 
 def body_of(record: bytes) -> bytes:
@@ -96,7 +96,7 @@ def test_everything_comes_back(repo: Repo, full: DeviceState) -> None:
     for state in (
         full,
         empty(repo),
-        replace(full, transfer=Transfer(release("1.0.0", 1))),
+        replace(full, transfer=Transfer(0, release("1.0.0", 1))),
         replace(full, slots=(None, release("1.0.0", 1))),
     ):
         sequence, again = decode_record(encode_record(41, state))

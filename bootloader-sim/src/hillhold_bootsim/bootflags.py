@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -126,12 +127,15 @@ class SimBootControl:
 
     # --- for the agent: BootControl -----------------------------------------------------------------------------------
 
-    def flags(self) -> BootFlags:
+    def flags(self, component: int = 0) -> BootFlags:
         """Read the flags.
 
         Raises:
+            MisuseError: this board has one component, number 0.
             UnprovisionedError: something was written, and neither record can be read.
         """
+        if component:
+            raise MisuseError(f"component {component} of a board that has one")
         record, running = self.record(), self._running
         return BootFlags(
             running=running,
@@ -142,18 +146,20 @@ class SimBootControl:
             failed=record.failed,
         )
 
-    def set_mark(self, mark: Mark) -> None:
+    def set_marks(self, marks: Mapping[int, Mark]) -> None:
         """Ask for a trial of the other slot at the next boot: 1 - confirmed, or slot 0 where none is confirmed.
 
         Raises:
-            MisuseError: a trial is under way, or the mark is out of range.
+            MisuseError: a trial is under way, another component than 0 is marked, or the mark is out of range.
             UnprovisionedError: the flags cannot be read.
         """
         if self.flags().trial:
             raise MisuseError("a trial is under way: nothing else can be marked")
-        self.write(replace(self.record(), mark=mark, starts=0))
+        if set(marks) != {0}:
+            raise MisuseError(f"marks of components {sorted(marks)} on a board that has one")
+        self.write(replace(self.record(), mark=marks[0], starts=0))
 
-    def clear_mark(self) -> None:
+    def clear_marks(self) -> None:
         """Withdraw the mark; during a trial, end it at the next boot.
 
         Raises:
@@ -165,7 +171,7 @@ class SimBootControl:
         """Make the running image the confirmed one; nothing happens if it is.
 
         Raises:
-            ConfirmError: nothing runs, or the trial was ended by `clear_mark`.
+            ConfirmError: nothing runs, or the trial was ended by `clear_marks`.
             UnprovisionedError: the flags cannot be read.
         """
         flags = self.flags()

@@ -36,7 +36,7 @@ def make_board(
 
     def agent(slots: Slots, control: BootControl, counter: CounterStore, areas: RecordAreas, _info: BoardInfo) -> Agent:
         try:
-            return Agent(Installer(StateStore(areas), slots, control, counter), buffer=BUFFER)
+            return Agent(Installer(StateStore(areas), [slots], control, [counter]), buffer=BUFFER)
         except (UnprovisionedError, OperationalError) as reason:
             return Agent(reason, buffer=BUFFER)
 

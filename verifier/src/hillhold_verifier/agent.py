@@ -3,10 +3,10 @@
 Groups OS (echo, reset, MCUmgr parameters) and image (`agent_image`) are the stock ones. Hillhold's own group (docs/FORMAT.md):
 
     command          request                                   response
-    0 identify  R    {}                                        {magic, v, product, hardware, id, component, alg}
+    0 identify  R    {}                                        {magic, v, product, hardware, id, components, alg}
     1 held      R    {}                                        {r, h: [[version, name], …]}
     2 metadata  W    {f, o, d, n, l, b}                        {o} or {need, v}
-    3 choose    R    {}                                        {path, sha, len, base} or {reasons, more}
+    3 choose    R    {}                                        {plan: [{n, path, sha, len, base}, …]} or {reasons, more}
     4 apply     W    {}                                        {path, version}
     5 status    R    {}                                        what runs, is confirmed, on trial; counter; last refusal
 
@@ -24,6 +24,7 @@ from hillhold_verifier.errors import HillholdError, OperationalError, OrderError
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, max_bytes
 from hillhold_verifier.patch import ALGORITHM
+from hillhold_verifier.release import Release
 from hillhold_verifier.select import Device
 from hillhold_verifier.session import Need
 from hillhold_verifier.smp import (
@@ -141,9 +142,8 @@ class Agent:
                 body = answer_image(request, self._installer, clock, self_tested=self.self_tested)
             else:
                 body = self._own(request, self._installer, clock)
-            flags = self._installer.flags
-            # The held line role withdrew the image on trial: the trial ends now (DESIGN §4, "Trial").
-            self.reset_requested |= flags.trial and flags.mark is None
+            # The held line role withdrew an image on trial: the trial ends now (DESIGN §4, "Trial").
+            self.reset_requested |= self._installer.trial_ended
             return body
         except Refused as refusal:
             self.last_refusal = (refusal.code, str(refusal))
@@ -183,11 +183,12 @@ class Agent:
 
     def _identify(self) -> Fields:
         device = self._device
-        names = (device.product, device.hardware, device.id, device.component) if device else ("", "", "", "")
+        names = (device.product, device.hardware, device.id) if device else ("", "", "")
         return {
             "magic": MAGIC,
             "v": PROTOCOL,
-            **dict(zip(("product", "hardware", "id", "component"), names, strict=True)),
+            **dict(zip(("product", "hardware", "id"), names, strict=True)),
+            "components": list(device.components) if device else [],
             "alg": [ALGORITHM],
         }
 
@@ -234,38 +235,53 @@ class Agent:
 
     def _choose(self, installer: Installer, clock: int | None) -> Fields:
         selection = installer.choose(clock)
-        winner, confirmed = selection.winner, installer.confirmed
-        if winner:
-            base = {"base": confirmed.sha256} if confirmed else {}
-            return {"path": winner.path, "sha": winner.sha256, "len": winner.length, **base}
+        if selection.plan:
+            return {"plan": [self._planned(installer, release) for release in selection.plan]}
         reasons = [[v.path, v.outcome.value, v.reason[:MAX_REASON]] for v in selection.verdicts]
         # The newest releases sort last, and are what people ask about.
         return {"reasons": reasons[-MAX_REASONS:], "more": max(0, len(reasons) - MAX_REASONS)}
+
+    def _planned(self, installer: Installer, release: Release) -> Fields:
+        component = installer.state.device.components.index(release.component)
+        confirmed = installer.confirmed(component)
+        base = {"base": confirmed.sha256} if confirmed else {}
+        return {"n": component, "path": release.path, "sha": release.sha256, "len": release.length, **base}
 
     def _apply(self, installer: Installer) -> Fields:
         installed = installer.apply()
         return {"path": installed.path, "version": str(installed.version)}
 
     def _status(self, installer: Installer) -> Fields:
-        flags, state = installer.flags, installer.state
-        running = state.slots[flags.running] if flags.running is not None else None
-        confirmed = installer.confirmed
-        marked = flags.mark and next((s for s in state.slots if s and s.sha256 == flags.mark.sha256), None)
+        state = installer.state
+        first, *more = [_component(installer, number) for number in range(len(state.device.components))]
         return {
-            "running": [str(running.version), running.sha256] if running else None,
-            "confirmed": [str(confirmed.version), confirmed.sha256] if confirmed else None,
-            "marked": str(marked.version) if marked else None,
-            "trial": flags.trial,
-            "starts": flags.starts,
+            **first,
+            "trial": installer.on_trial,
             "self_tested": self.self_tested,
             "failed": len(state.failed),
-            "counter": installer.security_counter,
             "root": state.trust.root.signed.version,
             "time": state.trust.now(None),
             "transfer": state.transfer.release.path if state.transfer else None,
             "refusal": self.last_refusal[1][:MAX_REASON],
             "code": self.last_refusal[0],
+            "more": more,
         }
+
+
+def _component(installer: Installer, number: int) -> Fields:
+    """What a component runs."""
+    flags = installer.flags(number)
+    running = installer.held(number, flags.running) if flags.running is not None else None
+    confirmed = installer.confirmed(number)
+    held = [installer.held(number, slot) for slot in (0, 1)]
+    marked = flags.mark and next((item for item in held if item and item.sha256 == flags.mark.sha256), None)
+    return {
+        "running": [str(running.version), running.sha256] if running else None,
+        "confirmed": [str(confirmed.version), confirmed.sha256] if confirmed else None,
+        "marked": str(marked.version) if marked else None,
+        "starts": flags.starts,
+        "counter": installer.security_counter(number),
+    }
 
 
 class _Incoming:

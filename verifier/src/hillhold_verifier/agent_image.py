@@ -7,7 +7,8 @@ expect; the `sha` of an upload is that of the whole file, which is also the one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Final
 
 from hillhold_verifier.errors import (
@@ -54,7 +55,8 @@ def answer_image(
         case Op.WRITE, ImageCommand.UPLOAD:
             return {"off": _upload(request.body, installer, clock)}
         case Op.WRITE, ImageCommand.ERASE:
-            installer.erase()
+            # A slot is named as in the state's list, by all images: the other slot of the image that it belongs to.
+            installer.erase(_component_of(int_field(request.body, "slot", 1) // 2, installer))
             return {}
     return error_body(request.version, Group.IMAGE, MgmtErr.ENOTSUP)
 
@@ -74,61 +76,67 @@ def _upload(body: Mapping[str, object], installer: Installer, clock: int | None)
     if offset == 0:
         if "sha" not in body:
             raise TransferError("upload", expected="sha, the SHA-256 of the whole image", got="none")
-        if int_field(body, "image", 0) != 0:
-            raise TransferError("upload image number", expected=0, got=body["image"])
-        at = installer.begin(bytes_field(body, "sha"), int_field(body, "len"), clock)
+        component = _component_of(int_field(body, "image", 0), installer)
+        at = installer.begin(bytes_field(body, "sha"), int_field(body, "len"), clock, component)
         if at or not data:
             return at
     return installer.write(offset, data)
 
 
+def _component_of(number: int, installer: Installer) -> int:
+    count = len(installer.state.device.components)
+    if number >= count:
+        raise TransferError("image number", expected=f"0 to {count - 1}", got=number)
+    return number
+
+
 def _set_state(body: Mapping[str, object], installer: Installer, clock: int | None, *, self_tested: bool) -> None:
     digest = bytes_field(body, "hash", b"")
-    slot = next((n for n in (0, 1) if digest and (found := _image(installer, n)) and found.sha256 == digest), None)
-    if digest and slot is None:
+    found = next(
+        ((component, slot) for component, slot, image in _images(installer) if digest and image.sha256 == digest), None
+    )
+    if digest and found is None:
         raise SelectionError("image hash", expected="that of an image in a slot", got=short(digest))
-    running = installer.flags.running
+    flags = installer.flags(found[0] if found else 0)
+    slot = found[1] if found else None
     if body.get("confirm") is True:
-        if slot not in (None, running):
+        if slot not in (None, flags.running):
             raise ConfirmError(
                 "confirmation", expected="the running image", got="another: it has to run its trial first"
             )
         installer.confirm(self_tested=self_tested)
-    elif slot is None or slot == running or (slot == installer.flags.confirmed and not installer.flags.trial):
+    elif slot is None or slot == flags.running or (slot == flags.confirmed and not flags.trial):
         raise SelectionError("image to test", expected="the hash of the image in the other slot", got="another")
     else:
         installer.mark(clock)
 
 
 def _state(installer: Installer) -> Mapping[str, object]:
-    flags = installer.flags
     images: list[dict[str, object]] = []
-    for slot in (0, 1):
-        if image := _image(installer, slot):
-            version, build = image.version, f".{image.version.build}" if image.version.build else ""
-            active = slot == flags.running
-            images.append(
-                {
-                    "image": 0,
-                    "slot": slot,
-                    "version": f"{version.major}.{version.minor}.{version.revision}{build}",
-                    "hash": image.sha256,
-                    "bootable": True,
-                    "pending": not active and flags.mark is not None and slot != flags.confirmed,
-                    "confirmed": slot == flags.confirmed,
-                    "active": active,
-                    "permanent": False,
-                }
-            )
+    for component, slot, image in _images(installer):
+        flags = installer.flags(component)
+        version, build = image.version, f".{image.version.build}" if image.version.build else ""
+        active = slot == flags.running
+        images.append(
+            {
+                "image": component,
+                "slot": slot,
+                "version": f"{version.major}.{version.minor}.{version.revision}{build}",
+                "hash": image.sha256,
+                "bootable": True,
+                "pending": not active and flags.mark is not None and slot != flags.confirmed,
+                "confirmed": slot == flags.confirmed,
+                "active": active,
+                "permanent": False,
+            }
+        )
     return {"images": images, "splitStatus": 0}
 
 
-def _image(installer: Installer, slot: int) -> Image | None:
-    """The image that a slot is known to hold whole, or None."""
-    held = installer.state.slots[slot]
-    if held is None:
-        return None
-    try:
-        return read_image(installer.read_slot(slot), held.length)
-    except ImageError:
-        return None
+def _images(installer: Installer) -> Iterator[tuple[int, int, Image]]:
+    """Component, slot and image of each slot that is known to hold a whole MCUboot image."""
+    for component in range(len(installer.state.device.components)):
+        for slot in (0, 1):
+            if held := installer.held(component, slot):
+                with suppress(ImageError):
+                    yield component, slot, read_image(installer.read_slot(component, slot), held.length)

@@ -28,6 +28,7 @@ from hillhold_verifier.metadata import (
     max_bytes,
     parse_targets,
 )
+from hillhold_verifier.session import MAX_ROOTS
 from hillhold_verifier.trust import (
     Trust,
     check_expiry,
@@ -43,8 +44,6 @@ from hillhold_verifier.trust import (
     verify,
 )
 
-MAX_ROOTS: Final = 256
-"""Roots that one refresh follows (TUF 5.3.3 wants a bound)."""
 MAX_DELEGATIONS: Final = 64
 """Delegated roles that one search visits (TUF 5.6.7.1)."""
 

@@ -1,20 +1,32 @@
-"""What the parts of the update logic share: state and its store, slots, boot flags, counter."""
+"""What the parts of the update logic share: state and its store, slots, boot flags, counters."""
 
 from __future__ import annotations
 
-from hillhold_verifier.errors import SlotError, UnprovisionedError
+from collections.abc import Mapping, Sequence
+
+from hillhold_verifier.errors import MisuseError, SlotError, UnprovisionedError
 from hillhold_verifier.mcuboot import ReadAt
 from hillhold_verifier.select import Installed
-from hillhold_verifier.slots import BootControl, BootFlags, CounterStore, Slots
+from hillhold_verifier.slots import BootControl, CounterStore, Mark, Slots
 from hillhold_verifier.state import DeviceState, StateStore
 
 
 class Context:
-    """A device's state over what it stands on; raises `UnprovisionedError` at construction where it cannot be read."""
+    """A device's state over what it stands on; `slots` and `counters` are by component.
 
-    def __init__(self, store: StateStore, slots: Slots, boot: BootControl, counter: CounterStore) -> None:
-        self._store, self.slots, self.boot, self.counter = store, slots, boot, counter
+    Raises (at construction):
+        UnprovisionedError: the state cannot be read.
+        MisuseError: it is that of a device with another number of components.
+    """
+
+    def __init__(
+        self, store: StateStore, slots: Sequence[Slots], boot: BootControl, counters: Sequence[CounterStore]
+    ) -> None:
+        self._store, self.slots, self.boot, self.counters = store, slots, boot, counters
         self._state = store.load()
+        names = self._state.device.components
+        if not len(names) == len(slots) == len(counters):
+            raise MisuseError(f"components {', '.join(names)}: {len(slots)} slot pairs and {len(counters)} counters")
 
     @property
     def state(self) -> DeviceState:
@@ -31,27 +43,41 @@ class Context:
         return self._store.room(state)
 
     @property
-    def flags(self) -> BootFlags:
-        """What the bootloader knows."""
-        return self.boot.flags()
+    def components(self) -> range:
+        """The numbers of the components."""
+        return range(len(self.slots))
 
     @property
-    def confirmed(self) -> Installed | None:
+    def on_trial(self) -> bool:
+        """An image of some component is unconfirmed: nothing may be written, the other slots are the way back."""
+        return any(self.boot.flags(component).trial for component in self.components)
+
+    @property
+    def marks(self) -> Mapping[int, Mark]:
+        """The marks, by component."""
+        found = ((component, self.boot.flags(component).mark) for component in self.components)
+        return {component: mark for component, mark in found if mark}
+
+    def held(self, component: int, slot: int) -> Installed | None:
+        """What a slot is known to hold whole."""
+        return self._state.slots[2 * component + slot]
+
+    def confirmed(self, component: int) -> Installed | None:
         """The release in the confirmed slot; None on a board that never confirmed one."""
-        slot = self.flags.confirmed
+        slot = self.boot.flags(component).confirmed
         if slot is None:
             return None
-        if (installed := self._state.slots[slot]) is None:
+        if (installed := self.held(component, slot)) is None:
             raise UnprovisionedError("device state", expected="what the confirmed slot holds", got="nothing")
         return installed
 
-    def other_slot(self) -> int:
+    def other_slot(self, component: int) -> int:
         """Return the slot that may be written; raises `SlotError` during a trial, when it is the only way back."""
-        flags = self.flags
-        if flags.trial:
+        if self.on_trial:
             raise SlotError("the other slot", expected="no trial under way", got="one: that slot is the only way back")
-        return 0 if flags.confirmed is None else 1 - flags.confirmed
+        confirmed = self.boot.flags(component).confirmed
+        return 0 if confirmed is None else 1 - confirmed
 
-    def reader(self, slot: int) -> ReadAt:
-        """Return what reads `slot`."""
-        return lambda offset, length: self.slots.read(slot, offset, length)
+    def reader(self, component: int, slot: int) -> ReadAt:
+        """Return what reads a slot."""
+        return lambda offset, length: self.slots[component].read(slot, offset, length)

@@ -94,18 +94,25 @@ class Pushed:
     """The end of a push.
 
     Attributes:
-        installed: path of the release that was installed, or None where there was nothing to install.
-        how: "patch", "image" or "" .
-        sent: payload bytes of image or patch.
+        paths: what was installed together; none where there was nothing to install.
+        how: "patch", "image", "patch and image" or "".
+        sent: payload bytes of images and patches.
         reasons: (path, outcome, reason) for each candidate, where nothing was installed.
         status: the board's last status.
+        runs: all of it runs now.
     """
 
-    installed: str | None
+    paths: tuple[str, ...]
     how: str
     sent: int
     reasons: tuple[tuple[str, str, str], ...]
     status: Body
+    runs: bool = False
+
+    @property
+    def installed(self) -> str | None:
+        """The paths in words, or None."""
+        return " and ".join(self.paths) or None
 
 
 class Courier:
@@ -130,30 +137,40 @@ class Courier:
         """
         identity, choice = yield from self.check()
         product = text_field(identity, "product")
-        if "path" not in choice:
-            return Pushed(None, "", 0, reasons_of(choice), (yield from self._own(Op.READ, STATUS, {})))
-        path = text_field(choice, "path")
-        how, sent = "image", int_field(choice, "len")
-        patch = self._find_patch(product, choice, identity) if patches else None
-        if patch:
-            try:
-                yield from self._bring("patch", patch.path, patch.sha256, patch.length)
-                self._report(Progress("the board applies the patch"))
-                yield from self._own(Op.WRITE, APPLY, {}, slow=True)
-                how, sent = "patch", patch.length
-            except BoardRefused as refusal:
-                if refusal.board_code not in FALL_BACK:
-                    raise
-                self._report(Progress(f"patch refused ({refusal}); sending the whole image"))
-                patch = None
-        if patch is None:
-            yield from self._bring("image", path, bytes_field(choice, "sha"), sent)
+        plan = plan_of(choice)
+        if not plan:
+            return Pushed((), "", 0, reasons_of(choice), (yield from self._own(Op.READ, STATUS, {})))
+        ways, sent = set[str](), 0
+        for entry in plan:
+            patch = self._find_patch(product, entry, identity) if patches else None
+            if patch and (yield from self._patched(entry, patch)):
+                ways.add("patch")
+                sent += patch.length
+                continue
+            path, length = text_field(entry, "path"), int_field(entry, "len")
+            yield from self._bring("image", int_field(entry, "n"), path, bytes_field(entry, "sha"), length)
+            ways.add("image")
+            sent += length
         yield from self._test()
         status = yield from self._boot() if reset else self._own(Op.READ, STATUS, {})
-        return Pushed(path, how, sent, (), status)
+        paths = tuple(text_field(entry, "path") for entry in plan)
+        return Pushed(paths, " and ".join(sorted(ways, reverse=True)), sent, (), status, _runs(plan, status))
+
+    def _patched(self, entry: Body, patch: Patch) -> Generator[Request | Pause, Body, bool]:
+        """Bring a patch and have it applied; False where the board refuses it for a reason that the whole image does not have."""
+        try:
+            yield from self._bring("patch", int_field(entry, "n"), patch.path, patch.sha256, patch.length)
+            self._report(Progress("the board applies the patch"))
+            yield from self._own(Op.WRITE, APPLY, {}, slow=True)
+        except BoardRefused as refusal:
+            if refusal.board_code not in FALL_BACK:
+                raise
+            self._report(Progress(f"patch refused ({refusal}); sending the whole image"))
+            return False
+        return True
 
     def check(self) -> Generator[Request | Pause, Body, tuple[Body, Body]]:
-        """Bring the metadata only; return the board's identity and its choice (`path`, or `reasons`)."""
+        """Bring the metadata only; return the board's identity and its choice (`plan`, or `reasons`)."""
         identity = yield from self._identify()
         yield from self._bring_metadata(text_field(identity, "product"))
         return identity, (yield from self._own(Op.READ, CHOOSE, {}, slow=True))
@@ -227,12 +244,12 @@ class Courier:
 
     # --- image or patch ----------------------------------------------------------------------------------------------
 
-    def _find_patch(self, product: str, choice: Body, identity: Body) -> Patch | None:
-        """The patch from the board's confirmed image to the chosen release, where it is smaller."""
-        if not (base := choice.get("base")) or not isinstance(base, bytes):
+    def _find_patch(self, product: str, entry: Body, identity: Body) -> Patch | None:
+        """The patch from the board's confirmed image to a chosen release, where it is smaller."""
+        if not (base := entry.get("base")) or not isinstance(base, bytes):
             return None
         line = parse_targets(self._chain(product)[-1][1], product).signed
-        target = line.targets.get(patch_path(text_field(choice, "path"), base))
+        target = line.targets.get(patch_path(text_field(entry, "path"), base))
         try:
             patch = parse_target(target) if target else None
         except MetadataError:
@@ -240,11 +257,13 @@ class Courier:
         known = identity.get("alg")
         if not isinstance(patch, Patch) or not isinstance(known, list) or patch.algorithm not in known:
             return None
-        return patch if patch.length < int_field(choice, "len") else None
+        return patch if patch.length < int_field(entry, "len") else None
 
-    def _bring(self, what: str, path: str, digest: bytes, length: int) -> Generator[Request | Pause, Body, None]:
+    def _bring(
+        self, what: str, component: int, path: str, digest: bytes, length: int
+    ) -> Generator[Request | Pause, Body, None]:
         with self._source.target(path, digest) as file:
-            first: dict[str, object] = {"image": 0, "len": length, "off": 0, "sha": digest}
+            first: dict[str, object] = {"image": component, "len": length, "off": 0, "sha": digest}
             # Without data: the board says where to go on, and may erase meanwhile.
             at = int_field((yield from self._image(ImageCommand.UPLOAD, {**first, "data": b""}, slow=True)), "off")
             setbacks = 0
@@ -369,6 +388,27 @@ def _checked(answer: Body) -> Body:
         words = answer.get("rsn")
         raise BoardRefused(code if isinstance(code, int) else 0, str(words or f"error {code}"))
     return answer
+
+
+def plan_of(choice: Body) -> tuple[Body, ...]:
+    """Return what a board has chosen to install: n (component), path, sha, len and base of each image."""
+    plan = choice.get("plan")
+    return tuple(entry for entry in plan if isinstance(entry, dict)) if isinstance(plan, list) else ()
+
+
+def components_of(status: Body) -> list[Body]:
+    """Return what a board says of each of its components, in order."""
+    more = status.get("more")
+    return [status, *(item for item in more if isinstance(item, dict))] if isinstance(more, list) else [status]
+
+
+def _runs(plan: tuple[Body, ...], status: Body) -> bool:
+    running = [component.get("running") for component in components_of(status)]
+    hashes = [item[1] if isinstance(item, list) and len(item) == 2 else None for item in running]
+    numbers = [int_field(entry, "n") for entry in plan]
+    return all(
+        number < len(hashes) and hashes[number] == entry.get("sha") for number, entry in zip(numbers, plan, strict=True)
+    )
 
 
 def reasons_of(choice: Body) -> tuple[tuple[str, str, str], ...]:

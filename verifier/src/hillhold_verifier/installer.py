@@ -4,12 +4,14 @@ Transport-free: the board's agent calls it for what comes over SMP. What must ho
 
 - State is written before the act that depends on it; writing or erasing a slot clears its mark first.
 - Only what the device itself chose, or a patch that makes it, may be written to the other slot; marking repeats the choice.
-- During a trial the other slot is the only way back: nothing erases or writes it.
-- Confirmation is one write of the bootloader's; the counter follows it, and never goes before.
+- During a trial the other slots are the only way back: nothing erases or writes them.
+- What is installed together is marked in one write, confirmed in one write of the bootloader's, or goes back; the counters follow a
+  confirmation, and never go before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -18,6 +20,7 @@ from hillhold_verifier.errors import (
     ConfirmError,
     ImageError,
     MismatchError,
+    MisuseError,
     OperationalError,
     OrderError,
     Refused,
@@ -29,10 +32,10 @@ from hillhold_verifier.errors import (
 )
 from hillhold_verifier.keys import SCHEMES
 from hillhold_verifier.mcuboot import ReadAt, read_image
-from hillhold_verifier.metadata import ROOT, TIMESTAMP, parse_root
+from hillhold_verifier.metadata import ROOT, TIMESTAMP, Envelope, Targets, parse_root
 from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.release import Patch, Release
-from hillhold_verifier.select import Device, Installed, Selection, select, withdrawn
+from hillhold_verifier.select import Device, Installed, Selection, select, trial_id, withdrawn
 from hillhold_verifier.session import Need, UpdateSession
 from hillhold_verifier.slots import BootControl, BootFlags, CounterStore, Mark, Slots
 from hillhold_verifier.state import RESERVE, DeviceState, StateStore, Transfer
@@ -45,25 +48,31 @@ def provision(store: StateStore, device: Device, root: bytes) -> DeviceState:
 
     Raises:
         MetadataError, SignatureError: not a root, or one that its own quorum did not sign.
+        MisuseError: no component, or one named twice.
     """
+    if not device.components or len(set(device.components)) != len(device.components):
+        raise MisuseError(f"components of a device: expected distinct names, got {device.components}")
     envelope = parse_root(root)
     verify(envelope, ROOT, envelope.signed.roles[ROOT], envelope.signed.keys)
     with suppress(UnprovisionedError):
         store.load()  # a state that is still there is outnumbered
-    state = DeviceState(device, Trust(envelope), schemes=SCHEMES)
+    state = DeviceState(device, Trust(envelope), (None, None) * len(device.components), schemes=SCHEMES)
     store.save(state)
     return state
 
 
 class Installer:
-    """A device's update logic over its store, slots, boot flags and counter.
+    """A device's update logic over its store, boot flags, and the slots and counter of each component.
 
     Raises (at construction):
         UnprovisionedError: the state cannot be read.
+        MisuseError: slots or counters are not as many as the device has components.
     """
 
-    def __init__(self, store: StateStore, slots: Slots, boot: BootControl, counter: CounterStore) -> None:
-        self._context = Context(store, slots, boot, counter)
+    def __init__(
+        self, store: StateStore, slots: Sequence[Slots], boot: BootControl, counters: Sequence[CounterStore]
+    ) -> None:
+        self._context = Context(store, slots, boot, counters)
         self._transfer = SlotTransfer(self._context)
         self._session: UpdateSession | None = None
         self._reconcile()
@@ -73,25 +82,36 @@ class Installer:
         """What the device remembers."""
         return self._context.state
 
-    @property
-    def flags(self) -> BootFlags:
-        """What the bootloader knows."""
-        return self._context.flags
+    def flags(self, component: int = 0) -> BootFlags:
+        """What the bootloader knows of a component."""
+        return self._context.boot.flags(component)
 
     @property
-    def security_counter(self) -> int:
+    def on_trial(self) -> bool:
+        """Some running image is unconfirmed."""
+        return self._context.on_trial
+
+    @property
+    def trial_ended(self) -> bool:
+        """A trial is under way whose mark was cleared: the next boot goes back."""
+        return self.on_trial and not self._context.marks
+
+    def security_counter(self, component: int = 0) -> int:
         """The higher of the counter store's and the confirmed image's."""
-        confirmed = self.confirmed
-        return max(self._context.counter.value(), confirmed.security_counter if confirmed else 0)
+        confirmed = self.confirmed(component)
+        return max(self._context.counters[component].value(), confirmed.security_counter if confirmed else 0)
 
-    @property
-    def confirmed(self) -> Installed | None:
+    def confirmed(self, component: int = 0) -> Installed | None:
         """The release in the confirmed slot; None on a board that never confirmed one."""
-        return self._context.confirmed
+        return self._context.confirmed(component)
 
-    def read_slot(self, slot: int) -> ReadAt:
-        """Return what reads `slot`."""
-        return self._context.reader(slot)
+    def held(self, component: int, slot: int) -> Installed | None:
+        """The release that a slot is known to hold whole."""
+        return self._context.held(component, slot)
+
+    def read_slot(self, component: int, slot: int) -> ReadAt:
+        """Return what reads a slot."""
+        return self._context.reader(component, slot)
 
     # --- metadata ----------------------------------------------------------------------------------------------------
 
@@ -130,18 +150,13 @@ class Installer:
         Raises:
             MissingError, ExpiredError: the chain does not hold now.
         """
-        held = current(self._context.state.trust, self._context.state.device.product, clock)
-        return select(
-            held,
-            self._context.state.device,
-            self.confirmed,
-            self._context.counter.value(),
-            frozenset(self._context.state.failed),
-        )
+        state = self._context.state
+        held = current(state.trust, state.device.product, clock)
+        return select(held, state.device, *self._installed_here(), frozenset(state.failed))
 
     # --- transfer ----------------------------------------------------------------------------------------------------
 
-    def begin(self, digest: bytes, length: int, clock: int | None) -> int:
+    def begin(self, digest: bytes, length: int, clock: int | None, component: int = 0) -> int:
         """Begin or resume the transfer of the content with SHA-256 `digest`; return the offset at which to go on.
 
         Raises:
@@ -149,7 +164,9 @@ class Installer:
             SelectionError, MissingError, ExpiredError: nothing may be installed now.
             SlotError: a trial is under way, or the slot is too small.
         """
-        return self._transfer.begin(digest, length, lambda: self._authorise(digest, length, clock))
+        return self._transfer.begin(
+            digest, length, component, lambda: self._authorise(digest, length, clock, component)
+        )
 
     def write(self, offset: int, data: bytes) -> int:
         """Take content; as `SlotTransfer.write`."""
@@ -161,96 +178,115 @@ class Installer:
 
     # --- trial -------------------------------------------------------------------------------------------------------
 
-    def mark(self, clock: int | None) -> Release:
-        """Mark the other slot for a trial boot, if it holds what is chosen now.
+    def mark(self, clock: int | None) -> tuple[Release, ...]:
+        """Mark the other slots for one trial boot, if they hold all that is chosen now; return what is.
 
         Raises:
-            SelectionError: it holds something else, or nothing may be installed now.
+            SelectionError: one holds something else, or nothing may be installed now.
             MismatchError: its content has changed, or its header disagrees with the release.
             SlotError: a trial is under way.
         """
-        slot = self._context.other_slot()
-        release = self.choose(clock).require()
-        held, wanted = self._context.state.slots[slot], _installed(release)
-        if held is None or (held.sha256, held.length) != (wanted.sha256, wanted.length):
-            raise SelectionError("slot to mark", expected=release.path, got=held.path if held else "no whole image")
-        self._transfer.check_hash(slot, 0, release.length, release.sha256, "image hash")
-        self._check_header(slot, release)
-        if held != wanted:
-            # The same bytes under another entry since: what is confirmed later is what the line says now.
-            self._context.save(self._context.state.with_slot(slot, wanted))
-        self._context.boot.set_mark(Mark(release.sha256, release.length))
-        return release
+        self._context.other_slot(0)  # no trial is under way
+        plan = self.choose(clock).require()
+        marks: dict[int, Mark] = {}
+        for release in plan:
+            component = self._context.state.device.components.index(release.component)
+            self._check_slot(component, release)
+            marks[component] = Mark(release.sha256, release.length)
+        self._context.boot.set_marks(marks)
+        return plan
 
-    def confirm(self, *, self_tested: bool) -> Installed:
-        """Confirm the running image: one write, then the counter follows.
+    def confirm(self, *, self_tested: bool) -> tuple[Installed, ...]:
+        """Confirm what runs: one write, then the counters follow. Returns the confirmed release of each component that has one.
 
         Args:
-            self_tested: the running image's own test has passed.
+            self_tested: the running application's own test has passed.
 
         Raises:
-            ConfirmError: nothing to confirm, the test has not passed, or the image was withdrawn.
+            ConfirmError: nothing to confirm, the test has not passed, or an image was withdrawn.
         """
-        flags = self.flags
-        if not flags.trial or flags.running is None:
-            if flags.running is not None and (confirmed := self.confirmed):
+        context = self._context
+        tried = [component for component in context.components if self.flags(component).trial]
+        if not tried:
+            confirmed = tuple(self._installed_here()[0].values())
+            if confirmed and self.flags().running is not None:
                 return confirmed
             raise ConfirmError("confirmation", expected="an image on trial", got="none")
-        if flags.mark is None:
-            raise ConfirmError("confirmation", expected="a trial that goes on", got="one that was ended")
-        if not self_tested:
-            raise ConfirmError("confirmation", expected="the image's own test to have passed", got="not yet")
-        if flags.mark.sha256 in withdrawn(self._context.state.trust.line, self._context.state.device):
-            raise ConfirmError("confirmation", expected="an image that is not withdrawn", got="a withdrawn one")
-        installed = self._context.state.slots[flags.running]
-        if installed is None or installed.sha256 != flags.mark.sha256:
-            raise ConfirmError("confirmation", expected="the image that was marked", got="another")
-        self._context.boot.confirm()
+        if set(context.marks) - set(tried):
+            raise ConfirmError("confirmation", expected="all that was marked on trial", got="a part of it")
+        gone = withdrawn(context.state.trust.line, context.state.device)
+        for component in tried:
+            flags = self.flags(component)
+            if flags.mark is None:
+                raise ConfirmError("confirmation", expected="a trial that goes on", got="one that was ended")
+            if not self_tested:
+                raise ConfirmError("confirmation", expected="the image's own test to have passed", got="not yet")
+            if flags.mark.sha256 in gone:
+                raise ConfirmError("confirmation", expected="an image that is not withdrawn", got="a withdrawn one")
+            installed = context.held(component, 0 if flags.running is None else flags.running)
+            if flags.running is None or installed is None or installed.sha256 != flags.mark.sha256:
+                raise ConfirmError("confirmation", expected="the image that was marked", got="another")
+        context.boot.confirm()
         self._reconcile()
-        return installed
+        return tuple(self._installed_here()[0].values())
 
-    def erase(self) -> None:
-        """Erase the other slot (stock SMP `erase`).
+    def erase(self, component: int = 0) -> None:
+        """Erase a component's other slot (stock SMP `erase`).
 
         Raises:
             SlotError: a trial is under way.
         """
-        slot = self._context.other_slot()
-        self._transfer.forget(slot)
-        self._context.slots.erase(slot, 0, self._context.slots.size)
+        slot = self._context.other_slot(component)
+        self._transfer.forget(component, slot)
+        slots = self._context.slots[component]
+        slots.erase(slot, 0, slots.size)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
+    def _installed_here(self) -> tuple[Mapping[str, Installed], Mapping[str, int]]:
+        """The confirmed releases and the counter stores, by component name."""
+        context = self._context
+        names = list(enumerate(context.state.device.components))
+        confirmed = {name: found for component, name in names if (found := context.confirmed(component))}
+        return confirmed, {name: context.counters[component].value() for component, name in names}
+
     def _reconcile(self) -> None:
         """Bring the state in line with the boot flags, which are the truth about what boots."""
-        flags, state = self.flags, self._context.state
-        if flags.failed is not None:
-            state = state.with_failed(flags.failed)
-        if not flags.trial:
+        context, state = self._context, self._context.state
+        failed = [found for component in context.components if (found := self.flags(component).failed) is not None]
+        if failed:
+            state = state.with_failed(trial_id(failed))
+        on_trial = context.on_trial
+        if not on_trial:
             # An unconfirmed image accepts no root that the confirmed one could not use.
             state = replace(state, schemes=SCHEMES)
-        if state != self._context.state:
-            self._context.save(state)
-        if flags.failed is not None:
-            self._context.boot.acknowledge_failure()
-        if flags.mark and flags.mark.sha256 in withdrawn(state.trust.line, state.device):
-            self._context.boot.clear_mark()
-        if not flags.trial and (confirmed := self.confirmed):
-            # The confirmed image's own counter holds the floor meanwhile; a full store must not take the agent away.
-            with suppress(OperationalError):
-                self._context.counter.raise_to(confirmed.security_counter)
+        if state != context.state:
+            context.save(state)
+        if failed:
+            context.boot.acknowledge_failure()
+        self._clear_withdrawn(state.trust.line)
+        if on_trial:
+            return
+        for component in context.components:
+            if confirmed := context.confirmed(component):
+                # The confirmed image's own counter holds the floor meanwhile; a full store must not take the agent away.
+                with suppress(OperationalError):
+                    context.counters[component].raise_to(confirmed.security_counter)
+
+    def _clear_withdrawn(self, line: Envelope[Targets] | None) -> None:
+        marked = {mark.sha256 for mark in self._context.marks.values()}
+        if marked & withdrawn(line, self._context.state.device):
+            self._context.boot.clear_marks()
 
     def _new_session(self, clock: int | None) -> UpdateSession:
-        schemes = self._context.state.schemes & SCHEMES if self.flags.trial else SCHEMES
+        schemes = self._context.state.schemes & SCHEMES if self.on_trial else SCHEMES
         return UpdateSession(replace(self._context.state.trust, schemes=schemes), self._context.state.device, clock)
 
     def _keep(self, trust: Trust) -> None:
         state = self._fitting(replace(self._context.state, trust=replace(trust, schemes=SCHEMES)))
         if trust.line is not self._context.state.trust.line:
-            mark = self.flags.mark
             # The mark goes first: a cut between the two writes loses a mark, and never keeps one that is withdrawn.
-            if mark and mark.sha256 in withdrawn(trust.line, state.device):
-                self._context.boot.clear_mark()
+            self._clear_withdrawn(trust.line)
         self._context.save(state)
 
     def _fitting(self, state: DeviceState) -> DeviceState:
@@ -270,25 +306,38 @@ class Installer:
             raise SpaceError("metadata for the device's state", expected=f"{RESERVE} bytes left free", got=room)
         return state
 
-    def _authorise(self, digest: bytes, length: int, clock: int | None) -> Transfer:
+    def _authorise(self, digest: bytes, length: int, clock: int | None, component: int) -> Transfer:
         selection = self.choose(clock)
-        winner = selection.winner
-        if winner is None:
+        name = self._context.state.device.components[component]
+        release = next((release for release in selection.plan if release.component == name), None)
+        if release is None:
             raise TransferError("content", expected="nothing: no release may be installed now", got=short(digest))
-        release = _installed(winner)
-        if (digest, length) == (winner.sha256, winner.length):
-            return Transfer(release)
-        patch = next((p for p in selection.patches if (p.sha256, p.length) == (digest, length)), None)
-        if patch is None:
-            expected = f"{winner.path} ({short(winner.sha256)}), which this device chose, or a patch to it"
-            raise TransferError("content", expected=expected, got=short(digest))
-        self._check_patch(patch, self.confirmed)
-        return Transfer(release, (patch.sha256, patch.length), (patch.base, patch.base_length))
+        if (digest, length) == (release.sha256, release.length):
+            return Transfer(component, _installed(release))
+        for patch in selection.patches:
+            if patch.makes == release.path and (digest, length) == (patch.sha256, patch.length):
+                self._check_patch(patch, self.confirmed(component))
+                pair, base = (patch.sha256, patch.length), (patch.base, patch.base_length)
+                return Transfer(component, _installed(release), pair, base)
+        expected = f"{release.path} ({short(release.sha256)}), which this device chose, or a patch to it"
+        raise TransferError("content", expected=expected, got=short(digest))
 
-    def _check_header(self, slot: int, release: Release) -> None:
+    def _check_slot(self, component: int, release: Release) -> None:
+        """The component's other slot holds this release, whole and unchanged; then the state says what the line says of it now."""
+        slot = self._context.other_slot(component)
+        held, wanted = self._context.held(component, slot), _installed(release)
+        if held is None or (held.sha256, held.length) != (wanted.sha256, wanted.length):
+            raise SelectionError("slot to mark", expected=release.path, got=held.path if held else "no whole image")
+        self._transfer.check_hash(component, slot, 0, release.length, release.sha256, "image hash")
+        self._check_header(component, slot, release)
+        if held != wanted:
+            # The same bytes under another entry since: what is confirmed later is what the line says now.
+            self._context.save(self._context.state.with_slot(2 * component + slot, wanted))
+
+    def _check_header(self, component: int, slot: int, release: Release) -> None:
         """What the image states of itself, and the bootloader goes by, is what was signed; a raw image states nothing."""
         try:
-            image = read_image(self._context.reader(slot), release.length)
+            image = read_image(self._context.reader(component, slot), release.length)
         except ImageError:
             if release.format == "mcuboot":
                 raise
@@ -310,4 +359,5 @@ class Installer:
 
 
 def _installed(release: Release) -> Installed:
-    return Installed(release.path, release.version, release.sha256, release.length, release.security_counter)
+    requires = tuple(sorted(release.requires.items()))
+    return Installed(release.path, release.version, release.sha256, release.length, release.security_counter, requires)

@@ -23,7 +23,17 @@ DEFAULT_COMPONENT: Final = "app"
 FORMATS: Final = ("mcuboot", "raw")
 KINDS: Final = ("feature", "security")
 UNDERSTOOD: Final = frozenset(
-    {"hardware", "component", "version", "security_counter", "format", "withdrawn", "downgrade_from"}
+    {
+        "hardware",
+        "component",
+        "version",
+        "security_counter",
+        "format",
+        "withdrawn",
+        "downgrade_from",
+        "requires",
+        "set",
+    }
 )
 """Restrictions that this device obeys, and `crit` may therefore name."""
 

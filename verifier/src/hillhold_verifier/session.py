@@ -8,9 +8,10 @@ whether it holds now, and chooses. Any refusal ends the session for good; `trust
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from hillhold_verifier.errors import MisuseError, OrderError, Refused
 from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, MetaFile, max_bytes
@@ -25,6 +26,9 @@ from hillhold_verifier.trust import (
     update_targets,
     update_timestamp,
 )
+
+MAX_ROOTS: Final = 256
+"""Roots that one session follows (TUF 5.3.3 wants a bound); the next one goes on from there."""
 
 
 class Step(Enum):
@@ -73,6 +77,7 @@ class UpdateSession:
     def __init__(self, trust: Trust, device: Device, clock: int | None) -> None:
         self._trust, self._device, self._clock = trust, device, clock
         self._step = Step.ROOT
+        self._roots = 0
         self._listing: MetaFile | None = None
 
     @property
@@ -125,7 +130,12 @@ class UpdateSession:
         else:
             self._attempt(self._advance)
 
-    def select(self, confirmed: Installed | None, counter: int, failed: frozenset[bytes] = frozenset()) -> Selection:
+    def select(
+        self,
+        confirmed: Mapping[str, Installed],
+        counters: Mapping[str, int],
+        failed: frozenset[bytes] = frozenset(),
+    ) -> Selection:
         """Judge the chain and its releases now; arguments as `select.select`.
 
         Raises:
@@ -136,7 +146,7 @@ class UpdateSession:
             raise MisuseError(f"the session is at step {self._step.value}, not ready")
         try:
             return select(
-                current(self._trust, self._device.product, self._clock), self._device, confirmed, counter, failed
+                current(self._trust, self._device.product, self._clock), self._device, confirmed, counters, failed
             )
         except Refused:
             self._step = Step.FAILED
@@ -147,6 +157,9 @@ class UpdateSession:
         match self._step:
             case Step.ROOT:
                 self._trust = update_root(trust, data)
+                self._roots += 1
+                if self._roots == MAX_ROOTS:
+                    self._step = Step.TIMESTAMP
                 return
             case Step.TIMESTAMP:
                 self._trust = update_timestamp(trust, data, clock)

@@ -3,12 +3,16 @@
 Thin interfaces, so that the same agent runs over simulated flash, over block devices and U-Boot's environment, or over MCUboot's
 trailers. An implementation raises `OperationalError` where its medium fails; it makes no decision about trust.
 
+A device has one or more components (MCUboot's images), each with two slots and a counter of its own. What is installed together is one
+trial: all marked in one write, confirmed in one write, or all go back.
+
 "Mark" is the request to try the other slot once (MCUboot's pending, "test"). It names the hash of the slot's content, and the
 bootloader tries a slot only if its content has that hash (DESIGN §4, "Trial").
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +27,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class BootFlags:
-    """What the bootloader knows, and is the truth about what boots.
+    """What the bootloader knows of one component, and is the truth about what boots.
 
     Attributes:
         running: slot that runs now, or None in recovery (no slot holds an image that verifies).
@@ -72,19 +76,19 @@ class Slots(Protocol):
 
 
 class BootControl(Protocol):
-    """The bootloader's flags. Every change is one atomic write: a cut leaves the old flags or the new ones."""
+    """The bootloader's flags. Every change is one atomic write: a cut leaves the old flags or the new ones, of all components."""
 
-    def flags(self) -> BootFlags:
-        """Read the flags."""
+    def flags(self, component: int = 0) -> BootFlags:
+        """Read the flags of a component, by its number."""
 
-    def set_mark(self, mark: Mark) -> None:
-        """Ask for a trial of the other slot at the next boot."""
+    def set_marks(self, marks: Mapping[int, Mark]) -> None:
+        """Ask for one trial, at the next boot, of the other slots of these components; no other is marked then."""
 
-    def clear_mark(self) -> None:
+    def clear_marks(self) -> None:
         """Withdraw that request; during a trial, end it at the next boot."""
 
     def confirm(self) -> None:
-        """Make the running image the confirmed one (for its application only, after its own test)."""
+        """Make the running images the confirmed ones (for the application only, after its own test)."""
 
     def acknowledge_failure(self) -> None:
         """Forget `failed`, after the agent has recorded it."""

@@ -11,7 +11,8 @@ A record is:
     18+N    32     SHA-256 over all before it
 
 Two areas hold a record each. The readable one with the higher sequence number is the state; the next is written over the *other*. Where
-neither can be read the device refuses updates: unreadable is never taken for empty (DESIGN §4, "State").
+neither can be read, or the newer one is whole and of another format, the device refuses updates: unreadable is never taken for empty, nor
+is a state that other software has moved on from taken for the last one (DESIGN §4, "State").
 """
 
 from __future__ import annotations
@@ -45,17 +46,27 @@ _DIGEST: Final = 32
 T = TypeVar("T")
 
 
+class _OtherFormatError(RecordError):
+    """A whole record of a format that this software does not know; it has a sequence number all the same."""
+
+    def __init__(self, version: int, sequence: int) -> None:
+        super().__init__("state record format", expected=FORMAT, got=version)
+        self.sequence = sequence
+
+
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """A transfer that was authorised: what the other slot is being filled with.
 
     Attributes:
+        component: number of the component whose other slot is filled.
         release: what the slot will hold.
         patch: SHA-256 and length of the patch that makes it, or None for the image itself.
         base: SHA-256 and length of the patch's base in the confirmed slot.
         erased: the slot was erased for this transfer; until then what it holds belongs to another.
     """
 
+    component: int
     release: Installed
     patch: tuple[bytes, int] | None = None
     base: tuple[bytes, int] | None = None
@@ -66,25 +77,25 @@ class Transfer:
 class DeviceState:
     """Everything that outlives a reset.
 
-    `slots` says what slots 0 and 1 hold; `failed` are hashes whose trial failed here; `schemes` are the signature schemes
-    that the confirmed image can use.
+    `slots` says what each slot holds: slot s of component c is number 2c + s. `failed` are trials that failed here (`select.trial_id`);
+    `schemes` are the signature schemes that the confirmed image can use.
     """
 
     device: Device
     trust: Trust
-    slots: tuple[Installed | None, Installed | None] = (None, None)
+    slots: tuple[Installed | None, ...]
     transfer: Transfer | None = None
     failed: tuple[bytes, ...] = ()
     schemes: frozenset[str] = field(default_factory=frozenset)
 
     def with_slot(self, slot: int, content: Installed | None) -> DeviceState:
-        """Return the state in which `slot` holds `content`."""
-        return replace(self, slots=(content, self.slots[1]) if slot == 0 else (self.slots[0], content))
+        """Return the state in which slot number `slot` holds `content`."""
+        return replace(self, slots=(*self.slots[:slot], content, *self.slots[slot + 1 :]))
 
-    def with_failed(self, digest: bytes) -> DeviceState:
-        """Return the state in which the image with hash `digest` has failed its trial."""
-        kept = tuple(item for item in self.failed if item != digest)
-        return replace(self, failed=(*kept, digest)[-MAX_FAILED:])
+    def with_failed(self, trial: bytes) -> DeviceState:
+        """Return the state in which that trial has failed."""
+        kept = tuple(item for item in self.failed if item != trial)
+        return replace(self, failed=(*kept, trial)[-MAX_FAILED:])
 
 
 class StateStore:
@@ -99,17 +110,20 @@ class StateStore:
         """Return the newest readable state.
 
         Raises:
-            UnprovisionedError: neither record can be read.
+            UnprovisionedError: neither record can be read, or the newer one is of another format.
         """
         found: list[tuple[int, int, DeviceState]] = []
         reasons = []
+        others = [0]
         for index in (0, 1):
             try:
                 sequence, state = decode_record(self._areas.read(index))
                 found.append((sequence, index, state))
             except RecordError as error:
                 reasons.append(str(error))
-        if not found:
+                others.append(error.sequence if isinstance(error, _OtherFormatError) else 0)
+        # The older of two records has lower floors: going on from it would be a rollback.
+        if not found or max(sequence for sequence, _, _ in found) < max(others):
             raise UnprovisionedError("device state", expected="a readable record", got=" and ".join(reasons))
         self._sequence, self._at, state = max(found, key=lambda item: item[0])
         return state
@@ -149,11 +163,11 @@ def decode_record(data: bytes) -> tuple[int, DeviceState]:
     magic, version, sequence, length = _HEADER.unpack_from(data)
     if magic != MAGIC:
         raise RecordError("state record magic", expected=MAGIC.hex(), got=magic.hex())
-    if version != FORMAT:
-        raise RecordError("state record format", expected=FORMAT, got=version)
     end = _HEADER.size + length
     if len(data) < end + _DIGEST or sha256(data[:end]).digest() != data[end : end + _DIGEST]:
         raise RecordError("state record checksum", expected="one that fits", got="another")
+    if version != FORMAT:
+        raise _OtherFormatError(version, sequence)
     try:
         stream = BytesIO(data[_HEADER.size : end])
         body = cbor2.load(stream)
@@ -187,7 +201,7 @@ def _to_map(state: DeviceState) -> dict[str, object]:
     }
     device = state.device
     return {
-        "device": [device.product, device.hardware, device.id, device.component],
+        "device": [device.product, device.hardware, device.id, *device.components],
         "files": files,
         "floors": {name: _floor(floor) for name, floor in trust.floors.items()},
         "time": _floor(trust.time_floor) if trust.time_floor else None,
@@ -203,19 +217,23 @@ def _floor(floor: Floor) -> list[object]:
 
 
 def _installed(item: Installed) -> list[object]:
-    return [item.path, str(item.version), item.sha256, item.length, item.security_counter]
+    requires = {name: str(version) for name, version in item.requires}
+    return [item.path, str(item.version), item.sha256, item.length, item.security_counter, requires]
 
 
 def _transfer(item: Transfer) -> list[object]:
     pairs = [list(pair) if pair else None for pair in (item.patch, item.base)]
-    return [_installed(item.release), *pairs, item.erased]
+    return [item.component, _installed(item.release), *pairs, item.erased]
 
 
 def _from_map(body: Mapping[str, object]) -> DeviceState:
     names = {"device", "files", "floors", "time", "slots", "transfer", "failed", "schemes"}
     if not isinstance(body, dict) or set(body) != names:
         raise RecordError("state record body", expected=f"a map of {sorted(names)}", got=type(body).__name__)
-    device = Device(*(_typed(item, str) for item in _items(body["device"], 4)))
+    product, hardware, identity, *components = (_typed(item, str) for item in _typed(body["device"], list))
+    if not components or len(set(components)) != len(components):
+        raise RecordError("state record components", expected="distinct names", got=", ".join(components) or "none")
+    device = Device(product, hardware, identity, tuple(components))
     files = _typed(body["files"], dict)
     raw = {name: _typed(files[name], bytes) for name in files}
     trust = Trust(
@@ -229,12 +247,12 @@ def _from_map(body: Mapping[str, object]) -> DeviceState:
         ),
         time_floor=_to_floor(body["time"]) if body["time"] is not None else None,
     )
-    first, second = (_to_installed(item) if item is not None else None for item in _items(body["slots"], 2))
+    slots = _items(body["slots"], 2 * len(components))
     return DeviceState(
         device,
         trust,
-        (first, second),
-        _to_transfer(body["transfer"]) if body["transfer"] is not None else None,
+        tuple(_to_installed(item) if item is not None else None for item in slots),
+        _to_transfer(body["transfer"], len(components)) if body["transfer"] is not None else None,
         tuple(_typed(item, bytes) for item in _typed(body["failed"], list)),
         frozenset(_typed(item, str) for item in _typed(body["schemes"], list)),
     )
@@ -246,19 +264,25 @@ def _to_floor(value: object) -> Floor:
 
 
 def _to_installed(value: object) -> Installed:
-    path, version, digest, length, counter = _items(value, 5)
+    path, version, digest, length, counter, requires = _items(value, 6)
+    named = _typed(requires, dict)
     return Installed(
         _typed(path, str),
         Version.parse(_typed(version, str)),
         _typed(digest, bytes),
         _typed(length, int),
         _typed(counter, int),
+        tuple((_typed(name, str), Version.parse(_typed(named[name], str))) for name in sorted(named)),
     )
 
 
-def _to_transfer(value: object) -> Transfer:
-    release, patch, base, erased = _items(value, 4)
-    return Transfer(_to_installed(release), _to_pair(patch), _to_pair(base), _typed(erased, bool))
+def _to_transfer(value: object, components: int) -> Transfer:
+    component, release, patch, base, erased = _items(value, 5)
+    if _typed(component, int) not in range(components):
+        raise RecordError("state record transfer", expected=f"one of {components} components", got=component)
+    return Transfer(
+        _typed(component, int), _to_installed(release), _to_pair(patch), _to_pair(base), _typed(erased, bool)
+    )
 
 
 def _to_pair(value: object) -> tuple[bytes, int] | None:

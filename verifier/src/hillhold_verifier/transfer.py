@@ -32,8 +32,9 @@ class SlotTransfer:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._writer: SlotWriter | None = None
+        self._done: Installed | None = None  # what `apply` may be asked for once more
 
-    def begin(self, digest: bytes, length: int, authorise: Callable[[], Transfer]) -> int:
+    def begin(self, digest: bytes, length: int, component: int, authorise: Callable[[], Transfer]) -> int:
         """Begin or resume the transfer of the content with SHA-256 `digest`; return the offset at which to go on.
 
         Args:
@@ -43,15 +44,16 @@ class SlotTransfer:
             SlotError: a trial is under way, or the slot is too small.
         """
         context = self._context
-        slot = context.other_slot()
+        slot = context.other_slot(component)
         running = context.state.transfer
-        if running is None or _expects(running) != (digest, length):
+        if running is None or (running.component, *_expects(running)) != (component, digest, length):
             transfer = authorise()
-            if context.state.slots[slot] == transfer.release:
+            if context.held(component, slot) == transfer.release:
+                self._done = transfer.release
                 return length  # the slot holds already what this content is or makes
-            self._writer = self._start(slot, transfer)
+            self._writer = self._start(transfer)
         elif self._writer is None:
-            self._writer = self._resume(slot, running)
+            self._writer = self._resume(running)
         return self._writer.offset
 
     def write(self, offset: int, data: bytes) -> int:
@@ -81,69 +83,72 @@ class SlotTransfer:
         return offset + len(data)
 
     def apply(self) -> Installed:
-        """Make the image from the staged patch; may be asked for again after a cut.
+        """Make the image from the staged patch; may be asked for again.
 
         Raises:
             OrderError: no patch was received whole.
             MismatchError: patch, base or result have another hash; the transfer starts from zero.
             PatchError: the patch is malformed; likewise.
         """
-        context, transfer, slot = self._context, self._context.state.transfer, self._context.other_slot()
-        if transfer is None and (done := context.state.slots[slot]):
-            return done
+        context, transfer = self._context, self._context.state.transfer
+        component = transfer.component if transfer else 0
+        slot = context.other_slot(component)
+        if transfer is None and self._done:
+            return self._done
         complete = self._writer is not None and self._writer.complete
         if transfer is None or transfer.patch is None or transfer.base is None or not complete:
             raise OrderError("patch", expected="one that was received whole", got="less")
-        slots, (digest, length), base_length = context.slots, transfer.patch, transfer.base[1]
+        slots, (digest, length), base_length = context.slots[component], transfer.patch, transfer.base[1]
         start = self._region(transfer)[0]
-        self.check_hash(slot, start, length, digest, "patch hash")
-        self.check_hash(1 - slot, 0, base_length, transfer.base[0], "patch base hash")
+        self.check_hash(component, slot, start, length, digest, "patch hash")
+        self.check_hash(component, 1 - slot, 0, base_length, transfer.base[0], "patch base hash")
         slots.erase(slot, 0, round_up(transfer.release.length, slots.sector))
         out = SlotWriter(slots, slot, 0, transfer.release.length)
-        decoder = PatchDecoder(context.reader(1 - slot), base_length, transfer.release.length)
+        decoder = PatchDecoder(context.reader(component, 1 - slot), base_length, transfer.release.length)
         try:
             for at in range(0, length, CHUNK):
                 for piece in decoder.feed(slots.read(slot, start + at, min(CHUNK, length - at))):
                     out.write(piece)
             decoder.finish()
         except PatchError:
-            self._abandon()
+            self._abandon(component)
             raise
         return self._finish(transfer)
 
-    def forget(self, slot: int, transfer: Transfer | None = None) -> None:
-        """Before a slot changes: its mark goes first, then what is known of its content."""
+    def forget(self, component: int, slot: int, transfer: Transfer | None = None) -> None:
+        """Before a slot changes: the marks go first (a set is tried whole or not at all), then what is known of its content."""
         context = self._context
-        if context.flags.mark:
-            context.boot.clear_mark()
-        self._writer = None
-        context.save(replace(context.state.with_slot(slot, None), transfer=transfer))
+        if context.marks:
+            context.boot.clear_marks()
+        self._writer = self._done = None
+        context.save(replace(context.state.with_slot(2 * component + slot, None), transfer=transfer))
 
-    def check_hash(self, slot: int, start: int, length: int, expected: bytes, what: str) -> None:
-        """Raise `MismatchError` unless the content of `slot` has that SHA-256; then the other slot counts as empty."""
-        found = slot_sha256(self._context.slots, slot, start, length)
+    def check_hash(self, component: int, slot: int, start: int, length: int, expected: bytes, what: str) -> None:
+        """Raise `MismatchError` unless the slot's content has that SHA-256; then the component's other slot counts as empty."""
+        found = slot_sha256(self._context.slots[component], slot, start, length)
         if found != expected:
-            self._abandon()
+            self._abandon(component)
             raise MismatchError(what, expected=short(expected), got=short(found))
 
-    def _start(self, slot: int, transfer: Transfer) -> SlotWriter:
+    def _start(self, transfer: Transfer) -> SlotWriter:
         start, length = self._region(transfer)
-        slots = self._context.slots
-        self.forget(slot, transfer)
+        slots, slot = self._context.slots[transfer.component], self._context.other_slot(transfer.component)
+        self.forget(transfer.component, slot, transfer)
         slots.erase(slot, start, round_up(length, slots.sector))
         self._context.save(replace(self._context.state, transfer=replace(transfer, erased=True)))
         return SlotWriter(slots, slot, start, length)
 
-    def _resume(self, slot: int, transfer: Transfer) -> SlotWriter:
+    def _resume(self, transfer: Transfer) -> SlotWriter:
         if not transfer.erased:
-            return self._start(slot, transfer)
+            return self._start(transfer)
         start, length = self._region(transfer)
-        slots = self._context.slots
+        slots, slot = self._context.slots[transfer.component], self._context.other_slot(transfer.component)
         return SlotWriter(slots, slot, start, length, resume_offset(slots, slot, start, length))
 
     def _region(self, transfer: Transfer) -> tuple[int, int]:
         """Offset and length of the content in the slot."""
-        size, sector = self._context.slots.size, self._context.slots.sector
+        slots = self._context.slots[transfer.component]
+        size, sector = slots.size, slots.sector
         need = round_up(transfer.release.length, sector)
         start, length = 0, transfer.release.length
         if transfer.patch:
@@ -155,16 +160,18 @@ class SlotTransfer:
         return start, length
 
     def _finish(self, transfer: Transfer) -> Installed:
-        slot = self._context.other_slot()
-        self.check_hash(slot, 0, transfer.release.length, transfer.release.sha256, "image hash")
-        self._writer = None
-        self._context.save(replace(self._context.state.with_slot(slot, transfer.release), transfer=None))
+        component, slot = transfer.component, self._context.other_slot(transfer.component)
+        self.check_hash(component, slot, 0, transfer.release.length, transfer.release.sha256, "image hash")
+        self._writer, self._done = None, transfer.release
+        held = self._context.state.with_slot(2 * component + slot, transfer.release)
+        self._context.save(replace(held, transfer=None))
         return transfer.release
 
-    def _abandon(self) -> None:
-        self._writer = None
+    def _abandon(self, component: int) -> None:
+        self._writer = self._done = None
         context = self._context
-        context.save(replace(context.state.with_slot(context.other_slot(), None), transfer=None))
+        slot = 2 * component + context.other_slot(component)
+        context.save(replace(context.state.with_slot(slot, None), transfer=None))
 
 
 def _expects(transfer: Transfer) -> tuple[bytes, int]:

@@ -28,6 +28,7 @@ from hillhold_verifier.courier import (
     Pushed,
     Request,
     confirm_running,
+    plan_of,
     read_status,
     reasons_of,
 )
@@ -160,8 +161,8 @@ def _status(options: argparse.Namespace) -> Result:
 def _check(options: argparse.Namespace) -> Result:
     source = DirectorySource(options.source)
     _, choice = _ask(options, Courier(source, group=options.group).check())
-    if "path" in choice:
-        return _values(choice), [f"would install {choice['path']} ({choice.get('len')} bytes)"], 0
+    if plan := plan_of(choice):
+        return _values(choice), [f"would install {entry.get('path')} ({entry.get('len')} bytes)" for entry in plan], 0
     return _values(choice), *_nothing(reasons_of(choice))
 
 
@@ -172,7 +173,7 @@ def _push(options: argparse.Namespace) -> Result:
         result = link.run(courier.push(patches=not options.no_patch, reset=not options.no_reset))
     traffic = link.traffic
     values: dict[str, object] = {
-        "installed": result.installed,
+        "installed": result.paths,
         "how": result.how,
         "payload_bytes": result.sent,
         "sent_bytes": traffic.sent,
@@ -195,7 +196,7 @@ def _pushed_lines(result: Pushed, no_reset: bool) -> tuple[list[str], int]:
         return [f"marked {sent}; it boots at the next reset"], 0
     if result.status.get("trial"):
         return [f"on trial: {sent}", "hint: the image waits to be confirmed: hillhold-device confirm"], 0
-    if result.installed.split("/")[1:2] == [version_text]:
+    if result.runs:
         return [f"installed and confirmed {sent}"], 0
     return [f"reverted: the trial of {result.installed} failed; the board runs {version_text}"], 1
 
@@ -226,6 +227,8 @@ def _values(body: Body) -> dict[str, object]:
             return value.hex()
         if isinstance(value, list):
             return [shown(item) for item in value]
+        if isinstance(value, dict):
+            return {name: shown(item) for name, item in value.items()}
         return value
 
     return {name: shown(value) for name, value in body.items()}

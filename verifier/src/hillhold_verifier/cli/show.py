@@ -6,7 +6,7 @@ from shutil import get_terminal_size
 from time import monotonic
 from typing import TextIO
 
-from hillhold_verifier.courier import Body
+from hillhold_verifier.courier import Body, components_of
 from hillhold_verifier.courier import Progress as Step
 from hillhold_verifier.times import show_time
 
@@ -67,12 +67,21 @@ class Progress:
 
 def status_lines(identity: Body, status: Body) -> list[str]:
     """Return a board's status in words."""
-    rows = [
-        ("board", f"{identity.get('id')} ({identity.get('product')} on {identity.get('hardware')})"),
-        ("running", _image(status.get("running")) + (", on trial" if status.get("trial") else "")),
-        ("confirmed", _image(status.get("confirmed"))),
-        ("marked for trial", str(status.get("marked") or "nothing")),
-        ("security counter", str(status.get("counter"))),
+    rows = [("board", f"{identity.get('id')} ({identity.get('product')} on {identity.get('hardware')})")]
+    parts = components_of(status)
+    names = identity.get("components")
+    for number, part in enumerate(parts):
+        if len(parts) > 1:
+            rows.append(
+                ("component", str(names[number] if isinstance(names, list) and number < len(names) else number))
+            )
+        rows += [
+            ("running", _image(part.get("running")) + (", on trial" if status.get("trial") else "")),
+            ("confirmed", _image(part.get("confirmed"))),
+            ("marked for trial", str(part.get("marked") or "nothing")),
+            ("security counter", str(part.get("counter"))),
+        ]
+    rows += [
         ("trusts root", f"version {status.get('root')}"),
         ("time floor", show_time(time) if isinstance(time := status.get("time"), int) and time else "none"),
     ]
