@@ -6,7 +6,7 @@ import pytest
 
 from bench import Bench
 from forge import Repo
-from hillhold_verifier.courier import BoardRefused
+from hillhold_verifier.answers import BoardRefused
 from hillhold_verifier.smp import Group, Op, OsCommand
 from offers import image, offer, started
 

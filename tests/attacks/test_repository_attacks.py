@@ -14,7 +14,8 @@ import pytest
 from bench import CLOCK, MANUAL, Bench, installed, unchanged
 from forge import DAY, T0, Object, Repo, key, keys
 from hillhold_verifier.agent import CHOOSE, METADATA
-from hillhold_verifier.courier import BoardRefused, Body, Pushed
+from hillhold_verifier.answers import BoardRefused, Body
+from hillhold_verifier.courier import Pushed
 from hillhold_verifier.errors import (
     ExpiredError,
     MetadataError,

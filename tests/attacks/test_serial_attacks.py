@@ -15,7 +15,7 @@ from bench import CLOCK, MANUAL, Bench, blind, installed, unchanged
 from forge import DAY
 from hillhold_bootsim.application import SelfTest, Verdict
 from hillhold_verifier.agent import APPLY, CHOOSE, METADATA
-from hillhold_verifier.courier import BoardRefused, Body
+from hillhold_verifier.answers import BoardRefused, Body
 from hillhold_verifier.errors import (
     ConfirmError,
     MissingError,

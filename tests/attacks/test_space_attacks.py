@@ -13,7 +13,7 @@ import pytest
 from bench import FAILING, Bench
 from forge import Repo, keys
 from hillhold_bootsim.layout import DEFAULT_LAYOUT
-from hillhold_verifier.courier import BoardRefused
+from hillhold_verifier.answers import BoardRefused
 from hillhold_verifier.errors import SpaceError
 from hillhold_verifier.metadata import max_bytes
 from hillhold_verifier.smp import Group, Op, OsCommand

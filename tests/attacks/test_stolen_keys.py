@@ -12,7 +12,7 @@ import pytest
 
 from bench import Bench, installed, unchanged
 from forge import DAY, MAX_VERSION, T0, Repo, keys
-from hillhold_verifier.courier import BoardRefused
+from hillhold_verifier.answers import BoardRefused
 from hillhold_verifier.errors import ExpiredError, RollbackError, SignatureError
 from offers import image, offer
 

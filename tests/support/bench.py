@@ -28,7 +28,8 @@ from hillhold_bootsim.counter import OtpCounter
 from hillhold_bootsim.flash import Flash, Geometry
 from hillhold_bootsim.layout import Layout, SimRecordAreas, SimSlots
 from hillhold_bootsim.station import make_board, provision_board
-from hillhold_verifier.courier import Body, Courier, Pause, Pushed, Request, plan_of
+from hillhold_verifier.answers import Body, plan_of
+from hillhold_verifier.courier import Courier, Pause, Pushed, Request
 from hillhold_verifier.errors import OperationalError, UnprovisionedError
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP

@@ -11,7 +11,7 @@ from bench import CLOCK, LAYOUT, MANUAL, Bench, Rig, blind, installed, unchanged
 from forge import T0
 from hillhold_bootsim.layout import SimRecordAreas
 from hillhold_verifier.agent import APPLY, CHOOSE, HELD, IDENTIFY, MAX_REASON, MAX_REASONS, METADATA, STATUS, Agent
-from hillhold_verifier.courier import Body
+from hillhold_verifier.answers import Body
 from hillhold_verifier.errors import OperationalError, OrderError, SmpError, UnprovisionedError, WireError
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.mcuboot import parse_image

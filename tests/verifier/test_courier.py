@@ -14,19 +14,16 @@ from bench import FAILING, LAYOUT, MANUAL, Bench, BoardSilent, installed
 from hillhold_bootsim.application import SelfTest
 from hillhold_bootsim.flash import Cut, CutAt
 from hillhold_verifier.agent import IDENTIFY, METADATA, STATUS
+from hillhold_verifier.answers import BoardRefused, Body, plan_of, reasons_of
 from hillhold_verifier.courier import (
     MAX_SETBACKS,
     RESET_POLLS,
-    BoardRefused,
-    Body,
     Courier,
     Pause,
     Progress,
     Request,
     confirm_running,
-    plan_of,
     read_status,
-    reasons_of,
 )
 from hillhold_verifier.errors import ConfirmError, HillholdError, MetadataError, OperationalError, SlotError
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, OsCommand

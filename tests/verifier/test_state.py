@@ -262,3 +262,31 @@ def test_provisioning_again_takes_effect() -> None:
     provision(StateStore(areas), other, repo.files["root"])
     assert StateStore(areas).load().device == other
     assert other != PUMP
+
+
+def other_format(sequence: int, version: int = 2) -> bytes:
+    return with_body(b"\xa0", version=version, sequence=sequence)
+
+
+@pytest.mark.parametrize("version", [0, 2, 65535])
+def test_a_newer_record_of_another_format_is_not_passed_over_for_an_older_one(full: DeviceState, version: int) -> None:
+    areas = Areas()
+    areas.content = [encode_record(7, full), other_format(8, version)]
+    with pytest.raises(UnprovisionedError, match=f"format: expected {FORMAT}, got {version}"):
+        StateStore(areas).load()
+    areas.content[1] = other_format(6, version)
+    assert StateStore(areas).load().slots == full.slots, "an older one is what was there before"
+
+
+def test_a_torn_record_of_another_format_does_not_count(full: DeviceState) -> None:
+    areas = Areas()
+    areas.content = [encode_record(7, full), other_format(8)[:-1]]
+    assert StateStore(areas).load().slots == full.slots
+
+
+def test_provisioning_outnumbers_what_other_software_left(repo: Repo) -> None:
+    for content in ([other_format(8), other_format(9)], [other_format(9), b""], [b"", other_format(9)]):
+        areas = Areas()
+        areas.content = content
+        provision(StateStore(areas), PUMP, repo.files["root"])
+        assert StateStore(areas).load().device == PUMP

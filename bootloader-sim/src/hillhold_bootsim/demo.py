@@ -23,7 +23,8 @@ from hillhold_bootsim.layout import DEFAULT_LAYOUT
 from hillhold_bootsim.maker import FILE, HARDWARE, OTHER_HARDWARE, PRODUCT, Maker, Wanted, flip_byte, forge_release
 from hillhold_bootsim.station import Station, make_board, provision_board
 from hillhold_bootsim.uart import BYTES_PER_SECOND, PtyLine, TcpLine
-from hillhold_verifier.courier import BoardRefused, Courier, Progress, Pushed, Request, ask, read_status
+from hillhold_verifier.answers import BoardRefused
+from hillhold_verifier.courier import Courier, Progress, Pushed, Request, ask, read_status
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.link import Link, open_port
 from hillhold_verifier.select import Device

@@ -8,17 +8,17 @@ Sans-I/O: `push` is a generator that yields a `Request` or a `Pause` and is sent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import BinaryIO, Final, TypeAlias
 
 from hillhold_verifier.agent import APPLY, CHOOSE, HELD, IDENTIFY, MAGIC, METADATA, PROTOCOL, STATUS
+from hillhold_verifier.answers import BoardRefused, Body, checked, held_names, plan_of, reasons_of, runs
 from hillhold_verifier.errors import (
     MetadataError,
     MismatchError,
     OperationalError,
     PatchError,
-    Refused,
     SlotError,
     WireError,
 )
@@ -29,26 +29,14 @@ from hillhold_verifier.smp_fields import bytes_field, int_field, text_field
 from hillhold_verifier.sources import Source
 from hillhold_verifier.wire import base_name, deflate
 
-Body: TypeAlias = Mapping[str, object]
-
 RESET_POLLS: Final = 30
 """How often a board is asked after a reset what it runs."""
 POLL_PAUSE: Final = 0.5
 """Seconds between two of them."""
 MAX_SETBACKS: Final = 16
 """How often a board may ask for a piece that it was sent before, within one transfer."""
-_FILES: Final = 4
-"""Files whose versions a board states: timestamp, snapshot, targets, line."""
 FALL_BACK: Final = frozenset({PatchError.code, SlotError.code, MismatchError.code})
 """Refusals of a patch after which the whole image is tried."""
-
-
-class BoardRefused(Refused):
-    """The board refused a request; `code` is the refusal's (docs/FORMAT.md, "Refusals"), the message its own words."""
-
-    def __init__(self, code: int, words: str) -> None:
-        super().__init__(words)
-        self.board_code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +142,7 @@ class Courier:
         yield from self._test()
         status = yield from self._boot() if reset else self._own(Op.READ, STATUS, {})
         paths = tuple(text_field(entry, "path") for entry in plan)
-        return Pushed(paths, " and ".join(sorted(ways, reverse=True)), sent, (), status, _runs(plan, status))
+        return Pushed(paths, " and ".join(sorted(ways, reverse=True)), sent, (), status, runs(plan, status))
 
     def _patched(self, entry: Body, patch: Patch) -> Generator[Request | Pause, Body, bool]:
         """Bring a patch and have it applied; False where the board refuses it for a reason that the whole image does not have."""
@@ -193,14 +181,14 @@ class Courier:
             self._report(Progress(f"metadata: root {version + 1}"))
             yield from self._bring_file(0, following, root)
             root, version = following, version + 1
-        held_names = _held_names(held.get("h"))
+        names = held_names(held.get("h"))
         chain = self._chain(product)
-        for number, ((role, raw), (held_version, name)) in enumerate(zip(chain, held_names, strict=False), 1):
+        for number, ((role, raw), (held_version, name)) in enumerate(zip(chain, names, strict=False), 1):
             if base_name(raw) == name:
                 continue
             self._report(Progress(f"metadata: {role}"))
             before = self._source.metadata(f"{held_version}.{role}.json") if held_version else None
-            lister = root if number < len(held_names) else chain[2][1]
+            lister = root if number < len(names) else chain[2][1]
             known = before if before is not None and base_name(before) == name else b""
             if "need" not in (yield from self._bring_file(number, raw, lister + known)):
                 return  # the board's chain is complete: whatever else the repository lists, it is not for this board
@@ -301,7 +289,7 @@ class Courier:
                 yield Request(Op.WRITE, Group.OS, OsCommand.RESET, {}, once=True)
             yield Pause(POLL_PAUSE)
             # A board whose application hangs is silent until its watchdog bites.
-            status = _checked((yield Request(Op.READ, self._group, STATUS, {}, booting=True)))
+            status = checked((yield Request(Op.READ, self._group, STATUS, {}, booting=True)))
             tested += status.get("self_tested") is True
             # An image that has tested itself and does not confirm waits for someone to do it.
             if (not status.get("trial") and status.get("marked") is None) or tested > 2:
@@ -311,14 +299,14 @@ class Courier:
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def _own(self, op: Op, command: int, body: Body, *, slow: bool = False) -> Generator[Request | Pause, Body, Body]:
-        return _checked((yield Request(op, self._group, command, body, slow)))
+        return checked((yield Request(op, self._group, command, body, slow)))
 
     def _image(
         self, command: ImageCommand, body: Body, *, read: bool = False, slow: bool = False
     ) -> Generator[Request | Pause, Body, Body]:
         answer = yield Request(Op.READ if read else Op.WRITE, Group.IMAGE, command, body, slow)
         try:
-            return _checked(answer)
+            return checked(answer)
         except BoardRefused as refusal:
             # A stock error is a number; the board's own words are in its status.
             status = yield from self._own(Op.READ, STATUS, {})
@@ -338,7 +326,7 @@ def ask(request: Request) -> Generator[Request | Pause, Body, Body]:
 def read_status(group: int = HILLHOLD_GROUP) -> Generator[Request | Pause, Body, tuple[Body, Body]]:
     """Ask a board what it is and what it runs; returns its identity and its status."""
     identity = yield from _identify(group)
-    status = _checked((yield Request(Op.READ, group, STATUS, {})))
+    status = checked((yield Request(Op.READ, group, STATUS, {})))
     return identity, status
 
 
@@ -346,7 +334,7 @@ def confirm_running(group: int = HILLHOLD_GROUP) -> Generator[Request | Pause, B
     """Ask a board to confirm what it runs (stock `confirm`); returns its status then."""
     yield from _identify(group)
     answer = yield Request(Op.WRITE, Group.IMAGE, ImageCommand.STATE, {"confirm": True}, slow=True)
-    status = _checked((yield Request(Op.READ, group, STATUS, {})))
+    status = checked((yield Request(Op.READ, group, STATUS, {})))
     if "err" in answer or answer.get("rc"):
         raise BoardRefused(int_field(status, "code", 0), text_field(status, "refusal", "") or "confirmation refused")
     return status
@@ -368,51 +356,3 @@ def _read(file: BinaryIO, offset: int, length: int, path: str) -> bytes:
         return file.read(length)
     except OSError as error:
         raise OperationalError(f"target {path}: {error.strerror}") from None
-
-
-def _held_names(value: object) -> list[tuple[int, bytes]]:
-    """Version and name of each held file; none where the board's list is not one."""
-    rows = value if isinstance(value, list) else []
-    found = [
-        (row[0], row[1])
-        for row in rows
-        if isinstance(row, list) and len(row) == 2 and isinstance(row[0], int) and isinstance(row[1], bytes)
-    ]
-    return found if len(found) == len(rows) == _FILES else [(0, b"")] * _FILES
-
-
-def _checked(answer: Body) -> Body:
-    error = answer.get("err")
-    code = error.get("rc") if isinstance(error, dict) else answer.get("rc", 0)
-    if code:
-        words = answer.get("rsn")
-        raise BoardRefused(code if isinstance(code, int) else 0, str(words or f"error {code}"))
-    return answer
-
-
-def plan_of(choice: Body) -> tuple[Body, ...]:
-    """Return what a board has chosen to install: n (component), path, sha, len and base of each image."""
-    plan = choice.get("plan")
-    return tuple(entry for entry in plan if isinstance(entry, dict)) if isinstance(plan, list) else ()
-
-
-def components_of(status: Body) -> list[Body]:
-    """Return what a board says of each of its components, in order."""
-    more = status.get("more")
-    return [status, *(item for item in more if isinstance(item, dict))] if isinstance(more, list) else [status]
-
-
-def _runs(plan: tuple[Body, ...], status: Body) -> bool:
-    running = [component.get("running") for component in components_of(status)]
-    hashes = [item[1] if isinstance(item, list) and len(item) == 2 else None for item in running]
-    numbers = [int_field(entry, "n") for entry in plan]
-    return all(
-        number < len(hashes) and hashes[number] == entry.get("sha") for number, entry in zip(numbers, plan, strict=True)
-    )
-
-
-def reasons_of(choice: Body) -> tuple[tuple[str, str, str], ...]:
-    """Return (path, outcome, reason) for each candidate that a board's choice names."""
-    reasons = choice.get("reasons")
-    rows = [row for row in reasons if isinstance(row, list) and len(row) == 3] if isinstance(reasons, list) else []
-    return tuple((str(path), str(outcome), str(reason)) for path, outcome, reason in rows)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any, Final, Protocol, TypeVar
 
-from hillhold_verifier.courier import Body, Pause, Request
+from hillhold_verifier.answers import Body
+from hillhold_verifier.courier import Pause, Request
 from hillhold_verifier.errors import OperationalError, SmpError
 from hillhold_verifier.smp import Message, decode, encode
 from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console

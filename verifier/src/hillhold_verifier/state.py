@@ -114,16 +114,18 @@ class StateStore:
         """
         found: list[tuple[int, int, DeviceState]] = []
         reasons = []
-        others = [0]
+        other = (0, 1)  # the newest whole record of another format: sequence number and place
         for index in (0, 1):
             try:
                 sequence, state = decode_record(self._areas.read(index))
                 found.append((sequence, index, state))
             except RecordError as error:
                 reasons.append(str(error))
-                others.append(error.sequence if isinstance(error, _OtherFormatError) else 0)
+                if isinstance(error, _OtherFormatError):
+                    other = max(other, (error.sequence, index))
         # The older of two records has lower floors: going on from it would be a rollback.
-        if not found or max(sequence for sequence, _, _ in found) < max(others):
+        if not found or max(sequence for sequence, _, _ in found) < other[0]:
+            self._sequence, self._at = other  # whoever provisions it again outnumbers what is there
             raise UnprovisionedError("device state", expected="a readable record", got=" and ".join(reasons))
         self._sequence, self._at, state = max(found, key=lambda item: item[0])
         return state

@@ -18,20 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from hillhold_verifier.answers import BoardRefused, Body, plan_of, reasons_of
 from hillhold_verifier.cli.show import Progress as ProgressLine
 from hillhold_verifier.cli.show import plain, status_lines
-from hillhold_verifier.courier import (
-    BoardRefused,
-    Body,
-    Courier,
-    Pause,
-    Pushed,
-    Request,
-    confirm_running,
-    plan_of,
-    read_status,
-    reasons_of,
-)
+from hillhold_verifier.courier import Courier, Pause, Pushed, Request, confirm_running, read_status
 from hillhold_verifier.errors import HillholdError, MisuseError, OperationalError
 from hillhold_verifier.link import Link, open_port
 from hillhold_verifier.select import Outcome

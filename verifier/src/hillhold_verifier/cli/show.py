@@ -6,7 +6,7 @@ from shutil import get_terminal_size
 from time import monotonic
 from typing import TextIO
 
-from hillhold_verifier.courier import Body, components_of
+from hillhold_verifier.answers import Body, components_of
 from hillhold_verifier.courier import Progress as Step
 from hillhold_verifier.times import show_time
 
