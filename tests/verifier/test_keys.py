@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, mldsa, rsa, x25519
 from securesystemslib.signer import CryptoSigner
 
-from forge import SigningKey, ecdsa_key, key
+from forge import Repo, SigningKey, ecdsa_key, key
 from hillhold_verifier.keys import SCHEMES, Key
+from hillhold_verifier.metadata import parse_timestamp
 
 ED = frozenset({"ed25519"})
 MESSAGE = b"signed"
@@ -32,19 +33,25 @@ def pem(public: object) -> str:
 @pytest.mark.parametrize("one", [key("alice"), ecdsa_key("alice")], ids=["ed25519", "p256"])
 def test_a_signature_verifies_for_its_key_message_and_bytes_only(one: SigningKey) -> None:
     signature = one.sign(MESSAGE)
-    assert of(one).verifies(signature, MESSAGE, SCHEMES) == of(one).fingerprint(SCHEMES) is not None
+    assert of(one).verifies(signature, MESSAGE) == of(one).fingerprint(SCHEMES) is not None
     other = key("bob") if one is key("alice") else ecdsa_key("bob")
-    assert of(other).verifies(signature, MESSAGE, SCHEMES) is None
-    assert of(one).verifies(signature, MESSAGE + b"!", SCHEMES) is None
+    assert of(other).verifies(signature, MESSAGE) is None
+    assert of(one).verifies(signature, MESSAGE + b"!") is None
     for bad in (b"", signature[:-1], signature + b"\0", b"\0" * 64, bytes([signature[0] ^ 1]) + signature[1:]):
-        assert of(one).verifies(bad, MESSAGE, SCHEMES) is None
+        assert of(one).verifies(bad, MESSAGE) is None
 
 
 def test_a_scheme_that_does_not_count_now_verifies_nothing() -> None:
     one = ecdsa_key("alice")
-    assert of(one).verifies(one.sign(MESSAGE), MESSAGE, ED) is None
+    repo = Repo()
+    repo.keys["timestamp"] = [one]
+    repo.publish()
+    envelope = parse_timestamp(repo.files["timestamp"])
+    for _ in range(2):  # in any order, and asked again
+        assert envelope.signer(envelope.signatures[0], of(one), ED) is None
+        assert envelope.signer(envelope.signatures[0], of(one), SCHEMES) == of(one).fingerprint(SCHEMES) is not None
+        assert envelope.signer(envelope.signatures[0], of(key("alice")), SCHEMES) is None
     assert of(one).fingerprint(ED) is None
-    assert of(key("alice")).verifies(key("alice").sign(MESSAGE), MESSAGE, ED) is not None
 
 
 def signer_of(scheme: str) -> CryptoSigner:
@@ -70,12 +77,12 @@ def test_what_securesystemslib_signs_verifies_and_nothing_else(scheme: str) -> N
     )
     signature = bytes.fromhex(signer.sign(MESSAGE).signature)
     assert one.scheme == scheme
-    assert one.verifies(signature, MESSAGE, SCHEMES) == one.fingerprint(SCHEMES) is not None
+    assert one.verifies(signature, MESSAGE) == one.fingerprint(SCHEMES) is not None
     assert other.fingerprint(SCHEMES) != one.fingerprint(SCHEMES)
-    assert other.verifies(signature, MESSAGE, SCHEMES) is None
-    assert one.verifies(signature, MESSAGE + b"!", SCHEMES) is None
-    assert one.verifies(signature[:-1] + bytes([signature[-1] ^ 1]), MESSAGE, SCHEMES) is None
-    assert one.verifies(signature, MESSAGE, SCHEMES - {scheme}) is None
+    assert other.verifies(signature, MESSAGE) is None
+    assert one.verifies(signature, MESSAGE + b"!") is None
+    assert one.verifies(signature[:-1] + bytes([signature[-1] ^ 1]), MESSAGE) is None
+    assert one.fingerprint(SCHEMES - {scheme}) is None
 
 
 def test_a_key_is_the_same_under_every_scheme_of_its_type() -> None:
@@ -91,7 +98,7 @@ def test_both_tuf_names_of_the_ecdsa_key_type_are_known() -> None:
     one = ecdsa_key("alice")
     public = one.entry["keyval"]["public"]
     old = Key("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256", public)
-    assert old.verifies(one.sign(MESSAGE), MESSAGE, SCHEMES) == of(one).fingerprint(SCHEMES)
+    assert old.verifies(one.sign(MESSAGE), MESSAGE) == of(one).fingerprint(SCHEMES)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +134,7 @@ def test_both_tuf_names_of_the_ecdsa_key_type_are_known() -> None:
 )
 def test_an_unusable_key_is_no_error_and_verifies_nothing(entry: Key) -> None:
     assert entry.fingerprint(SCHEMES) is None
-    assert entry.verifies(b"\0" * 64, MESSAGE, SCHEMES) is None
+    assert entry.verifies(b"\0" * 64, MESSAGE) is None
 
 
 def test_a_key_is_the_same_in_any_spelling() -> None:

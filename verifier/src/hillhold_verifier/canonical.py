@@ -4,7 +4,8 @@ TUF signatures are over the OLPC canonical JSON of `signed` (TUF 4.2.1): keys so
 escaped but the quote and the backslash. Canonical JSON is not always JSON: a line break in a PEM key stands in it raw. Metadata files are
 therefore written as compact sorted JSON, which is the same bytes wherever no control character occurs (docs/adr/0001).
 
-`loads` is stricter than `json.loads`: no duplicate keys, no floats, no integers beyond ±(2⁵³−1), no lone surrogates, bounded depth.
+`loads` is stricter than `json.loads`: no duplicate keys, no floats, no integers beyond ±(2⁵³−1), no lone surrogates, bounded depth. What is
+in the written form anyway is recognised as such by writing it again, which is several times faster than to look at each value.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ MAX_INTEGER: Final = 2**53 - 1
 """Largest integer that every JSON implementation keeps exactly (RFC 8259, section 6)."""
 
 _ESCAPE: Final = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})')
+_NO_BRACKET: Final = bytes(set(range(256)) - set(b'{}[]"'))
+_ENCODER: Final = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
+)
+_SIGNATURES, _SIGNED = b'{"signatures":', b',"signed":'
 _PLAIN: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -30,6 +36,45 @@ def loads(data: bytes) -> object:
     Raises:
         MetadataError: not JSON, or outside the limits named above.
     """
+    found = _written(data)
+    return _loads(data) if found is None else found
+
+
+def parse_file(data: bytes) -> tuple[object, bytes | None]:
+    """Parse a metadata file as `loads` does; also return the canonical JSON of its `signed` where that stands in it.
+
+    In the written form it does, as the last of two members: `signatures`, `signed`.
+    """
+    found = _written(data)
+    if isinstance(found, dict) and list(found) == ["signatures", "signed"]:
+        return found, data[len(_SIGNATURES) + len(_text(found["signatures"])) + len(_SIGNED) : -1]
+    return _loads(data) if found is None else found, None
+
+
+def _written(data: bytes) -> object:
+    """Parse what is in the written form, plain ASCII, and within all limits; None for anything else, valid or not.
+
+    A text that comes back byte for byte has each key once; ASCII without a backslash has no lone surrogate.
+    """
+    if not data.isascii() or b"\\" in data or not _is_shallow(data):
+        return None
+    text = data.decode("ascii")
+    try:
+        value: object = _DECODER.decode(text)
+    except (ValueError, MetadataError, RecursionError):
+        return None
+    return value if _text(value) == text else None
+
+
+def _is_shallow(data: bytes) -> bool:
+    """Brackets, without those in strings, nest at most `MAX_DEPTH` deep."""
+    brackets = data.translate(None, _NO_BRACKET).replace(b'""', b"")
+    for _ in range(MAX_DEPTH):
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+    return not brackets
+
+
+def _loads(data: bytes) -> object:
     try:
         value: object = json.loads(
             data.decode("utf-8"),
@@ -77,7 +122,7 @@ def _encode(text: str) -> bytes:
 
 
 def _text(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def _raw(match: re.Match[str]) -> str:
@@ -103,6 +148,9 @@ def _integer(text: str) -> int:
 
 def _no_float(text: str) -> object:
     raise MetadataError("metadata number", expected="an integer", got=text[:20])
+
+
+_DECODER: Final = json.JSONDecoder(parse_int=_integer, parse_float=_no_float, parse_constant=_no_float)
 
 
 def _check(value: object, depth: int) -> None:

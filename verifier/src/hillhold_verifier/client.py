@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
+from hillhold_verifier.checks import check_expiry, check_listed, is_listed
 from hillhold_verifier.delegations import delegations_for
 from hillhold_verifier.errors import MismatchError, MissingError, short
 from hillhold_verifier.metadata import (
@@ -31,12 +32,9 @@ from hillhold_verifier.metadata import (
 from hillhold_verifier.session import MAX_ROOTS
 from hillhold_verifier.trust import (
     Trust,
-    check_expiry,
-    check_listed,
     held_snapshot,
     held_targets,
     held_timestamp,
-    is_listed,
     update_root,
     update_snapshot,
     update_targets,

@@ -11,18 +11,24 @@ MAX_NAME: Final = 256
 
 
 class Fields:
-    """A JSON object; `what` names it in errors."""
+    """A JSON object; `what` names it in errors, after `parent`'s name where it has one. (Names are put together only for an error.)"""
 
-    __slots__ = ("value", "what")
+    __slots__ = ("_parent", "_what", "value")
 
-    def __init__(self, value: object, what: str) -> None:
-        if not isinstance(value, dict):
-            raise MetadataError(what, expected="an object", got=type(value).__name__)
-        self.value, self.what = cast("dict[str, object]", value), what
+    def __init__(self, value: object, what: str, parent: Fields | None = None) -> None:
+        self._what, self._parent = what, parent
+        if value.__class__ is not dict:  # as `json` makes them
+            raise MetadataError(self.what, expected="an object", got=type(value).__name__)
+        self.value = cast("dict[str, object]", value)
+
+    @property
+    def what(self) -> str:
+        """The object's name in errors."""
+        return f"{self._parent.what} {self._what[:40]}" if self._parent else self._what
 
     def sub(self, name: str, limit: int | None = None) -> Fields:
         """Return the object `name`, of at most `limit` entries."""
-        found = Fields(self._get(name), f"{self.what} {name[:40]}")
+        found = Fields(self._get(name), name, self)
         if limit is not None and len(found.value) > limit:
             raise MetadataError(found.what, expected=f"at most {limit} entries", got=len(found.value))
         return found
@@ -38,7 +44,10 @@ class Fields:
 
     def text(self, name: str, limit: int = MAX_NAME) -> str:
         """Return the string `name`, of at most `limit` characters."""
-        return self.as_text(self._get(name), f"{self.what} {name}", limit)
+        found = self._get(name)
+        if not isinstance(found, str) or len(found) > limit:
+            return self.as_text(found, f"{self.what} {name}", limit)
+        return found
 
     def natural(self, name: str, default: int | None = None) -> int:
         """Return the integer `name`, at least 0; `default` where it is absent and has one."""
@@ -55,6 +64,7 @@ class Fields:
         return value
 
     def _get(self, name: str) -> object:
-        if name not in self.value:
-            raise MetadataError(f"{self.what} {name[:40]}", expected="a value", got="none")
-        return self.value[name]
+        try:
+            return self.value[name]
+        except KeyError:
+            raise MetadataError(f"{self.what} {name[:40]}", expected="a value", got="none") from None

@@ -38,9 +38,9 @@ class Key:
         usable = _load(self) if self.scheme in schemes else None
         return usable.fingerprint if usable else None
 
-    def verifies(self, signature: bytes, message: bytes, schemes: frozenset[str]) -> bytes | None:
+    def verifies(self, signature: bytes, message: bytes) -> bytes | None:
         """Return the fingerprint of the key if `signature` over `message` is valid, else None."""
-        usable = _load(self) if self.scheme in schemes else None
+        usable = _load(self)
         if usable is None:
             return None
         try:

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from calendar import timegm
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Generic, TypeVar
 
@@ -40,7 +39,6 @@ MAX_LENGTH: Final = 2**32
 
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _SPECIFICATION: Final = re.compile(r"1\.[0-9]+(\.[0-9]+)?")
-_DIGEST: Final = re.compile(r"[0-9a-f]*")
 HASHES: Final[Mapping[str, int]] = {"sha256": 64, "sha512": 128}
 """Hash algorithms that are checked where a lister states them, and how many hexadecimal digits they have."""
 
@@ -160,6 +158,16 @@ class Envelope(Generic[Signed]):
     payload: bytes
     signatures: tuple[Signature, ...]
     signed: Signed
+    _checked: dict[tuple[Key, bytes], bytes | None] = field(default_factory=dict, compare=False, repr=False)
+
+    def signer(self, signature: Signature, key: Key, schemes: frozenset[str]) -> bytes | None:
+        """Return the fingerprint of `key` if `signature` is its valid signature over this file, else None; each is checked once."""
+        if key.scheme not in schemes:
+            return None
+        asked = (key, signature.value)
+        if asked not in self._checked:
+            self._checked[asked] = key.verifies(signature.value, self.payload)
+        return self._checked[asked]
 
     def hash(self, algorithm: str) -> bytes:
         """Return the file's hash by one of `HASHES`, as a lister states it."""
@@ -170,7 +178,7 @@ class Envelope(Generic[Signed]):
         signed = canonical.loads(self.raw)
         entries = [{"keyid": item.keyid, "sig": item.value.hex()} for item in signatures]
         value = {"signatures": entries, "signed": signed["signed"]} if isinstance(signed, dict) else {}
-        return Envelope(canonical.dumps(value), self.payload, signatures, self.signed)
+        return Envelope(canonical.dumps(value), self.payload, signatures, self.signed, self._checked)
 
 
 def max_bytes(role: str) -> int:
@@ -202,7 +210,7 @@ def parse_time(text: object, what: str = "date") -> int:
     """Parse `YYYY-MM-DDTHH:MM:SSZ` (TUF 4.2.2) into Unix seconds; raises `MetadataError`."""
     if isinstance(text, str) and _DATE.fullmatch(text):
         try:
-            return timegm(datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").timetuple())  # noqa: DTZ007 (Z is UTC)
+            return int(datetime.fromisoformat(text).timestamp())
         except ValueError:
             pass
     raise MetadataError(what, expected="YYYY-MM-DDTHH:MM:SSZ", got=repr(text)[:40])
@@ -211,7 +219,8 @@ def parse_time(text: object, what: str = "date") -> int:
 def _parse(data: bytes, role: str, kind: str, build: Callable[[Fields], Signed]) -> Envelope[Signed]:
     if len(data) > (limit := max_bytes(role)):
         raise MetadataError(f"{role} metadata", expected=f"at most {limit} bytes", got=f"{len(data)}")
-    top = Fields(canonical.loads(data), f"{role} metadata")
+    value, payload = canonical.parse_file(data)
+    top = Fields(value, f"{role} metadata")
     signed = top.sub("signed")
     if signed.text("_type") != kind:
         raise MetadataError(f"{role} metadata type", expected=kind, got=signed.text("_type")[:40])
@@ -221,7 +230,7 @@ def _parse(data: bytes, role: str, kind: str, build: Callable[[Fields], Signed])
     found = tuple(_signature(Fields(item, f"{role} signature")) for item in signatures)
     if len({item.keyid for item in found}) != len(found):
         raise MetadataError(f"{role} signatures", expected="each key id once", got="a key id twice")
-    return Envelope(data, canonical.canonical(signed.value), found, build(signed))
+    return Envelope(data, payload or canonical.canonical(signed.value), found, build(signed))
 
 
 def _signature(fields: Fields) -> Signature:
@@ -379,7 +388,11 @@ def _expires(f: Fields) -> int:
 
 
 def _digest(text: str, algorithm: str) -> bytes:
-    if not _DIGEST.fullmatch(text) or len(text) != HASHES[algorithm]:
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        digest = b""
+    if digest.hex() != text or len(text) != HASHES[algorithm]:  # upper case or white space has another form
         expected = f"{HASHES[algorithm]} lowercase hexadecimal digits"
         raise MetadataError(algorithm, expected=expected, got=repr(text)[:80])
-    return bytes.fromhex(text)
+    return digest

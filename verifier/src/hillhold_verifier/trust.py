@@ -22,7 +22,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
-from hillhold_verifier.errors import ExpiredError, MismatchError, MissingError, RollbackError, SignatureError, short
+from hillhold_verifier.checks import check_expiry, check_listed, is_listed
+from hillhold_verifier.errors import MissingError, RollbackError, SignatureError
 from hillhold_verifier.keys import SCHEMES, Key
 from hillhold_verifier.metadata import (
     ROOT,
@@ -43,7 +44,6 @@ from hillhold_verifier.metadata import (
     parse_targets,
     parse_timestamp,
 )
-from hillhold_verifier.times import show_time
 
 LINE: Final = "line"
 """Name of the floor of the product's line role, whatever the product is called."""
@@ -78,6 +78,7 @@ class Trust:
     time_floor: Floor | None = None
     schemes: frozenset[str] = SCHEMES
     hashed: bool = True
+    _holds: dict[str, bool] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def now(self, clock: int | None) -> int:
         """Return the later of `clock` (None: the device has none) and the time floor, in Unix seconds."""
@@ -248,7 +249,7 @@ def verify(
     distinct = set[bytes]()
     for signature in envelope.signatures:
         if signature.keyid in role.keyids and (key := keys.get(signature.keyid)):
-            fingerprint = key.verifies(signature.value, envelope.payload, schemes)
+            fingerprint = envelope.signer(signature, key, schemes)
             if fingerprint is not None:
                 distinct.add(fingerprint)
     if len(distinct) < role.threshold:
@@ -268,7 +269,7 @@ def _bare(envelope: Envelope[Signed], *signers: tuple[Role, Mapping[str, Key]]) 
         if any(
             signature.keyid in role.keyids
             and (key := keys.get(signature.keyid))
-            and key.verifies(signature.value, envelope.payload, SCHEMES)
+            and envelope.signer(signature, key, SCHEMES)
             for role, keys in signers
         )
     )
@@ -328,37 +329,6 @@ def _unexpired_root(trust: Trust, clock: int | None) -> Root:
     return trust.root.signed
 
 
-def check_expiry(role: str, expires: int, now: int) -> None:
-    """Raise `ExpiredError` where `expires` is not after `now`, both Unix seconds."""
-    if expires <= now:
-        raise ExpiredError(
-            f"{role} metadata", expected=f"unexpired at {show_time(now)}", got=f"expiry {show_time(expires)}"
-        )
-
-
-def is_listed(envelope: Envelope[Signed], listing: MetaFile) -> bool:
-    """Say whether the file is the one that its lister names."""
-    hashes = all(envelope.hash(name) == value for name, value in listing.hashes.items())
-    return envelope.signed.version == listing.version and hashes
-
-
-def check_listed(envelope: Envelope[Signed], name: str, listing: MetaFile, *, hashed: bool) -> None:
-    """TUF 5.5.2, 5.5.4, 5.6.2: the file is the one that its lister names, by version and hashes.
-
-    Raises:
-        MismatchError: it is not, or `hashed` and the lister states no SHA-256.
-    """
-    if listing.length is not None and len(envelope.raw) != listing.length:
-        raise MismatchError(f"{name} length", expected=f"{listing.length}", got=len(envelope.raw))
-    if hashed and "sha256" not in listing.hashes:
-        raise MismatchError(f"{name} hash", expected="a SHA-256 from its lister", got="none")
-    for algorithm, expected in listing.hashes.items():
-        if (found := envelope.hash(algorithm)) != expected:
-            raise MismatchError(f"{name} hash", expected=short(expected), got=short(found))
-    if envelope.signed.version != listing.version:
-        raise MismatchError(f"{name} version", expected=listing.version, got=envelope.signed.version)
-
-
 def _need(envelope: Envelope[Signed] | None, name: str) -> Envelope[Signed]:
     if envelope is None:
         raise MissingError(f"{name} metadata", expected="one that is valid under the held root", got="none")
@@ -367,24 +337,30 @@ def _need(envelope: Envelope[Signed] | None, name: str) -> Envelope[Signed]:
 
 def held_timestamp(trust: Trust) -> Envelope[Timestamp] | None:
     """Return the held timestamp, if it verifies under the held root."""
-    root, held = trust.root.signed, trust.timestamp
-    return held if held and _verifies(held, root.roles[TIMESTAMP], root.keys, trust.schemes) else None
+    return trust.timestamp if _holds(trust, TIMESTAMP, trust.timestamp, None) else None
 
 
 def held_snapshot(trust: Trust) -> Envelope[Snapshot] | None:
     """Return the held snapshot, if it verifies and is the one that the held timestamp lists."""
-    root, held, lister = trust.root.signed, trust.snapshot, held_timestamp(trust)
-    if not held or not lister or not is_listed(held, lister.signed.snapshot):
-        return None
-    return held if _verifies(held, root.roles[SNAPSHOT], root.keys, trust.schemes) else None
+    lister = held_timestamp(trust)
+    return trust.snapshot if lister and _holds(trust, SNAPSHOT, trust.snapshot, lister.signed.snapshot) else None
 
 
 def held_targets(trust: Trust) -> Envelope[Targets] | None:
     """Return the held top-level targets, if they verify and are the ones that the held snapshot lists."""
-    root, held, lister = trust.root.signed, trust.targets, held_snapshot(trust)
-    if not held or not lister or not is_listed(held, lister.signed.meta[TARGETS]):
-        return None
-    return held if _verifies(held, root.roles[TARGETS], root.keys, trust.schemes) else None
+    lister = held_snapshot(trust)
+    return trust.targets if lister and _holds(trust, TARGETS, trust.targets, lister.signed.meta[TARGETS]) else None
+
+
+def _holds(trust: Trust, name: str, held: Envelope[Signed] | None, listing: MetaFile | None) -> bool:
+    """The held file is the listed one and verifies under the held root; asked of one `Trust`, the answer stays the same."""
+    if held is None:
+        return False
+    if name not in trust._holds:
+        root = trust.root.signed
+        listed = listing is None or is_listed(held, listing)
+        trust._holds[name] = listed and _verifies(held, root.roles[name], root.keys, trust.schemes)
+    return trust._holds[name]
 
 
 def _line_terms(trust: Trust, product: str) -> tuple[MetaFile, Delegation, Mapping[str, Key]]:
