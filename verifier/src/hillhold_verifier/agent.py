@@ -235,11 +235,12 @@ class Agent:
 
     def _choose(self, installer: Installer, clock: int | None) -> Fields:
         selection = installer.choose(clock)
+        grace = {"grace": selection.grace_used} if selection.grace_used else {}
         if selection.plan:
-            return {"plan": [self._planned(installer, release) for release in selection.plan]}
+            return {"plan": [self._planned(installer, release) for release in selection.plan], **grace}
         reasons = [[v.path, v.outcome.value, v.reason[:MAX_REASON]] for v in selection.verdicts]
         # The newest releases sort last, and are what people ask about.
-        return {"reasons": reasons[-MAX_REASONS:], "more": max(0, len(reasons) - MAX_REASONS)}
+        return {"reasons": reasons[-MAX_REASONS:], "more": max(0, len(reasons) - MAX_REASONS), **grace}
 
     def _planned(self, installer: Installer, release: Release) -> Fields:
         component = installer.state.device.components.index(release.component)

@@ -27,6 +27,7 @@ from hillhold_verifier.release import Patch, parse_target, patch_path
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, OsCommand, encode
 from hillhold_verifier.smp_fields import bytes_field, int_field, text_field
 from hillhold_verifier.sources import Source
+from hillhold_verifier.times import show_span
 from hillhold_verifier.wire import base_name, deflate
 
 RESET_POLLS: Final = 30
@@ -126,6 +127,8 @@ class Courier:
         identity, choice = yield from self.check()
         product = text_field(identity, "product")
         plan = plan_of(choice)
+        if grace := int_field(choice, "grace", 0):
+            self._report(Progress(f"note: timestamp or snapshot expired {show_span(grace)} ago; offline grace is used"))
         if not plan:
             return Pushed((), "", 0, reasons_of(choice), (yield from self._own(Op.READ, STATUS, {})))
         ways, sent = set[str](), 0

@@ -63,11 +63,19 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """All verdicts, the plan (nothing to install: empty), in the order of the device's components, and the patches that make it."""
+    """What a device chose, and why.
+
+    Attributes:
+        plan: what is installed together, in the order of the device's components; empty where there is nothing to install.
+        patches: what makes it.
+        verdicts: of every entry, by path.
+        grace_used: seconds by which timestamp or snapshot have expired, and are accepted all the same (`offline_grace`).
+    """
 
     plan: tuple[Release, ...]
     patches: tuple[Patch, ...]
     verdicts: tuple[Verdict, ...]
+    grace_used: int
 
     def require(self) -> tuple[Release, ...]:
         """Return the plan; raises `SelectionError` with the reasons where there is none."""
@@ -117,7 +125,8 @@ def select(
     verdicts += [Verdict(path, outcome, reason) for path, (outcome, reason) in judged.items()]
     verdicts.sort(key=lambda verdict: verdict.path)
     paths = {release.path for release in best}
-    return Selection(best, tuple(patch for patch in patches if patch.makes in paths), tuple(verdicts))
+    makes = tuple(patch for patch in patches if patch.makes in paths)
+    return Selection(best, makes, tuple(verdicts), current.grace_used)
 
 
 def _listed(current: Current) -> tuple[list[Release], list[Patch], list[Verdict]]:

@@ -27,6 +27,7 @@ from hillhold_verifier.link import Link, open_port
 from hillhold_verifier.select import Outcome
 from hillhold_verifier.smp import HILLHOLD_GROUP
 from hillhold_verifier.sources import DirectorySource
+from hillhold_verifier.times import show_span
 
 T = TypeVar("T")
 Result = tuple[dict[str, object], list[str], int]
@@ -151,9 +152,16 @@ def _status(options: argparse.Namespace) -> Result:
 def _check(options: argparse.Namespace) -> Result:
     source = DirectorySource(options.source)
     _, choice = _ask(options, Courier(source, group=options.group).check())
+    grace = choice.get("grace")
+    noted = [f"note: timestamp or snapshot expired {show_span(grace)} ago"] if isinstance(grace, int) else []
     if plan := plan_of(choice):
-        return _values(choice), [f"would install {entry.get('path')} ({entry.get('len')} bytes)" for entry in plan], 0
-    return _values(choice), *_nothing(reasons_of(choice))
+        return (
+            _values(choice),
+            [f"would install {entry.get('path')} ({entry.get('len')} bytes)" for entry in plan] + noted,
+            0,
+        )
+    lines, code = _nothing(reasons_of(choice))
+    return _values(choice), lines + noted, code
 
 
 def _push(options: argparse.Namespace) -> Result:
