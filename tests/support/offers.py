@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from imgtool import image as imgtool_image
@@ -23,6 +24,7 @@ from forge import Repo
 from hillhold_signer.patches import make_patch
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.mcuboot import ImageKey
+from hillhold_verifier.sources import Content, FileContent
 
 IMAGE_LENGTH: Final = 5000
 """Bytes of a firmware, before header and TLVs: two and a half sectors."""
@@ -102,9 +104,11 @@ class TreeSource:
     def metadata(self, name: str) -> bytes | None:
         return self.tree.get(f"metadata/{name}")
 
-    def target(self, path: str, sha256: bytes) -> BinaryIO:
+    @contextmanager
+    def target(self, path: str, sha256: bytes) -> Iterator[Content]:
         folder, _, name = path.rpartition("/")
         try:
-            return BytesIO(self.tree[f"targets/{folder}/{sha256.hex()}.{name}"])
+            data = self.tree[f"targets/{folder}/{sha256.hex()}.{name}"]
         except KeyError:
             raise OperationalError(f"target {path}: missing") from None
+        yield FileContent(BytesIO(data), path)

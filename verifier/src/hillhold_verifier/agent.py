@@ -182,13 +182,10 @@ class Agent:
         return handler() if handler else self._error(request, int(MgmtErr.ENOTSUP), "unknown command")
 
     def _identify(self) -> Fields:
-        device = self._device
-        names = (device.product, device.hardware, device.id) if device else ("", "", "")
         return {
             "magic": MAGIC,
             "v": PROTOCOL,
-            **dict(zip(("product", "hardware", "id"), names, strict=True)),
-            "components": list(device.components) if device else [],
+            **(self._device or Device("", "", "", ())).identity(),
             "alg": [ALGORITHM],
         }
 
@@ -253,36 +250,12 @@ class Agent:
         return {"path": installed.path, "version": str(installed.version)}
 
     def _status(self, installer: Installer) -> Fields:
-        state = installer.state
-        first, *more = [_component(installer, number) for number in range(len(state.device.components))]
         return {
-            **first,
-            "trial": installer.on_trial,
+            **installer.status(),
             "self_tested": self.self_tested,
-            "failed": len(state.failed),
-            "root": state.trust.root.signed.version,
-            "time": state.trust.now(None),
-            "transfer": state.transfer.release.path if state.transfer else None,
             "refusal": self.last_refusal[1][:MAX_REASON],
             "code": self.last_refusal[0],
-            "more": more,
         }
-
-
-def _component(installer: Installer, number: int) -> Fields:
-    """What a component runs."""
-    flags = installer.flags(number)
-    running = installer.held(number, flags.running) if flags.running is not None else None
-    confirmed = installer.confirmed(number)
-    held = [installer.held(number, slot) for slot in (0, 1)]
-    marked = flags.mark and next((item for item in held if item and item.sha256 == flags.mark.sha256), None)
-    return {
-        "running": [str(running.version), running.sha256] if running else None,
-        "confirmed": [str(confirmed.version), confirmed.sha256] if confirmed else None,
-        "marked": str(marked.version) if marked else None,
-        "starts": flags.starts,
-        "counter": installer.security_counter(number),
-    }
 
 
 class _Incoming:

@@ -71,6 +71,39 @@ class Context:
             raise UnprovisionedError("device state", expected="what the confirmed slot holds", got="nothing")
         return installed
 
+    def security_counter(self, component: int) -> int:
+        """The higher of the counter store's and the confirmed image's."""
+        confirmed = self.confirmed(component)
+        return max(self.counters[component].value(), confirmed.security_counter if confirmed else 0)
+
+    def status(self) -> dict[str, object]:
+        """What the device runs and trusts: component 0 at the top, the others in `more`."""
+        state = self._state
+        first, *more = map(self._component, self.components)
+        return {
+            **first,
+            "trial": self.on_trial,
+            "failed": len(state.failed),
+            "root": state.trust.root.signed.version,
+            "time": state.trust.now(None),
+            "transfer": state.transfer.release.path if state.transfer else None,
+            "more": more,
+        }
+
+    def _component(self, number: int) -> dict[str, object]:
+        flags = self.boot.flags(number)
+        running = self.held(number, flags.running) if flags.running is not None else None
+        confirmed = self.confirmed(number)
+        held = [self.held(number, slot) for slot in (0, 1)]
+        marked = flags.mark and next((item for item in held if item and item.sha256 == flags.mark.sha256), None)
+        return {
+            "running": [str(running.version), running.sha256] if running else None,
+            "confirmed": [str(confirmed.version), confirmed.sha256] if confirmed else None,
+            "marked": str(marked.version) if marked else None,
+            "starts": flags.starts,
+            "counter": self.security_counter(number),
+        }
+
     def other_slot(self, component: int) -> int:
         """Return the slot that may be written; raises `SlotError` during a trial, when it is the only way back."""
         if self.on_trial:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import BinaryIO, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from hillhold_verifier.agent import APPLY, CHOOSE, HELD, IDENTIFY, MAGIC, METADATA, PROTOCOL, STATUS
 from hillhold_verifier.answers import BoardRefused, Body, checked, held_names, plan_of, reasons_of, runs
@@ -253,14 +253,14 @@ class Courier:
     def _bring(
         self, what: str, component: int, path: str, digest: bytes, length: int
     ) -> Generator[Request | Pause, Body, None]:
-        with self._source.target(path, digest) as file:
+        with self._source.target(path, digest) as content:
             first: dict[str, object] = {"image": component, "len": length, "off": 0, "sha": digest}
             # Without data: the board says where to go on, and may erase meanwhile.
             at = int_field((yield from self._image(ImageCommand.UPLOAD, {**first, "data": b""}, slow=True)), "off")
             setbacks = 0
             while at < length:
                 head: dict[str, object] = {"off": at} if at else first
-                data = _read(file, at, self._room(Group.IMAGE, ImageCommand.UPLOAD, {**head, "data": b""}), path)
+                data = content.read(at, self._room(Group.IMAGE, ImageCommand.UPLOAD, {**head, "data": b""}))
                 if not data:
                     raise OperationalError(f"target {path}: {at} bytes, not the {length} that its metadata state")
                 last = at + len(data) >= length
@@ -351,11 +351,3 @@ def _identify(group: int) -> Generator[Request | Pause, Body, Body]:
     if identity.get("v") != PROTOCOL:
         raise OperationalError(f"the board speaks version {identity.get('v')} of the protocol, not {PROTOCOL}")
     return identity
-
-
-def _read(file: BinaryIO, offset: int, length: int, path: str) -> bytes:
-    try:
-        file.seek(offset)
-        return file.read(length)
-    except OSError as error:
-        raise OperationalError(f"target {path}: {error.strerror}") from None

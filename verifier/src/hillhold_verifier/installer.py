@@ -86,6 +86,10 @@ class Installer:
         """What the bootloader knows of a component."""
         return self._context.boot.flags(component)
 
+    def status(self) -> dict[str, object]:
+        """What the device runs and trusts; as `Context.status`."""
+        return self._context.status()
+
     @property
     def on_trial(self) -> bool:
         """Some running image is unconfirmed."""
@@ -98,8 +102,7 @@ class Installer:
 
     def security_counter(self, component: int = 0) -> int:
         """The higher of the counter store's and the confirmed image's."""
-        confirmed = self.confirmed(component)
-        return max(self._context.counters[component].value(), confirmed.security_counter if confirmed else 0)
+        return self._context.security_counter(component)
 
     def confirmed(self, component: int = 0) -> Installed | None:
         """The release in the confirmed slot; None on a board that never confirmed one."""

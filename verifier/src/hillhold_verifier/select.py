@@ -30,6 +30,15 @@ class Device:
     id: str
     components: tuple[str, ...] = (DEFAULT_COMPONENT,)
 
+    def identity(self) -> dict[str, object]:
+        """Return what it says of itself."""
+        return {
+            "product": self.product,
+            "hardware": self.hardware,
+            "id": self.id,
+            "components": list(self.components),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Installed:

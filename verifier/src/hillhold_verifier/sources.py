@@ -1,8 +1,10 @@
-"""Where a courier takes a repository's files from. A source is trusted with nothing."""
+"""Where a repository's files come from. A source is trusted with nothing: whoever reads it checks what it says."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
@@ -13,19 +15,47 @@ from hillhold_verifier.release import split_path
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 
 
+class Content(Protocol):
+    """The bytes of one target. Reading in order is what is quick; a transfer that goes on may begin anywhere."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return at most `length` bytes from `offset` on, none at the end; raises `OperationalError`."""
+
+
 class Source(Protocol):
     """A repository with consistent snapshots (TUF 6.2)."""
 
     def metadata(self, name: str) -> bytes | None:
-        """Return the metadata file `name` ("3.root.json"), or None where there is none; raises as `target`."""
+        """Return the metadata file `name` ("3.root.json"), or None where there is none; raises as `target`.
 
-    def target(self, path: str, sha256: bytes) -> BinaryIO:
+        At most one byte more than a file of its role may have, so that too much is seen as too much.
+        """
+
+    def target(self, path: str, sha256: bytes) -> AbstractContextManager[Content]:
         """Open the target `path` with that hash.
 
         Raises:
             MetadataError: no name that a repository can have.
             OperationalError: it is missing, or cannot be read.
         """
+
+
+def check_name(name: str) -> str:
+    """Return the role of a metadata file's name; raises `MetadataError` for a name that no repository has.
+
+    A board has a say in names: none may lead out of a repository, to a courier's own files.
+    """
+    if not _NAME.fullmatch(name):
+        raise MetadataError("metadata file name", expected="[a-z0-9][a-z0-9._+-]*", got=repr(name))
+    return name.removesuffix(".json").rpartition(".")[2]
+
+
+def target_name(path: str, sha256: bytes) -> str:
+    """Return the name under `targets/` of a target's file (TUF 6.2); raises `MetadataError` for a path that no repository has."""
+    product, version, name = split_path(path)
+    if len(sha256) != 32:
+        raise MetadataError(f"SHA-256 of target {path}", expected="32 bytes", got=len(sha256))
+    return f"{product}/{version}/{sha256.hex()}.{name}"
 
 
 class DirectorySource:
@@ -42,10 +72,8 @@ class DirectorySource:
         self._root = found
 
     def metadata(self, name: str) -> bytes | None:
-        # A board has a say in names: none may lead out of the folder, to a courier's own files.
-        if not _NAME.fullmatch(name):
-            raise MetadataError("metadata file name", expected="[a-z0-9][a-z0-9._+-]*", got=repr(name))
-        role = name.removesuffix(".json").rpartition(".")[2]
+        """Read a file, or nothing where there is none."""
+        role = check_name(name)
         try:
             with (self._root / "metadata" / name).open("rb") as file:
                 return file.read(max_bytes(role) + 1)
@@ -54,11 +82,27 @@ class DirectorySource:
         except OSError as error:
             raise OperationalError(f"{name}: {error.strerror}") from None
 
-    def target(self, path: str, sha256: bytes) -> BinaryIO:
-        product, version, name = split_path(path)
-        if len(sha256) != 32:
-            raise MetadataError(f"SHA-256 of target {path}", expected="32 bytes", got=len(sha256))
+    @contextmanager
+    def target(self, path: str, sha256: bytes) -> Iterator[Content]:
+        """Open a file."""
         try:
-            return (self._root / "targets" / product / version / f"{sha256.hex()}.{name}").open("rb")
+            file = (self._root / "targets" / target_name(path, sha256)).open("rb")
         except OSError as error:
             raise OperationalError(f"target {path}: {error.strerror}") from None
+        with file:
+            yield FileContent(file, path)
+
+
+class FileContent:
+    """A target in an open file."""
+
+    def __init__(self, file: BinaryIO, path: str) -> None:
+        self._file, self._path = file, path
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read a part."""
+        try:
+            self._file.seek(offset)
+            return self._file.read(length)
+        except OSError as error:
+            raise OperationalError(f"target {self._path}: {error.strerror}") from None

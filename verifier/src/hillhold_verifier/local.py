@@ -1,0 +1,137 @@
+"""An update from a source on the device itself: what the courier and the agent do together over a line, without the line.
+
+The source is trusted with nothing: `Installer` judges every file, chooses, and checks what it wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from hillhold_verifier.courier import Progress
+from hillhold_verifier.errors import MismatchError, OperationalError, PatchError, SlotError
+from hillhold_verifier.installer import Installer
+from hillhold_verifier.metadata import ROOT, TIMESTAMP
+from hillhold_verifier.patch import ALGORITHM
+from hillhold_verifier.release import Patch, Release
+from hillhold_verifier.select import Selection
+from hillhold_verifier.session import MAX_ROOTS
+from hillhold_verifier.sources import Source
+
+PIECE: Final = 64 * 1024
+"""Bytes of content that are held in memory at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What was installed together and is marked for a trial (nothing: empty), and how: bytes of images and patches that were read."""
+
+    plan: tuple[Release, ...]
+    patched: tuple[str, ...]
+    read: int
+    selection: Selection
+
+
+class LocalUpdate:
+    """Brings this device up to date. `clock`: Unix seconds, or None; `report` is told of each step."""
+
+    def __init__(
+        self,
+        installer: Installer,
+        source: Source,
+        clock: int | None,
+        report: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self._installer, self._source, self._clock, self._report = installer, source, clock, report
+
+    def check(self) -> Selection:
+        """Take the source's metadata, and choose.
+
+        Raises:
+            Refused: a subclass says why; what was accepted before that stays.
+            OperationalError: the source lacks a file.
+        """
+        for _ in range(MAX_ROOTS):
+            version = self._installer.state.trust.root.signed.version + 1
+            if (data := self._source.metadata(f"{version}.root.json")) is None:
+                break
+            self._report(Progress(f"metadata: root {version}"))
+            self._installer.receive(ROOT, data, self._clock)
+        need = self._installer.receive(TIMESTAMP, self._require("timestamp.json"), self._clock)
+        while need:
+            self._report(Progress(f"metadata: {need.role}"))
+            need = self._installer.receive(need.role, self._require(need.file_name), self._clock)
+        return self._installer.choose(self._clock)
+
+    def update(self, *, patches: bool = True) -> Updated:
+        """Take metadata, fill the other slots with what the device chooses, and mark them for one trial.
+
+        An update that was interrupted goes on where it stopped.
+
+        Args:
+            patches: use a patch where there is one that is smaller than the image.
+
+        Raises:
+            Refused, OperationalError: as `check`; the device stays on what it runs, and may try again.
+        """
+        selection = self.check()
+        patched: list[str] = []
+        read = 0
+        for release in selection.plan:
+            patch = self._patch(selection, release) if patches else None
+            if patch and self._patched(release, patch):
+                patched.append(release.path)
+                read += patch.length
+            else:
+                self._bring("image", release, release.path, release.sha256, release.length)
+                read += release.length
+        marked = self._installer.mark(self._clock) if selection.plan else ()
+        return Updated(marked, tuple(patched), read, selection)
+
+    def _patch(self, selection: Selection, release: Release) -> Patch | None:
+        """The patch to a release that fits what is confirmed here, where it is smaller."""
+        confirmed = self._installer.confirmed(self._component(release))
+        return next(
+            (
+                patch
+                for patch in selection.patches
+                if patch.makes == release.path
+                and confirmed
+                and patch.base == confirmed.sha256
+                and patch.algorithm == ALGORITHM
+                and patch.length < release.length
+            ),
+            None,
+        )
+
+    def _patched(self, release: Release, patch: Patch) -> bool:
+        """Bring a patch and apply it; False where the whole image may do what the patch does not."""
+        try:
+            self._bring("patch", release, patch.path, patch.sha256, patch.length)
+            self._report(Progress("applying the patch"))
+            self._installer.apply()
+        except (PatchError, SlotError, MismatchError) as refusal:
+            self._report(Progress(f"patch refused ({refusal}); taking the whole image"))
+            return False
+        return True
+
+    def _bring(self, what: str, release: Release, path: str, digest: bytes, length: int) -> None:
+        at = self._installer.begin(digest, length, self._clock, self._component(release))
+        if at >= length:
+            return
+        with self._source.target(path, digest) as content:
+            while at < length:
+                data = content.read(at, min(PIECE, length - at))
+                if not data:
+                    raise OperationalError(f"target {path}: {at} bytes, not the {length} that its metadata state")
+                at = self._installer.write(at, data)
+                self._report(Progress(f"{what} {path}", at, length))
+
+    def _component(self, release: Release) -> int:
+        return self._installer.state.device.components.index(release.component)
+
+    def _require(self, name: str) -> bytes:
+        if (data := self._source.metadata(name)) is None:
+            raise OperationalError(f"the repository lacks {name}")
+        return data
