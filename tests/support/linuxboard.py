@@ -32,7 +32,7 @@ from hillhold_verifier.sources import Source
 from offers import TreeSource
 
 CLOCK: Final = T0 + 60
-SLOT: Final = 512 * 1024
+SLOT: Final = 128 * 1024
 MAX_STARTS: Final = 3
 """As in boot.cmd."""
 IDENTITY: Final = Device("pump", "nrf-a", "unit-7")
@@ -68,7 +68,7 @@ def environment_file(folder: Path, *, size: int = 16 * 1024) -> Path:
 
 
 class LinuxBoard:
-    """A board whose slots hold 512 KiB; the factory wrote the repository's 1.0.0 into slot 0."""
+    """A board whose slots hold 128 KiB; the factory wrote the repository's 1.0.0 into slot 0."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ from hillhold_verifier.state import StateStore
 from linuxboard import FAILURES, Faults, LinuxBoard, MemoryEnvironment, PowerCut
 from offers import image, offer, offer_patch, started
 
-FIRST, SECOND = image("1.0.0", length=150_000), image("1.1.0", 2, length=150_000)
+FIRST, SECOND = image("1.0.0", length=24_000), image("1.1.0", 2, length=24_000)
 
 
 def newer() -> Repo:

@@ -199,6 +199,7 @@ _HINTS = (
     ("no answer", "is the board powered, and nothing else (a terminal program, say) using the port?"),
     ("in use by another", "one program at a time: end the other, or wait for it"),
     ("[.]toml: No such file", "--config names this device's file; a board on a line is named with --port"),
+    ("^U-Boot environment", "has U-Boot saved its environment once (saveenv), and does /etc/fw_env.config say where?"),
     ("not installed", "install it with the system's package manager"),
     ("^port .*Permission denied", "add yourself to the group that owns the port (often dialout), and log in again"),
     ("Connection refused", "nothing listens there; is the virtual board or the network adapter running?"),
