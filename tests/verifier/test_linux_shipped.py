@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from hillhold_verifier import linux
 from hillhold_verifier.cli import _parser
 from hillhold_verifier.linux.device import load_device
 from linuxboard import MAX_STARTS, LinuxBoard, MemoryEnvironment
 from offers import image, offer, started
 
-SHIPPED = Path(__file__).parents[2] / "verifier" / "linux"
+SHIPPED = Path(linux.__path__[0]) / "shipped"
 
 COMMANDS = """
 setenv() { name=$1; shift; if [ $# -eq 0 ]; then unset "$name"; else eval "$name=\\"\\$*\\""; fi; }
