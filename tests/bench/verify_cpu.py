@@ -1,14 +1,18 @@
 """CPU of verification, in one process, as ratios: against python-tuf and against cryptography that cannot be avoided.
 
-A warm refresh: the client holds root, timestamp, snapshot, targets and a line role of 50 targets, as bytes from its storage. Quorums of
+A refresh: the client holds root, timestamp, snapshot, targets and a line role of 50 targets, as bytes from its storage. Quorums of
 two for root, targets and the line, one key each for snapshot and timestamp, all Ed25519. Cases:
 
     timestamp     a renewed timestamp arrives, the rest is as held
     release       a new timestamp, snapshot and line role (with one more release) arrive
+    cold          the client holds nothing but root; all arrives
 
     python-tuf    TrustedMetadataSet: the held files loaded, the new ones updated, as ngclient does
-    hillhold      the same files through `UpdateSession`, and the check that the whole chain is current
+    hillhold      the state record decoded, the new files through `UpdateSession`, and the check that the whole chain is current
     bare          the Ed25519 checks and SHA-256 that these files need: each signature of a quorum once, each listed file's hash once
+
+A device's state remembers which keys signed what it holds, as its floors do, so that a warm refresh checks fewer signatures than `bare`;
+`cold` checks each.
 
 The three run in turn, many times; a ratio is of the medians of process CPU time.
 
@@ -20,6 +24,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -33,9 +38,10 @@ from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
 from forge import T0, Repo
-from hillhold_verifier.metadata import parse_root, parse_snapshot, parse_targets, parse_timestamp
+from hillhold_verifier.metadata import parse_root
 from hillhold_verifier.select import Device
 from hillhold_verifier.session import UpdateSession
+from hillhold_verifier.state import DeviceState, decode_record, encode_record
 from hillhold_verifier.trust import Trust, current, update_line, update_snapshot, update_targets, update_timestamp
 
 TARGETS = 50
@@ -59,18 +65,9 @@ def repository() -> tuple[dict[str, bytes], dict[str, dict[str, bytes]]]:
     return held, {"timestamp": renewed, "release": dict(repo.files)}
 
 
-def ours(held: dict[str, bytes], new: dict[str, bytes], trust: Trust) -> None:
-    """`trust` has the floors, as state does; its files are parsed again."""
-    stored = Trust(
-        parse_root(held["root"]),
-        parse_timestamp(held["timestamp"]),
-        parse_snapshot(held["snapshot"]),
-        parse_targets(held["targets"]),
-        parse_targets(held["line"], "pump"),
-        trust.floors,
-        trust.time_floor,
-    )
-    session = UpdateSession(stored, DEVICE, NOW)
+def ours(record: bytes, new: dict[str, bytes]) -> None:
+    """`record` is the device's state as it is stored."""
+    session = UpdateSession(decode_record(record)[1].trust, DEVICE, NOW)
     session.absent()
     while need := session.need:
         session.receive(new["line" if need.role == "pump" else need.role])
@@ -80,17 +77,20 @@ def ours(held: dict[str, bytes], new: dict[str, bytes], trust: Trust) -> None:
 def python_tuf(held: dict[str, bytes], new: dict[str, bytes]) -> None:
     found = TrustedMetadataSet(held["root"], EnvelopeType.METADATA)
     found.reference_time = datetime.fromtimestamp(NOW, UTC)
-    found.update_timestamp(held["timestamp"])
+    if "timestamp" in held:
+        found.update_timestamp(held["timestamp"])
     found.update_timestamp(new["timestamp"])
-    try:
-        found.update_snapshot(held["snapshot"], trusted=True)
-    except RepositoryError:  # an older one is kept all the same, to compare with
-        found.update_snapshot(new["snapshot"])
-    found.update_targets(held["targets"])
-    try:
-        line = found.update_delegated_targets(held["line"], "pump", "targets")
-    except RepositoryError:
-        line = found.update_delegated_targets(new["line"], "pump", "targets")
+
+    def update(take: Callable[..., object], role: str, **trusted: bool) -> object:
+        """What ngclient does: the held file if it is still the one, else the new one."""
+        if role in held:
+            with suppress(RepositoryError):
+                return take(held[role], **trusted)
+        return take(new[role])
+
+    update(found.update_snapshot, "snapshot", trusted=True)
+    update(found.update_targets, "targets")
+    line = update(lambda data: found.update_delegated_targets(data, "pump", "targets"), "line")
     assert isinstance(line, TufTargets)
     assert len(line.targets) >= TARGETS - 1
 
@@ -98,7 +98,8 @@ def python_tuf(held: dict[str, bytes], new: dict[str, bytes]) -> None:
 def bare(held: dict[str, bytes], new: dict[str, bytes]) -> Callable[[], None]:
     """What no client can leave out, prepared so that nothing but cryptography and hashing is timed."""
     checks: list[tuple[Ed25519PublicKey, bytes, bytes]] = []
-    files = {**new, **{f"held {role}": held[role] for role in ("timestamp", "snapshot") if held[role] != new[role]}}
+    older = {role: held[role] for role in ("timestamp", "snapshot") if held.get(role, new[role]) != new[role]}
+    files = {**new, **{f"held {role}": data for role, data in older.items()}}
     keys = {
         keyid: Ed25519PublicKey.from_public_bytes(bytes.fromhex(key["keyval"]["public"]))
         for role in ("root", "targets")
@@ -131,12 +132,14 @@ def holding(files: dict[str, bytes]) -> Trust:
 
 def measure(rounds: int = ROUNDS) -> dict[str, dict[str, float]]:
     """Ratios by case and by what hillhold is compared with."""
-    held, cases = repository()
-    trust = holding(held)
+    every, cases = repository()
     ratios = {}
-    for case, new in cases.items():
+    for case, new in (*cases.items(), ("cold", every)):
+        held = {"root": every["root"]} if case == "cold" else every
+        trust = Trust(parse_root(every["root"])) if case == "cold" else holding(every)
+        record = encode_record(1, DeviceState(DEVICE, trust, (None, None)))
         runs: dict[str, Callable[[], None]] = {
-            "hillhold": partial(ours, held, new, trust),
+            "hillhold": partial(ours, record, new),
             "python-tuf": partial(python_tuf, held, new),
             "bare": bare(held, new),
         }

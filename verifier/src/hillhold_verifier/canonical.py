@@ -26,6 +26,7 @@ _NO_BRACKET: Final = bytes(set(range(256)) - set(b'{}[]"'))
 _ENCODER: Final = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
 )
+_ASCII_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, check_circular=False)
 _SIGNATURES, _SIGNED = b'{"signatures":', b',"signed":'
 _PLAIN: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
@@ -47,7 +48,7 @@ def parse_file(data: bytes) -> tuple[object, bytes | None]:
     """
     found = _written(data)
     if isinstance(found, dict) and list(found) == ["signatures", "signed"]:
-        return found, data[len(_SIGNATURES) + len(_text(found["signatures"])) + len(_SIGNED) : -1]
+        return found, data[len(_SIGNATURES) + len(_ASCII_ENCODER.encode(found["signatures"])) + len(_SIGNED) : -1]
     return _loads(data) if found is None else found, None
 
 
@@ -63,7 +64,7 @@ def _written(data: bytes) -> object:
         value: object = _DECODER.decode(text)
     except (ValueError, MetadataError, RecursionError):
         return None
-    return value if _text(value) == text else None
+    return value if _ASCII_ENCODER.encode(value) == text else None
 
 
 def _is_shallow(data: bytes) -> bool:

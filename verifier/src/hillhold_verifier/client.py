@@ -6,15 +6,15 @@ come from a `Fetch`, what is trusted goes to a `Keep`; neither is trusted with a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from hillhold_verifier.checks import check_expiry, check_listed, is_listed
+from hillhold_verifier.content import ContentCheck
 from hillhold_verifier.delegations import delegations_for
-from hillhold_verifier.errors import MismatchError, MissingError, short
+from hillhold_verifier.errors import MissingError
 from hillhold_verifier.metadata import (
     ROOT,
     SNAPSHOT,
@@ -164,9 +164,6 @@ def _required(envelope: Envelope[Signed] | None, role: str) -> Envelope[Signed]:
 
 def check_target(target: TargetFile, data: bytes) -> None:
     """Check a target's content (TUF 5.7.2); raises `MismatchError`."""
-    if len(data) != target.length:
-        raise MismatchError(f"length of {target.path}", expected=target.length, got=len(data))
-    for algorithm, expected in target.hashes.items():
-        found = hashlib.new(algorithm, data).digest()
-        if found != expected:
-            raise MismatchError(f"{algorithm} of {target.path}", expected=short(expected), got=short(found))
+    check = ContentCheck(target.path, target.length, target.hashes)
+    check.feed(data)
+    check.finish()

@@ -9,7 +9,9 @@ from hillhold_verifier.errors import MisuseError
 from hillhold_verifier.slots import Slots
 
 CHUNK: Final = 4096
-"""Bytes that are held in memory at a time."""
+"""Bytes of a patch that are held in memory at a time."""
+HASH_CHUNK: Final = 256 * 1024
+"""Bytes that are read and hashed at a time: fewer cost more calls than hashing."""
 
 
 def round_up(value: int, step: int) -> int:
@@ -20,8 +22,8 @@ def round_up(value: int, step: int) -> int:
 def slot_sha256(slots: Slots, slot: int, offset: int, length: int) -> bytes:
     """Return the SHA-256 of `length` bytes of a slot."""
     digest = sha256()
-    for at in range(0, length, CHUNK):
-        digest.update(slots.read(slot, offset + at, min(CHUNK, length - at)))
+    for at in range(0, length, HASH_CHUNK):
+        digest.update(slots.read(slot, offset + at, min(HASH_CHUNK, length - at)))
     return digest.digest()
 
 
@@ -33,8 +35,8 @@ def resume_offset(slots: Slots, slot: int, start: int, length: int) -> int:
     """
     erased = bytes([slots.erased_value])
     end = 0
-    for at in range(0, length, CHUNK):
-        data = slots.read(slot, start + at, min(CHUNK, length - at))
+    for at in range(0, length, HASH_CHUNK):
+        data = slots.read(slot, start + at, min(HASH_CHUNK, length - at))
         if kept := data.rstrip(erased):
             end = at + len(kept)
     resume = (end - 1) // slots.sector * slots.sector if end else 0

@@ -28,11 +28,21 @@ from typing import Final, TypeVar
 import cbor2
 
 from hillhold_verifier.errors import MetadataError, OperationalError, RecordError, UnprovisionedError
-from hillhold_verifier.metadata import parse_root, parse_snapshot, parse_targets, parse_timestamp
+from hillhold_verifier.metadata import (
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    Envelope,
+    Signed,
+    parse_root,
+    parse_snapshot,
+    parse_targets,
+    parse_timestamp,
+)
 from hillhold_verifier.release import Version
 from hillhold_verifier.select import Device, Installed
 from hillhold_verifier.slots import RecordAreas
-from hillhold_verifier.trust import Floor, Trust
+from hillhold_verifier.trust import LINE, Floor, Trust
 
 MAGIC: Final = b"HHst"
 FORMAT: Final = 1
@@ -238,15 +248,15 @@ def _from_map(body: Mapping[str, object]) -> DeviceState:
     device = Device(product, hardware, identity, tuple(components))
     files = _typed(body["files"], dict)
     raw = {name: _typed(files[name], bytes) for name in files}
+    floors = {_typed(name, str): _to_floor(item) for name, item in _typed(body["floors"], dict).items()}
+    line = parse_targets(raw["line"], device.product) if "line" in raw else None
     trust = Trust(
         root=parse_root(raw["root"]),
-        timestamp=parse_timestamp(raw["timestamp"]) if "timestamp" in raw else None,
-        snapshot=parse_snapshot(raw["snapshot"]) if "snapshot" in raw else None,
-        targets=parse_targets(raw["targets"]) if "targets" in raw else None,
-        line=parse_targets(raw["line"], device.product) if "line" in raw else None,
-        floors=MappingProxyType(
-            {_typed(name, str): _to_floor(item) for name, item in _typed(body["floors"], dict).items()}
-        ),
+        timestamp=_signed_by(parse_timestamp(raw["timestamp"]), floors, TIMESTAMP) if "timestamp" in raw else None,
+        snapshot=_signed_by(parse_snapshot(raw["snapshot"]), floors, SNAPSHOT) if "snapshot" in raw else None,
+        targets=_signed_by(parse_targets(raw["targets"]), floors, TARGETS) if "targets" in raw else None,
+        line=_signed_by(line, floors, LINE) if line else None,
+        floors=MappingProxyType(floors),
         time_floor=_to_floor(body["time"]) if body["time"] is not None else None,
     )
     slots = _items(body["slots"], 2 * len(components))
@@ -258,6 +268,12 @@ def _from_map(body: Mapping[str, object]) -> DeviceState:
         tuple(_typed(item, bytes) for item in _typed(body["failed"], list)),
         frozenset(_typed(item, str) for item in _typed(body["schemes"], list)),
     )
+
+
+def _signed_by(held: Envelope[Signed], floors: Mapping[str, Floor], name: str) -> Envelope[Signed]:
+    """A held file with the keys whose signatures were verified when it was taken: it set the floor, in the same record."""
+    floor = floors.get(name)
+    return replace(held, signers=floor.keys) if floor and floor.value == held.signed.version else held
 
 
 def _to_floor(value: object) -> Floor:
