@@ -329,7 +329,7 @@ def test_a_failed_image_is_not_offered_again() -> None:
     facts = bench.facts()
     assert (facts.running, facts.trial, facts.failed_here) == ("1.0.0", False, (sha256(data).digest(),))
     with unchanged(bench):
-        assert bench.push().reasons[1][2] == "its trial failed on this device before"
+        assert bench.push().reasons[0][2] == "its trial failed on this device before"
         assert is_error(upload(bench, data))
         assert is_error(bench.image(STATE, {"hash": image_hash(data), "confirm": False}))
 
