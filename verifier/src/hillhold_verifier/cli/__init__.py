@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from hillhold_verifier.answers import BoardRefused, Body, plan_of, reasons_of
@@ -26,7 +25,7 @@ from hillhold_verifier.errors import HillholdError, MisuseError, OperationalErro
 from hillhold_verifier.link import Link, open_port
 from hillhold_verifier.select import Outcome
 from hillhold_verifier.smp import HILLHOLD_GROUP
-from hillhold_verifier.sources import DirectorySource
+from hillhold_verifier.sources import open_source
 from hillhold_verifier.times import show_span
 
 T = TypeVar("T")
@@ -121,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     push = command("push", "bring a board up to date from a repository", _push, "push repo --port /dev/ttyACM0")
     for sub in (check, push):
-        sub.add_argument("source", type=Path, metavar="SOURCE", help="folder of a published repository")
+        sub.add_argument(
+            "source", metavar="SOURCE", help="a published repository: its folder, a bundle of it, or its URL"
+        )
     push.add_argument("--no-patch", action="store_true", help="send the whole image even where there is a patch")
     push.add_argument("--no-reset", action="store_true", help="leave the image marked; it boots at the next reset")
     command(
@@ -150,7 +151,7 @@ def _status(options: argparse.Namespace) -> Result:
 
 
 def _check(options: argparse.Namespace) -> Result:
-    source = DirectorySource(options.source)
+    source = open_source(options.source)
     _, choice = _ask(options, Courier(source, group=options.group).check())
     grace = choice.get("grace")
     noted = [f"note: timestamp or snapshot expired {show_span(grace)} ago"] if isinstance(grace, int) else []
@@ -165,7 +166,7 @@ def _check(options: argparse.Namespace) -> Result:
 
 
 def _push(options: argparse.Namespace) -> Result:
-    source = DirectorySource(options.source)
+    source = open_source(options.source)
     with _link(options) as link, ProgressLine(sys.stderr, quiet=options.json) as progress:
         courier = Courier(source, progress, group=options.group)
         result = link.run(courier.push(patches=not options.no_patch, reset=not options.no_reset))
@@ -233,6 +234,9 @@ def _values(body: Body) -> dict[str, object]:
 
 
 _HINTS = (
+    ("certificate verify failed", "if the server has a CA of its own, name its certificate in SSL_CERT_FILE"),
+    ("^https?://.* status 40[137]", "is the URL right? for a password: https://USER:PASSWORD@HOST/…"),
+    ("^https?://", "is the server up, and the URL right? run the same command again; it goes on where it stopped"),
     ("no answer", "is the board powered, and nothing else (a terminal program, say) using the port?"),
     ("in use by another", "one program at a time: end the other, or wait for it"),
     ("^port .*Permission denied", "add yourself to the group that owns the port (often dialout), and log in again"),
@@ -241,7 +245,10 @@ _HINTS = (
         "disconnect|reset by peer|Broken pipe|Input/output|[Tt]imeout",
         "is the board still there, and nothing else using the port? run the same command again; it goes on where it stopped",
     ),
-    ("not a repository", "SOURCE is the folder that `hillhold publish` wrote: a repository, or its public/"),
+    (
+        "not a repository",
+        "SOURCE is a folder that `hillhold publish` wrote (a repository, or its public/), a bundle, or a URL",
+    ),
     ("the repository lacks", "copy the whole repository; `hillhold verify` says whether it is complete"),
     ("^target ", "copy the whole repository; `hillhold verify` says whether it is complete"),
     ("does not speak", "--port names another device, or --group differs from the board's"),
