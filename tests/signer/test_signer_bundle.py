@@ -166,6 +166,14 @@ def test_a_place_that_cannot_be_written(repo: Repository, tmp_path: Path) -> Non
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+def test_a_link_where_the_temporary_file_goes_is_not_followed(repo: Repository, tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(b"mine")
+    (tmp_path / ".x.hillhold.tmp").symlink_to(tmp_path / "victim")
+    write_bundle(repo.layout.path, ["pump"], tmp_path / "x.hillhold")
+    assert (tmp_path / "victim").read_bytes() == b"mine"
+    assert not (tmp_path / "x.hillhold").is_symlink()
+
+
 def test_more_than_a_bundle_holds(repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hillhold_signer.bundle.MAX_ENTRIES", 8)
     with pytest.raises(FileRefused, match="at most 8 files, got 9"):

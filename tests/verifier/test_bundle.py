@@ -25,7 +25,7 @@ from offers import bundle, image, offer, offer_patch, started
 CONTENT = random.Random(1).randbytes(3000)
 DIGEST = sha256(CONTENT).digest()
 TARGET = f"targets/pump/1.0.0/{DIGEST.hex()}.app.bin"
-TREE = {"metadata/1.root.json": b"root", "metadata/timestamp.json": b"time", TARGET: CONTENT}
+TREE = {"metadata/1.root.json": b"{root}", "metadata/timestamp.json": b"{time}", TARGET: CONTENT}
 GOOD = bundle(TREE)
 
 
@@ -162,10 +162,12 @@ def test_a_bundle_with_any_byte_changed_is_refused_or_lacks_a_file(tmp_path: Pat
     assert refused > len(GOOD) - len(places) - 150
 
 
-def made(change: Callable[[zipfile.ZipInfo], object], tree: Mapping[str, bytes] = TREE, **options: int) -> bytes:
+def made(
+    change: Callable[[zipfile.ZipInfo], object], tree: Mapping[str, bytes] = TREE, compression: int = zipfile.ZIP_STORED
+) -> bytes:
     """An archive whose entries Python's library made a little different."""
     out = BytesIO()
-    with zipfile.ZipFile(out, "w", **options) as archive:
+    with zipfile.ZipFile(out, "w", compression) as archive:
         for name, data in tree.items():
             entry = zipfile.ZipInfo(name)
             entry.create_system, entry.create_version, entry.extract_version = 3, 10, 10

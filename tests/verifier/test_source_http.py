@@ -392,6 +392,24 @@ def test_whoever_takes_the_bytes_may_be_slow() -> None:
                 now[0] += 1000
 
 
+def test_what_is_passed_over_counts_once() -> None:
+    """A slow line to a server without ranges: good for one resume, and no way to hold a device for ever."""
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 1  # each look at the clock costs a second, so each read some of them
+        return now[0]
+
+    with Web({NAME: Pattern(40 * BLOCK)}) as web:
+        web.ranges = False
+        source = HttpSource(web.url, clock=clock, sleep=Pauses())
+        assert len(take(source, 40 * BLOCK, start=39 * BLOCK, piece=BLOCK)) == BLOCK
+        web.faults = [cut(39 * BLOCK + at) for at in range(1, 1000)]
+        with pytest.raises(OperationalError, match="too slow"):
+            take(source, 40 * BLOCK, start=39 * BLOCK, piece=BLOCK)
+        assert len(web.seen) < 20
+
+
 def test_content_in_a_coding_is_refused() -> None:
     with Web({}) as web:
         web.faults = [status(200, b"x", Content_Encoding="gzip")]

@@ -233,6 +233,7 @@ class _HttpContent:
         tag = answer.headers.get("ETag", "")
         self._tag = tag if re.fullmatch(r'"[!#-~]{0,200}"', tag) else ""  # a weak one says nothing about bytes
         # A server that knows no ranges, or whose file has changed, which its hash will tell.
-        left = offset
-        while left and (data := self._fetch.read(answer, min(left, SKIP))):
-            left -= len(data)
+        at = 0
+        while at < offset and (data := self._fetch.read(answer, min(offset - at, SKIP))):
+            at += len(data)
+            self._fetch.gained(at)
