@@ -163,6 +163,11 @@ def test_a_place_that_cannot_be_written(repo: Repository, tmp_path: Path) -> Non
     for place in (tmp_path / "folder", tmp_path / "file/x"):
         with pytest.raises(StorageError, match="cannot write"):
             write_bundle(repo.layout.path, ["pump"], place)
+    (target,) = repo.layout.public.glob("targets/pump/1.2.0/*")
+    target.unlink()
+    target.mkdir()
+    with pytest.raises(StorageError, match=f"cannot read {target}: Is a directory"):
+        write_bundle(repo.layout.path, ["pump"], tmp_path / "x")
     assert not list(tmp_path.glob(".*.tmp"))
 
 

@@ -111,6 +111,14 @@ def test_a_broken_transfer_goes_on_at_the_same_byte() -> None:
     assert [one.headers.get("If-Range") for one in web.seen] == [None, *['"v1"'] * 4]
 
 
+def test_a_transfer_that_goes_on_knows_the_tag_as_well() -> None:
+    with Web({NAME: Pattern(3000)}) as web:
+        web.etag = '"v1"'
+        web.faults = [cut(500)]
+        assert len(take(source_of(web), 3000, start=1000)) == 2000
+        assert [one.headers.get("If-Range") for one in web.seen] == [None, '"v1"']
+
+
 def test_a_weak_tag_says_nothing_about_bytes() -> None:
     with Web({NAME: Pattern(2000)}) as web:
         web.etag = 'W/"v1"'

@@ -16,7 +16,7 @@ from tuf.api.metadata import TargetFile, Targets
 
 from hillhold_signer.chain import Chain, verify_chain
 from hillhold_signer.encoding import unix
-from hillhold_signer.errors import FileRefused, ProductRefused, RepositoryRefused, VerifyRefused
+from hillhold_signer.errors import FileRefused, ProductRefused, RepositoryRefused, StorageError, VerifyRefused
 from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.releases import understood
 from hillhold_signer.state import published_files
@@ -65,6 +65,7 @@ def write_bundle(path: Path, products: Sequence[str], output: Path, *, hardware:
         RepositoryRefused: nothing is published.
         VerifyRefused: what is published does not verify, or a target file is not what was signed.
         ProductRefused: no such line, or nothing in it for that hardware.
+        ReleaseRefused: hardware was named, and a line lists what a device would not understand.
         FileRefused: more than a bundle holds.
         StorageError: a file cannot be read or written; `output` is then as it was.
     """
@@ -72,11 +73,16 @@ def write_bundle(path: Path, products: Sequence[str], output: Path, *, hardware:
     if published_files(layout, file_name("timestamp", 0)) is None:
         hint = "publish it first: `hillhold publish`"
         raise RepositoryRefused(f"{path}", expected="a published repository", got="no timestamp", hint=hint)
-    chain = verify_chain(lambda name: published_files(layout, name), at=0)
-    items: dict[str, bytes | _Target] = {
-        **_metadata(layout, chain, products),
-        **_targets(layout, chain, products, frozenset(hardware)),
-    }
+    read: dict[str, bytes] = {}
+
+    def files(name: str) -> bytes | None:
+        if (data := published_files(layout, name)) is not None:
+            read[name] = data
+        return data
+
+    chain = verify_chain(files, at=0)
+    items: dict[str, bytes | _Target] = {f"metadata/{name}": read[name] for name in _metadata(chain, products)}
+    items |= _targets(layout, chain, products, frozenset(hardware))
     if len(items) > MAX_ENTRIES:
         raise FileRefused(f"{output}", expected=f"at most {MAX_ENTRIES} files", got=len(items), hint=_LESS)
     with replacing(output) as file:
@@ -86,18 +92,12 @@ def write_bundle(path: Path, products: Sequence[str], output: Path, *, hardware:
     return Bundled({entry.name: entry.size for entry in entries}, size, until)
 
 
-def _metadata(layout: Layout, chain: Chain, products: Sequence[str]) -> dict[str, bytes]:
+def _metadata(chain: Chain, products: Sequence[str]) -> list[str]:
     """All roots, so that a device of any age can follow, and the newest of each other role."""
-    roles = {"timestamp": 0, "snapshot": chain.snapshot.version, "targets": chain.targets.version}
-    for product in products:
-        roles[product] = _line(chain, product).version
-    found = {file_name(role, version): chain.raw[role] for role, version in roles.items()}
-    for version in range(1, chain.root.version + 1):
-        name = file_name("root", version)
-        if (data := published_files(layout, name)) is None:
-            raise VerifyRefused(name, expected="a file", got="none")
-        found[name] = data
-    return {f"metadata/{name}": data for name, data in found.items()}
+    versions = {product: _line(chain, product).version for product in products}
+    versions |= {"timestamp": 0, "snapshot": chain.snapshot.version, "targets": chain.targets.version}
+    roots = [file_name("root", version) for version in range(1, chain.root.version + 1)]
+    return roots + [file_name(role, version) for role, version in versions.items()]
 
 
 def _targets(layout: Layout, chain: Chain, products: Sequence[str], hardware: frozenset[str]) -> dict[str, _Target]:
@@ -150,21 +150,27 @@ def _write_entries(file: BinaryIO, items: Mapping[str, bytes | _Target]) -> Iter
 
 def _copy(file: BinaryIO, target: _Target) -> int:
     """Copy a target file, and return its CRC-32."""
-    crc, digest, left = 0, hashlib.sha256(), target.length
-    try:
-        with target.path.open("rb") as source:
-            while chunk := source.read(min(CHUNK, left + 1)):
-                crc, left = zlib.crc32(chunk, crc), left - len(chunk)
-                digest.update(chunk)
-                if left < 0:
-                    break
-                file.write(chunk)
-    except FileNotFoundError:
-        raise VerifyRefused(f"{target.path}", expected="a file", got="none") from None
-    if left or digest.hexdigest() != target.sha256:
+    crc, length, digest = 0, 0, hashlib.sha256()
+    for chunk in _chunks(target.path, target.length + 1):
+        crc, length = zlib.crc32(chunk, crc), length + len(chunk)
+        digest.update(chunk)
+        file.write(chunk)
+    if length != target.length or digest.hexdigest() != target.sha256:
         expected = f"{target.length} bytes with SHA-256 {target.sha256[:16]}"
         raise VerifyRefused(f"{target.path}", expected=expected, got="others")
     return crc
+
+
+def _chunks(path: Path, limit: int) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(min(CHUNK, limit)):
+                limit -= len(chunk)
+                yield chunk
+    except FileNotFoundError:
+        raise VerifyRefused(f"{path}", expected="a file", got="none") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _write_end(file: BinaryIO, entries: Sequence[Entry], output: Path) -> int:

@@ -94,10 +94,9 @@ class HttpSource:
     @contextmanager
     def target(self, path: str, sha256: bytes) -> Iterator[Content]:
         """Open a target; it is asked for at the first `read`, at the byte that this begins with."""
-        with closing(
-            _HttpContent(_Fetch(self._site, self._address.below(f"targets/{target_name(path, sha256)}")))
-        ) as c:
-            yield c
+        address = self._address.below(f"targets/{target_name(path, sha256)}")
+        with closing(_HttpContent(_Fetch(self._site, address))) as content:
+            yield content
 
 
 @dataclass(slots=True)
@@ -222,6 +221,8 @@ class _HttpContent:
 
     def _check(self, answer: Answer, offset: int) -> None:
         """Take an answer that has the bytes from `offset` on, and go there."""
+        tag = answer.headers.get("ETag", "")
+        self._tag = tag if re.fullmatch(r'"[!#-~]{0,200}"', tag) else ""  # a weak one says nothing about bytes
         if offset and answer.status == 206:
             start = re.match(r"bytes ([0-9]{1,20})-", answer.headers.get("Content-Range", ""))
             if not start or int(start[1]) != offset:
@@ -230,8 +231,6 @@ class _HttpContent:
         if offset and answer.status == 416:
             raise self._fetch.error(f"status 416: no byte {offset}; the file is shorter than its metadata state")
         self._fetch.expect(answer, 200)
-        tag = answer.headers.get("ETag", "")
-        self._tag = tag if re.fullmatch(r'"[!#-~]{0,200}"', tag) else ""  # a weak one says nothing about bytes
         # A server that knows no ranges, or whose file has changed, which its hash will tell.
         at = 0
         while at < offset and (data := self._fetch.read(answer, min(offset - at, SKIP))):
