@@ -209,6 +209,13 @@ def overlapping() -> bytes:
     return entries(first, inner, head=(first.header() + inner.header()).ljust(first.end, b"\0"))
 
 
+def directory_with(more: bytes) -> bytes:
+    """A good archive of an empty file, but for what follows in its directory."""
+    entry = Entry("metadata/1.root.json", 0, 0, 0)
+    directory = entry.listing() + more
+    return entry.header() + directory + end_record(1, len(directory), entry.end)
+
+
 HOSTILE = {
     "deflated": made(same, compression=zipfile.ZIP_DEFLATED),
     "a compression bomb": made(same, {"metadata/1.root.json": bytes(10**7)}, compression=zipfile.ZIP_DEFLATED),
@@ -241,6 +248,7 @@ HOSTILE = {
     ),
     "more entries than it has": entries(Entry("metadata/1.root.json", 0, 0, 0), count=2, head=bytes(50)),
     "fewer entries than it has": entries(Entry("metadata/1.root.json", 0, 0, 0), count=0, head=bytes(50)),
+    "bytes between directory and end": directory_with(b"PK\x01\x02"),
     "too many entries": entries(count=MAX_ENTRIES + 1),
     "a directory elsewhere": end_record(1, 2**32 - 1, 2**32 - 1),
     "no zip archive": bytes(1000),
