@@ -95,7 +95,7 @@ AMBIENT = (
                 ),
             }
         ),
-        (CLI, "hillhold_verifier/link.py", "hillhold_bootsim/station.py"),
+        (CLI, "hillhold_verifier/link.py", "hillhold_verifier/sources_http.py", "hillhold_bootsim/station.py"),
     ),
     Ambient(
         "randomness",

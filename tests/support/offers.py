@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -97,6 +98,18 @@ def started(version: str = "1.0.0", counter: int = 1) -> Repo:
     offer(repo, version, counter)
     repo.publish()
     return repo
+
+
+def bundle(tree: Mapping[str, bytes]) -> bytes:
+    """A bundle of a tree, made by Python's zip library."""
+    out = BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in sorted(tree.items()):
+            entry = zipfile.ZipInfo(name)
+            entry.create_system, entry.create_version, entry.extract_version = 3, 10, 10
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, data)
+    return out.getvalue()
 
 
 class TreeSource:

@@ -7,7 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from hillhold_verifier import errors
+from hillhold_verifier.bundle import MAX_ENTRIES, MAX_NAME, BundleSource
 from hillhold_verifier.wire import DICTIONARY_1
+from offers import bundle
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "FORMAT.md").read_text(encoding="utf-8")
@@ -26,3 +28,13 @@ def test_each_refusal_has_a_code_of_its_own_that_the_page_lists() -> None:
     assert len(codes) == len(classes)
     listed = {int(code): name for code, name in re.findall(r"^\| (\d+) \| `(\w+)` \|", PAGE, re.MULTILINE)}
     assert listed == codes
+
+
+def test_the_bundle_of_the_page_is_one(tmp_path: Path) -> None:
+    section = PAGE.partition("\n## Bundle\n")[2].partition("\n## ")[0]
+    data = b"".join(map(bytes.fromhex, re.findall(r"^[0-9a-f]{4}  ([0-9a-f ]+)$", section, re.MULTILINE)))
+    assert f"The {len(data)} bytes" in section
+    assert data == bundle({"metadata/timestamp.json": b"{}"})
+    (tmp_path / "page.hillhold").write_bytes(data)
+    assert BundleSource(tmp_path / "page.hillhold").metadata("timestamp.json") == b"{}"
+    assert f"at most {MAX_NAME}\ncharacters. At most {MAX_ENTRIES:,} entries" in section

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from hillhold_signer.errors import FileRefused, LockedError, StorageError
 
@@ -66,18 +66,32 @@ def write_file(path: Path, data: bytes) -> None:
     """
     if _size(path) == len(data) and read_optional(path, len(data)) == data:
         return
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write, which takes the place of `path` at the end, whole; its folders are made.
+
+    Raises:
+        StorageError: the disk is full, read-only or failed; `path` is unchanged, as it is after any other error within.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:  # never through a link that somebody has put there
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
         hint = "nothing was changed by this write; free some space or check permissions, and run the command again"
         raise StorageError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
 

@@ -102,6 +102,12 @@ class RecordError(Refused):
     code = 7
 
 
+class BundleError(Refused):
+    """A file that is not a bundle in its one byte form."""
+
+    code = 8
+
+
 # --- trust: the rules of DESIGN §4 ------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ class Content(Protocol):
 
 
 class Source(Protocol):
-    """A repository with consistent snapshots (TUF 6.2)."""
+    """A repository with consistent snapshots (TUF 6.2). It holds nothing open but within a `target` block."""
 
     def metadata(self, name: str) -> bytes | None:
         """Return the metadata file `name` ("3.root.json"), or None where there is none; raises as `target`.
@@ -36,7 +36,7 @@ class Source(Protocol):
 
         Raises:
             MetadataError: no name that a repository can have.
-            OperationalError: it is missing, or cannot be read.
+            OperationalError: it is missing, or cannot be read; at the latest when it is read.
         """
 
 
@@ -106,3 +106,28 @@ class FileContent:
             return self._file.read(length)
         except OSError as error:
             raise OperationalError(f"target {self._path}: {error.strerror}") from None
+
+
+def open_source(text: str, *, ca_file: Path | None = None) -> Source:
+    """Return the source that `text` names: a folder, a bundle, or a URL.
+
+    Args:
+        text: path of a folder or a bundle, or `http(s)://HOST/PATH`.
+        ca_file: certificates (PEM) that vouch for an https server, instead of the system's.
+
+    Raises:
+        MisuseError: a URL that is neither http nor https, or malformed.
+        OperationalError: there is no such file or folder, or it cannot be read.
+        BundleError: a file that is not a bundle.
+    """
+    # The modules of the others build on this one; and a device that has a folder needs no network code.
+    if "://" in text:
+        from hillhold_verifier.sources_http import HttpSource
+
+        return HttpSource(text, ca_file=ca_file)
+    path = Path(text)
+    if path.is_file():
+        from hillhold_verifier.bundle import BundleSource
+
+        return BundleSource(path)
+    return DirectorySource(path)

@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import click
 
+from hillhold_signer.cli.bundles import bundle
 from hillhold_signer.cli.images import image
 from hillhold_signer.cli.keys import key
 from hillhold_signer.cli.products import product
@@ -34,5 +35,5 @@ def main() -> None:
     """
 
 
-for _command in (key, init, product, image, add, sign, status, publish, refresh, verify):
+for _command in (key, init, product, image, add, sign, status, publish, refresh, bundle, verify):
     main.add_command(_command)

@@ -138,7 +138,9 @@ def _parser() -> argparse.ArgumentParser:
         "provision --root 1.root.json --product pump --hardware pi4-a --id unit-7",
     )
     for sub in (check, push, update):
-        sub.add_argument("source", type=Path, metavar="SOURCE", help="folder of a published repository")
+        sub.add_argument(
+            "source", metavar="SOURCE", help="a published repository: its folder, a bundle of it, or its URL"
+        )
     for sub in (push, update):
         sub.add_argument("--no-patch", action="store_true", help="take the whole image even where there is a patch")
     push.add_argument("--no-reset", action="store_true", help="leave the image marked; it boots at the next reset")
@@ -196,6 +198,9 @@ def _provisioning(parser: argparse.ArgumentParser) -> None:
 
 
 _HINTS = (
+    ("certificate verify failed", "if the server has a CA of its own, name its certificate in SSL_CERT_FILE"),
+    ("^https?://.* status 40[137]", "is the URL right? for a password: https://USER:PASSWORD@HOST/…"),
+    ("^https?://", "is the server up, and the URL right? run the same command again; it goes on where it stopped"),
     ("no answer", "is the board powered, and nothing else (a terminal program, say) using the port?"),
     ("in use by another", "one program at a time: end the other, or wait for it"),
     ("[.]toml: No such file", "--config names this device's file; a board on a line is named with --port"),
@@ -207,7 +212,10 @@ _HINTS = (
         "disconnect|reset by peer|Broken pipe|Input/output|[Tt]imeout",
         "is the board still there, and nothing else using the port? run the same command again; it goes on where it stopped",
     ),
-    ("not a repository", "SOURCE is the folder that `hillhold publish` wrote: a repository, or its public/"),
+    (
+        "not a repository",
+        "SOURCE is a folder that `hillhold publish` wrote (a repository, or its public/), a bundle, or a URL",
+    ),
     ("the repository lacks", "copy the whole repository; `hillhold verify` says whether it is complete"),
     ("^target ", "copy the whole repository; `hillhold verify` says whether it is complete"),
     ("does not speak", "--port names another device, or --group differs from the board's"),

@@ -13,7 +13,7 @@ from hillhold_verifier.cli.show import Progress as ProgressLine
 from hillhold_verifier.cli.show import Result, check_result, nothing, shown, status_lines
 from hillhold_verifier.courier import Courier, Pause, Pushed, Request, confirm_running, read_status
 from hillhold_verifier.link import Link, open_port
-from hillhold_verifier.sources import DirectorySource
+from hillhold_verifier.sources import open_source
 
 T = TypeVar("T")
 
@@ -40,13 +40,13 @@ def status(options: argparse.Namespace) -> Result:
 
 def check(options: argparse.Namespace) -> Result:
     """What a board would install, and why nothing else."""
-    _, choice = _ask(options, Courier(DirectorySource(options.source), group=options.group).check())
+    _, choice = _ask(options, Courier(open_source(options.source), group=options.group).check())
     return check_result(choice)
 
 
 def push(options: argparse.Namespace) -> Result:
     """Bring a board up to date."""
-    source = DirectorySource(options.source)
+    source = open_source(options.source)
     with _link(options) as link, ProgressLine(sys.stderr, quiet=options.json) as progress:
         courier = Courier(source, progress, group=options.group)
         result = link.run(courier.push(patches=not options.no_patch, reset=not options.no_reset))

@@ -22,7 +22,7 @@ from hillhold_verifier.linux.device import Factory, LinuxDevice, load_device
 from hillhold_verifier.linux.serve import IDLE, Server
 from hillhold_verifier.local import LocalUpdate
 from hillhold_verifier.select import Device, Selection
-from hillhold_verifier.sources import DirectorySource
+from hillhold_verifier.sources import open_source
 
 PATIENCE: Final = 2 * IDLE
 """Seconds that a command waits for another process to let the device go: a conversation on the line ends so long after its last word."""
@@ -52,7 +52,7 @@ def status(options: argparse.Namespace) -> Result:
 
 def check(options: argparse.Namespace) -> Result:
     """What this device would install, and why nothing else."""
-    source = DirectorySource(options.source)
+    source = open_source(options.source)
     with (
         _installer(load_device(options.config)) as installer,
         ProgressLine(sys.stderr, quiet=options.json) as progress,
@@ -63,7 +63,7 @@ def check(options: argparse.Namespace) -> Result:
 
 def update(options: argparse.Namespace) -> Result:
     """Fill the other slots with what this device chooses, and mark them for a trial."""
-    source = DirectorySource(options.source)
+    source = open_source(options.source)
     device = load_device(options.config)
     with _installer(device) as installer, ProgressLine(sys.stderr, quiet=options.json) as progress:
         done = LocalUpdate(installer, source, int(time.time()), progress).update(patches=not options.no_patch)

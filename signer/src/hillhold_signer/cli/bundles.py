@@ -1,0 +1,36 @@
+"""`hillhold bundle`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hillhold_signer.bundle import write_bundle
+from hillhold_signer.cli.terminal import FOLDER, PATH, emit, json_option
+from hillhold_verifier.times import show_time
+
+
+@click.command()
+@click.argument("repo", type=FOLDER)
+@click.argument("products", metavar="PRODUCT...", nargs=-1, required=True)
+@click.option("-o", "--output", type=PATH, required=True, metavar="NAME.hillhold", help="The file to write.")
+@click.option("--hardware", multiple=True, metavar="ID", help="Only what runs on this hardware; repeat it.")
+@json_option
+def bundle(repo: Path, products: tuple[str, ...], output: Path, hardware: tuple[str, ...], as_json: bool) -> None:
+    """Write what the devices of product lines need into one file, for a USB stick or a laptop without a network.
+
+    \b
+    Example:
+      hillhold bundle REPO pump -o pump.hillhold
+    """
+    done = write_bundle(repo, products, output, hardware=hardware)
+    value = {
+        "bundle": str(output),
+        "size": done.size,
+        "until": show_time(done.until),
+        "files": [{"name": name, "size": size} for name, size in done.files.items()],
+    }
+    lines = [f"{size:>10}  {name}" for name, size in done.files.items()]
+    lines.append(f"wrote {output}: {len(done.files)} files, {done.size} bytes; current until {show_time(done.until)}")
+    emit(value, lines, as_json=as_json)
