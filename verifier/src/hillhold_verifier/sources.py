@@ -15,6 +15,10 @@ from hillhold_verifier.release import split_path
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 
 
+class AbsentError(OperationalError):
+    """The source can be read, and has no such target: it is not whole."""
+
+
 class Content(Protocol):
     """The bytes of one target. Reading in order is what is quick; a transfer that goes on may begin anywhere."""
 
@@ -36,7 +40,8 @@ class Source(Protocol):
 
         Raises:
             MetadataError: no name that a repository can have.
-            OperationalError: it is missing, or cannot be read.
+            AbsentError: there is none.
+            OperationalError: it cannot be read.
         """
 
 
@@ -87,6 +92,8 @@ class DirectorySource:
         """Open a file."""
         try:
             file = (self._root / "targets" / target_name(path, sha256)).open("rb")
+        except FileNotFoundError as error:
+            raise AbsentError(f"target {path}: {error.strerror}") from None
         except OSError as error:
             raise OperationalError(f"target {path}: {error.strerror}") from None
         with file:
