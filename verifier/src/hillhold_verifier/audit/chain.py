@@ -84,7 +84,6 @@ class Chain:
         trust: what a fresh device would hold; None once it would have refused.
         root: the last root that verified; all others are judged under it.
         timestamp, snapshot, targets: the file that was found, whatever is wrong with it.
-        delegates: targets are signed by their quorum, so that what they delegate is the quorum's word.
         now: Unix seconds, no earlier than an authentic timestamp was signed.
         said: refusals so far: a device repeats them at each later step, a report need not.
 
@@ -97,19 +96,14 @@ class Chain:
         self.said = set[str]()
         self.root: Envelope[Root] = parse_root(root)
         self.trust: Trust | None = Trust(self.root)
-        self.timestamp: Envelope[Timestamp] | None = None
-        self.snapshot: Envelope[Snapshot] | None = None
-        self.targets: Envelope[Targets] | None = None
-        self.delegates = False
         self.roots: list[Entry] = []
         self.entries = [Entry(name, Notes(name, self.said)) for name in (TIMESTAMP, SNAPSHOT, TARGETS)]
         self._held = self._judge_roots(root)
         self._say()
-        self._judge_timestamp(self.entries[0])
-        if self.timestamp:
-            self._judge_snapshot(self.entries[1], self.timestamp.signed.snapshot)
-        if self.snapshot:
-            self._judge_targets(self.entries[2], self.snapshot.signed.meta[TARGETS])
+        first, second, third = self.entries
+        self.timestamp = self._judge_timestamp(first)
+        self.snapshot = self._judge_snapshot(second, self.timestamp.signed.snapshot) if self.timestamp else None
+        self.targets = self._judge_targets(third, self.snapshot.signed.meta[TARGETS]) if self.snapshot else None
         self._say()
 
     def fetch(self, entry: Entry, name: str, *, optional: bool = False) -> None:
@@ -185,7 +179,7 @@ class Chain:
         """The given root, and those that the source has after it, up to the first that is refused; returns the last good one."""
         root = self.root.signed
         entry = Entry(ROOT, Notes(f"root {root.version}", self.said), data=given, envelope=self.root)
-        entry.quorums = (quorum(self.root, "itself", root.roles[ROOT], root.keys),)
+        entry.quorums = (quorum(self.root, "this root", root.roles[ROOT], root.keys),)
         with entry.notes:
             verify(self.root, ROOT, root.roles[ROOT], root.keys)
         if entry.notes.refused:
@@ -232,7 +226,7 @@ class Chain:
         if (new := self.judge(entry, parse_root, terms, None)) is None:
             return self._refuse_root()
         role, keys = new.signed.roles[ROOT], new.signed.keys
-        entry.quorums += (quorum(new, "itself", role, keys),)
+        entry.quorums += (quorum(new, "this root", role, keys),)
         entry.changes = tuple(root_changes(old, new.signed))
         with entry.notes:
             verify(new, ROOT, role, keys)
@@ -249,15 +243,15 @@ class Chain:
 
     # --- the others
 
-    def _judge_timestamp(self, entry: Entry) -> None:
+    def _judge_timestamp(self, entry: Entry) -> Envelope[Timestamp] | None:
         self.fetch(entry, "timestamp.json")
-        self.timestamp = self.judge(entry, parse_timestamp, self._terms(TIMESTAMP), None)
+        timestamp = self.judge(entry, parse_timestamp, self._terms(TIMESTAMP), None)
         data = entry.data
-        if data is None or self.timestamp is None:
+        if data is None or timestamp is None:
             self.trust = None
-            return
-        if entry.authentic and self.timestamp.signed.issued > self.at:
-            self.now = self.timestamp.signed.issued
+            return None
+        if entry.authentic and timestamp.signed.issued > self.at:
+            self.now = timestamp.signed.issued
             entry.notes.add(
                 Level.WARNING,
                 f"signed at {show_time(self.now)}, later than {show_time(self.at)}; judged at its own time",
@@ -266,33 +260,35 @@ class Chain:
                 self.expiry(self._held, ROOT, self.root.signed.expires)
                 self._say()
         self.take(lambda trust: update_timestamp(trust, data, self.at), entry.notes)
+        return timestamp
 
-    def _judge_snapshot(self, entry: Entry, listed: MetaFile) -> None:
+    def _judge_snapshot(self, entry: Entry, listed: MetaFile) -> Envelope[Snapshot] | None:
         self.fetch(entry, f"{listed.version}.snapshot.json")
-        self.snapshot = self.judge(entry, parse_snapshot, self._terms(SNAPSHOT), listed)
+        snapshot = self.judge(entry, parse_snapshot, self._terms(SNAPSHOT), listed)
         data = entry.data
-        if data is None or self.snapshot is None:
+        if data is None or snapshot is None:
             self.trust = None
-            return
+            return None
         self.take(lambda trust: update_snapshot(trust, data, self.at), entry.notes)
+        return snapshot
 
-    def _judge_targets(self, entry: Entry, listed: MetaFile) -> None:
+    def _judge_targets(self, entry: Entry, listed: MetaFile) -> Envelope[Targets] | None:
         self.fetch(entry, f"{listed.version}.targets.json")
-        self.targets = self.judge(entry, parse_targets, self._terms(TARGETS), listed)
+        targets = self.judge(entry, parse_targets, self._terms(TARGETS), listed)
         data = entry.data
-        if data is None or self.targets is None:
+        if data is None or targets is None:
             self.trust = None
-            return
-        self.delegates = entry.authentic
-        self.expiry(entry, TARGETS, self.targets.signed.expires)
+            return None
+        self.expiry(entry, TARGETS, targets.signed.expires)
         self.take(lambda trust: update_targets(trust, data, self.at), entry.notes)
-        if self.targets.signed.targets:
+        if targets.signed.targets:
             entry.notes.add(
                 Level.WARNING,
-                f"lists {len(self.targets.signed.targets)} targets itself: devices look at product lines only",
+                f"lists {len(targets.signed.targets)} targets itself: devices look at product lines only",
             )
-        if self.targets.signed.succinct:
+        if targets.signed.succinct:
             entry.notes.add(Level.WARNING, "delegates to hash bins: devices look at product lines only")
+        return targets
 
     def _terms(self, name: str) -> tuple[str, Role, Mapping[str, Key]]:
         root = self.root.signed

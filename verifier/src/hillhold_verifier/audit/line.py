@@ -85,7 +85,7 @@ class Lines:
             chain.expiry(entry, product, line.signed.expires)
             self._warn(line.signed, delegation, found, notes)
             # What nobody signed says nothing about files.
-            if chain.delegates and entry.authentic:
+            if chain.entries[-1].authentic and entry.authentic:
                 targets = _Targets(product, delegation, line.signed, self._files).judge()
         return LineReport(
             product,

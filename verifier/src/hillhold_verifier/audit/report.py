@@ -190,10 +190,6 @@ class Report:
         levels = [finding.level for role in self.chain for finding in role.findings]
         return max([line.level, *levels]) <= Level.WARNING and line.accepted
 
-    def count(self, kind: type[Release] | type[Patch]) -> int:
-        """How many releases or patches there are."""
-        return sum(isinstance(target.says, kind) for line in self.lines for target in line.targets)
-
 
 class Notes:
     """Collects findings of one place, also what is raised `with` it; the same words are said once, and what was `said` elsewhere never."""

@@ -21,6 +21,7 @@ from typing import NoReturn, TypeVar
 from hillhold_verifier.answers import BoardRefused, Body, plan_of, reasons_of
 from hillhold_verifier.cli.show import Progress as ProgressLine
 from hillhold_verifier.cli.show import plain, status_lines
+from hillhold_verifier.cli.verify import add_verify
 from hillhold_verifier.courier import Courier, Pause, Pushed, Request, confirm_running, read_status
 from hillhold_verifier.errors import HillholdError, MisuseError, OperationalError
 from hillhold_verifier.link import Link, open_port
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     command(
         "confirm", "confirm the running image, once its own test has passed", _confirm, "confirm --port /dev/ttyACM0"
     )
+    add_verify(commands)
     return parser
 
 
