@@ -61,7 +61,9 @@ def _file(role: RoleReport, now: int) -> Iterator[str]:
 
 
 def _quorum(quorum: Quorum) -> Iterator[str]:
-    yield _row("signed", f"by {quorum.valid} of {quorum.keys} keys, {quorum.threshold} needed, under {quorum.delegator}")
+    yield _row(
+        "signed", f"by {quorum.valid} of {quorum.keys} keys, {quorum.threshold} needed, under {quorum.delegator}"
+    )
     for signature in quorum.signatures:
         kind = f"{signature.scheme}, " if signature.scheme else ""
         yield _row("", f"key {signature.keyid[:16]}: {kind}{signature.state}")
