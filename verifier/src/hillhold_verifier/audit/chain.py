@@ -281,6 +281,8 @@ class Chain:
             return None
         self.expiry(entry, TARGETS, targets.signed.expires)
         self.take(lambda trust: update_targets(trust, data, self.at), entry.notes)
+        if not any(f"{line.name}/*/*" in line.paths for line in targets.signed.delegations):
+            entry.notes.add(Level.WARNING, "delegates to no product line: nothing here can be installed")
         if targets.signed.targets:
             entry.notes.add(
                 Level.WARNING,
