@@ -125,13 +125,12 @@ def _release(release: Release) -> Iterator[str]:
 
 
 def _verdict(report: Report) -> list[str]:
-    findings = report.findings
-    by_level = {level: [one for one in findings if one.level is level] for level in Level}
-    for level, words in ((Level.REFUSED, "refused"), (Level.UNREAD, "none, the source could not be read")):
-        if worst := by_level[level]:
-            head = f"verdict: {words} — {_many(len(worst), 'reason')}"
-            return [head, *(f"  {finding.where}: {finding.message}" for finding in worst)]
-    warned = by_level[Level.WARNING]
+    against = [finding for finding in report.findings if finding.level > Level.WARNING]
+    if against:
+        words = "refused" if report.verdict is Level.REFUSED else "none, the source could not be read"
+        head = f"verdict: {words} — {_many(len(against), 'reason')}"
+        return [head, *(f"  {finding.where}: {finding.message}" for finding in against)]
+    warned = [finding for finding in report.findings if finding.level is Level.WARNING]
     noted = f", with {_many(len(warned), 'warning')}" if warned else ""
     head = f"verdict: good{noted} — {_counts(report)}"
     return [*(f"warning: {finding.where}: {finding.message}" for finding in warned), head]
