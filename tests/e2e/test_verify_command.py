@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -215,9 +217,27 @@ def test_a_root_file_that_is_no_root(lab: Lab, tmp_path: Path, capsys: Capture) 
     assert (done.code, done.err.splitlines()[0]) == (REFUSED, "error: root metadata signed: expected a value, got none")
 
 
-def test_a_folder_in_place_of_a_file_leaves_no_verdict(copy: Path, lab: Lab, capsys: Capture) -> None:
-    file = release_file(copy, "1.0.0")
-    file.unlink()
-    file.mkdir()
+def in_place_of(file: Path, what: str) -> None:
+    file.unlink(missing_ok=True)
+    if what == "folder":
+        file.mkdir()
+    else:
+        os.mkfifo(file)
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["folder", pytest.param("pipe", marks=pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders"))],
+)
+def test_what_is_no_file_leaves_no_verdict_and_keeps_nobody_waiting(
+    copy: Path, lab: Lab, capsys: Capture, what: str
+) -> None:
+    in_place_of(release_file(copy, "1.0.0"), what)
+    in_place_of(copy / "metadata" / "2.root.json", what)
     done = verify(capsys, copy, "--root", lab.root)
-    assert (done.code, done.out.splitlines()[-2]) == (3, "verdict: none, the source could not be read — 1 reason")
+    assert done.code == 3
+    assert done.out.splitlines()[-3:] == [
+        "verdict: none, the source could not be read — 2 reasons",
+        "  root 1: 2.root.json: not a regular file",
+        "  pump/1.0.0/app.bin: target pump/1.0.0/app.bin: not a regular file",
+    ]

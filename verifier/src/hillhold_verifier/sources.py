@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -80,7 +82,7 @@ class DirectorySource:
         """Read a file, or nothing where there is none."""
         role = check_name(name)
         try:
-            with (self._root / "metadata" / name).open("rb") as file:
+            with _open(self._root / "metadata" / name) as file:
                 return file.read(max_bytes(role) + 1)
         except FileNotFoundError:
             return None
@@ -91,13 +93,20 @@ class DirectorySource:
     def target(self, path: str, sha256: bytes) -> Iterator[Content]:
         """Open a file."""
         try:
-            file = (self._root / "targets" / target_name(path, sha256)).open("rb")
+            file = _open(self._root / "targets" / target_name(path, sha256))
         except FileNotFoundError as error:
             raise AbsentError(f"target {path}: {error.strerror}") from None
         except OSError as error:
             raise OperationalError(f"target {path}: {error.strerror}") from None
         with file:
             yield FileContent(file, path)
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a regular file: a pipe that lies in a repository would have its reader wait for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    return path.open("rb")
 
 
 class FileContent:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from hillhold_verifier.audit.report import Level
 from hillhold_verifier.metadata import Delegation
 from hillhold_verifier.release import UNDERSTOOD, Release, Version
 
 Said = tuple[Release, Level, str]
+MAX_SHOWN = 4
+"""Items of a list in a message."""
 
 
 def judge_releases(product: str, delegation: Delegation, releases: Sequence[Release]) -> Iterator[Said]:
@@ -28,13 +30,13 @@ def _beyond(product: str, allowed: Delegation, release: Release) -> Iterator[Sai
     if release.product != product:
         yield release, Level.REFUSED, f"product: expected {product}, got {release.product}"
     if beyond := sorted(release.hardware - allowed.hardware):
-        may = ", ".join(sorted(allowed.hardware)) or "none"
-        yield release, Level.REFUSED, f"hardware: expected of the line's {may}, got {', '.join(beyond)}"
+        may = _some(sorted(allowed.hardware)) or "none"
+        yield release, Level.REFUSED, f"hardware: expected of the line's {may}, got {_some(beyond)}"
     if release.security_counter > allowed.max_security_counter:
         expected = f"at most the line's {allowed.max_security_counter}"
         yield release, Level.REFUSED, f"security counter: expected {expected}, got {release.security_counter}"
     if unknown := sorted(release.crit - UNDERSTOOD):
-        yield release, Level.WARNING, f"needs a device that understands {', '.join(unknown)}; this version does not"
+        yield release, Level.WARNING, f"needs a device that understands {_some(unknown)}; this version does not"
 
 
 def _withdrawn_twins(releases: Sequence[Release], offered: Sequence[Release]) -> Iterator[Said]:
@@ -76,7 +78,7 @@ def _loops(offered: Sequence[Release]) -> Iterator[Said]:
         in_loop |= {release.path: release for release in _circling([one for one in rest if hardware in one.hardware])}
     for release in in_loop.values():
         others = [one.path for one in in_loop.values() if one is not release and one.version in release.downgrade_from]
-        yield release, Level.REFUSED, f"downgrade_from: expected no way back, got a circle with {', '.join(others)}"
+        yield release, Level.REFUSED, f"downgrade_from: expected no way back, got a circle with {_some(others)}"
 
 
 def _circling(releases: Sequence[Release]) -> list[Release]:
@@ -138,32 +140,33 @@ def _sets(releases: Sequence[Release]) -> Iterator[Said]:
 
 
 def _requirements(offered: Sequence[Release]) -> Iterator[Said]:
-    best: dict[tuple[str, str], Version] = {}
-    in_set: dict[tuple[str | None, str, str], Version] = {}
+    best = defaultdict[str, dict[str, Version]](dict)
+    in_set = defaultdict[tuple[str | None, str], dict[str, Version]](dict)
     for release in offered:
         for hardware in release.hardware:
-            key = (hardware, release.component)
-            best[key] = max(best.get(key, release.version), release.version)
-            in_set[release.set, *key] = release.version
+            here = best[release.component]
+            here[hardware] = max(here.get(hardware, release.version), release.version)
+            in_set[release.set, release.component][hardware] = release.version
     for release in offered:
+        missing = []
         for name, least in release.requires.items():
-            yield from _requirement(release, name, least, best, in_set)
+            beside = in_set.get((release.set, name), {}) if release.set else {}
+            brings = [beside.get(hardware) for hardware in release.hardware] if beside else []
+            there = best.get(name, {})
+            if name == release.component and release.version < least:
+                yield release, Level.REFUSED, f"requires {name} {least}: and is itself {name} {release.version}"
+            elif brings and all(version is not None and version < least for version in brings):
+                yield release, Level.REFUSED, f"requires {name} {least}: and its set brings {name} {brings[0]}"
+            elif not there or all(hardware not in there or there[hardware] < least for hardware in release.hardware):
+                missing.append(f"{name} {least}")
+        if missing:
+            what = ", ".join(missing[:MAX_SHOWN]) + (", …" if len(missing) > MAX_SHOWN else "")
+            yield (
+                release,
+                Level.WARNING,
+                f"requires {what}: nothing listed is; only a device that runs it already installs this",
+            )
 
 
-def _requirement(
-    release: Release,
-    name: str,
-    least: Version,
-    best: Mapping[tuple[str, str], Version],
-    in_set: Mapping[tuple[str | None, str, str], Version],
-) -> Iterator[Said]:
-    what = f"requires {name} {least}"
-    beside = [in_set.get((release.set, hardware, name)) for hardware in release.hardware] if release.set else []
-    if name == release.component and release.version < least:
-        yield release, Level.REFUSED, f"{what}: and is itself {name} {release.version}"
-    elif beside and all(version is not None and version < least for version in beside):
-        yield release, Level.REFUSED, f"{what}: and its set brings {name} {beside[0]}"
-    elif not any(
-        best.get((hardware, name), least) >= least and (hardware, name) in best for hardware in release.hardware
-    ):
-        yield release, Level.WARNING, f"{what}: nothing listed is; only a device that runs it already installs this"
+def _some(items: Sequence[str]) -> str:
+    return ", ".join(items[:MAX_SHOWN]) + (", …" if len(items) > MAX_SHOWN else "")
