@@ -294,6 +294,14 @@ def test_each_file_that_has_expired_is_refused() -> None:
     }
 
 
+def test_only_a_timestamp_that_is_signed_moves_the_time() -> None:
+    repo = started()
+    report = judge(republish(repo, "timestamp", repo.timestamp(version=2, issued=T0 + 3 * DAY)))
+    assert (report.now, report.issued, report.verdict) == (T0 + 3 * DAY, T0 + 3 * DAY, Level.WARNING)
+    thief = repo.timestamp(version=3, issued=T0 + 99 * DAY, signers=keys("mallory"))
+    assert judge(republish(repo, "timestamp", thief)).now == NOW
+
+
 def test_grace_is_told_and_capped() -> None:
     repo = Repo()
     repo.offline_grace, repo.max_offline_grace = 9 * DAY, 3 * DAY
@@ -351,6 +359,7 @@ def test_two_lines_of_which_one_is_bad() -> None:
     lines = by_product(report)
     assert report.is_good(lines["pump"])
     assert not report.is_good(lines["valve"])
+    assert lines["valve"].targets == (), "what nobody signed says nothing about files"
     assert judge(repo.tree, NOW, 1, "pump").verdict is Level.GOOD
 
 

@@ -196,6 +196,18 @@ def test_patches_that_no_device_can_use() -> None:
     assert words(made, Level.WARNING, algorithm="other") == told
 
 
+@pytest.mark.parametrize("spoilt", ["base", "patch"])
+def test_a_patch_is_tried_only_with_the_files_that_were_signed(spoilt: str) -> None:
+    repo, base, new = two_releases()
+    offer_patch(repo, "1.1.0", base, new)
+    repo.publish()
+    (path,) = [path for path in repo.entries if path.endswith(".patch")]
+    name = file_name(repo, APP if spoilt == "base" else path)
+    report = judge(repo, {**repo.tree, name: b"X" + repo.tree[name][1:]})
+    assert len(said(report)) == 1
+    assert target(report, path).makes_exactly is None
+
+
 def test_a_patch_to_nothing_listed_and_from_nothing_listed() -> None:
     repo = started()
     path = repo.add_patch(NEXT, b"gone", b"patch", algorithm="hhp1")
