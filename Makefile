@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 MEMBERS := verifier signer bootloader-sim
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-fast lint format bench lock clean
+.PHONY: help setup demo test test-fast system lint format bench lock clean
 
 help:
 	@echo "make demo       the whole way on a virtual board: sign, push, patch, refuse, cut the power"
@@ -29,11 +29,15 @@ $(VENV)/.ready: requirements.lock $(MEMBERS:%=%/pyproject.toml)
 demo: setup
 	$(BIN)/hillhold-lab demo
 
-test: lint
+test: lint system
 	$(BIN)/pytest -n $(WORKERS)
 
 test-fast: setup
-	$(BIN)/pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/pytest -n $(WORKERS) -m "not slow and not system"
+
+# What tests run as programs: U-Boot's environment tool.
+system:
+	@command -v fw_setenv >/dev/null || { apt-get update -q && apt-get install -q -y libubootenv-tool; }
 
 lint: setup
 	$(BIN)/ruff check .

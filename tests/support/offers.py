@@ -52,7 +52,11 @@ def image(
     mark = sha256(version.encode()).digest()[:8]
     payload[length // 2 : length // 2 + len(mark)] = mark
     made = imgtool_image.Image(
-        version=decode_version(version), header_size=32, pad_header=True, slot_size=16384, security_counter=counter
+        version=decode_version(version),
+        header_size=32,
+        pad_header=True,
+        slot_size=max(16384, 2 * length),
+        security_counter=counter,
     )
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.bin", Path(folder) / "out.bin"

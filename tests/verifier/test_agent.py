@@ -73,7 +73,8 @@ def test_choose_names_the_winner_and_its_base_or_the_reasons() -> None:
     bench = Bench(started())
     first = image("1.0.0")
     choice = {"n": 0, "path": "pump/1.0.0/app.bin", "sha": sha256(first).digest(), "len": len(first)}
-    assert bench.check() == {"plan": [choice]}
+    assert bench.check() == {"plan": [choice], "reasons": []}
+    assert bench.own(Op.READ, CHOOSE) == {"plan": [choice]}
     bench.push()
     assert bench.own(Op.READ, CHOOSE) == {
         "reasons": [["pump/1.0.0/app.bin", "installed", "this is the confirmed image"]],
@@ -90,16 +91,24 @@ def test_choose_names_the_winner_and_its_base_or_the_reasons() -> None:
     }
 
 
-def test_reasons_are_few_and_short() -> None:
+def test_reasons_come_in_pages_and_are_short() -> None:
     bench = installed()
-    for number in range(20):
+    for number in range(16):
         offer(bench.repo, f"0.0.{number}", 1, data=b"x%d" % number, withdrawn="because " * 25)
+    newest = offer(bench.repo, "1.1.0", 2)
     bench.repo.publish()
     choice = bench.check()
     reasons = choice["reasons"]
     assert isinstance(reasons, list)
-    assert (len(reasons), choice["more"]) == (MAX_REASONS, 13)
+    # Each of the others has one, the newest first; what is chosen has none.
+    assert len({path for path, _, _ in reasons}) == len(reasons) == 17
+    assert reasons[0] == ["pump/1.0.0/app.bin", "installed", "this is the confirmed image"]
     assert max(len(reason) for _, _, reason in reasons) <= MAX_REASON
+    page = bench.own(Op.READ, CHOOSE, {"o": 12})
+    assert (page["reasons"], page["more"]) == (reasons[12:], 0)
+    assert bench.own(Op.READ, CHOOSE, {"o": 2})["more"] == 17 - 2 - MAX_REASONS
+    assert bench.own(Op.READ, CHOOSE, {"o": 99}) == {"plan": choice["plan"], "reasons": [], "more": 0}
+    assert bench.chosen()["len"] == len(newest)
 
 
 def test_status_on_the_way() -> None:

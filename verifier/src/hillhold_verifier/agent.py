@@ -6,7 +6,7 @@ Groups OS (echo, reset, MCUmgr parameters) and image (`agent_image`) are the sto
     0 identify  R    {}                                        {magic, v, product, hardware, id, components, alg}
     1 held      R    {}                                        {r, h: [[version, name], …]}
     2 metadata  W    {f, o, d, n, l, b}                        {o} or {need, v}
-    3 choose    R    {}                                        {plan: [{n, path, sha, len, base}, …]} or {reasons, more}
+    3 choose    R    {} or {o}                                 {plan: [{n, path, sha, len, base}, …]}, {reasons, more} or all
     4 apply     W    {}                                        {path, version}
     5 status    R    {}                                        what runs, is confirmed, on trial; counter; last refusal
 
@@ -174,7 +174,7 @@ class Agent:
             (Op.READ, IDENTIFY): self._identify,
             (Op.READ, HELD): lambda: self._held(installer),
             (Op.WRITE, METADATA): lambda: self._metadata(request.body, installer, clock),
-            (Op.READ, CHOOSE): lambda: self._choose(installer, clock),
+            (Op.READ, CHOOSE): lambda: self._choose(request.body, installer, clock),
             (Op.WRITE, APPLY): lambda: self._apply(installer),
             (Op.READ, STATUS): lambda: self._status(installer),
         }
@@ -230,14 +230,18 @@ class Agent:
         first, then = lister.raw if lister else b"", held.raw if held else b""
         return first + then, first, b""
 
-    def _choose(self, installer: Installer, clock: int | None) -> Fields:
+    def _choose(self, body: Fields, installer: Installer, clock: int | None) -> Fields:
+        """The plan; where there is none, or from number `o` on, what is said of the others: the newest first, which people ask about."""
         selection = installer.choose(clock)
+        plan = {"plan": [self._planned(installer, release) for release in selection.plan]} if selection.plan else {}
         grace = {"grace": selection.grace_used} if selection.grace_used else {}
-        if selection.plan:
-            return {"plan": [self._planned(installer, release) for release in selection.plan], **grace}
-        reasons = [[v.path, v.outcome.value, v.reason[:MAX_REASON]] for v in selection.verdicts]
-        # The newest releases sort last, and are what people ask about.
-        return {"reasons": reasons[-MAX_REASONS:], "more": max(0, len(reasons) - MAX_REASONS), **grace}
+        if plan and "o" not in body:
+            return {**plan, **grace}
+        chosen, at = {release.path for release in selection.plan}, int_field(body, "o", 0)
+        others = [verdict for verdict in reversed(selection.verdicts) if verdict.path not in chosen]
+        page = others[at : at + MAX_REASONS]
+        reasons = [[v.path, v.outcome.value, v.reason[:MAX_REASON]] for v in page]
+        return {**plan, "reasons": reasons, "more": max(0, len(others) - at - len(page)), **grace}
 
     def _planned(self, installer: Installer, release: Release) -> Fields:
         component = installer.state.device.components.index(release.component)

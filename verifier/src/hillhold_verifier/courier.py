@@ -36,6 +36,8 @@ POLL_PAUSE: Final = 0.5
 """Seconds between two of them."""
 MAX_SETBACKS: Final = 16
 """How often a board may ask for a piece that it was sent before, within one transfer."""
+MAX_PAGES: Final = 1024
+"""Pages of reasons that a board may have: more than there can be entries in a line role."""
 FALL_BACK: Final = frozenset({PatchError.code, SlotError.code, MismatchError.code})
 """Refusals of a patch after which the whole image is tried."""
 
@@ -124,7 +126,7 @@ class Courier:
             BoardRefused: the board refused a step, in its own words.
             OperationalError: the source lacks a file, or the board does not come back.
         """
-        identity, choice = yield from self.check()
+        identity, choice = yield from self._chosen()
         product = text_field(identity, "product")
         plan = plan_of(choice)
         if grace := int_field(choice, "grace", 0):
@@ -161,7 +163,18 @@ class Courier:
         return True
 
     def check(self) -> Generator[Request | Pause, Body, tuple[Body, Body]]:
-        """Bring the metadata only; return the board's identity and its choice (`plan`, or `reasons`)."""
+        """Bring the metadata only; return the board's identity and its choice: `plan`, and `reasons` for every other candidate."""
+        identity, choice = yield from self._chosen()
+        reasons: list[object] = []
+        for _ in range(MAX_PAGES):
+            page = yield from self._own(Op.READ, CHOOSE, {"o": len(reasons)}, slow=True)
+            rows = page.get("reasons")
+            reasons += rows if isinstance(rows, list) else []
+            if not rows or not int_field(page, "more", 0):
+                break
+        return identity, {**choice, "reasons": reasons}
+
+    def _chosen(self) -> Generator[Request | Pause, Body, tuple[Body, Body]]:
         identity = yield from self._identify()
         yield from self._bring_metadata(text_field(identity, "product"))
         return identity, (yield from self._own(Op.READ, CHOOSE, {}, slow=True))

@@ -42,20 +42,23 @@ from hillhold_verifier.transfer import SlotTransfer
 from hillhold_verifier.trust import Trust, current, verify
 
 
-def provision(store: StateStore, device: Device, root: bytes) -> DeviceState:
-    """Write the first state: what the device is, and the root it trusts from then on.
+def provision(store: StateStore, device: Device, root: bytes, slots: tuple[Installed | None, ...] = ()) -> DeviceState:
+    """Write the first state: what the device is, the root it trusts from then on, and what its slots hold (by default nothing).
 
     Raises:
         MetadataError, SignatureError: not a root, or one that its own quorum did not sign.
-        MisuseError: no component, or one named twice.
+        MisuseError: no component, one named twice, or another number of slots than two for each.
     """
     if not device.components or len(set(device.components)) != len(device.components):
         raise MisuseError(f"components of a device: expected distinct names, got {device.components}")
+    slots = slots or (None, None) * len(device.components)
+    if len(slots) != 2 * len(device.components):
+        raise MisuseError(f"slots of a device: expected two for each component, got {len(slots)}")
     envelope = parse_root(root)
     verify(envelope, ROOT, envelope.signed.roles[ROOT], envelope.signed.keys)
     with suppress(UnprovisionedError):
         store.load()  # a state that is still there is outnumbered
-    state = DeviceState(device, Trust(envelope), (None, None) * len(device.components), schemes=SCHEMES)
+    state = DeviceState(device, Trust(envelope), slots, schemes=SCHEMES)
     store.save(state)
     return state
 

@@ -1,4 +1,4 @@
-"""`hillhold-device`: carry an update to a board on a serial port, and ask a board what it runs.
+"""`hillhold-device`: bring a device up to date, this one or a board on a serial port, and ask it what it runs.
 
 Exit codes: 0 ok, 1 refused, 2 usage, 3 operational. Errors go to standard error as `error: …` and, where there is something to do about
 it, `hint: …`; with `--json` as one object to standard output. An expected failure never shows a traceback.
@@ -12,26 +12,21 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Final, NoReturn, TypeAlias
 
-from hillhold_verifier.answers import BoardRefused, Body, plan_of, reasons_of
-from hillhold_verifier.cli.show import Progress as ProgressLine
-from hillhold_verifier.cli.show import plain, status_lines
+from hillhold_verifier.answers import BoardRefused
+from hillhold_verifier.cli import board
+from hillhold_verifier.cli.show import Result, plain
 from hillhold_verifier.cli.verify import add_verify
-from hillhold_verifier.courier import Courier, Pause, Pushed, Request, confirm_running, read_status
-from hillhold_verifier.errors import HillholdError, MisuseError, OperationalError
-from hillhold_verifier.link import Link, open_port
-from hillhold_verifier.select import Outcome
+from hillhold_verifier.errors import HillholdError, MisuseError, OperationalError, UnprovisionedError
 from hillhold_verifier.smp import HILLHOLD_GROUP
-from hillhold_verifier.sources import DirectorySource
-from hillhold_verifier.times import show_span
 
-T = TypeVar("T")
-Result = tuple[dict[str, object], list[str], int]
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9._+-]*")
+"""A product or hardware as metadata can name it; a device of any other could never be updated."""
+Run: TypeAlias = Callable[[argparse.Namespace], Result]
 
 
 class _UsageError(MisuseError):
@@ -58,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal that lacks a character shows another
     try:
         options = _parser().parse_args(given)
-        run: Callable[[argparse.Namespace], Result] = options.run
+        run: Run = options.run
         values, lines, code = run(options)
         print(json.dumps(values) if as_json else "\n".join(plain(line) for line in lines), flush=True)
     except HillholdError as error:
@@ -93,150 +88,121 @@ def _number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected {NAME.pattern}, got {text!r}")
+    return text
+
+
+def _here(options: argparse.Namespace) -> Result:
+    """The command on this device; a port's options would go unread."""
+    try:
+        from hillhold_verifier.cli import here
+    except ImportError as error:
+        raise OperationalError(f"this needs a Linux board ({error}); a board on a line is named with --port") from None
+    return here.COMMANDS[options.command](options)
+
+
+def _either(on_board: Run) -> Run:
+    return lambda options: on_board(options) if options.port else _here(options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="hillhold-device", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--version", action="version", version=f"hillhold-device {version('hillhold-verifier')}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
 
-    def command(
-        name: str, text: str, run: Callable[[argparse.Namespace], Result], example: str
-    ) -> argparse.ArgumentParser:
+    def command(name: str, text: str, run: Run, example: str) -> argparse.ArgumentParser:
         found = commands.add_parser(name, help=text, description=text, epilog=f"example: hillhold-device {example}")
-        found.add_argument("--port", required=True, help="serial port, pseudo-terminal or socket://HOST:PORT")
-        found.add_argument(
-            "--baud", type=_number(1, 10_000_000), default=115200, help="line rate in bit/s (default: %(default)s)"
-        )
-        found.add_argument(
-            "--group",
-            type=_number(0, 65535),
-            default=HILLHOLD_GROUP,
-            help="SMP group of Hillhold (default: %(default)s)",
-        )
         found.add_argument("--json", action="store_true", help="print one JSON object")
-        found.set_defaults(run=run)
+        found.set_defaults(run=run, port=None)
         return found
 
-    command("status", "what a board is, runs and trusts", _status, "status --port /dev/ttyACM0")
+    status = command("status", "what a device is, runs and trusts", _either(board.status), "status --port /dev/ttyACM0")
     check = command(
-        "check", "what a board would install from a repository, and why", _check, "check repo --port /dev/ttyACM0"
+        "check", "what a device would install, and why", _either(board.check), "check repo --port /dev/ttyACM0"
     )
-    push = command("push", "bring a board up to date from a repository", _push, "push repo --port /dev/ttyACM0")
-    for sub in (check, push):
+    push = command("push", "bring a board on a line up to date", board.push, "push repo --port /dev/ttyACM0")
+    update = command("update", "bring this device up to date", _here, "update repo --reboot")
+    confirm = command(
+        "confirm",
+        "confirm what runs, once its own test has passed",
+        _either(board.confirm),
+        "confirm --port /dev/ttyACM0",
+    )
+    reject = command("reject", "what runs on trial here has failed its own test", _here, "reject --reboot")
+    serve = command("serve", "answer couriers on a line of this device", _here, "serve --port /dev/ttyGS0")
+    provision = command(
+        "provision",
+        "make this a device that trusts a root",
+        _here,
+        "provision --root 1.root.json --product pump --hardware pi4-a --id unit-7",
+    )
+    for sub in (check, push, update):
         sub.add_argument("source", type=Path, metavar="SOURCE", help="folder of a published repository")
-    push.add_argument("--no-patch", action="store_true", help="send the whole image even where there is a patch")
+    for sub in (push, update):
+        sub.add_argument("--no-patch", action="store_true", help="take the whole image even where there is a patch")
     push.add_argument("--no-reset", action="store_true", help="leave the image marked; it boots at the next reset")
-    command(
-        "confirm", "confirm the running image, once its own test has passed", _confirm, "confirm --port /dev/ttyACM0"
-    )
+    for sub in (update, reject):
+        sub.add_argument("--reboot", action="store_true", help="restart the device afterwards")
+    _provisioning(provision)
+    for sub in (status, check, confirm):
+        _line_options(sub, required=False)
+        _config_option(sub)
+    for sub in (push, serve):
+        _line_options(sub, required=True)
+    for sub in (update, reject, serve, provision):
+        _config_option(sub)
     add_verify(commands)
     return parser
 
 
-@contextmanager
-def _link(options: argparse.Namespace) -> Iterator[Link]:
-    stream = open_port(options.port, options.baud)
-    try:
-        yield Link(stream)
-    finally:
-        stream.close()
-
-
-def _ask(options: argparse.Namespace, conversation: Generator[Request | Pause, Body, T]) -> T:
-    with _link(options) as link:
-        return link.run(conversation)
-
-
-def _status(options: argparse.Namespace) -> Result:
-    identity, status = _ask(options, read_status(options.group))
-    return _values({**identity, **status}), status_lines(identity, status), 0
-
-
-def _check(options: argparse.Namespace) -> Result:
-    source = DirectorySource(options.source)
-    _, choice = _ask(options, Courier(source, group=options.group).check())
-    grace = choice.get("grace")
-    noted = [f"note: timestamp or snapshot expired {show_span(grace)} ago"] if isinstance(grace, int) else []
-    if plan := plan_of(choice):
-        return (
-            _values(choice),
-            [f"would install {entry.get('path')} ({entry.get('len')} bytes)" for entry in plan] + noted,
-            0,
-        )
-    lines, code = _nothing(reasons_of(choice))
-    return _values(choice), lines + noted, code
-
-
-def _push(options: argparse.Namespace) -> Result:
-    source = DirectorySource(options.source)
-    with _link(options) as link, ProgressLine(sys.stderr, quiet=options.json) as progress:
-        courier = Courier(source, progress, group=options.group)
-        result = link.run(courier.push(patches=not options.no_patch, reset=not options.no_reset))
-    traffic = link.traffic
-    values: dict[str, object] = {
-        "installed": result.paths,
-        "how": result.how,
-        "payload_bytes": result.sent,
-        "sent_bytes": traffic.sent,
-        "received_bytes": traffic.received,
-        "status": _values(result.status),
-        "reasons": result.reasons,
-    }
-    lines, code = _pushed_lines(result, options.no_reset)
-    lines.append(f"line: {traffic.sent} bytes sent, {traffic.received} received, framing included")
-    return values, lines, code
-
-
-def _pushed_lines(result: Pushed, no_reset: bool) -> tuple[list[str], int]:
-    if result.installed is None:
-        return _nothing(result.reasons)
-    sent = f"{result.installed}: {result.how} of {result.sent} bytes"
-    running = result.status.get("running")
-    version_text = running[0] if isinstance(running, list) and running else "nothing"
-    if no_reset:
-        return [f"marked {sent}; it boots at the next reset"], 0
-    if result.status.get("trial"):
-        return [f"on trial: {sent}", "hint: the image waits to be confirmed: hillhold-device confirm"], 0
-    if result.runs:
-        return [f"installed and confirmed {sent}"], 0
-    return [f"reverted: the trial of {result.installed} failed; the board runs {version_text}"], 1
-
-
-def _confirm(options: argparse.Namespace) -> Result:
-    status = _ask(options, confirm_running(options.group))
-    confirmed = status.get("confirmed")
-    text = confirmed[0] if isinstance(confirmed, list) and confirmed else "nothing"
-    return _values(status), [f"confirmed {text}"], 0
-
-
-def _nothing(reasons: tuple[tuple[str, str, str], ...]) -> tuple[list[str], int]:
-    """What to say, and the exit code, where nothing is installable."""
-    outcomes = {outcome for _, outcome, _ in reasons}
-    current = Outcome.INSTALLED.value in outcomes
-    # What is refused is below the confirmed image; what was passed over may be newer.
-    head = "nothing to install" + (
-        ": the board is up to date" if current and Outcome.PASSED_OVER.value not in outcomes else ""
+def _line_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    without = "" if required else "; without it, this device"
+    parser.add_argument(
+        "--port", required=required, help=f"serial port, pseudo-terminal or socket://HOST:PORT{without}"
     )
-    return [head, *(f"  {path}: {outcome}, {reason}" for path, outcome, reason in reasons)], 0 if current else 1
+    parser.add_argument(
+        "--baud", type=_number(1, 10_000_000), default=115200, help="line rate in bit/s (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--group", type=_number(0, 65535), default=HILLHOLD_GROUP, help="SMP group of Hillhold (default: %(default)s)"
+    )
 
 
-def _values(body: Body) -> dict[str, object]:
-    """The same for JSON: bytes as hexadecimal."""
+def _config_option(parser: argparse.ArgumentParser) -> None:
+    default = Path("/etc/hillhold/device.toml")
+    parser.add_argument("--config", type=Path, default=default, help="this device's file (default: %(default)s)")
 
-    def shown(value: object) -> object:
-        if isinstance(value, bytes):
-            return value.hex()
-        if isinstance(value, list):
-            return [shown(item) for item in value]
-        if isinstance(value, dict):
-            return {name: shown(item) for name, item in value.items()}
-        return value
 
-    return {name: shown(value) for name, value in body.items()}
+def _provisioning(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root", type=Path, required=True, metavar="FILE", help="the root that it trusts from then on")
+    parser.add_argument("--product", type=_name, required=True, help="its product line")
+    parser.add_argument("--hardware", type=_name, required=True, help="its hardware id")
+    parser.add_argument("--id", required=True, help="its own id")
+    parser.add_argument(
+        "--factory",
+        action="append",
+        default=[],
+        metavar="TARGET-PATH=FILE",
+        help="what the factory wrote into slot 0 (pump/1.0.0/app.bin=app.bin); once for each component",
+    )
+    parser.add_argument(
+        "--security-counter",
+        type=_number(0, 2**32 - 1),
+        default=0,
+        metavar="N",
+        help="of factory images that do not state one (default: %(default)s)",
+    )
+    parser.add_argument("--again", action="store_true", help="replace the state that is there")
 
 
 _HINTS = (
     ("no answer", "is the board powered, and nothing else (a terminal program, say) using the port?"),
     ("in use by another", "one program at a time: end the other, or wait for it"),
+    ("[.]toml: No such file", "--config names this device's file; a board on a line is named with --port"),
+    ("^U-Boot environment", "has U-Boot saved its environment once (saveenv), and does /etc/fw_env.config say where?"),
+    ("not installed", "install it with the system's package manager"),
     ("^port .*Permission denied", "add yourself to the group that owns the port (often dialout), and log in again"),
     ("Connection refused", "nothing listens there; is the virtual board or the network adapter running?"),
     (
@@ -255,6 +221,10 @@ _HINTS = (
 def _hint(error: HillholdError) -> str | None:
     if isinstance(error, _UsageError):
         return f"see `{error.command} --help`"
+    if isinstance(error, UnprovisionedError):
+        return "`hillhold-device provision` makes it a device again; whoever may do that has to know that it is this device"
+    if "provisioned before" in str(error):
+        return "--again replaces what the device is, whom it trusts and what it remembers"
     if isinstance(error, BoardRefused):
         return "these are the board's own words; `hillhold-device status` shows what it runs"
     if isinstance(error, OperationalError):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from shutil import get_terminal_size
 from time import monotonic
-from typing import TextIO
+from typing import TextIO, TypeAlias
 
-from hillhold_verifier.answers import Body, components_of
+from hillhold_verifier.answers import Body, components_of, plan_of, reasons_of
 from hillhold_verifier.courier import Progress as Step
-from hillhold_verifier.times import show_time
+from hillhold_verifier.select import Outcome
+from hillhold_verifier.times import show_span, show_time
 
 _WIDTH = 24
+
+Result: TypeAlias = tuple[dict[str, object], list[str], int]
+"""What a command found: values for JSON, lines for people, the exit code."""
 
 
 def plain(text: str) -> str:
@@ -98,3 +102,44 @@ def _image(value: object) -> str:
     if isinstance(value, list) and len(value) == 2 and isinstance(value[1], bytes):
         return f"{value[0]} ({value[1].hex()[:16]}…)"
     return "nothing"
+
+
+def check_result(choice: Body) -> Result:
+    """Return what is said of a device's choice: its plan, and a reason for each other candidate."""
+    grace, reasons = choice.get("grace"), reasons_of(choice)
+    noted = [f"note: timestamp or snapshot expired {show_span(grace)} ago"] if isinstance(grace, int) else []
+    if plan := plan_of(choice):
+        lines = [f"would install {entry.get('path')} ({entry.get('len')} bytes)" for entry in plan]
+        return shown(choice), [*lines, *_reason_lines(reasons), *noted], 0
+    lines, code = nothing(reasons)
+    return shown(choice), lines + noted, code
+
+
+def nothing(reasons: tuple[tuple[str, str, str], ...]) -> tuple[list[str], int]:
+    """Return what to say, and the exit code, where nothing is installable."""
+    outcomes = {outcome for _, outcome, _ in reasons}
+    current = Outcome.INSTALLED.value in outcomes
+    # What is refused is below the confirmed image; what was passed over may be newer.
+    head = "nothing to install" + (
+        ": the board is up to date" if current and Outcome.PASSED_OVER.value not in outcomes else ""
+    )
+    return [head, *_reason_lines(reasons)], 0 if current else 1
+
+
+def _reason_lines(reasons: tuple[tuple[str, str, str], ...]) -> list[str]:
+    return [f"  {path}: {outcome}, {reason}" for path, outcome, reason in reasons]
+
+
+def shown(body: Body) -> dict[str, object]:
+    """Return the same for JSON: bytes as hexadecimal."""
+
+    def value_of(value: object) -> object:
+        if isinstance(value, bytes):
+            return value.hex()
+        if isinstance(value, list):
+            return [value_of(item) for item in value]
+        if isinstance(value, dict):
+            return {name: value_of(item) for name, item in value.items()}
+        return value
+
+    return {name: value_of(value) for name, value in body.items()}

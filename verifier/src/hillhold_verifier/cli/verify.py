@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hillhold_verifier.audit import Level, audit
-from hillhold_verifier.cli.show import Progress
+from hillhold_verifier.cli.show import Progress, Result
 from hillhold_verifier.cli.verdict import report_lines, report_values
 from hillhold_verifier.errors import MetadataError, OperationalError
 from hillhold_verifier.metadata import ROOT, max_bytes, parse_time
@@ -45,7 +45,7 @@ def _moment(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _verify(options: argparse.Namespace) -> tuple[dict[str, object], list[str], int]:
+def _verify(options: argparse.Namespace) -> Result:
     try:
         with options.root.open("rb") as file:
             root = file.read(max_bytes(ROOT) + 1)

@@ -1,0 +1,88 @@
+"""Commands for a board on a line: the courier's half of `hillhold-device`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from hillhold_verifier.answers import Body
+from hillhold_verifier.cli.show import Progress as ProgressLine
+from hillhold_verifier.cli.show import Result, check_result, nothing, shown, status_lines
+from hillhold_verifier.courier import Courier, Pause, Pushed, Request, confirm_running, read_status
+from hillhold_verifier.link import Link, open_port
+from hillhold_verifier.sources import DirectorySource
+
+T = TypeVar("T")
+
+
+@contextmanager
+def _link(options: argparse.Namespace) -> Iterator[Link]:
+    stream = open_port(options.port, options.baud)
+    try:
+        yield Link(stream)
+    finally:
+        stream.close()
+
+
+def _ask(options: argparse.Namespace, conversation: Generator[Request | Pause, Body, T]) -> T:
+    with _link(options) as link:
+        return link.run(conversation)
+
+
+def status(options: argparse.Namespace) -> Result:
+    """What a board is, runs and trusts."""
+    identity, status = _ask(options, read_status(options.group))
+    return shown({**identity, **status}), status_lines(identity, status), 0
+
+
+def check(options: argparse.Namespace) -> Result:
+    """What a board would install, and why nothing else."""
+    _, choice = _ask(options, Courier(DirectorySource(options.source), group=options.group).check())
+    return check_result(choice)
+
+
+def push(options: argparse.Namespace) -> Result:
+    """Bring a board up to date."""
+    source = DirectorySource(options.source)
+    with _link(options) as link, ProgressLine(sys.stderr, quiet=options.json) as progress:
+        courier = Courier(source, progress, group=options.group)
+        result = link.run(courier.push(patches=not options.no_patch, reset=not options.no_reset))
+    traffic = link.traffic
+    values: dict[str, object] = {
+        "installed": result.paths,
+        "how": result.how,
+        "payload_bytes": result.sent,
+        "sent_bytes": traffic.sent,
+        "received_bytes": traffic.received,
+        "status": shown(result.status),
+        "reasons": result.reasons,
+    }
+    lines, code = _pushed_lines(result, options.no_reset)
+    lines.append(f"line: {traffic.sent} bytes sent, {traffic.received} received, framing included")
+    return values, lines, code
+
+
+def _pushed_lines(result: Pushed, no_reset: bool) -> tuple[list[str], int]:
+    if result.installed is None:
+        return nothing(result.reasons)
+    sent = f"{result.installed}: {result.how} of {result.sent} bytes"
+    running = result.status.get("running")
+    version_text = running[0] if isinstance(running, list) and running else "nothing"
+    if no_reset:
+        return [f"marked {sent}; it boots at the next reset"], 0
+    if result.status.get("trial"):
+        return [f"on trial: {sent}", "hint: the image waits to be confirmed: hillhold-device confirm"], 0
+    if result.runs:
+        return [f"installed and confirmed {sent}"], 0
+    return [f"reverted: the trial of {result.installed} failed; the board runs {version_text}"], 1
+
+
+def confirm(options: argparse.Namespace) -> Result:
+    """Ask a board to confirm what it runs."""
+    status = _ask(options, confirm_running(options.group))
+    confirmed = status.get("confirmed")
+    text = confirmed[0] if isinstance(confirmed, list) and confirmed else "nothing"
+    return shown(status), [f"confirmed {text}"], 0
