@@ -6,6 +6,7 @@ then, or not), a byte, a file that is missing or another one's. Cases are number
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Mapping
 from functools import cache
@@ -74,8 +75,9 @@ def agree(tree: Mapping[str, bytes], root: bytes, now: int = NOW) -> tuple[Repor
     line = next((line for line in report.lines if line.product == "pump"), None)
     assert (line is not None and line.accepted) == isinstance(chosen, Selection), (chosen, report.findings)
     if isinstance(chosen, str):
-        asked = audit(source, root, now, products=["pump"], files=False)
-        assert asked.verdict is Level.REFUSED, chosen
+        if report.verdict is not Level.REFUSED:  # a line that was retired, say: no line, unless it is asked for
+            report = audit(source, root, now, products=["pump"])
+        assert report.verdict is Level.REFUSED, chosen
         assert line is None or not report.is_good(line)
     elif line and report.is_good(line):
         refused = [verdict for verdict in chosen.verdicts if verdict.outcome is Outcome.REFUSED]
@@ -87,7 +89,12 @@ def agree(tree: Mapping[str, bytes], root: bytes, now: int = NOW) -> tuple[Repor
 
 
 def repository() -> Repo:
-    """Two roots, two releases and a patch."""
+    """Two roots, two releases and a patch; a copy, to be spoilt."""
+    return copy.deepcopy(honest())
+
+
+@cache
+def honest() -> Repo:
     repo = Repo()
     repo.offline_grace = 3 * DAY
     repo.add_release("1.0.0", b"image")
@@ -188,11 +195,6 @@ def test_an_audit_and_a_fresh_device_say_the_same(part: int) -> None:
         refused += isinstance(chosen, str)
         good += report is not None and report.verdict <= Level.WARNING
     assert min(accepted, refused, good) > 10, (accepted, refused, good)
-
-
-@cache
-def honest() -> Repo:
-    return repository()
 
 
 @pytest.mark.parametrize("days", [0, 6, 7, 9, 10, 11, 29, 30, 33, 364, 366, 730, 731])
