@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -217,27 +217,25 @@ def test_a_root_file_that_is_no_root(lab: Lab, tmp_path: Path, capsys: Capture) 
     assert (done.code, done.err.splitlines()[0]) == (REFUSED, "error: root metadata signed: expected a value, got none")
 
 
-def in_place_of(file: Path, what: str) -> None:
-    file.unlink(missing_ok=True)
-    if what == "folder":
-        file.mkdir()
-    else:
-        os.mkfifo(file)
-
-
 @pytest.mark.parametrize(
-    "what",
-    ["folder", pytest.param("pipe", marks=pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders"))],
+    ("make", "words"),
+    [
+        pytest.param(Path.mkdir, "Is a directory", id="folder"),
+        pytest.param(getattr(os, "mkfifo", None), "not a regular file", id="pipe"),
+    ],
 )
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders, and other words for a folder")
 def test_what_is_no_file_leaves_no_verdict_and_keeps_nobody_waiting(
-    copy: Path, lab: Lab, capsys: Capture, what: str
+    copy: Path, lab: Lab, capsys: Capture, make: Callable[[Path], object], words: str
 ) -> None:
-    in_place_of(release_file(copy, "1.0.0"), what)
-    in_place_of(copy / "metadata" / "2.root.json", what)
+    file = release_file(copy, "1.0.0")
+    file.unlink()
+    make(file)
+    make(copy / "metadata" / "2.root.json")
     done = verify(capsys, copy, "--root", lab.root)
     assert done.code == 3
     assert done.out.splitlines()[-3:] == [
         "verdict: none, the source could not be read — 2 reasons",
-        "  root 1: 2.root.json: not a regular file",
-        "  pump/1.0.0/app.bin: target pump/1.0.0/app.bin: not a regular file",
+        f"  root 1: 2.root.json: {words}",
+        f"  pump/1.0.0/app.bin: target pump/1.0.0/app.bin: {words}",
     ]

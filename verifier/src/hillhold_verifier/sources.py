@@ -104,7 +104,8 @@ class DirectorySource:
 
 def _open(path: Path) -> BinaryIO:
     """Open a regular file: a pipe that lies in a repository would have its reader wait for ever."""
-    if not stat.S_ISREG(path.stat().st_mode):
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder cannot be opened anyway
         raise OSError(errno.EINVAL, "not a regular file")
     return path.open("rb")
 
