@@ -187,7 +187,7 @@ def test_a_port_serves_one_program_at_a_time(large: Lab, tmp_path: Path, capsys:
     ("arguments", "code", "words"),
     [
         ([], 2, "the following arguments are required: COMMAND"),
-        (["push"], 2, "the following arguments are required: --port, SOURCE"),
+        (["push"], 2, "the following arguments are required: SOURCE, --port"),
         (["status", "--port", "x", "--bad"], 2, "unrecognized arguments: --bad"),
         (["status", "--port", "x", "--baud", "0"], 2, "expected a number from 1"),
         (["status", "--port", "x", "--group", "70000"], 2, "expected a number from 0 to 65535"),

@@ -23,9 +23,8 @@ from imgtool.version import decode_version
 
 from forge import Repo
 from hillhold_signer.patches import make_patch
-from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.mcuboot import ImageKey
-from hillhold_verifier.sources import Content, FileContent
+from hillhold_verifier.sources import AbsentError, Content, FileContent
 
 IMAGE_LENGTH: Final = 5000
 """Bytes of a firmware, before header and TLVs: two and a half sectors."""
@@ -127,5 +126,5 @@ class TreeSource:
         try:
             data = self.tree[f"targets/{folder}/{sha256.hex()}.{name}"]
         except KeyError:
-            raise OperationalError(f"target {path}: missing") from None
+            raise AbsentError(f"target {path}: missing") from None
         yield FileContent(BytesIO(data), path)

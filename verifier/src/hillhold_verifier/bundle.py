@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 
 from hillhold_verifier.errors import BundleError, OperationalError
 from hillhold_verifier.metadata import max_bytes
-from hillhold_verifier.sources import Content, FileContent, check_name, target_name
+from hillhold_verifier.sources import AbsentError, Content, FileContent, check_name, target_name
 
 MAX_ENTRIES: Final = 16384
 MAX_NAME: Final = 512
@@ -116,7 +116,7 @@ class BundleSource:
     def target(self, path: str, sha256: bytes) -> Iterator[Content]:
         """Open a target."""
         if (entry := self._entries.get(f"targets/{target_name(path, sha256)}")) is None:
-            raise OperationalError(f"target {path}: not in the bundle")
+            raise AbsentError(f"target {path}: not in the bundle")
         with self._opened() as file:
             yield self._content(file, entry)
 

@@ -1,9 +1,13 @@
-"""Two checks of one file: it has not expired, and it is the one that its lister names."""
+"""Checks of one file: it has not expired, it is the one that its lister names, and an image is what its release says."""
 
 from __future__ import annotations
 
-from hillhold_verifier.errors import ExpiredError, MismatchError, short
+from collections.abc import Iterator
+
+from hillhold_verifier.errors import ExpiredError, ImageError, MismatchError, short
+from hillhold_verifier.mcuboot import Image, ReadAt, read_image
 from hillhold_verifier.metadata import Envelope, MetaFile, Signed
+from hillhold_verifier.release import Release
 from hillhold_verifier.times import show_time
 
 
@@ -27,12 +31,43 @@ def check_listed(envelope: Envelope[Signed], name: str, listing: MetaFile, *, ha
     Raises:
         MismatchError: it is not, or `hashed` and the lister states no SHA-256.
     """
+    for mismatch in listing_mismatches(envelope, name, listing, hashed=hashed):
+        raise mismatch
+
+
+def listing_mismatches(
+    envelope: Envelope[Signed], name: str, listing: MetaFile, *, hashed: bool
+) -> Iterator[MismatchError]:
+    """All that `check_listed` refuses, the one that it raises first."""
     if listing.length is not None and len(envelope.raw) != listing.length:
-        raise MismatchError(f"{name} length", expected=f"{listing.length}", got=len(envelope.raw))
+        yield MismatchError(f"{name} length", expected=f"{listing.length}", got=len(envelope.raw))
     if hashed and "sha256" not in listing.hashes:
-        raise MismatchError(f"{name} hash", expected="a SHA-256 from its lister", got="none")
+        yield MismatchError(f"{name} hash", expected="a SHA-256 from its lister", got="none")
     for algorithm, expected in listing.hashes.items():
         if (found := envelope.hash(algorithm)) != expected:
-            raise MismatchError(f"{name} hash", expected=short(expected), got=short(found))
+            yield MismatchError(f"{name} hash", expected=short(expected), got=short(found))
     if envelope.signed.version != listing.version:
-        raise MismatchError(f"{name} version", expected=listing.version, got=envelope.signed.version)
+        yield MismatchError(f"{name} version", expected=listing.version, got=envelope.signed.version)
+
+
+def check_header(read: ReadAt, release: Release) -> Image | None:
+    """What the image states of itself, and the bootloader goes by, is what was signed; a raw image states nothing (None).
+
+    Raises:
+        ImageError: no MCUboot image, where the release says that it is one.
+        MismatchError: an image of another length, version or security counter.
+    """
+    try:
+        image = read_image(read, release.length)
+    except ImageError:
+        if release.format == "mcuboot":
+            raise
+        return None
+    if release.format == "mcuboot" and image.length != release.length:
+        # The bootloader takes an image for as long as it says that it is, and would not try this one.
+        raise MismatchError("image length", expected=release.length, got=image.length)
+    stated = (str(image.version), image.security_counter or 0)
+    if stated != (str(release.version), release.security_counter):
+        expected = f"version {release.version} and counter {release.security_counter}"
+        raise MismatchError("image header", expected=expected, got=f"version {stated[0]} and counter {stated[1]}")
+    return image

@@ -166,13 +166,9 @@ class Getter:
 
     def __init__(self, ca_file: Path | None, clock: Callable[[], float]) -> None:
         self._watch = _Watch(clock)
-        try:
-            context = ssl.create_default_context(cafile=ca_file)
-        except (OSError, ValueError) as error:
-            raise OperationalError(f"CA file {ca_file}: {getattr(error, 'strerror', None) or error}") from None
         self._opener = OpenerDirector()
         self._opener.add_handler(ProxyHandler())
-        self._opener.add_handler(_Handler(self._watch, context))
+        self._opener.add_handler(_Handler(self._watch, ca_file))
 
     def get(self, address: Address, headers: Mapping[str, str], seconds: float) -> Answer:
         """Send a GET request and follow redirects; `seconds`: for each answer's status and headers.
@@ -270,12 +266,20 @@ class _Response(HTTPResponse):
         self.fp = io.BufferedReader(_Watched(self.fp.detach(), sock, watch))
 
 
+def _context(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ValueError) as error:
+        raise OperationalError(f"CA file {ca_file}: {getattr(error, 'strerror', None) or error}") from None
+
+
 class _Handler(AbstractHTTPHandler):
     """Opens http and https, and nothing else; hands out every answer, whatever its status."""
 
-    def __init__(self, watch: _Watch, context: ssl.SSLContext) -> None:
+    def __init__(self, watch: _Watch, ca_file: Path | None) -> None:
         super().__init__()
-        self._watch, self._context = watch, context
+        self._watch = watch
+        self._context: ssl.SSLContext | None = _context(ca_file) if ca_file else None
 
     http_request = https_request = AbstractHTTPHandler.do_request_
 
@@ -283,6 +287,8 @@ class _Handler(AbstractHTTPHandler):
         return self.do_open(partial(self._connection, HTTPConnection), request)
 
     def https_open(self, request: Request) -> HTTPResponse:
+        # To read the system's certificates takes longer than to verify a repository: not before they are needed.
+        self._context = self._context or _context(None)
         return self.do_open(partial(self._connection, partial(HTTPSConnection, context=self._context)), request)
 
     def _connection(self, kind: Callable[..., HTTPConnection], *arguments: Any, **options: Any) -> HTTPConnection:

@@ -15,11 +15,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from hillhold_verifier.checks import check_header
 from hillhold_verifier.context import Context
 from hillhold_verifier.errors import (
     ConfirmError,
-    ImageError,
-    MismatchError,
     MisuseError,
     OperationalError,
     OrderError,
@@ -31,7 +30,7 @@ from hillhold_verifier.errors import (
     short,
 )
 from hillhold_verifier.keys import SCHEMES
-from hillhold_verifier.mcuboot import ReadAt, read_image
+from hillhold_verifier.mcuboot import ReadAt
 from hillhold_verifier.metadata import ROOT, TIMESTAMP, Envelope, Targets, parse_root
 from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.release import Patch, Release
@@ -335,26 +334,10 @@ class Installer:
         if held is None or (held.sha256, held.length) != (wanted.sha256, wanted.length):
             raise SelectionError("slot to mark", expected=release.path, got=held.path if held else "no whole image")
         self._transfer.check_hash(component, slot, 0, release.length, release.sha256, "image hash")
-        self._check_header(component, slot, release)
+        check_header(self._context.reader(component, slot), release)
         if held != wanted:
             # The same bytes under another entry since: what is confirmed later is what the line says now.
             self._context.save(self._context.state.with_slot(2 * component + slot, wanted))
-
-    def _check_header(self, component: int, slot: int, release: Release) -> None:
-        """What the image states of itself, and the bootloader goes by, is what was signed; a raw image states nothing."""
-        try:
-            image = read_image(self._context.reader(component, slot), release.length)
-        except ImageError:
-            if release.format == "mcuboot":
-                raise
-            return
-        if release.format == "mcuboot" and image.length != release.length:
-            # The bootloader takes an image for as long as it says that it is, and would not try this one.
-            raise MismatchError("image length", expected=release.length, got=image.length)
-        stated = (str(image.version), image.security_counter or 0)
-        if stated != (str(release.version), release.security_counter):
-            expected = f"version {release.version} and counter {release.security_counter}"
-            raise MismatchError("image header", expected=expected, got=f"version {stated[0]} and counter {stated[1]}")
 
     def _check_patch(self, patch: Patch, confirmed: Installed | None) -> None:
         if patch.algorithm != ALGORITHM:

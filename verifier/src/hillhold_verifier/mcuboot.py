@@ -107,7 +107,7 @@ class Image:
         tlvs: protected ones first, in the order of the image.
         signed_length: header, payload and protected TLVs: what the image hash covers.
         length: the whole image with all TLVs.
-        sha256: the image hash as stated; only `verify_image` checks it.
+        sha256: the image hash as stated; `check_hash` checks it.
         security_counter: None where the image has none.
     """
 
@@ -230,9 +230,7 @@ def verify_image(image: Image, read: ReadAt, keys: Sequence[ImageKey]) -> ImageK
         raise ImageSignatureError("image", expected="as it was read before", got=str(error)) from error
     if not unchanged:
         raise ImageSignatureError("image", expected="as it was read before", got="another image")
-    digest = _hash(read, image.signed_length)
-    if not hmac.compare_digest(digest, image.sha256):
-        raise ImageSignatureError("image hash", expected=image.sha256.hex(), got=digest.hex())
+    digest = check_hash(image, read)
     key_hash = _only(image.tlvs, TLV_KEYHASH)
     if key_hash is None:
         raise ImageSignatureError("image signature", expected="a key hash", got="none")
@@ -242,6 +240,14 @@ def verify_image(image: Image, read: ReadAt, keys: Sequence[ImageKey]) -> ImageK
             return key
     known = [key.key_hash.hex()[:16] for key in keys]
     raise ImageSignatureError("image key", expected=f"one of {known}", got=key_hash.hex()[:16])
+
+
+def check_hash(image: Image, read: ReadAt) -> bytes:
+    """Return the SHA-256 of what the image hash covers; raises `ImageSignatureError` where the image states another."""
+    digest = _hash(read, image.signed_length)
+    if not hmac.compare_digest(digest, image.sha256):
+        raise ImageSignatureError("image hash", expected=image.sha256.hex(), got=digest.hex())
+    return digest
 
 
 def _read(read: ReadAt, offset: int, length: int, limit: int, what: str) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -13,6 +15,10 @@ from hillhold_verifier.metadata import max_bytes
 from hillhold_verifier.release import split_path
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._+-]*")
+
+
+class AbsentError(OperationalError):
+    """The source can be read, and has no such target: it is not whole."""
 
 
 class Content(Protocol):
@@ -36,7 +42,8 @@ class Source(Protocol):
 
         Raises:
             MetadataError: no name that a repository can have.
-            OperationalError: it is missing, or cannot be read; at the latest when it is read.
+            AbsentError: there is none; at the latest when it is read.
+            OperationalError: it cannot be read; likewise.
         """
 
 
@@ -75,7 +82,7 @@ class DirectorySource:
         """Read a file, or nothing where there is none."""
         role = check_name(name)
         try:
-            with (self._root / "metadata" / name).open("rb") as file:
+            with _open(self._root / "metadata" / name) as file:
                 return file.read(max_bytes(role) + 1)
         except FileNotFoundError:
             return None
@@ -86,11 +93,21 @@ class DirectorySource:
     def target(self, path: str, sha256: bytes) -> Iterator[Content]:
         """Open a file."""
         try:
-            file = (self._root / "targets" / target_name(path, sha256)).open("rb")
+            file = _open(self._root / "targets" / target_name(path, sha256))
+        except FileNotFoundError as error:
+            raise AbsentError(f"target {path}: {error.strerror}") from None
         except OSError as error:
             raise OperationalError(f"target {path}: {error.strerror}") from None
         with file:
             yield FileContent(file, path)
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a regular file: a pipe that lies in a repository would have its reader wait for ever."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder cannot be opened anyway
+        raise OSError(errno.EINVAL, "not a regular file")
+    return path.open("rb")
 
 
 class FileContent:

@@ -16,7 +16,7 @@ from typing import Final
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.fetch import Address, Answer, Broken, Getter, Unreached
 from hillhold_verifier.metadata import max_bytes
-from hillhold_verifier.sources import Content, check_name, target_name
+from hillhold_verifier.sources import AbsentError, Content, check_name, target_name
 
 MAX_RETRY_AFTER: Final = 60
 """Seconds that a server may ask to be left alone; for more, the command has to be run again."""
@@ -139,7 +139,9 @@ class _Fetch:
             self._furthest, self._failures = end, 0
 
     def expect(self, answer: Answer, status: int) -> None:
-        """Raise `OperationalError` for another status."""
+        """Raise `AbsentError` where there is no such file, `OperationalError` for any other status."""
+        if answer.status in _ABSENT:
+            raise AbsentError(str(self.error(f"status {answer.status}")))
         if answer.status != status:
             raise self.error(f"status {answer.status}")
 

@@ -20,6 +20,7 @@ from typing import Final, NoReturn, TypeAlias
 from hillhold_verifier.answers import BoardRefused
 from hillhold_verifier.cli import board
 from hillhold_verifier.cli.show import Result, plain
+from hillhold_verifier.cli.verify import add_verify
 from hillhold_verifier.errors import HillholdError, MisuseError, OperationalError, UnprovisionedError
 from hillhold_verifier.smp import HILLHOLD_GROUP
 
@@ -103,7 +104,7 @@ def _here(options: argparse.Namespace) -> Result:
 
 
 def _either(on_board: Run) -> Run:
-    return lambda options: on_board(options) if options.port else _here(options)
+    return lambda options: on_board(options) if options.port is not None else _here(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -154,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         _line_options(sub, required=True)
     for sub in (update, reject, serve, provision):
         _config_option(sub)
+    add_verify(commands)
     return parser
 
 
