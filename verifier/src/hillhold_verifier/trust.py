@@ -119,7 +119,7 @@ def update_root(trust: Trust, data: bytes) -> Trust:
 
 
 def update_timestamp(trust: Trust, data: bytes, clock: int | None) -> Trust:
-    """Take a timestamp (TUF 5.4); one of the held version changes nothing.
+    """Take a timestamp (TUF 5.4); one of the held version changes nothing, unless the held one is gone.
 
     Raises:
         MetadataError, SignatureError, RollbackError: as the names say.
@@ -130,9 +130,9 @@ def update_timestamp(trust: Trust, data: bytes, clock: int | None) -> Trust:
     signers = verify(new, TIMESTAMP, role, trust.root.signed.keys, trust.schemes)
     new = _bare(new, (role, trust.root.signed.keys))
     floor = _check_floor(trust, TIMESTAMP, role, trust.root.signed.keys, new.signed.version)
-    if new.signed.version == floor:
-        return trust
     held = held_timestamp(trust)
+    if held and new.signed.version == floor:
+        return trust
     if held and new.signed.snapshot.version < held.signed.snapshot.version:
         raise RollbackError(
             "snapshot version in timestamp",
