@@ -191,6 +191,22 @@ def test_a_lister_without_a_hash_lists_nothing(repo: Repo) -> None:
 
 
 @pytest.mark.parametrize("role", ["snapshot", "targets", "line"])
+def test_a_lister_without_a_hash_does_not_name_what_is_held(repo: Repo, role: str) -> None:
+    """Two files may have one version; DESIGN §4, "Current", wants the one of that hash."""
+
+    def drop(signed: Object) -> None:
+        del signed["meta"][f"{'pump' if role == 'line' else role}.json"]["hashes"]["sha256"]
+
+    above = {"snapshot": "timestamp"}.get(role, "snapshot")
+    files = {**repo.files, above: make(repo, above, edit=drop)}
+    if above == "snapshot":
+        files["timestamp"] = repo.timestamp(snapshot=files["snapshot"])
+    trust = take(holding(repo), files, *("timestamp", "snapshot")[: 1 if above == "timestamp" else 2])
+    with pytest.raises(MissingError):
+        current(trust, "pump", NOW)
+
+
+@pytest.mark.parametrize("role", ["snapshot", "targets", "line"])
 def test_a_file_before_its_lister(repo: Repo, role: str) -> None:
     refused_at = fresh(repo)
     with pytest.raises(MissingError):

@@ -15,9 +15,11 @@ def check_expiry(role: str, expires: int, now: int) -> None:
         )
 
 
-def is_listed(envelope: Envelope[Signed], listing: MetaFile) -> bool:
-    """Say whether the file is the one that its lister names."""
-    hashes = all(envelope.hash(name) == value for name, value in listing.hashes.items())
+def is_listed(envelope: Envelope[Signed], listing: MetaFile, *, hashed: bool) -> bool:
+    """Say whether the file is the one that its lister names; with `hashed` it has to name a SHA-256."""
+    hashes = (not hashed or "sha256" in listing.hashes) and all(
+        envelope.hash(name) == value for name, value in listing.hashes.items()
+    )
     return envelope.signed.version == listing.version and hashes
 
 
