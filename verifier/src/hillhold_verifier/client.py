@@ -102,12 +102,14 @@ class Client:
         stack: list[tuple[Targets, str, Delegation | None]] = [(targets.signed, TARGETS, None)]
         while stack and len(visited) <= MAX_DELEGATIONS:
             above, parent, delegation = stack.pop()
-            role = above if delegation is None else self._delegated(above, delegation)
             name = parent if delegation is None else delegation.name
+            if (parent, name) in visited:
+                continue
+            visited.add((parent, name))
+            role = above if delegation is None else self._delegated(above, delegation)
             if path in role.targets:
                 return role.targets[path]
-            below = [d for d in delegations_for(role, path) if (name, d.name) not in visited]
-            visited.update((name, d.name) for d in below)
+            below = delegations_for(role, path)
             if delegation is not None and delegation.terminating:
                 stack.clear()
             stack.extend((role, name, d) for d in reversed(below))
