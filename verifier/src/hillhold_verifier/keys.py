@@ -45,7 +45,7 @@ class Key:
             return None
         try:
             usable.verify(signature, message)
-        except InvalidSignature:
+        except (InvalidSignature, UnsupportedAlgorithm):
             return None
         return usable.fingerprint
 

@@ -47,6 +47,8 @@ from hillhold_verifier.metadata import (
 
 LINE: Final = "line"
 """Name of the floor of the product's line role, whatever the product is called."""
+MAX_SHOWN: Final = 4
+"""Signature schemes in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +254,8 @@ def verify(
             if fingerprint is not None:
                 distinct.add(fingerprint)
     if len(distinct) < role.threshold:
-        raise SignatureError(f"{name} signatures", expected=f"{role.threshold} valid", got=len(distinct))
+        got = f"{len(distinct)}{_unusable(role, keys, schemes)}"
+        raise SignatureError(f"{name} signatures", expected=f"{role.threshold} valid", got=got)
     return frozenset(distinct)
 
 
@@ -319,8 +322,15 @@ def _check_usable(name: str, role: Role, keys: Mapping[str, Key], schemes: froze
         raise SignatureError(
             f"keys of role {name} in the new root",
             expected=f"{role.threshold} of an algorithm that this device can use",
-            got=len(usable),
+            got=f"{len(usable)}{_unusable(role, keys, schemes)}",
         )
+
+
+def _unusable(role: Role, keys: Mapping[str, Key], schemes: frozenset[str]) -> str:
+    """Words for those keys of a role that this device cannot use; none where it can use all."""
+    found = [key for keyid in role.keyids if (key := keys.get(keyid)) and key.fingerprint(schemes) is None]
+    names = sorted({key.scheme[:40] for key in found})[:MAX_SHOWN]
+    return f"; {len(found)} of the role's keys cannot be used on this device ({', '.join(names)})" if found else ""
 
 
 def _unexpired_root(trust: Trust, clock: int | None) -> Root:
