@@ -168,6 +168,42 @@ def test_a_raised_threshold_ends_a_floor_that_fewer_keys_set(repo: Repo) -> None
     assert take(trust, {"timestamp": repo.timestamp(version=1)}, "timestamp").floors["timestamp"].value == 1
 
 
+def test_a_raised_threshold_leaves_a_floor_that_enough_keys_set(repo: Repo) -> None:
+    repo.keys["timestamp"] = keys("timestamp-1", "timestamp-2")
+    repo.publish("root", timestamp=repo.timestamp(version=5, signers=keys("timestamp-1", "timestamp-2")))
+    trust = take(take(fresh(repo), repo.files, "timestamp"), repo.files, "snapshot")
+    repo.thresholds["timestamp"] = 2
+    repo.publish("root")
+    trust = take(trust, repo.files, "root")
+    with pytest.raises(RollbackError):
+        take(trust, {"timestamp": repo.timestamp(version=4)}, "timestamp")
+
+
+def test_a_lowered_threshold_leaves_the_floor(repo: Repo) -> None:
+    repo.keys["timestamp"] = keys("timestamp-1", "timestamp-2")
+    repo.thresholds["timestamp"] = 2
+    repo.publish("root", timestamp=repo.timestamp(version=5))
+    trust = take(fresh(repo), repo.files, "timestamp")
+    repo.thresholds["timestamp"] = 1
+    repo.publish("root")
+    trust = take(trust, repo.files, "root")
+    for signer in ("timestamp-1", "timestamp-2"):
+        with pytest.raises(RollbackError):
+            take(trust, {"timestamp": repo.timestamp(version=4, signers=keys(signer))}, "timestamp")
+
+
+def test_what_a_snapshot_claims_stands_where_the_floor_of_the_line_has_fallen(repo: Repo) -> None:
+    """One line key of three is replaced, and snapshot's is not: an older role that the others signed is not listed again."""
+    repo.publish("line", "snapshot", "timestamp")
+    trust = holding(repo)
+    repo.keys["line"] = keys("line-4", "line-2", "line-3")
+    repo.publish("targets", "line", "snapshot", "timestamp")
+    older = repo.snapshot(version=9, line=repo.line(version=1, signers=keys("line-2", "line-3")))
+    files = {"timestamp": repo.timestamp(version=9, snapshot=older), "snapshot": older}
+    with pytest.raises(RollbackError, match="pump version in snapshot"):
+        take(trust, files, "timestamp", "snapshot")
+
+
 # --- what raises a floor, and what does not
 
 
