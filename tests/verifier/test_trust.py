@@ -207,6 +207,13 @@ def test_a_lister_without_a_hash_does_not_name_what_is_held(repo: Repo, role: st
 
 
 @pytest.mark.parametrize("role", ["snapshot", "targets", "line"])
+@pytest.mark.parametrize("data", [b"", b"{}", b"[" * 100_000, b"\xff"], ids=["empty", "object", "deep", "binary"])
+def test_what_its_lister_does_not_name_no_parser_sees(repo: Repo, role: str, data: bytes) -> None:
+    """A parser's faults are then open only to who holds the lister's keys (python-tuf #1523 has the argument)."""
+    refused(holding(repo), {**repo.files, role: data}, role, MismatchError)
+
+
+@pytest.mark.parametrize("role", ["snapshot", "targets", "line"])
 def test_a_file_before_its_lister(repo: Repo, role: str) -> None:
     refused_at = fresh(repo)
     with pytest.raises(MissingError):

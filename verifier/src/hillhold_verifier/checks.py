@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from hillhold_verifier.errors import ExpiredError, MismatchError, short
 from hillhold_verifier.metadata import Envelope, MetaFile, Signed
 from hillhold_verifier.times import show_time
@@ -23,18 +25,22 @@ def is_listed(envelope: Envelope[Signed], listing: MetaFile, *, hashed: bool) ->
     return envelope.signed.version == listing.version and hashes
 
 
-def check_listed(envelope: Envelope[Signed], name: str, listing: MetaFile, *, hashed: bool) -> None:
-    """TUF 5.5.2, 5.5.4, 5.6.2: the file is the one that its lister names, by version and hashes.
+def check_content(data: bytes, name: str, listing: MetaFile, *, hashed: bool) -> None:
+    """TUF 5.5.2, 5.6.2: the bytes are those that the lister names, before anything parses them.
 
     Raises:
-        MismatchError: it is not, or `hashed` and the lister states no SHA-256.
+        MismatchError: they are not, or `hashed` and the lister states no SHA-256.
     """
-    if listing.length is not None and len(envelope.raw) != listing.length:
-        raise MismatchError(f"{name} length", expected=f"{listing.length}", got=len(envelope.raw))
+    if listing.length is not None and len(data) != listing.length:
+        raise MismatchError(f"{name} length", expected=f"{listing.length}", got=len(data))
     if hashed and "sha256" not in listing.hashes:
         raise MismatchError(f"{name} hash", expected="a SHA-256 from its lister", got="none")
     for algorithm, expected in listing.hashes.items():
-        if (found := envelope.hash(algorithm)) != expected:
+        if (found := hashlib.new(algorithm, data).digest()) != expected:
             raise MismatchError(f"{name} hash", expected=short(expected), got=short(found))
+
+
+def check_version(envelope: Envelope[Signed], name: str, listing: MetaFile) -> None:
+    """TUF 5.5.4, 5.6.4: the file has the version that its lister names; raises `MismatchError`."""
     if envelope.signed.version != listing.version:
         raise MismatchError(f"{name} version", expected=listing.version, got=envelope.signed.version)

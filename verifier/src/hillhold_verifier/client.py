@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from hillhold_verifier.checks import check_expiry, check_listed, is_listed
+from hillhold_verifier.checks import check_content, check_expiry, check_version, is_listed
 from hillhold_verifier.delegations import delegations_for
 from hillhold_verifier.errors import MismatchError, MissingError, short
 from hillhold_verifier.metadata import (
@@ -127,8 +127,9 @@ class Client:
             check_expiry(delegation.name, held.signed.expires, self.now)
             return held.signed
         data = self._require(delegation.name, listing)
+        check_content(data, delegation.name, listing, hashed=False)
         new = parse_targets(data, delegation.name)
-        check_listed(new, delegation.name, listing, hashed=False)
+        check_version(new, delegation.name, listing)
         verify(new, delegation.name, delegation.role, above.keys, self.trust.schemes)
         check_expiry(delegation.name, new.signed.expires, self.now)
         self.delegated = MappingProxyType({**self.delegated, delegation.name: new})

@@ -17,12 +17,12 @@ Beyond TUF 1.0 (DESIGN §4):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
-from hillhold_verifier.checks import check_expiry, check_listed, is_listed
+from hillhold_verifier.checks import check_content, check_expiry, check_version, is_listed
 from hillhold_verifier.errors import MissingError, RollbackError, SignatureError
 from hillhold_verifier.keys import SCHEMES, Key
 from hillhold_verifier.metadata import (
@@ -159,8 +159,7 @@ def update_snapshot(trust: Trust, data: bytes, clock: int | None) -> Trust:
     """
     root = _unexpired_root(trust, clock)
     lister = _need(held_timestamp(trust), TIMESTAMP)
-    new = parse_snapshot(data)
-    check_listed(new, SNAPSHOT, lister.signed.snapshot, hashed=trust.hashed)
+    new = _listed(data, SNAPSHOT, lister.signed.snapshot, parse_snapshot, trust)
     role = root.roles[SNAPSHOT]
     signers = verify(new, SNAPSHOT, role, root.keys, trust.schemes)
     _check_floor(trust, SNAPSHOT, role, root.keys, new.signed.version)
@@ -173,8 +172,7 @@ def update_targets(trust: Trust, data: bytes, clock: int | None) -> Trust:
     """Take the top-level targets that the held snapshot lists (TUF 5.6); raises as `update_snapshot` does."""
     root = _unexpired_root(trust, clock)
     lister = _need(held_snapshot(trust), SNAPSHOT)
-    new = parse_targets(data)
-    check_listed(new, TARGETS, lister.signed.meta[TARGETS], hashed=trust.hashed)
+    new = _listed(data, TARGETS, lister.signed.meta[TARGETS], parse_targets, trust)
     role = root.roles[TARGETS]
     signers = verify(new, TARGETS, role, root.keys, trust.schemes)
     _check_floor(trust, TARGETS, role, root.keys, new.signed.version)
@@ -188,8 +186,7 @@ def update_line(trust: Trust, product: str, data: bytes, clock: int | None) -> T
     """
     _unexpired_root(trust, clock)
     listing, delegation, keys = _line_terms(trust, product)
-    new = parse_targets(data, product)
-    check_listed(new, product, listing, hashed=trust.hashed)
+    new = _listed(data, product, listing, lambda data: parse_targets(data, product), trust)
     signers = verify(new, product, delegation.role, keys, trust.schemes)
     _check_floor(trust, LINE, delegation.role, keys, new.signed.version)
     return replace(trust, line=new, floors=_raised(trust, LINE, new.signed.version, signers))
@@ -257,6 +254,16 @@ def verify(
         got = f"{len(distinct)}{_unusable(role, keys, schemes)}"
         raise SignatureError(f"{name} signatures", expected=f"{role.threshold} valid", got=got)
     return frozenset(distinct)
+
+
+def _listed(
+    data: bytes, name: str, listing: MetaFile, parse: Callable[[bytes], Envelope[Signed]], trust: Trust
+) -> Envelope[Signed]:
+    """Parse a file that its lister names; what it does not name no parser sees."""
+    check_content(data, name, listing, hashed=trust.hashed)
+    new = parse(data)
+    check_version(new, name, listing)
+    return new
 
 
 def _bare(envelope: Envelope[Signed], *signers: tuple[Role, Mapping[str, Key]]) -> Envelope[Signed]:
