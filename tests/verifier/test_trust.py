@@ -110,6 +110,14 @@ def test_wrong_signatures_beside_right_ones_do_no_harm_up_to_a_limit(repo: Repo)
     refused(holding(repo), listed(repo, "snapshot", more), "snapshot", MetadataError)
 
 
+def test_a_long_signature_of_an_unknown_scheme_does_no_harm(repo: Repo) -> None:
+    def other(whole: Object) -> None:
+        whole["signatures"].append({"keyid": "slh-dsa", "sig": "ab" * 49_856})
+
+    line = repo.line(edit_envelope=other)
+    assert current(take(fresh(repo), listed(repo, "line", line)), "pump", NOW).line.version == 2
+
+
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("bad", ["", "zz", "00", "00" * 64, "é"])
 def test_a_signature_that_is_none(repo: Repo, role: str, bad: str) -> None:
