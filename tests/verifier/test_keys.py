@@ -154,6 +154,21 @@ def test_a_check_that_this_machines_library_lacks_is_no_error(monkeypatch: pytes
     assert Key("rsa", "rsassa-pss-sha512", "of this test alone").verifies(b"", MESSAGE) is None
 
 
+@pytest.mark.parametrize("scheme", sorted(SCHEMES - {"ed25519"}))
+def test_a_key_is_told_apart_where_its_algorithm_is_lacking(scheme: str) -> None:
+    public = signer_of(scheme).public_key
+    one = Key(public.keytype, public.scheme, public.keyval["public"])
+    fingerprint = one.fingerprint(SCHEMES)
+    assert one.identity() == fingerprint
+    lacking = Key(one.keytype, "of-another-library", one.public)
+    assert (lacking.fingerprint(SCHEMES), lacking.identity()) == (None, fingerprint)
+
+
+@pytest.mark.parametrize("public", ["", "zz", "-----BEGIN PUBLIC KEY-----\nA\n-----END PUBLIC KEY-----\n"])
+def test_what_is_no_key_has_no_identity(public: str) -> None:
+    assert Key("of-another-library", "of-another-library", public).identity() is None
+
+
 def test_a_key_is_the_same_in_any_spelling() -> None:
     one, upper = of(key("alice")), of(key("alice")).public.upper()
     assert Key("ed25519", "ed25519", upper).fingerprint(SCHEMES) == one.fingerprint(SCHEMES)

@@ -6,8 +6,11 @@ what they do not know); only a threshold that can then not be met refuses a file
 
 from __future__ import annotations
 
+import re
+from base64 import b64decode
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -17,6 +20,7 @@ from hillhold_verifier.keytypes.scheme import Usable
 
 MAX_PUBLIC: Final = 8192
 """Characters of a public value: an ML-DSA-87 key in hexadecimal needs 5,184, a 4096-bit RSA key in PEM 800."""
+_PEM: Final = re.compile("-----BEGIN PUBLIC KEY-----([^-]*)-----END PUBLIC KEY-----")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,19 @@ class Key:
         """Return a SHA-256 that identifies the key itself, whatever its id, or None where it is unusable here."""
         usable = _load(self) if self.scheme in schemes else None
         return usable.fingerprint if usable else None
+
+    def identity(self) -> bytes | None:
+        """Return the fingerprint whether or not the key can be used here: what a floor remembers outlives a library that lost an algorithm.
+
+        A key in PEM tells it without a library; what is not PEM, Ed25519, is in every library.
+        """
+        if usable := _load(self):
+            return usable.fingerprint
+        body = _PEM.search(self.public)
+        try:
+            return sha256(b64decode(body[1])).digest() if body else None
+        except ValueError:
+            return None
 
     def verifies(self, signature: bytes, message: bytes) -> bytes | None:
         """Return the fingerprint of the key if `signature` over `message` is valid, else None."""

@@ -298,7 +298,7 @@ def _standing(floor: Floor | None, role: Role, keys: Mapping[str, Key]) -> int:
     if floor is None:
         return 0
     # By what the keys are, not by their ids: metadata may give a new key the id of the old one, and one key two ids.
-    staying = {keys[keyid].fingerprint(SCHEMES) for keyid in role.keyids if keyid in keys} & floor.keys
+    staying = {keys[keyid].identity() for keyid in role.keyids if keyid in keys} & floor.keys
     return floor.value if len(staying) >= role.threshold else 0
 
 
