@@ -8,12 +8,14 @@ import pytest
 
 from bench import CLOCK, FAILING, MANUAL, Bench, Rig, installed, unchanged
 from duo import Duo
-from forge import MAX_VERSION, Object, Repo, keys
+from forge import MAX_VERSION, Object, Repo, ecdsa_key, keys
 from hillhold_bootsim.bootloader import MAX_TRIAL_STARTS, ResetReason
+from hillhold_verifier import keytypes
 from hillhold_verifier.agent import CHOOSE
 from hillhold_verifier.answers import BoardRefused
 from hillhold_verifier.cli.show import status_lines
 from hillhold_verifier.errors import MismatchError, RollbackError, SelectionError
+from hillhold_verifier.keys import _load
 from hillhold_verifier.select import Installed
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, Op
 from offers import image, offer, started
@@ -82,6 +84,29 @@ def test_cut_power_is_no_failure_however_often_and_no_trial_for_ever(rounds: int
         assert starts == [True] * MAX_TRIAL_STARTS + [False, False]
         facts = rig.facts()
         assert (facts.running, facts.confirmed, facts.failed_here, facts.counter) == ("1.0.0", 0, (), 1)
+
+
+def test_an_image_on_trial_with_fewer_algorithms_takes_nothing_older(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its library cannot check who signed what the board holds; after the revert the confirmed image would find older files."""
+    rig = Rig(started())
+    rig.install(image("1.0.0"))
+    repo = rig.repo
+    old, new = repo.keys["timestamp"][0], ecdsa_key("timestamp-2")
+    repo.keys["timestamp"] = [old, new]
+    data = offer(repo, "1.1.0", 2)
+    repo.publish("root", "line", "snapshot")
+    repo.publish("timestamp", timestamp=repo.timestamp(version=7, signers=[new]))
+    rig.take_root(repo.files["root"])
+    rig.take()
+    assert rig.trial(data).trial
+    with monkeypatch.context() as older:
+        older.delitem(keytypes.SCHEMES, "ecdsa-sha2-nistp256")
+        _load.cache_clear()
+        with unchanged(rig), pytest.raises(RollbackError):
+            rig.installer.receive("timestamp", repo.timestamp(version=6, signers=[old]), CLOCK)
+    _load.cache_clear()
+    rig.reset(ResetReason.SELF_TEST)
+    assert (rig.facts().running, rig.held().floors["timestamp"]) == ("1.0.0", 7)
 
 
 # --- withdrawals ------------------------------------------------------------------------------------------------------
