@@ -21,6 +21,8 @@ from hillhold_verifier.keytypes.scheme import Usable
 MAX_PUBLIC: Final = 8192
 """Characters of a public value: an ML-DSA-87 key in hexadecimal needs 5,184, a 4096-bit RSA key in PEM 800."""
 _PEM: Final = re.compile("-----BEGIN PUBLIC KEY-----([^-]*)-----END PUBLIC KEY-----")
+_ED25519: Final = bytes.fromhex("302a300506032b6570032100")
+"""SubjectPublicKeyInfo of an Ed25519 key, before its 32 bytes (RFC 8410)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +45,18 @@ class Key:
         return usable.fingerprint if usable else None
 
     def identity(self) -> bytes | None:
-        """Return the fingerprint whether or not the key can be used here: what a floor remembers outlives a library that lost an algorithm.
+        """Return the fingerprint whether or not the key can be used here, or None where it has no form that is known.
 
-        A key in PEM tells it without a library; what is not PEM, Ed25519, is in every library.
+        By it a floor outlives a library that has lost an algorithm.
         """
         if usable := _load(self):
             return usable.fingerprint
-        body = _PEM.search(self.public)
+        pem = _PEM.search(self.public)
         try:
-            return sha256(b64decode(body[1])).digest() if body else None
+            der = b64decode(pem[1]) if pem else _ED25519 + bytes.fromhex(self.public)
         except ValueError:
             return None
+        return sha256(der).digest()
 
     def verifies(self, signature: bytes, message: bytes) -> bytes | None:
         """Return the fingerprint of the key if `signature` over `message` is valid, else None."""
