@@ -22,6 +22,7 @@ from hillhold_verifier.mcuboot import parse_image
 from hillhold_verifier.metadata import MAX_SIGNATURES, parse_root
 from hillhold_verifier.smp import ImageCommand, Op
 from hillhold_verifier.trust import Trust
+from holder import fresh, listed, take
 from offers import image, offer, started
 
 STATE = ImageCommand.STATE
@@ -95,6 +96,27 @@ def test_keys_that_a_new_root_brings_are_not_asked_before_the_old_quorum_has_sig
     with unchanged(bench), verifications(monkeypatch) as asked:
         refused(bench, {**bench.repo.tree, "metadata/2.root.json": forged})
         assert asked == []
+
+
+def test_a_delegation_to_a_crowd_costs_no_more_checks_than_a_file_has_signatures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CVE-2020-6173 once more: whoever holds the online keys lists a line role with as many wrong signatures as fit."""
+    repo = Repo()
+    repo.keys["line"] = keys(*(f"crowd-{n}" for n in range(300)))
+    repo.add_release("1.1.0", b"image")
+    repo.publish()
+
+    def flood(whole: Object) -> None:
+        whole["signatures"] = [{"keyid": one.keyid, "sig": "ab" * 64} for one in repo.keys["line"][:MAX_SIGNATURES]]
+
+    files = listed(repo, "line", repo.line(edit_envelope=flood))
+    before = take(fresh(repo), files, "timestamp", "snapshot", "targets")
+    with verifications(monkeypatch) as asked:
+        for _ in range(3):
+            with pytest.raises(SignatureError):
+                take(before, files, "line")
+    assert len(asked) == 3 * MAX_SIGNATURES
 
 
 def test_what_has_expired_still_guards_against_what_is_older() -> None:
