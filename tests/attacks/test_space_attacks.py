@@ -10,7 +10,7 @@ import json
 
 import pytest
 
-from bench import FAILING, Bench
+from bench import FAILING, LAYOUT, Bench
 from forge import Repo, keys
 from hillhold_bootsim.layout import DEFAULT_LAYOUT
 from hillhold_verifier.answers import BoardRefused
@@ -128,3 +128,47 @@ def test_a_line_role_that_fills_the_state_is_refused_and_the_next_root_still_fit
     repo.rotate("root", "timestamp", "snapshot")
     bench.push()
     assert bench.facts().running == "1.1.0"
+
+
+def with_a_longer_line() -> Bench:
+    """A board that holds a line role of 20 more releases than the next one has; the next one is published."""
+    repo = started()
+    more = [repo.add_release(f"0.0.{number}", b"x%d" % number) for number in range(20)]
+    repo.publish()
+    bench = Bench(repo)
+    bench.push()
+    for path in more:
+        del repo.entries[path]
+    offer(repo, "1.1.0", 1)
+    repo.publish()
+    return bench
+
+
+def publish_large_root(bench: Bench) -> None:
+    """A root, and nothing else, that finds its place only where the other files go."""
+    size = LAYOUT.state_size - len(encode_record(9, bench.stored())) - RESERVE + 600
+    bench.repo.publish("root", root=bench.repo.root(edit=lambda signed: signed.update(pad="x" * size)))
+
+
+def test_a_root_that_puts_the_other_files_out_does_not_wait_for_the_next_timestamp() -> None:
+    """The courier stopped after snapshot, so that the longer line role is still held; the timestamp comes again as it was."""
+    bench = with_a_longer_line()
+    deliver(bench, 1, bench.repo.files["timestamp"])
+    deliver(bench, 2, bench.repo.files["snapshot"])
+    before = bench.held()
+    publish_large_root(bench)
+    deliver(bench, 0, bench.repo.files["root"])
+    assert bench.stored().trust.timestamp is None
+    assert bench.held().is_not_below(before)
+    bench.power_cycle()
+    assert bench.push().installed == "pump/1.1.0/app.bin"
+    assert bench.facts_after_reset().running == "1.1.0"
+    assert bench.held().is_not_below(before)
+
+
+def test_a_courier_notices_what_a_root_put_out() -> None:
+    bench = with_a_longer_line()
+    deliver(bench, 1, bench.repo.files["timestamp"])
+    publish_large_root(bench)
+    assert bench.push().installed == "pump/1.1.0/app.bin"
+    assert bench.facts_after_reset().running == "1.1.0"

@@ -7,13 +7,15 @@ refuses meanwhile; the rotation, pushed by a courier; the update goes on. What r
 from __future__ import annotations
 
 import copy
+from hashlib import sha256
 
 import pytest
 
 from bench import Bench, installed, unchanged
 from forge import DAY, MAX_VERSION, T0, Repo, keys
 from hillhold_verifier.answers import BoardRefused
-from hillhold_verifier.errors import ExpiredError, RollbackError, SignatureError
+from hillhold_verifier.errors import ExpiredError, MissingError, RollbackError, SignatureError
+from hillhold_verifier.smp import ImageCommand
 from offers import image, offer
 
 
@@ -183,3 +185,33 @@ def test_an_upload_that_was_authorised_before_a_rotation_is_not_marked_after_it(
     assert bench.push().installed is None
     facts = bench.facts_after_reset()
     assert (facts.running, facts.mark) == ("1.0.0", None)
+
+
+def test_online_keys_alone_hide_no_line() -> None:
+    bench = honest()
+    bench.check()
+    repo = thief(bench)
+    repo.publish("timestamp", snapshot=repo.snapshot(edit=lambda signed: signed["meta"].pop("pump.json")))
+    with unchanged(bench):
+        with pytest.raises(BoardRefused) as caught:
+            bench.push(repo.tree)
+        assert caught.value.board_code == RollbackError.code
+        assert str(caught.value) == "pump version in snapshot: expected at least 2, got none"
+    recovers(bench, "timestamp", "snapshot")
+
+
+def test_a_retired_line_offers_nothing_more_and_leaves_the_image_alone() -> None:
+    """Its delegation is gone, its entry in snapshot stays as a tombstone; what was chosen before is not marked any more."""
+    bench = honest()
+    bench.push(reset=False)
+    bench.image(ImageCommand.ERASE)
+    targets = bench.repo.targets(edit=lambda signed: signed["delegations"]["roles"].clear())
+    bench.repo.publish("snapshot", "timestamp", targets=targets)
+    with unchanged(bench):
+        with pytest.raises(BoardRefused) as caught:
+            bench.push()
+        assert caught.value.board_code == MissingError.code
+        data = image("1.1.0", 2)
+        body = {"image": 0, "off": 0, "len": len(data), "sha": sha256(data).digest(), "data": data[:700]}
+        assert "err" in bench.image(ImageCommand.UPLOAD, body)
+    assert bench.facts().running == "1.0.0"

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from forge import Repo, key
-from hillhold_verifier.client import Client, check_target
+from forge import Object, Repo, key
+from hillhold_verifier.client import MAX_DELEGATIONS, Client, check_target
 from hillhold_verifier.errors import ExpiredError, MismatchError, MissingError, RollbackError, SignatureError
 from hillhold_verifier.metadata import parse_root
 from hillhold_verifier.trust import Trust
@@ -74,6 +74,46 @@ def test_the_line_is_judged_under_its_delegator_of_now() -> None:
     assert client.delegated["pump"].raw == held
     with pytest.raises(SignatureError, match="pump"):
         client.find(PATH)
+
+
+def delegate(world: World, names: list[str], *, line_terminates: bool = False) -> None:
+    """Top-level targets that delegate the line's paths to `names`, in order, by the line's keys; the others list nothing."""
+
+    def edit(signed: Object) -> None:
+        (first,) = signed["delegations"]["roles"]
+        signed["delegations"]["roles"] = [
+            {**first, "name": name, "terminating": line_terminates and name == "pump"} for name in names
+        ]
+
+    repo = world.repo
+    empty = repo.line(version=1, edit=lambda signed: signed.update(targets={}))
+    world.repo.tree.update({f"metadata/1.{name}.json": empty for name in names if name != "pump"})
+    targets = repo.targets(edit=edit)
+    listed = {f"{name}.json": {"version": 1} for name in names}
+    snapshot = repo.snapshot(targets=targets, edit=lambda signed: signed["meta"].update(listed))
+    repo.publish(targets=targets, snapshot=snapshot, timestamp=repo.timestamp(snapshot=snapshot))
+
+
+def test_the_search_is_bounded_by_the_roles_that_it_visits_not_by_those_that_are_named() -> None:
+    """Delegations without end keep a client busy; but only those before the one that names the target are in its way (TUF 5.6.7.1)."""
+    world = World()
+    delegate(world, ["pump", *(f"r{number}" for number in range(200))])
+    client = world.client()
+    client.refresh()
+    assert client.find(PATH) is not None
+    assert [role for role, _ in world.fetched if role.startswith("r") and role != "root"] == []
+    assert client.find("pump/1.0.0/none.bin") is None
+    visited = [role for role, _ in world.fetched if role.startswith("r") and role != "root"]
+    assert visited == [f"r{number}" for number in range(MAX_DELEGATIONS - 1)]
+
+
+def test_a_terminating_role_ends_the_search() -> None:
+    world = World()
+    delegate(world, ["r0", "pump", "r1"], line_terminates=True)
+    client = world.client()
+    client.refresh()
+    assert client.find("pump/1.0.0/none.bin") is None
+    assert [role for role, _ in world.fetched[4:]] == ["r0", "pump"]
 
 
 def test_what_expired_or_went_back_is_refused_and_not_kept() -> None:

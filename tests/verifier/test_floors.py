@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
-from forge import DAY, MAX_VERSION, T0, YEAR, Object, Repo, keys
+from forge import DAY, MAX_VERSION, T0, YEAR, Object, Repo, ecdsa_key, keys
+from hillhold_verifier import keytypes
 from hillhold_verifier.errors import ExpiredError, MismatchError, MissingError, RollbackError, SignatureError
+from hillhold_verifier.keys import _load
 from hillhold_verifier.trust import Trust, current, update_root, update_timestamp
 from holder import NOW, fresh, holding, take
 
@@ -165,6 +168,82 @@ def test_a_raised_threshold_ends_a_floor_that_fewer_keys_set(repo: Repo) -> None
     trust = take(trust, repo.files, "root")
     with pytest.raises(SignatureError):
         take(trust, {"timestamp": repo.timestamp(version=9, signers=keys("timestamp-1"))}, "timestamp")
+    assert take(trust, {"timestamp": repo.timestamp(version=1)}, "timestamp").floors["timestamp"].value == 1
+
+
+def test_a_raised_threshold_leaves_a_floor_that_enough_keys_set(repo: Repo) -> None:
+    repo.keys["timestamp"] = keys("timestamp-1", "timestamp-2")
+    repo.publish("root", timestamp=repo.timestamp(version=5, signers=keys("timestamp-1", "timestamp-2")))
+    trust = take(take(fresh(repo), repo.files, "timestamp"), repo.files, "snapshot")
+    repo.thresholds["timestamp"] = 2
+    repo.publish("root")
+    trust = take(trust, repo.files, "root")
+    with pytest.raises(RollbackError):
+        take(trust, {"timestamp": repo.timestamp(version=4)}, "timestamp")
+
+
+def test_a_lowered_threshold_leaves_the_floor(repo: Repo) -> None:
+    repo.keys["timestamp"] = keys("timestamp-1", "timestamp-2")
+    repo.thresholds["timestamp"] = 2
+    repo.publish("root", timestamp=repo.timestamp(version=5))
+    trust = take(fresh(repo), repo.files, "timestamp")
+    repo.thresholds["timestamp"] = 1
+    repo.publish("root")
+    trust = take(trust, repo.files, "root")
+    for signer in ("timestamp-1", "timestamp-2"):
+        with pytest.raises(RollbackError):
+            take(trust, {"timestamp": repo.timestamp(version=4, signers=keys(signer))}, "timestamp")
+
+
+def test_what_a_snapshot_claims_stands_where_the_floor_of_the_line_has_fallen(repo: Repo) -> None:
+    """One line key of three is replaced, and snapshot's is not: an older role that the others signed is not listed again."""
+    repo.publish("line", "snapshot", "timestamp")
+    trust = holding(repo)
+    repo.keys["line"] = keys("line-4", "line-2", "line-3")
+    repo.publish("targets", "line", "snapshot", "timestamp")
+    older = repo.snapshot(version=9, line=repo.line(version=1, signers=keys("line-2", "line-3")))
+    files = {"timestamp": repo.timestamp(version=9, snapshot=older), "snapshot": older}
+    with pytest.raises(RollbackError, match="pump version in snapshot"):
+        take(trust, files, "timestamp", "snapshot")
+
+
+@pytest.fixture
+def lose_ecdsa(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """From the call on, this machine's library has no P-256: an image with an older one was booted."""
+
+    def lose() -> None:
+        monkeypatch.delitem(keytypes.SCHEMES, "ecdsa-sha2-nistp256")
+        _load.cache_clear()
+
+    yield lose
+    _load.cache_clear()
+
+
+def test_a_floor_does_not_fall_with_the_library(repo: Repo, lose_ecdsa: Callable[[], None]) -> None:
+    """On trial, an image with fewer algorithms would take older files, and leave them to the confirmed one after a revert."""
+    new = ecdsa_key("timestamp-2")
+    repo.keys["timestamp"] = [*keys("timestamp-1"), new]
+    repo.publish("root")
+    trust = take(fresh(repo), {"timestamp": repo.timestamp(version=4, issued=T0 + DAY, signers=[new])}, "timestamp")
+    lose_ecdsa()
+    with pytest.raises(RollbackError):
+        take(trust, {"timestamp": repo.timestamp(version=3)}, "timestamp")
+    assert trust.now(None) == T0 + DAY
+    newer = take(trust, {"timestamp": repo.timestamp(version=5)}, "timestamp")
+    assert (newer.floors["timestamp"].value, newer.now(None)) == (5, T0 + DAY)
+
+
+def test_a_floor_of_a_key_that_cannot_be_used_any_more_falls_with_it(
+    repo: Repo, lose_ecdsa: Callable[[], None]
+) -> None:
+    stolen = ecdsa_key("timestamp-2")
+    repo.keys["timestamp"] = [*keys("timestamp-1"), stolen]
+    repo.publish("root")
+    trust = take(fresh(repo), {"timestamp": repo.timestamp(version=MAX_VERSION, signers=[stolen])}, "timestamp")
+    lose_ecdsa()
+    repo.keys["timestamp"] = [*keys("timestamp-1"), ecdsa_key("timestamp-3")]
+    repo.publish("root")
+    trust = take(trust, repo.files, "root")
     assert take(trust, {"timestamp": repo.timestamp(version=1)}, "timestamp").floors["timestamp"].value == 1
 
 

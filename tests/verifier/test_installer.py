@@ -136,7 +136,7 @@ def test_what_was_accepted_before_a_refusal_stays_accepted() -> None:
     offer(rig.repo, "1.1.0")
     rig.repo.publish()
     rig.installer.receive("timestamp", rig.repo.files["timestamp"], CLOCK)
-    with pytest.raises(MetadataError):
+    with pytest.raises(MismatchError):
         rig.installer.receive("snapshot", b"{}", CLOCK)
     assert rig.held().versions["timestamp"] == 2
     assert rig.held().versions["snapshot"] == 1

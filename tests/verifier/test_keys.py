@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, mldsa, rsa, x25519
 from securesystemslib.signer import CryptoSigner
 
 from forge import Repo, SigningKey, ecdsa_key, key
+from hillhold_verifier import keytypes
 from hillhold_verifier.keys import SCHEMES, Key
+from hillhold_verifier.keytypes.scheme import Scheme, Usable
 from hillhold_verifier.metadata import parse_timestamp
 
 ED = frozenset({"ed25519"})
@@ -123,6 +126,8 @@ def test_both_tuf_names_of_the_ecdsa_key_type_are_known() -> None:
         Key("ecdsa", "ecdsa-sha2-nistp256", pem(ed448.Ed448PrivateKey.generate().public_key())),
         Key("ecdsa", "ecdsa-sha2-nistp256", pem(x25519.X25519PrivateKey.generate().public_key())),
         Key("rsa", "rsassa-pss-sha256", pem(rsa.generate_private_key(65537, 1024).public_key())),
+        Key("rsa", "rsassa-pss-sha256", pem(rsa.RSAPublicNumbers(2**64 + 1, 2**2048 - 1).public_key())),
+        Key("rsa", "rsassa-pss-sha256", pem(rsa.RSAPublicNumbers(65537, 2**8192 + 1).public_key())),
         Key("rsa", "rsassa-pss-sha256", pem(ec.generate_private_key(ec.SECP256R1()).public_key())),
         Key("rsa", "rsa-pkcs1v15-sha256", pem(rsa.generate_private_key(65537, 2048).public_key())),
         Key("ecdsa", "ecdsa-sha2-nistp384", pem(ec.generate_private_key(ec.SECP256R1()).public_key())),
@@ -135,6 +140,33 @@ def test_both_tuf_names_of_the_ecdsa_key_type_are_known() -> None:
 def test_an_unusable_key_is_no_error_and_verifies_nothing(entry: Key) -> None:
     assert entry.fingerprint(SCHEMES) is None
     assert entry.verifies(b"\0" * 64, MESSAGE) is None
+
+
+def test_a_check_that_this_machines_library_lacks_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key may load, and its scheme's hash or padding be missing all the same (FIPS builds)."""
+
+    def lacks(signature: bytes, message: bytes) -> None:
+        raise UnsupportedAlgorithm("padding")
+
+    monkeypatch.setitem(
+        keytypes.SCHEMES, "rsassa-pss-sha512", Scheme(frozenset({"rsa"}), lambda _: Usable(b"k", lacks))
+    )
+    assert Key("rsa", "rsassa-pss-sha512", "of this test alone").verifies(b"", MESSAGE) is None
+
+
+@pytest.mark.parametrize("scheme", sorted(SCHEMES))
+def test_a_key_is_told_apart_where_its_algorithm_is_lacking(scheme: str) -> None:
+    public = signer_of(scheme).public_key
+    one = Key(public.keytype, public.scheme, public.keyval["public"])
+    fingerprint = one.fingerprint(SCHEMES)
+    assert one.identity() == fingerprint
+    lacking = Key(one.keytype, "of-another-library", one.public)
+    assert (lacking.fingerprint(SCHEMES), lacking.identity()) == (None, fingerprint)
+
+
+@pytest.mark.parametrize("public", ["zz", "-----BEGIN PUBLIC KEY-----\nA\n-----END PUBLIC KEY-----\n"])
+def test_what_is_no_key_has_no_identity(public: str) -> None:
+    assert Key("of-another-library", "of-another-library", public).identity() is None
 
 
 def test_a_key_is_the_same_in_any_spelling() -> None:

@@ -154,6 +154,16 @@ def test_an_unknown_restriction_is_not_ignored(repo: Repo) -> None:
     assert winner(judge(repo, runs("1.0.0"))) == "2.0.0", "a field that nobody declares critical may be ignored"
 
 
+@pytest.mark.parametrize("field", ["slot", "load_address", "encryption", "image_hash", "cohort"])
+def test_a_reserved_field_keeps_a_device_away_only_where_crit_names_it(repo: Repo, field: str) -> None:
+    """It may become a restriction or a mere note: whoever signs it says which (DESIGN §3, `crit`)."""
+    path = repo.add_release("2.0.0", b"new")
+    repo.change(path, **{field: "x"})
+    assert winner(judge(repo, runs("1.0.0"))) == "2.0.0"
+    repo.change(path, crit=[field])
+    assert said(judge(repo, runs("1.0.0")), path) == (Outcome.PASSED_OVER, f"needs a device that understands {field}")
+
+
 def test_unmet_requirements_are_passed_over(repo: Repo) -> None:
     path = repo.add_release("2.0.0", b"needs", requires={"modem": "1.0.0"})
     assert said(judge(repo, runs("1.0.0")), path)[0] is Outcome.PASSED_OVER

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from bench import Bench, installed
+from bench import Bench, Rig, installed
 from forge import DAY, T0, YEAR, Repo, keys
 from hillhold_verifier.errors import ExpiredError, HillholdError, SignatureError
+from hillhold_verifier.local import LocalUpdate
 from hillhold_verifier.select import Device
 from hillhold_verifier.session import MAX_ROOTS, Step, UpdateSession
 from hillhold_verifier.trust import Trust
 from holder import fresh, provisioned_first
-from offers import offer, offer_patch, started
+from offers import TreeSource, offer, offer_patch, started
 
 YEARS = 5
 LATER = T0 + YEARS * YEAR
@@ -103,3 +104,20 @@ def test_a_chain_that_does_not_end_is_followed_in_bounded_steps() -> None:
             taken += 1
         trust = session.trust
     assert (taken, trust.root.signed.version) == (2 * MAX_ROOTS, 2 * MAX_ROOTS + 1)
+
+
+def test_a_device_more_roots_behind_than_one_session_follows_goes_on_with_the_next() -> None:
+    repo = started()
+    rig = Rig(repo)
+    rig.install(repo.blobs["pump/1.0.0/app.bin"])
+    for _ in range(MAX_ROOTS + 5):
+        repo.publish("root")
+    offer(repo, "1.1.0", 2)
+    repo.rotate("timestamp", "snapshot")
+    with pytest.raises(SignatureError):
+        LocalUpdate(rig.installer, TreeSource(repo.tree), T0).update()
+    assert rig.held().versions["root"] == MAX_ROOTS + 1, "what was followed stays"
+    assert rig.facts().running == "1.0.0"
+    assert LocalUpdate(rig.installer, TreeSource(repo.tree), T0).update().plan
+    assert rig.held().versions["root"] == MAX_ROOTS + 7
+    assert rig.reset().trial

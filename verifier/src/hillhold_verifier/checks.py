@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 from hillhold_verifier.errors import ExpiredError, ImageError, MismatchError, short
@@ -19,35 +20,39 @@ def check_expiry(role: str, expires: int, now: int) -> None:
         )
 
 
-def is_listed(envelope: Envelope[Signed], listing: MetaFile) -> bool:
-    """Say whether the file is the one that its lister names."""
-    hashes = all(envelope.hash(name) == value for name, value in listing.hashes.items())
+def is_listed(envelope: Envelope[Signed], listing: MetaFile, *, hashed: bool) -> bool:
+    """Say whether the file is the one that its lister names; with `hashed` it has to name a SHA-256."""
+    hashes = (not hashed or "sha256" in listing.hashes) and all(
+        envelope.hash(name) == value for name, value in listing.hashes.items()
+    )
     return envelope.signed.version == listing.version and hashes
 
 
-def check_listed(envelope: Envelope[Signed], name: str, listing: MetaFile, *, hashed: bool) -> None:
-    """TUF 5.5.2, 5.5.4, 5.6.2: the file is the one that its lister names, by version and hashes.
+def check_content(data: bytes, name: str, listing: MetaFile, *, hashed: bool) -> None:
+    """TUF 5.5.2, 5.6.2: the bytes are those that the lister names, before anything parses them.
 
     Raises:
-        MismatchError: it is not, or `hashed` and the lister states no SHA-256.
+        MismatchError: they are not, or `hashed` and the lister states no SHA-256.
     """
-    for mismatch in listing_mismatches(envelope, name, listing, hashed=hashed):
+    for mismatch in content_mismatches(data, name, listing, hashed=hashed):
         raise mismatch
 
 
-def listing_mismatches(
-    envelope: Envelope[Signed], name: str, listing: MetaFile, *, hashed: bool
-) -> Iterator[MismatchError]:
-    """All that `check_listed` refuses, the one that it raises first."""
-    if listing.length is not None and len(envelope.raw) != listing.length:
-        yield MismatchError(f"{name} length", expected=f"{listing.length}", got=len(envelope.raw))
+def content_mismatches(data: bytes, name: str, listing: MetaFile, *, hashed: bool) -> Iterator[MismatchError]:
+    """All that `check_content` refuses, the one that it raises first."""
+    if listing.length is not None and len(data) != listing.length:
+        yield MismatchError(f"{name} length", expected=f"{listing.length}", got=len(data))
     if hashed and "sha256" not in listing.hashes:
         yield MismatchError(f"{name} hash", expected="a SHA-256 from its lister", got="none")
     for algorithm, expected in listing.hashes.items():
-        if (found := envelope.hash(algorithm)) != expected:
+        if (found := hashlib.new(algorithm, data).digest()) != expected:
             yield MismatchError(f"{name} hash", expected=short(expected), got=short(found))
+
+
+def check_version(envelope: Envelope[Signed], name: str, listing: MetaFile) -> None:
+    """TUF 5.5.4, 5.6.4: the file has the version that its lister names; raises `MismatchError`."""
     if envelope.signed.version != listing.version:
-        yield MismatchError(f"{name} version", expected=listing.version, got=envelope.signed.version)
+        raise MismatchError(f"{name} version", expected=listing.version, got=envelope.signed.version)
 
 
 def check_header(read: ReadAt, release: Release) -> Image | None:

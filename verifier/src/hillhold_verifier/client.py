@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from hillhold_verifier.checks import check_expiry, check_listed, is_listed
+from hillhold_verifier.checks import check_content, check_expiry, check_version, is_listed
 from hillhold_verifier.content import ContentCheck
 from hillhold_verifier.delegations import delegations_for
 from hillhold_verifier.errors import MissingError
@@ -102,12 +102,14 @@ class Client:
         stack: list[tuple[Targets, str, Delegation | None]] = [(targets.signed, TARGETS, None)]
         while stack and len(visited) <= MAX_DELEGATIONS:
             above, parent, delegation = stack.pop()
-            role = above if delegation is None else self._delegated(above, delegation)
             name = parent if delegation is None else delegation.name
+            if (parent, name) in visited:
+                continue
+            visited.add((parent, name))
+            role = above if delegation is None else self._delegated(above, delegation)
             if path in role.targets:
                 return role.targets[path]
-            below = [d for d in delegations_for(role, path) if (name, d.name) not in visited]
-            visited.update((name, d.name) for d in below)
+            below = delegations_for(role, path)
             if delegation is not None and delegation.terminating:
                 stack.clear()
             stack.extend((role, name, d) for d in reversed(below))
@@ -120,13 +122,14 @@ class Client:
         if listing is None:
             raise MissingError(f"{delegation.name} metadata", expected="a role that snapshot lists", got="none")
         held = self.delegated.get(delegation.name)
-        if held is not None and is_listed(held, listing):
+        if held is not None and is_listed(held, listing, hashed=False):
             verify(held, delegation.name, delegation.role, above.keys, self.trust.schemes)
             check_expiry(delegation.name, held.signed.expires, self.now)
             return held.signed
         data = self._require(delegation.name, listing)
+        check_content(data, delegation.name, listing, hashed=False)
         new = parse_targets(data, delegation.name)
-        check_listed(new, delegation.name, listing, hashed=False)
+        check_version(new, delegation.name, listing)
         verify(new, delegation.name, delegation.role, above.keys, self.trust.schemes)
         check_expiry(delegation.name, new.signed.expires, self.now)
         self.delegated = MappingProxyType({**self.delegated, delegation.name: new})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hillhold_verifier.errors import MisuseError, SlotError, UnprovisionedError
 from hillhold_verifier.mcuboot import ReadAt
-from hillhold_verifier.select import Installed
+from hillhold_verifier.select import Installed, withdrawn
 from hillhold_verifier.slots import BootControl, CounterStore, Mark, Slots
 from hillhold_verifier.state import DeviceState, StateStore
 
@@ -102,6 +102,8 @@ class Context:
             "marked": str(marked.version) if marked else None,
             "starts": flags.starts,
             "counter": self.security_counter(number),
+            "withdrawn": running is not None
+            and running.sha256 in withdrawn(self._state.trust.line, self._state.device),
         }
 
     def other_slot(self, component: int) -> int:

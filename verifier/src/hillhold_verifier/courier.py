@@ -197,6 +197,8 @@ class Courier:
             self._report(Progress(f"metadata: root {version + 1}"))
             yield from self._bring_file(0, following, root)
             root, version = following, version + 1
+        if version != int_field(held, "r"):
+            held = yield from self._own(Op.READ, HELD, {})  # a root may have taken the place of other files
         names = held_names(held.get("h"))
         chain = self._chain(product)
         for number, ((role, raw), (held_version, name)) in enumerate(zip(chain, names, strict=False), 1):

@@ -246,6 +246,26 @@ class Installer:
         slots = self._context.slots[component]
         slots.erase(slot, 0, slots.size)
 
+    def forget_failed(self, trial: bytes | None = None) -> tuple[bytes, ...]:
+        """Let what failed its trial here be chosen again; return what was forgotten (DESIGN §4, "Trial").
+
+        For an operator at the device: nothing that comes over a line or from a source may call it.
+
+        Args:
+            trial: as in `DeviceState.failed`; None for all.
+
+        Raises:
+            SelectionError: no such trial failed here.
+        """
+        failed = self.state.failed
+        gone = tuple(item for item in failed if trial in (None, item))
+        if trial is not None and not gone:
+            known = ", ".join(map(short, failed)) or "none: no trial failed here"
+            raise SelectionError("failed trial", expected=known, got=short(trial))
+        if gone:
+            self._context.save(replace(self.state, failed=tuple(item for item in failed if item not in gone)))
+        return gone
+
     # --- inside ------------------------------------------------------------------------------------------------------
 
     def _installed_here(self) -> tuple[Mapping[str, Installed], Mapping[str, int]]:

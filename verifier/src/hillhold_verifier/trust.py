@@ -17,12 +17,12 @@ Beyond TUF 1.0 (DESIGN §4):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
-from hillhold_verifier.checks import check_expiry, check_listed, is_listed
+from hillhold_verifier.checks import check_content, check_expiry, check_version, is_listed
 from hillhold_verifier.errors import MissingError, RollbackError, SignatureError
 from hillhold_verifier.keys import SCHEMES, Key
 from hillhold_verifier.metadata import (
@@ -47,6 +47,8 @@ from hillhold_verifier.metadata import (
 
 LINE: Final = "line"
 """Name of the floor of the product's line role, whatever the product is called."""
+MAX_SHOWN: Final = 4
+"""Signature schemes in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def update_root(trust: Trust, data: bytes) -> Trust:
 
 
 def update_timestamp(trust: Trust, data: bytes, clock: int | None) -> Trust:
-    """Take a timestamp (TUF 5.4); one of the held version changes nothing.
+    """Take a timestamp (TUF 5.4); one of the held version changes nothing, unless the held one is gone.
 
     Raises:
         MetadataError, SignatureError, RollbackError: as the names say.
@@ -130,9 +132,9 @@ def update_timestamp(trust: Trust, data: bytes, clock: int | None) -> Trust:
     signers = verify(new, TIMESTAMP, role, trust.root.signed.keys, trust.schemes)
     new = _bare(new, (role, trust.root.signed.keys))
     floor = _check_floor(trust, TIMESTAMP, role, trust.root.signed.keys, new.signed.version)
-    if new.signed.version == floor:
-        return trust
     held = held_timestamp(trust)
+    if held and new.signed.version == floor:
+        return trust
     if held and new.signed.snapshot.version < held.signed.snapshot.version:
         raise RollbackError(
             "snapshot version in timestamp",
@@ -157,8 +159,7 @@ def update_snapshot(trust: Trust, data: bytes, clock: int | None) -> Trust:
     """
     root = _unexpired_root(trust, clock)
     lister = _need(held_timestamp(trust), TIMESTAMP)
-    new = parse_snapshot(data)
-    check_listed(new, SNAPSHOT, lister.signed.snapshot, hashed=trust.hashed)
+    new = _listed(data, SNAPSHOT, lister.signed.snapshot, parse_snapshot, trust)
     role = root.roles[SNAPSHOT]
     signers = verify(new, SNAPSHOT, role, root.keys, trust.schemes)
     _check_floor(trust, SNAPSHOT, role, root.keys, new.signed.version)
@@ -171,8 +172,7 @@ def update_targets(trust: Trust, data: bytes, clock: int | None) -> Trust:
     """Take the top-level targets that the held snapshot lists (TUF 5.6); raises as `update_snapshot` does."""
     root = _unexpired_root(trust, clock)
     lister = _need(held_snapshot(trust), SNAPSHOT)
-    new = parse_targets(data)
-    check_listed(new, TARGETS, lister.signed.meta[TARGETS], hashed=trust.hashed)
+    new = _listed(data, TARGETS, lister.signed.meta[TARGETS], parse_targets, trust)
     role = root.roles[TARGETS]
     signers = verify(new, TARGETS, role, root.keys, trust.schemes)
     _check_floor(trust, TARGETS, role, root.keys, new.signed.version)
@@ -186,8 +186,7 @@ def update_line(trust: Trust, product: str, data: bytes, clock: int | None) -> T
     """
     _unexpired_root(trust, clock)
     listing, delegation, keys = _line_terms(trust, product)
-    new = parse_targets(data, product)
-    check_listed(new, product, listing, hashed=trust.hashed)
+    new = _listed(data, product, listing, lambda data: parse_targets(data, product), trust)
     signers = verify(new, product, delegation.role, keys, trust.schemes)
     _check_floor(trust, LINE, delegation.role, keys, new.signed.version)
     return replace(trust, line=new, floors=_raised(trust, LINE, new.signed.version, signers))
@@ -205,9 +204,8 @@ def missing(trust: Trust, product: str) -> tuple[str, MetaFile] | None:
     if not held_targets(trust):
         return TARGETS, snapshot.signed.meta[TARGETS]
     listing, delegation, keys = _line_terms(trust, product)
-    if trust.line and is_listed(trust.line, listing) and _verifies(trust.line, delegation.role, keys, trust.schemes):
-        return None
-    return product, listing
+    line = trust.line if trust.line and is_listed(trust.line, listing, hashed=trust.hashed) else None
+    return None if line and _verifies(line, delegation.role, keys, trust.schemes) else (product, listing)
 
 
 def current(trust: Trust, product: str, clock: int | None) -> Current:
@@ -253,8 +251,19 @@ def verify(
             if fingerprint is not None:
                 distinct.add(fingerprint)
     if len(distinct) < role.threshold:
-        raise SignatureError(f"{name} signatures", expected=f"{role.threshold} valid", got=len(distinct))
+        got = f"{len(distinct)}{_unusable(role, keys, schemes)}"
+        raise SignatureError(f"{name} signatures", expected=f"{role.threshold} valid", got=got)
     return frozenset(distinct)
+
+
+def _listed(
+    data: bytes, name: str, listing: MetaFile, parse: Callable[[bytes], Envelope[Signed]], trust: Trust
+) -> Envelope[Signed]:
+    """Parse a file that its lister names; what it does not name no parser sees."""
+    check_content(data, name, listing, hashed=trust.hashed)
+    new = parse(data)
+    check_version(new, name, listing)
+    return new
 
 
 def _bare(envelope: Envelope[Signed], *signers: tuple[Role, Mapping[str, Key]]) -> Envelope[Signed]:
@@ -289,7 +298,7 @@ def _standing(floor: Floor | None, role: Role, keys: Mapping[str, Key]) -> int:
     if floor is None:
         return 0
     # By what the keys are, not by their ids: metadata may give a new key the id of the old one, and one key two ids.
-    staying = {keys[keyid].fingerprint(SCHEMES) for keyid in role.keyids if keyid in keys} & floor.keys
+    staying = {keys[keyid].identity() for keyid in role.keyids if keyid in keys} & floor.keys
     return floor.value if len(staying) >= role.threshold else 0
 
 
@@ -320,8 +329,15 @@ def _check_usable(name: str, role: Role, keys: Mapping[str, Key], schemes: froze
         raise SignatureError(
             f"keys of role {name} in the new root",
             expected=f"{role.threshold} of an algorithm that this device can use",
-            got=len(usable),
+            got=f"{len(usable)}{_unusable(role, keys, schemes)}",
         )
+
+
+def _unusable(role: Role, keys: Mapping[str, Key], schemes: frozenset[str]) -> str:
+    """Words for those keys of a role that this device cannot use; none where it can use all."""
+    found = [key for keyid in role.keyids if (key := keys.get(keyid)) and key.fingerprint(schemes) is None]
+    names = sorted({key.scheme[:40] for key in found})[:MAX_SHOWN]
+    return f"; {len(found)} of the role's keys cannot be used on this device ({', '.join(names)})" if found else ""
 
 
 def _unexpired_root(trust: Trust, clock: int | None) -> Root:
@@ -358,7 +374,7 @@ def _holds(trust: Trust, name: str, held: Envelope[Signed] | None, listing: Meta
         return False
     if name not in trust._holds:
         root = trust.root.signed
-        listed = listing is None or is_listed(held, listing)
+        listed = listing is None or is_listed(held, listing, hashed=trust.hashed)
         trust._holds[name] = listed and _verifies(held, root.roles[name], root.keys, trust.schemes)
     return trust._holds[name]
 

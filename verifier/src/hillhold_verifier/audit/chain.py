@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from hillhold_verifier.audit.report import Level, Notes, Quorum, RoleReport
 from hillhold_verifier.audit.signers import key_warnings, quorum, root_changes
-from hillhold_verifier.checks import check_expiry, listing_mismatches
+from hillhold_verifier.checks import check_expiry, check_version, content_mismatches
 from hillhold_verifier.courier import Progress
 from hillhold_verifier.errors import MetadataError, MissingError, Refused
 from hillhold_verifier.keys import Key
@@ -127,6 +127,8 @@ class Chain:
         if entry.data is None:
             return None
         delegator, role, keys = terms
+        for mismatch in content_mismatches(entry.data, entry.role, listed, hashed=True) if listed else ():
+            entry.notes.add(Level.REFUSED, str(mismatch))
         envelope = None
         with entry.notes:
             envelope = parse(entry.data)
@@ -134,8 +136,9 @@ class Chain:
             return None
         entry.envelope = envelope
         entry.quorums = (quorum(envelope, delegator, role, keys),)
-        for mismatch in listing_mismatches(envelope, entry.role, listed, hashed=True) if listed else ():
-            entry.notes.add(Level.REFUSED, str(mismatch))
+        with entry.notes:
+            if listed:
+                check_version(envelope, entry.role, listed)
         with entry.notes:
             verify(envelope, entry.role, role, keys)
         return envelope

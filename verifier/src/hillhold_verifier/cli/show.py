@@ -80,7 +80,12 @@ def status_lines(identity: Body, status: Body) -> list[str]:
                 ("component", str(names[number] if isinstance(names, list) and number < len(names) else number))
             )
         rows += [
-            ("running", _image(part.get("running")) + (", on trial" if status.get("trial") else "")),
+            (
+                "running",
+                _image(part.get("running"))
+                + (", on trial" if status.get("trial") else "")
+                + (", withdrawn" if part.get("withdrawn") is True else ""),
+            ),
             ("confirmed", _image(part.get("confirmed"))),
             ("marked for trial", str(part.get("marked") or "nothing")),
             ("security counter", str(part.get("counter"))),

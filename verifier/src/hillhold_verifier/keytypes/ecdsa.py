@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from hillhold_verifier.keytypes.scheme import Scheme, Usable, usable
+from hillhold_verifier.keytypes.scheme import Scheme, Usable, supported, usable
 
 
 def _scheme(name: str, curve: type[ec.EllipticCurve], digest: hashes.HashAlgorithm) -> Scheme:
@@ -30,4 +31,5 @@ SCHEMES: Final = {
         ("ecdsa-sha2-nistp256", ec.SECP256R1, hashes.SHA256()),
         ("ecdsa-sha2-nistp384", ec.SECP384R1, hashes.SHA384()),
     )
+    if supported(partial(ec.derive_private_key, 1, curve()))
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from hillhold_verifier.keytypes.scheme import Scheme, Usable, usable
+from hillhold_verifier.keytypes.scheme import Scheme, Usable, supported, usable
 
 
 def _load(public: str) -> Usable:
@@ -16,4 +17,8 @@ def _load(public: str) -> Usable:
     return usable(key, key.verify)
 
 
-SCHEMES: Final = {"ed25519": Scheme(frozenset({"ed25519"}), _load)}
+SCHEMES: Final = (
+    {"ed25519": Scheme(frozenset({"ed25519"}), _load)}
+    if supported(partial(Ed25519PublicKey.from_public_bytes, bytes(32)))
+    else {}
+)

@@ -15,6 +15,8 @@ MIN_BITS: Final = 2048
 """Smaller keys can be factored, or soon."""
 MAX_BITS: Final = 8192
 """The time of a check grows with the square of this."""
+MAX_EXPONENT_BITS: Final = 64
+"""The time of a check grows with this, too; everybody's exponent is 65537."""
 
 
 def _scheme(digest: hashes.HashAlgorithm) -> Scheme:
@@ -24,6 +26,8 @@ def _scheme(digest: hashes.HashAlgorithm) -> Scheme:
         key = load_pem_public_key(public.encode())
         if not isinstance(key, RSAPublicKey) or not MIN_BITS <= key.key_size <= MAX_BITS:
             raise ValueError(f"not an RSA key of {MIN_BITS} to {MAX_BITS} bits")
+        if key.public_numbers().e.bit_length() > MAX_EXPONENT_BITS:
+            raise ValueError(f"an exponent of more than {MAX_EXPONENT_BITS} bits")
         return usable(key, lambda signature, message: key.verify(signature, message, pss, digest))
 
     return Scheme(frozenset({"rsa"}), load)

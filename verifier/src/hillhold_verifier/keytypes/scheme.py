@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 Verify = Callable[[bytes, bytes], None]
@@ -39,3 +40,12 @@ class Public(Protocol):
 def usable(key: Public, verify: Verify) -> Usable:
     """Return a loaded key with its fingerprint."""
     return Usable(sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest(), verify)
+
+
+def supported(load: Callable[[], object]) -> bool:
+    """Say whether this machine's `cryptography` has an algorithm: `load` loads some key of it. Its presence as a module says little."""
+    try:
+        load()
+    except UnsupportedAlgorithm:
+        return False
+    return True
