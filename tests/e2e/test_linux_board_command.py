@@ -112,6 +112,13 @@ def test_a_rejected_image_is_not_taken_again(machine: Machine) -> None:
     again = machine.run("update", machine.lab.two)
     assert (again.code, again.out.splitlines()[0]) == (0, "nothing to install")
     assert "its trial failed on this device before" in again.out
+    # An operator at the device may let it go.
+    (failed,) = machine.run("status", "--json").json["failed_trials"]
+    assert machine.run("forget", "0" * 64).code == 1
+    assert machine.run("forget").code == 2
+    assert machine.run("forget", failed).out == f"forgot {failed}\n"
+    assert machine.run("forget", "--all").out == "no trial has failed here\n"
+    assert machine.run("check", machine.lab.two).out.startswith("would install pump/1.1.0/app.bin")
 
 
 def test_what_is_missing_or_wrong_is_said(machine: Machine, tmp_path: Path, capsys: Capture) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from forge import Repo
+from hillhold_verifier.courier import Progress
 from hillhold_verifier.errors import (
     MismatchError,
     MisuseError,
@@ -21,10 +22,11 @@ from hillhold_verifier.errors import (
 )
 from hillhold_verifier.linux.device import Factory, load_device
 from hillhold_verifier.linux.files import AREA, SECTOR, FileCounter, FileRecordAreas, FileSlots, exclusive
+from hillhold_verifier.local import LocalUpdate
 from hillhold_verifier.select import Outcome
 from hillhold_verifier.state import StateStore
-from linuxboard import FAILURES, Faults, LinuxBoard, MemoryEnvironment, PowerCut
-from offers import image, offer, offer_patch, started
+from linuxboard import CLOCK, FAILURES, Faults, LinuxBoard, MemoryEnvironment, PowerCut
+from offers import TreeSource, image, offer, offer_patch, started
 
 FIRST, SECOND = image("1.0.0", length=24_000), image("1.1.0", 2, length=24_000)
 
@@ -112,10 +114,35 @@ def test_an_older_repository_is_refused(tmp_path: Path) -> None:
     repo.publish()
     board = LinuxBoard(tmp_path, repo)
     board.update()
-    board.repo.tree.clear()
-    board.repo.tree.update(old)
+    board.boot()
+    board.confirm()
     with pytest.raises(RollbackError):
-        board.update()
+        board.update(source=TreeSource(old))
+    assert board.boot() == "1.1.0"
+
+
+def test_an_older_stick_may_have_the_image_that_the_device_wants(tmp_path: Path) -> None:
+    """aktualizr-lite #314: metadata came over the network, the stick that follows is of last week."""
+    repo = newer()
+    stick = dict(repo.tree)
+    repo.publish("timestamp")
+    board = LinuxBoard(tmp_path, repo)
+    with board.device.installer() as installer:
+        LocalUpdate(installer, TreeSource(repo.tree), CLOCK).check()
+    steps: list[Progress] = []
+    with board.device.installer() as installer:
+        done = LocalUpdate(installer, TreeSource(stick), CLOCK, steps.append).update()
+    assert [release.path for release in done.plan] == ["pump/1.1.0/app.bin"]
+    assert any("older than what this device knows (timestamp version" in step.step for step in steps)
+    assert board.boot() == "1.1.0"
+    # What has been withdrawn since is not to be had from an old stick.
+    board.device.control.clear_marks()
+    board.boot()
+    repo.change("pump/1.1.0/app.bin", withdrawn="it leaks")
+    repo.publish()
+    board.update()
+    with pytest.raises(RollbackError):
+        board.update(source=TreeSource(stick))
 
 
 # --- cuts and failures ------------------------------------------------------------------------------------------------

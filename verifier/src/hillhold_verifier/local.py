@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hillhold_verifier.courier import Progress
-from hillhold_verifier.errors import MismatchError, OperationalError, PatchError, SlotError
+from hillhold_verifier.errors import MismatchError, OperationalError, PatchError, RollbackError, SlotError
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.metadata import ROOT, TIMESTAMP
 from hillhold_verifier.patch import ALGORITHM
@@ -48,6 +48,8 @@ class LocalUpdate:
     def check(self) -> Selection:
         """Take the source's metadata, and choose.
 
+        A source that is older than what the device holds may still have an image that the device wants: then what it holds decides.
+
         Raises:
             Refused: a subclass says why; what was accepted before that stays.
             OperationalError: the source lacks a file.
@@ -58,7 +60,14 @@ class LocalUpdate:
                 break
             self._report(Progress(f"metadata: root {version}"))
             self._installer.receive(ROOT, data, self._clock)
-        need = self._installer.receive(TIMESTAMP, self._require("timestamp.json"), self._clock)
+        try:
+            need = self._installer.receive(TIMESTAMP, self._require("timestamp.json"), self._clock)
+        except RollbackError as older:
+            selection = self._installer.choose(self._clock)
+            if not selection.plan:
+                raise
+            self._report(Progress(f"the source is older than what this device knows ({older}), which decides"))
+            return selection
         while need:
             self._report(Progress(f"metadata: {need.role}"))
             need = self._installer.receive(need.role, self._require(need.file_name), self._clock)

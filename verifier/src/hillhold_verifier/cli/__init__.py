@@ -94,6 +94,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _digest(text: str) -> bytes:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise argparse.ArgumentTypeError(f"expected 64 lowercase hexadecimal digits, got {text!r}")
+    return bytes.fromhex(text)
+
+
 def _here(options: argparse.Namespace) -> Result:
     """The command on this device; a port's options would go unread."""
     try:
@@ -131,6 +137,9 @@ def _parser() -> argparse.ArgumentParser:
         "confirm --port /dev/ttyACM0",
     )
     reject = command("reject", "what runs on trial here has failed its own test", _here, "reject --reboot")
+    forget = command("forget", "let an image whose trial failed here be tried again", _here, "forget --all")
+    forget.add_argument("trial", nargs="?", type=_digest, help="the trial's id, a SHA-256 (see `status --json`)")
+    forget.add_argument("--all", action="store_true", help="every trial that failed")
     serve = command("serve", "answer couriers on a line of this device", _here, "serve --port /dev/ttyGS0")
     provision = command(
         "provision",
@@ -153,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         _config_option(sub)
     for sub in (push, serve):
         _line_options(sub, required=True)
-    for sub in (update, reject, serve, provision):
+    for sub in (update, reject, forget, serve, provision):
         _config_option(sub)
     add_verify(commands)
     return parser

@@ -47,7 +47,7 @@ def status(options: argparse.Namespace) -> Result:
     """What this device is, runs and trusts; it need not be free."""
     context = load_device(options.config).look()
     identity, found = context.state.device.identity(), context.status()
-    return shown({**identity, **found}), status_lines(identity, found), 0
+    return shown({**identity, **found, "failed_trials": list(context.state.failed)}), status_lines(identity, found), 0
 
 
 def check(options: argparse.Namespace) -> Result:
@@ -107,6 +107,16 @@ def reject(options: argparse.Namespace) -> Result:
         else "the confirmed image boots at the next restart"
     )
     return {"rejected": True, "restarts": options.reboot}, [f"the trial has failed; {when}"], 0
+
+
+def forget(options: argparse.Namespace) -> Result:
+    """Let trials that failed here be tried again."""
+    if options.trial is None and not options.all:
+        raise MisuseError("forget: expected the trial's id (see `status --json`), or --all")
+    with _installer(load_device(options.config)) as installer:
+        forgotten = installer.forget_failed(None if options.all else options.trial)
+    names = [trial.hex() for trial in forgotten]
+    return {"forgotten": names}, [f"forgot {name}" for name in names] or ["no trial has failed here"], 0
 
 
 def serve(options: argparse.Namespace) -> Result:
@@ -196,5 +206,5 @@ def _restart(device: LinuxDevice) -> None:
 
 
 COMMANDS: Final[dict[str, Callable[[argparse.Namespace], Result]]] = {
-    command.__name__: command for command in (provision, status, check, update, confirm, reject, serve)
+    command.__name__: command for command in (provision, status, check, update, confirm, reject, forget, serve)
 }
