@@ -103,7 +103,12 @@ AMBIENT = (
         (CLI, "hillhold_bootsim/uart.py"),
     ),
     Ambient("printing", frozenset({"print", "input", "sys.stdout", "sys.stderr", "sys.stdin", "getpass"}), (CLI,)),
-    Ambient("import by name", frozenset({"importlib.import_module", "__import__", "runpy"}), ()),
+    # The package root names its own modules, and imports each when it is first asked for.
+    Ambient(
+        "import by name",
+        frozenset({"importlib.import_module", "__import__", "runpy"}),
+        ("hillhold_verifier/__init__.py",),
+    ),
 )
 
 

@@ -1,14 +1,12 @@
-"""Checks of one file: it has not expired, it is the one that its lister names, and an image is what its release says."""
+"""Two checks of one file: it has not expired, and it is the one that its lister names."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 
-from hillhold_verifier.errors import ExpiredError, ImageError, MismatchError, short
-from hillhold_verifier.mcuboot import Image, ReadAt, read_image
+from hillhold_verifier.errors import ExpiredError, MismatchError, short
 from hillhold_verifier.metadata import Envelope, MetaFile, Signed
-from hillhold_verifier.release import Release
 from hillhold_verifier.times import show_time
 
 
@@ -53,26 +51,3 @@ def check_version(envelope: Envelope[Signed], name: str, listing: MetaFile) -> N
     """TUF 5.5.4, 5.6.4: the file has the version that its lister names; raises `MismatchError`."""
     if envelope.signed.version != listing.version:
         raise MismatchError(f"{name} version", expected=listing.version, got=envelope.signed.version)
-
-
-def check_header(read: ReadAt, release: Release) -> Image | None:
-    """What the image states of itself, and the bootloader goes by, is what was signed; a raw image states nothing (None).
-
-    Raises:
-        ImageError: no MCUboot image, where the release says that it is one.
-        MismatchError: an image of another length, version or security counter.
-    """
-    try:
-        image = read_image(read, release.length)
-    except ImageError:
-        if release.format == "mcuboot":
-            raise
-        return None
-    if release.format == "mcuboot" and image.length != release.length:
-        # The bootloader takes an image for as long as it says that it is, and would not try this one.
-        raise MismatchError("image length", expected=release.length, got=image.length)
-    stated = (str(image.version), image.security_counter or 0)
-    if stated != (str(release.version), release.security_counter):
-        expected = f"version {release.version} and counter {release.security_counter}"
-        raise MismatchError("image header", expected=expected, got=f"version {stated[0]} and counter {stated[1]}")
-    return image

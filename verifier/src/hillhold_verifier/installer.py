@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from hillhold_verifier.checks import check_header
 from hillhold_verifier.context import Context
 from hillhold_verifier.errors import (
     ConfirmError,
@@ -29,6 +28,7 @@ from hillhold_verifier.errors import (
     UnprovisionedError,
     short,
 )
+from hillhold_verifier.header import check_header
 from hillhold_verifier.keys import SCHEMES
 from hillhold_verifier.mcuboot import ReadAt
 from hillhold_verifier.metadata import ROOT, TIMESTAMP, Envelope, Targets, parse_root

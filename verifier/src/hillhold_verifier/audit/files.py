@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Final
 
 from hillhold_verifier.audit.report import Level, Notes
-from hillhold_verifier.checks import check_header
 from hillhold_verifier.courier import Progress
 from hillhold_verifier.errors import MismatchError, OperationalError, PatchError, short
+from hillhold_verifier.header import check_header
 from hillhold_verifier.mcuboot import check_hash
 from hillhold_verifier.metadata import TargetFile
 from hillhold_verifier.patch import LIMIT_LENGTH, PatchDecoder
