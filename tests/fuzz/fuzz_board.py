@@ -28,14 +28,14 @@ from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, 
 from hillhold_verifier.smp_console import MAX_JUNK, ConsoleDecoder, Packet, encode_console
 from hillhold_verifier.sources import DirectorySource
 from offers import TreeSource
-from staged import answers, check, fresh, stage
+from staged import answers, check, fresh, held_at_first, stage
 
 T = TypeVar("T")
 
 STAGES: Final = ("start", "metadata", "sent", "marked")
 BUFFER: Final = 1024
 """Bytes of a message that the virtual board takes."""
-MAX_ACTS: Final = 32
+MAX_ACTS: Final = 24
 MAX_REQUESTS: Final = 4000
 """More than a courier asks of any board that says the same for ever: a whole image in pieces of a few bytes, and retransmissions."""
 
@@ -120,7 +120,7 @@ class Host:
             assert len(answers(self.bench, encode_console(data))) <= 1
 
     def in_order(self) -> None:
-        for _ in range(1 + self.source.below(16)):
+        for _ in range(1 + self.source.below(4)):
             found = self.request()
             self.send(encode(Message(found.op, found.group, found.command, self.sequence, found.body)))
 
@@ -174,7 +174,7 @@ class Host:
         assert self.bench.whole_image(facts.confirmed or 0) == ("1.0.0", "1.1.0")[facts.confirmed or 0]
         assert facts.running in ("1.0.0", "1.1.0")
         assert facts.counter == 1 + (facts.confirmed == 1)
-        assert self.bench.held().is_not_below(stage().held())
+        assert self.bench.held().is_not_below(held_at_first())
 
 
 def fuzz_agent(data: bytes) -> None:

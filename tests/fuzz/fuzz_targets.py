@@ -214,14 +214,14 @@ def life_seeds() -> list[bytes]:
     """Each act with an update after it, and long mixed lives."""
     random = Random(1)
     short = [bytes([0, act, *random.randbytes(12), 2, 0, *bytes(6), 3, 2, 0, *bytes(6)]) for act in range(8)] * 2
-    return [*short, *(random.randbytes(160) for _ in range(24))]
+    return [*short, *(random.randbytes(48) for _ in range(24))]
 
 
 def line_seeds() -> list[bytes]:
     """At each stage: all in order, altered, and mixed."""
     random = Random(2)
-    whole = [bytes([stage_number, *[0, 15] * 6, 9, 3, 8]) for stage_number in range(4)]
-    return [*whole, *(bytes([number % 4, 0, number % 16, *random.randbytes(80)]) for number in range(24))]
+    whole = [bytes([stage_number, *[0, 3] * 20, 9, 3, 8]) for stage_number in range(4)]
+    return [*whole, *(bytes([number % 4, 0, number % 16, *random.randbytes(24)]) for number in range(16))]
 
 
 def board_seeds() -> list[bytes]:
@@ -242,8 +242,8 @@ TARGETS: Final = {
     "smp": Target(fuzz_smp, smp_seeds, mutate_cbor, 1200, 2000),
     "console": Target(fuzz_console, console_seeds, None, 2048, 1000),
     "answers": Target(fuzz_answers, answer_seeds, mutate_pair, 2048, 2000),
-    "session": Target(fuzz_session, life_seeds, None, 512, 60),
-    "client": Target(fuzz_client, life_seeds, None, 512, 60),
-    "agent": Target(fuzz_agent, line_seeds, None, 512, 30),
+    "session": Target(fuzz_session, life_seeds, None, 256, 80),
+    "client": Target(fuzz_client, life_seeds, None, 256, 80),
+    "agent": Target(fuzz_agent, line_seeds, None, 256, 60),
     "courier": Target(fuzz_courier, board_seeds, None, 1024, 80),
 }

@@ -28,7 +28,7 @@ RUNS: Final = Installed("pump/1.0.0/app.bin", Version(1, 0, 0), b"\1" * 32, 5, 3
 ROLES: Final = ("root", "timestamp", "snapshot", "targets", "line")
 BELOW: Final = {"line": ("snapshot", "timestamp"), "targets": ("snapshot", "timestamp"), "snapshot": ("timestamp",)}
 CLOCKS: Final = (T0 + 60, None, 0, T0 + 8 * DAY, T0 + 31 * DAY, T0 + 3 * YEAR, T0 - YEAR, T0 + 5000 * YEAR)
-MAX_ACTS: Final = 24
+MAX_ACTS: Final = 12
 """Acts of one run: each publishes or delivers a handful of files."""
 
 
