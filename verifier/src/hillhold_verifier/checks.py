@@ -15,10 +15,13 @@ def check_expiry(role: str, expires: int, now: int) -> None:
         )
 
 
-def is_listed(envelope: Envelope[Signed], listing: MetaFile) -> bool:
-    """Say whether the file is the one that its lister names."""
-    hashes = all(envelope.hash(name) == value for name, value in listing.hashes.items())
-    return envelope.signed.version == listing.version and hashes
+def is_listed(envelope: Envelope[Signed], listing: MetaFile, *, hashed: bool) -> bool:
+    """Say whether a held file is the one that its lister names, by the rules by which it would be taken today."""
+    try:
+        check_listed(envelope, "held file", listing, hashed=hashed)
+    except MismatchError:
+        return False
+    return True
 
 
 def check_listed(envelope: Envelope[Signed], name: str, listing: MetaFile, *, hashed: bool) -> None:

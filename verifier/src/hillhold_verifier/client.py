@@ -120,7 +120,7 @@ class Client:
         if listing is None:
             raise MissingError(f"{delegation.name} metadata", expected="a role that snapshot lists", got="none")
         held = self.delegated.get(delegation.name)
-        if held is not None and is_listed(held, listing):
+        if held is not None and is_listed(held, listing, hashed=False):
             verify(held, delegation.name, delegation.role, above.keys, self.trust.schemes)
             check_expiry(delegation.name, held.signed.expires, self.now)
             return held.signed

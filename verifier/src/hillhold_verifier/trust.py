@@ -205,9 +205,8 @@ def missing(trust: Trust, product: str) -> tuple[str, MetaFile] | None:
     if not held_targets(trust):
         return TARGETS, snapshot.signed.meta[TARGETS]
     listing, delegation, keys = _line_terms(trust, product)
-    if trust.line and is_listed(trust.line, listing) and _verifies(trust.line, delegation.role, keys, trust.schemes):
-        return None
-    return product, listing
+    held = trust.line if trust.line and is_listed(trust.line, listing, hashed=trust.hashed) else None
+    return None if held and _verifies(held, delegation.role, keys, trust.schemes) else (product, listing)
 
 
 def current(trust: Trust, product: str, clock: int | None) -> Current:
@@ -358,7 +357,7 @@ def _holds(trust: Trust, name: str, held: Envelope[Signed] | None, listing: Meta
         return False
     if name not in trust._holds:
         root = trust.root.signed
-        listed = listing is None or is_listed(held, listing)
+        listed = listing is None or is_listed(held, listing, hashed=trust.hashed)
         trust._holds[name] = listed and _verifies(held, root.roles[name], root.keys, trust.schemes)
     return trust._holds[name]
 
