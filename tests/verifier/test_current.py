@@ -90,7 +90,7 @@ def test_a_held_file_is_current_only_by_a_listing_by_which_it_would_be_taken(
     repo = Repo()
     repo.publish()
     trust = take(fresh(repo), repo.files)
-    assert current(trust, "pump", NOW)
+    assert current(trust, "pump", NOW).grace_used == 0
 
     def edit(signed: dict[str, Any]) -> None:
         right = signed["meta"][f"{name}.json"]
