@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from bench import Bench
-from fuzz_input import Input, altered
+from fuzz_input import Input, altered, at, places, put
 from hillhold_verifier.agent import Agent
 from hillhold_verifier.answers import Body
 from hillhold_verifier.cli.show import Progress
@@ -70,12 +70,19 @@ def noted(
 def any_body(source: Input, body: Body) -> bytes:
     """The CBOR of a body, as it is, altered, or no CBOR at all."""
     changed = copy.deepcopy(dict(body))
-    match source.below(4):
+    match source.below(5):
         case 0:
             return source.chunk(source.byte())
-        case 1:
+        case 1:  # every number of it
+            number = source.number()
+            for way in list(places(changed)):
+                if type(at(changed, way)) is int:
+                    put(changed, way, number)
+        case 2:
             altered(source, changed, raw=True)
-    altered(source, changed, raw=True)
+            altered(source, changed, raw=True)
+        case _:
+            altered(source, changed, raw=True)
     try:
         return encode(Message(Op.READ, 0, 0, 0, changed))[8:]
     except MisuseError:

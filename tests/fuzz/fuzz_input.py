@@ -94,20 +94,21 @@ def places(value: object, way: Way = ()) -> Iterator[Way]:
         yield from places(item, (*way, name))
 
 
+def at(value: object, way: Way) -> object:
+    """Return what is at a place of a value."""
+    for name in way:
+        value = value[name]  # type: ignore[index]
+    return value
+
+
 def put(value: object, way: Way, item: object) -> None:
     """Replace what is at a place of a value."""
-    _above(value, way)[way[-1]] = item
+    at(value, way[:-1])[way[-1]] = item  # type: ignore[index]
 
 
 def drop(value: object, way: Way) -> None:
     """Remove what is at a place of a value."""
-    del _above(value, way)[way[-1]]
-
-
-def _above(value: object, way: Way) -> dict[str | int, object]:
-    for name in way[:-1]:
-        value = value[name]  # type: ignore[index]
-    return value  # type: ignore[return-value]
+    del at(value, way[:-1])[way[-1]]  # type: ignore[attr-defined]
 
 
 def altered(source: Input, value: object, *, raw: bool) -> None:
@@ -124,4 +125,4 @@ def altered(source: Input, value: object, *, raw: bool) -> None:
         case _:
             other = ways[source.below(len(ways))]
             if other[: len(way)] != way and way[: len(other)] != other:
-                put(value, way, copy.deepcopy(_above(value, other)[other[-1]]))
+                put(value, way, copy.deepcopy(at(value, other)))
