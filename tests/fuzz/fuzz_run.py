@@ -44,14 +44,13 @@ def fuzz(name: str, seconds: int) -> Account:
     """Fuzz one target in a process of its own."""
     corpus, log = CACHE / "corpus" / name, CACHE / f"{name}.log"
     FINDINGS.joinpath(name).mkdir(parents=True, exist_ok=True)
-    before = set(FINDINGS.glob(f"{name}/*"))
     flags = [f"-max_total_time={seconds}", f"-timeout={INPUT_SECONDS}", f"-rss_limit_mb={MEMORY_MB}"]
     flags += [f"-artifact_prefix={FINDINGS / name}{os.sep}", "-print_final_stats=1", str(corpus)]
     corpus.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out:
         done = subprocess.run([sys.executable, __file__, "--child", name, *flags], stdout=out, stderr=out, check=False)
     text = log.read_text(encoding="utf-8", errors="replace")
-    found = tuple(sorted(set(FINDINGS.glob(f"{name}/*")) - before))
+    found = tuple(Path(line) for line in re.findall(r"Test unit written to (.+)", text))
     if done.returncode and not found:
         raise SystemExit(f"error: {name} ended with exit code {done.returncode} and no input; see {log}")
     if not any(FINDINGS.glob(f"{name}/*")):
