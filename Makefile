@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 MEMBERS := verifier signer bootloader-sim
 WORKERS ?= 2
+FUZZ := .cache/fuzz
+FUZZ_SECONDS ?= 60
 
-.PHONY: help setup demo test test-fast system lint format bench lock clean
+.PHONY: help setup demo test test-fast system lint format bench fuzz fuzz-replay lock clean
 
 help:
 	@echo "make demo       the whole way on a virtual board: sign, push, patch, refuse, cut the power"
@@ -13,6 +15,7 @@ help:
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the inner loop"
 	@echo "make bench      bytes on the wire, against python-tuf"
+	@echo "make fuzz       every parser and the whole session under atheris [FUZZ_SECONDS=60 each] [FUZZ_TARGET=name]"
 	@echo "make lint | format | lock | clean"
 
 setup: $(VENV)/.ready
@@ -50,6 +53,18 @@ format: setup
 
 bench: setup
 	$(BIN)/python tests/bench/wire_bytes.py
+
+# atheris lies beside the project's packages, not among them: everything else does without it.
+$(FUZZ)/.ready: tests/fuzz/requirements-fuzz.txt $(VENV)/.ready
+	rm -rf $(FUZZ)/atheris
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --target $(FUZZ)/atheris -r tests/fuzz/requirements-fuzz.txt
+	@touch $@
+
+fuzz: $(FUZZ)/.ready
+	PYTHONPATH=$(FUZZ)/atheris $(BIN)/python tests/fuzz/fuzz_run.py --seconds $(FUZZ_SECONDS) $(FUZZ_TARGET)
+
+fuzz-replay: setup
+	$(BIN)/python tests/fuzz/fuzz_run.py --replay $(FUZZ_TARGET) $(INPUT)
 
 # `uv` resolves for every platform at once; pip installs what it wrote.
 lock:

@@ -13,7 +13,7 @@ import pytest
 from bench import FAILING, LAYOUT, MANUAL, Bench, BoardSilent, installed
 from hillhold_bootsim.application import SelfTest
 from hillhold_bootsim.flash import Cut, CutAt
-from hillhold_verifier.agent import IDENTIFY, METADATA, STATUS
+from hillhold_verifier.agent import CHOOSE, IDENTIFY, METADATA, STATUS
 from hillhold_verifier.answers import BoardRefused, Body, plan_of, reasons_of
 from hillhold_verifier.courier import (
     MAX_SETBACKS,
@@ -25,7 +25,7 @@ from hillhold_verifier.courier import (
     confirm_running,
     read_status,
 )
-from hillhold_verifier.errors import ConfirmError, HillholdError, MetadataError, OperationalError, SlotError
+from hillhold_verifier.errors import ConfirmError, HillholdError, MetadataError, OperationalError, SlotError, SmpError
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, OsCommand
 from offers import TreeSource, image, offer, offer_patch, started
 
@@ -437,3 +437,17 @@ def test_the_digest_of_what_is_fetched_is_that_of_the_choice() -> None:
 
     bench.run(Courier(Source(bench.repo.tree)).push())
     assert asked == [("pump/1.1.0/app.bin", sha256(image("1.1.0", 2)).digest())]
+
+
+@pytest.mark.parametrize("length", [2**32 + 1, 2**63, 2**64 - 1])
+def test_a_length_beyond_all_files_is_refused_before_any_is_read(length: int) -> None:
+    """A board that then asks for an offset of more than 63 bits would have the courier end in an error of its file."""
+    bench = with_newer()
+
+    def lie(request: Request, answer: Body) -> Body:
+        if (request.group, request.command) == (OWN, CHOOSE):
+            return {"plan": [{**entry, "len": length} for entry in plan_of(answer)]}
+        return {"off": 2**63} if request.command == ImageCommand.UPLOAD and request.group == Group.IMAGE else answer
+
+    with pytest.raises(SmpError, match=r"length of pump/1\.1\.0/app\.bin"):
+        lying(bench, lie, bench.courier().push(patches=False))

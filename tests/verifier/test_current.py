@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from forge import DAY, HOUR, T0, YEAR, Repo
-from hillhold_verifier.errors import ExpiredError
+from hillhold_verifier.errors import ExpiredError, MismatchError, MissingError
 from hillhold_verifier.trust import Trust, current
 from holder import NOW, fresh, take
 
@@ -75,6 +77,35 @@ def test_a_delegation_that_allows_none_allows_none() -> None:
 def test_both_allowances_may_be_as_long_as_metadata_can_state() -> None:
     trust = device(grace=2**53 - 1, cap=2**53 - 1, timestamp=T0 + DAY)
     assert current(trust, "pump", T0 + 2 * YEAR).grace_used == 2 * YEAR - DAY
+
+
+@pytest.mark.parametrize(
+    "listing", [{}, {"hashes": {"sha512": "0" * 128}}, {"length": 7}], ids=["hash", "other hash", "length"]
+)
+@pytest.mark.parametrize("name", ["targets", "pump"])
+def test_a_held_file_is_current_only_by_a_listing_by_which_it_would_be_taken(
+    name: str, listing: dict[str, object]
+) -> None:
+    """A stolen snapshot key names what the device holds by its version alone: then nothing says which file of that version is meant."""
+    repo = Repo()
+    repo.publish()
+    trust = take(fresh(repo), repo.files)
+    assert current(trust, "pump", NOW).grace_used == 0
+
+    def edit(signed: dict[str, Any]) -> None:
+        right = signed["meta"][f"{name}.json"]
+        signed["meta"][f"{name}.json"] = {
+            "version": right["version"],
+            **({"hashes": right["hashes"]} if "length" in listing else {}),
+        }
+        signed["meta"][f"{name}.json"] |= listing
+
+    repo.publish("timestamp", snapshot=repo.snapshot(edit=edit))
+    trust = take(trust, repo.files, "timestamp", "snapshot")
+    with pytest.raises(MissingError, match=name):
+        current(trust, "pump", NOW)
+    with pytest.raises(MismatchError):
+        take(trust, repo.files, "targets", "line")
 
 
 def test_grace_is_counted_on_the_time_floor_too() -> None:

@@ -20,9 +20,18 @@ from hillhold_verifier.errors import (
     OperationalError,
     PatchError,
     SlotError,
+    SmpError,
     WireError,
 )
-from hillhold_verifier.metadata import SNAPSHOT, TARGETS, TIMESTAMP, parse_snapshot, parse_targets, parse_timestamp
+from hillhold_verifier.metadata import (
+    MAX_LENGTH,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    parse_snapshot,
+    parse_targets,
+    parse_timestamp,
+)
 from hillhold_verifier.release import Patch, parse_target, patch_path
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, OsCommand, encode
 from hillhold_verifier.smp_fields import bytes_field, int_field, text_field
@@ -268,6 +277,8 @@ class Courier:
     def _bring(
         self, what: str, component: int, path: str, digest: bytes, length: int
     ) -> Generator[Request | Pause, Body, None]:
+        if length > MAX_LENGTH:  # a board's word: no source has such an offset, nor would a transfer to it end
+            raise SmpError(f"length of {path}", expected=f"at most {MAX_LENGTH}", got=length)
         with self._source.target(path, digest) as content:
             first: dict[str, object] = {"image": component, "len": length, "off": 0, "sha": digest}
             # Without data: the board says where to go on, and may erase meanwhile.

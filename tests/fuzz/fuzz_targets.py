@@ -1,0 +1,249 @@
+"""All fuzz targets by name: what runs, what it starts from, and how its inputs are changed where bytes alone seldom lead anywhere.
+
+run       takes any bytes; what escapes from it is a finding
+seeds     the corpus, made afresh from the tests' own repositories, images and traffic
+mutate    changes the value that an input holds, and writes it again well-formed
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+from typing import Final, TypeAlias
+
+import cbor2
+
+from forge import Repo, compact, ecdsa_key, key
+from fuzz_board import fuzz_agent, fuzz_courier, recorded
+from fuzz_formats import fuzz_answers, fuzz_console, fuzz_mcuboot, fuzz_patch, fuzz_smp
+from fuzz_input import Input, altered
+from fuzz_parsers import fuzz_canonical, fuzz_delegations, fuzz_metadata, fuzz_release, fuzz_state, fuzz_wire
+from fuzz_trust import fuzz_client, fuzz_session
+from hillhold_signer.patches import make_patch
+from hillhold_verifier.smp import Message, encode
+from hillhold_verifier.smp_body import encode_body
+from hillhold_verifier.smp_console import encode_console
+from offers import image
+from staged import fresh, stage
+
+Seeds: TypeAlias = Callable[[], list[bytes]]
+Mutate: TypeAlias = Callable[[bytes, Random], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One thing that is fuzzed; `max_length` in bytes, `runs`: mutated inputs in a test run."""
+
+    run: Callable[[bytes], None]
+    seeds: Seeds
+    mutate: Mutate | None
+    max_length: int
+    runs: int
+
+
+# --- mutations --------------------------------------------------------------------------------------------------------
+
+
+def mutate_bytes(data: bytes, random: Random) -> bytes:
+    """A few changes of bytes, each anywhere."""
+    raw = bytearray(data)
+    for _ in range(random.choice((1, 1, 2, 4))):
+        at = random.randint(0, len(raw))
+        end = min(len(raw), at + random.choice((1, 1, 2, 4, 16)))
+        match random.randrange(6):
+            case 0:
+                raw[at:end] = random.randbytes(end - at)
+            case 1:
+                del raw[at:end]
+            case 2:
+                raw[at:at] = random.randbytes(random.choice((1, 2, 8)))
+            case 3:
+                raw[at:at] = raw[at : at + random.randrange(40)]
+            case 4 if raw:
+                raw[at % len(raw)] ^= 1 << random.randrange(8)
+            case _:
+                raw[at:end] = random.choice(
+                    (b"\0", b"\xff", b"\x7f", b'"', b"{}", b"[", b"\\u0000", b"\x1b", b"9" * 17)
+                )
+    return bytes(raw)
+
+
+def mutate_json(data: bytes, random: Random) -> bytes:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return mutate_bytes(data, random)
+    for _ in range(random.choice((1, 1, 2))):
+        altered(Input(random.randbytes(64)), value, raw=False)
+    return compact(value)
+
+
+def mutate_cbor(data: bytes, random: Random, start: int = 1) -> bytes:
+    """Change the CBOR value behind the first byte, which says that what stands around it is made right."""
+    try:
+        value = cbor2.loads(data[start:])
+        for _ in range(random.choice((1, 1, 2))):
+            altered(Input(random.randbytes(64)), value, raw=True)
+        return b"\1" * start + cbor2.dumps(value)
+    except (cbor2.CBORError, ValueError, TypeError, RecursionError):
+        return mutate_bytes(data, random)
+
+
+def mutate_pair(data: bytes, random: Random) -> bytes:
+    """Change one of two CBOR values, of which the first has its length before it."""
+    parts = [data[2 : 2 + int.from_bytes(data[:2])], data[2 + int.from_bytes(data[:2]) :]]
+    which = random.randrange(2)
+    parts[which] = mutate_cbor(parts[which], random, 0)
+    return len(parts[0]).to_bytes(2) + parts[0] + parts[1] if len(parts[0]) < 65_536 else data
+
+
+# --- seeds ------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def repositories() -> tuple[Repo, ...]:
+    """A plain one, and one with every kind of key, delegation and field."""
+    rich = Repo(hardware=("nrf-a", "nrf-b"))
+    rich.keys["targets"] = [key("targets-1"), ecdsa_key("targets-2")]
+    rich.offline_grace = 86_400
+    release = rich.add_release(
+        "1.1.0+7", b"image", counter=3, downgrade_from=["2.0.0"], requires={"radio": "1.0.0"}, set="s", crit=["set"]
+    )
+    rich.add_patch(release, b"base", b"patch")
+    rich.add_release("1.0.0", b"old", withdrawn="x", component="radio")
+    rich.publish()
+    return stage().repo, rich
+
+
+def metadata_seeds() -> list[bytes]:
+    found = [repo.files[role] for repo in repositories() for role in sorted(repo.files)]
+    rich = repositories()[1]
+
+    def hashed(body: dict[str, object]) -> None:
+        below = body["delegations"]
+        assert isinstance(below, dict)
+        below["roles"] = [{**role, "path_hash_prefixes": ["ab", "0"]} for role in below["roles"]]
+        for role in below["roles"]:
+            del role["paths"]
+
+    def succinct(body: dict[str, object]) -> None:
+        below = body["delegations"]
+        assert isinstance(below, dict)
+        (role,) = below.pop("roles")
+        terms = {name: role[name] for name in ("keyids", "threshold")}
+        below["succinct_roles"] = {**terms, "bit_length": 8, "name_prefix": "bin"}
+
+    return [*found, rich.targets(edit=hashed), rich.targets(edit=succinct)]
+
+
+def canonical_seeds() -> list[bytes]:
+    odd = (b'{"a":[1,-9007199254740991,null,true,"\\u00e9\\n"]}', '{"é":"\x7f"}'.encode(), b"[" * 16 + b"]" * 16)
+    return [*odd, b'{"b":1,"a":2}', b" [ 1 ] ", *metadata_seeds()]
+
+
+def release_seeds() -> list[bytes]:
+    entries = [item for repo in repositories() for item in repo.entries.items()]
+    return [compact([path, entry["custom"]["hillhold"]]) for path, entry in entries]
+
+
+def delegation_seeds() -> list[bytes]:
+    pairs = ((b"pump/*/*", b"pump/1.0.0/app.bin"), (b"*a*b?c", b"xaxxbxc"), (b"a/" + b"*a" * 30, b"a/" + b"a" * 60))
+    return [bytes([len(a)]) + a + bytes([len(b)]) + b + bytes([kind, 7, 7, 3]) for a, b in pairs for kind in (0, 1)]
+
+
+def wire_seeds() -> list[bytes]:
+    files = sorted(stage().repo.files.values(), key=len)
+    return [bytes([base, kind, 1, 44]) + files[0] for base in range(4) for kind in (1, 2, 3)]
+
+
+def state_seeds() -> list[bytes]:
+    found = []
+    for how_far in ("start", "metadata", "sent", "marked"):
+        areas = fresh(how_far).areas
+        for raw in (areas.read(0), areas.read(1)):
+            end = 18 + int.from_bytes(raw[14:18])
+            found += [raw[: end + 32], b"\1" + raw[18:end]] if raw[:4] == b"HHst" else []
+    return found
+
+
+def mcuboot_seeds() -> list[bytes]:
+    small = [image("1.2.3+4", counter, length=48) for counter in (None, 7)]
+    return [head + raw for raw in (*small, image("1.0.0")) for head in (b"\0\0\0", b"\1\0\5", b"\1\1\0")]
+
+
+def patch_seeds() -> list[bytes]:
+    base = bytes(at * at % 251 for at in range(3000))
+    result = base[:700] + b"new" + base[900:2500] + base[:300]
+    whole = make_patch(base, result)
+    lengths = len(base).to_bytes(2) + len(result).to_bytes(2)
+    plain = bytes([100, 2 * 3 + 1, 2, 5, 1, 2, 3, 65, 66]) + bytes([44, 2]) + b"\7"
+    records = bytes([2]) + (200).to_bytes(2) + (150).to_bytes(2) + b"\1\0" + plain
+    return [b"\0" + lengths + b"\0\x40" + whole, b"\1" + lengths + b"\0\x40" + whole[14:], records]
+
+
+def smp_seeds() -> list[bytes]:
+    messages = [
+        Message(step.op, step.group, step.command, 7, body)
+        for step, answer in recorded()
+        for body in (step.body, answer)
+    ]
+    packets = sorted({encode(message)[:900] for message in messages}, key=len)
+    return [seed for packet in packets[::3] for seed in (packet, b"\1" + packet[8:])]
+
+
+def console_seeds() -> list[bytes]:
+    frame = encode_console(bytes(range(150)))
+    return [
+        b"\0\0",
+        bytes([2, 1, 0, 0, 99, 1, 20]) + b"x" * 20,
+        bytes([0, 4, len(frame)]) + frame,
+        bytes([0, 3, 60]) + bytes(80),
+    ]
+
+
+def answer_seeds() -> list[bytes]:
+    bodies = [encode_body(answer) for _, answer in recorded()]
+    distinct = sorted(set(bodies), key=len)[-24:]
+    return [len(a).to_bytes(2) + a + b for a, b in zip(distinct, reversed(distinct), strict=True)]
+
+
+def life_seeds() -> list[bytes]:
+    """Each act with an update after it, and long mixed lives."""
+    random = Random(1)
+    short = [bytes([0, act, *random.randbytes(12), 2, 0, *bytes(6), 3, 2, 0, *bytes(6)]) for act in range(8)] * 2
+    return [*short, *(random.randbytes(48) for _ in range(24))]
+
+
+def line_seeds() -> list[bytes]:
+    """At each stage: all in order, altered, and mixed."""
+    random = Random(2)
+    whole = [bytes([stage_number, *[0, 3] * 20, 9, 3, 8]) for stage_number in range(4)]
+    return [*whole, *(bytes([number % 4, 0, number % 16, *random.randbytes(24)]) for number in range(16))]
+
+
+def board_seeds() -> list[bytes]:
+    """A courier's push, look and confirmation, with an honest board for so long, then another."""
+    random = Random(3)
+    return [bytes([kind, honest, *random.randbytes(60)]) for kind in range(6) for honest in (0, 2, 4, 12, 31)]
+
+
+TARGETS: Final = {
+    "canonical": Target(fuzz_canonical, canonical_seeds, mutate_json, 4096, 1500),
+    "metadata": Target(fuzz_metadata, metadata_seeds, mutate_json, 8192, 1500),
+    "release": Target(fuzz_release, release_seeds, mutate_json, 2048, 2000),
+    "delegations": Target(fuzz_delegations, delegation_seeds, None, 560, 400),
+    "wire": Target(fuzz_wire, wire_seeds, None, 4096, 1500),
+    "state": Target(fuzz_state, state_seeds, mutate_cbor, 16384, 600),
+    "mcuboot": Target(fuzz_mcuboot, mcuboot_seeds, None, 8192, 1500),
+    "patch": Target(fuzz_patch, patch_seeds, None, 4096, 400),
+    "smp": Target(fuzz_smp, smp_seeds, mutate_cbor, 1200, 2000),
+    "console": Target(fuzz_console, console_seeds, None, 2048, 1000),
+    "answers": Target(fuzz_answers, answer_seeds, mutate_pair, 2048, 2000),
+    "session": Target(fuzz_session, life_seeds, None, 256, 80),
+    "client": Target(fuzz_client, life_seeds, None, 256, 80),
+    "agent": Target(fuzz_agent, line_seeds, None, 256, 60),
+    "courier": Target(fuzz_courier, board_seeds, None, 1024, 80),
+}
