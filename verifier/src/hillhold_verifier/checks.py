@@ -15,10 +15,13 @@ def check_expiry(role: str, expires: int, now: int) -> None:
         )
 
 
-def is_listed(envelope: Envelope[Signed], listing: MetaFile) -> bool:
-    """Say whether the file is the one that its lister names."""
-    hashes = all(envelope.hash(name) == value for name, value in listing.hashes.items())
-    return envelope.signed.version == listing.version and hashes
+def is_listed(envelope: Envelope[Signed], name: str, listing: MetaFile, *, hashed: bool) -> bool:
+    """Say whether `check_listed` would raise nothing: a held file counts on the same terms as one that comes."""
+    try:
+        check_listed(envelope, name, listing, hashed=hashed)
+    except MismatchError:
+        return False
+    return True
 
 
 def check_listed(envelope: Envelope[Signed], name: str, listing: MetaFile, *, hashed: bool) -> None:
