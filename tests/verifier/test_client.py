@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from forge import Object, Repo, key
+from forge import DAY, T0, Object, Repo, envelope, key, listing, version_of
 from hillhold_verifier.client import MAX_DELEGATIONS, Client, check_target
 from hillhold_verifier.errors import ExpiredError, MismatchError, MissingError, RollbackError, SignatureError
-from hillhold_verifier.metadata import parse_root
+from hillhold_verifier.metadata import parse_root, parse_timestamp
 from hillhold_verifier.trust import Trust
 from holder import NOW
 
@@ -35,6 +35,18 @@ class World:
     def client(self, now: int = NOW) -> Client:
         root = parse_root(self.repo.tree["metadata/1.root.json"])
         return Client(Trust(root), {}, now, self.fetch, self.kept.__setitem__)
+
+    def again(self, client: Client, now: int = NOW) -> Client:
+        """The client at its next start: with what it kept, and its floors."""
+        timestamp = parse_timestamp(self.kept["timestamp"]) if "timestamp" in self.kept else None
+        trust = Trust(client.trust.root, timestamp, floors=client.trust.floors, time_floor=client.trust.time_floor)
+        return Client(trust, client.delegated, now, self.fetch, self.kept.__setitem__)
+
+    def serve(self, role: str, data: bytes) -> None:
+        """Publish a file of any role, and a snapshot and a timestamp that list it."""
+        listed = self.repo.snapshot(edit=lambda body: body["meta"].update({f"{role}.json": listing(data)}))
+        self.repo.publish(snapshot=listed, timestamp=self.repo.timestamp(snapshot=listed))
+        self.repo.tree[f"metadata/{version_of(data)}.{role}.json"] = data
 
 
 def test_refresh_asks_for_each_file_once_and_keeps_their_bytes() -> None:
@@ -147,3 +159,100 @@ def test_too_many_bytes_are_refused_at_the_limit() -> None:
     world.repo.tree["metadata/timestamp.json"] = json.dumps(whole).encode()
     with pytest.raises(Exception, match="at most 32768 bytes"):
         world.client().refresh()
+
+
+def test_what_seemed_expired_by_a_wrong_clock_is_taken_once_the_clock_is_right() -> None:
+    """Its version counts, but it was not kept: nothing that is held stands for it, neither nothing nor an older one."""
+    world = World()
+    client = world.client(now=NOW + 8 * DAY)
+    with pytest.raises(ExpiredError, match="timestamp"):
+        client.refresh()
+    assert "timestamp" not in world.kept
+    client = world.again(client)
+    client.refresh()
+    world.repo.publish("timestamp")
+    ahead = world.again(client, now=NOW + 8 * DAY)
+    with pytest.raises(ExpiredError, match="timestamp"):
+        ahead.refresh()
+    held = version_of(world.kept["timestamp"])
+    world.again(ahead).refresh()
+    assert version_of(world.kept["timestamp"]) == held + 1
+
+
+def test_root_is_judged_by_the_time_that_the_timestamp_tells() -> None:
+    world = World()
+    world.repo.expires["root"] = T0 + 5 * DAY
+    world.repo.issued = T0 + 6 * DAY
+    world.repo.publish("root", "timestamp")
+    client = world.client()
+    with pytest.raises(ExpiredError, match="root"):
+        client.refresh()
+    assert world.fetched[-1] == ("timestamp", None)
+
+
+def test_a_role_that_two_delegate_is_visited_once() -> None:
+    """TUF 5.6.7.1. The second delegation, by other keys, would not hold."""
+    world = World()
+    repo = world.repo
+    own = {one.keyid: one.entry for one in repo.keys["line"]}
+    mallory = key("mallory")
+    below = {"keyids": [mallory.keyid], "name": "pump", "paths": ["*/*/*"], "terminating": False, "threshold": 1}
+
+    def delegate(body: Object) -> None:
+        first = body["delegations"]["roles"][0]
+        first["terminating"] = False
+        body["delegations"]["roles"].append({**first, "name": "other"})
+
+    repo.publish(targets=repo.targets(edit=delegate))
+    body: Object = {
+        "_type": "targets",
+        "expires": "2030-01-01T00:00:00Z",
+        "spec_version": "1.0.31",
+        "targets": {},
+        "version": 1,
+    }
+    body["delegations"] = {"keys": {**own, mallory.keyid: mallory.entry}, "roles": [below]}
+    world.serve("other", envelope(body, repo.keys["line"]))
+    client = world.client()
+    client.refresh()
+    assert client.find("pump/9.9.9/app.bin") is None
+    assert [role for role, _ in world.fetched[-2:]] == ["pump", "other"]
+
+
+def test_the_limit_counts_roles_that_were_visited() -> None:
+    """However many a file delegates to, the first of them is asked."""
+    world = World()
+
+    def delegate(body: Object) -> None:
+        first = body["delegations"]["roles"][0]
+        first["terminating"] = False
+        body["delegations"]["roles"] += [{**first, "name": f"other-{n}"} for n in range(MAX_DELEGATIONS + 9)]
+
+    data = world.repo.targets(edit=delegate)
+    world.repo.publish(targets=data)
+    world.repo.publish("line", "snapshot", "timestamp")
+    client = world.client()
+    client.refresh()
+    assert client.find(PATH) is not None
+
+
+def test_a_role_that_was_signed_again_by_new_keys_is_fetched() -> None:
+    """Where no hash is listed, the same version may come with other signatures; what is held does not stand in its way."""
+    world = World()
+    repo = world.repo
+
+    def publish() -> None:
+        repo.publish("targets", "line")
+        plain = repo.snapshot(edit=lambda body: body["meta"]["pump.json"].pop("hashes"))
+        repo.publish("snapshot", snapshot=plain, timestamp=repo.timestamp(snapshot=plain))
+
+    publish()
+    client = world.client()
+    client.refresh()
+    assert client.find(PATH) is not None
+    repo.keys["line"] = [key("another-1"), key("another-2")]
+    repo.versions["line"] -= 1
+    publish()
+    client.refresh()
+    assert client.find(PATH) is not None
+    assert client.delegated["pump"].raw == repo.files["line"]

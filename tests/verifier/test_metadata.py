@@ -163,6 +163,8 @@ def test_signatures_of_another_shape(repo: Repo, role: str, value: object) -> No
         ("timestamp", "meta/snapshot.json", ...),
         ("timestamp", "meta/snapshot.json/version", 0),
         ("timestamp", "meta/snapshot.json/hashes", []),
+        ("timestamp", "meta/snapshot.json/hashes", {}),
+        ("snapshot", "meta/targets.json/hashes", {"sha3_256": "0" * 64}),
         ("timestamp", "meta/snapshot.json/hashes/sha256", "A" * 64),
         ("timestamp", "meta/snapshot.json/hashes/sha256", "0" * 63),
         ("timestamp", "meta/snapshot.json/hashes/sha256", 0),

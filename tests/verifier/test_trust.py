@@ -198,12 +198,33 @@ def test_a_lister_without_a_hash_lists_nothing(repo: Repo) -> None:
     refused(holding(repo), {**repo.files, "timestamp": repo.timestamp(edit=drop)}, "snapshot", MismatchError)
 
 
+@pytest.mark.parametrize("field", ["hashes", "length"])
+@pytest.mark.parametrize(("role", "name"), [("snapshot", "snapshot"), ("targets", "targets"), ("line", "pump")])
+def test_a_held_file_counts_on_the_same_terms_as_one_that_comes(repo: Repo, role: str, name: str, field: str) -> None:
+    """Another length, or no hash, is another file, also where the version is the held one's."""
+
+    def other(signed: Object) -> None:
+        meta = signed["meta"][f"{name}.json"]
+        meta.pop("hashes") if field == "hashes" else meta.update(length=len(repo.files[role]) + 1)
+
+    trust = holding(repo)
+    if role == "snapshot":
+        trust = take(trust, {"timestamp": repo.timestamp(edit=other)}, "timestamp")
+    else:
+        snapshot = repo.snapshot(edit=other)
+        trust = take(
+            trust, {"timestamp": repo.timestamp(snapshot=snapshot), "snapshot": snapshot}, "timestamp", "snapshot"
+        )
+    assert missing(trust, "pump") is not None
+    assert missing(trust, "pump")[0] == name  # type: ignore[index]
+
+
 @pytest.mark.parametrize("role", ["snapshot", "targets", "line"])
 def test_a_lister_without_a_hash_does_not_name_what_is_held(repo: Repo, role: str) -> None:
     """Two files may have one version; DESIGN §4, "Current", wants the one of that hash."""
 
     def drop(signed: Object) -> None:
-        del signed["meta"][f"{'pump' if role == 'line' else role}.json"]["hashes"]["sha256"]
+        del signed["meta"][f"{'pump' if role == 'line' else role}.json"]["hashes"]
 
     above = {"snapshot": "timestamp"}.get(role, "snapshot")
     files = {**repo.files, above: make(repo, above, edit=drop)}

@@ -39,6 +39,7 @@ from hillhold_verifier.trust import (
     update_snapshot,
     update_targets,
     update_timestamp,
+    verifies,
     verify,
 )
 
@@ -81,6 +82,8 @@ class Client:
         self._take(TIMESTAMP, update_timestamp(self.trust, data, self._clock), data)
         timestamp = _required(held_timestamp(self.trust), TIMESTAMP).signed
         check_expiry(TIMESTAMP, timestamp.expires, self.now)
+        # Again: the timestamp may have said that it is later than the clock has it.
+        check_expiry(ROOT, self.trust.root.signed.expires, self.now)
         if held_snapshot(self.trust) is None:
             data = self._require(SNAPSHOT, timestamp.snapshot)
             self._take(SNAPSHOT, update_snapshot(self.trust, data, self._clock), data)
@@ -97,22 +100,21 @@ class Client:
         Raises:
             Refused: metadata of a role on the way is missing, expired or does not verify.
         """
-        targets = _required(held_targets(self.trust), TARGETS)
-        visited: set[tuple[str, str]] = set()
-        stack: list[tuple[Targets, str, Delegation | None]] = [(targets.signed, TARGETS, None)]
+        targets = _required(held_targets(self.trust), TARGETS).signed
+        visited: set[str] = set()
+        stack: list[tuple[str, Targets, Delegation | None]] = [(TARGETS, targets, None)]
         while stack and len(visited) <= MAX_DELEGATIONS:
-            above, parent, delegation = stack.pop()
-            name = parent if delegation is None else delegation.name
-            if (parent, name) in visited:
+            name, above, delegation = stack.pop()
+            if name in visited:
                 continue
-            visited.add((parent, name))
-            role = above if delegation is None else self._delegated(above, delegation)
+            visited.add(name)
+            role = self._delegated(above, delegation) if delegation else above
             if path in role.targets:
                 return role.targets[path]
             below = delegations_for(role, path)
-            if delegation is not None and delegation.terminating:
+            if below and below[-1].terminating:
                 stack.clear()
-            stack.extend((role, name, d) for d in reversed(below))
+            stack.extend((d.name, role, d) for d in reversed(below))
         return None
 
     def _delegated(self, above: Targets, delegation: Delegation) -> Targets:
@@ -122,8 +124,11 @@ class Client:
         if listing is None:
             raise MissingError(f"{delegation.name} metadata", expected="a role that snapshot lists", got="none")
         held = self.delegated.get(delegation.name)
-        if held is not None and is_listed(held, listing, hashed=False):
-            verify(held, delegation.name, delegation.role, above.keys, self.trust.schemes)
+        if (
+            held is not None
+            and is_listed(held, listing, hashed=False)
+            and verifies(held, delegation.role, above.keys, self.trust.schemes)
+        ):
             check_expiry(delegation.name, held.signed.expires, self.now)
             return held.signed
         data = self._require(delegation.name, listing)

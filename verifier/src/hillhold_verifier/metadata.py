@@ -322,9 +322,7 @@ def _target_file(path: str, f: Fields) -> TargetFile:
     length = f.natural("length")
     if length > MAX_LENGTH:
         raise MetadataError("target length", expected=f"at most {MAX_LENGTH}", got=length)
-    hashes = _hashes(f.sub("hashes"))
-    if not hashes:
-        raise MetadataError(f"{f.what} hashes", expected=f"one of {', '.join(HASHES)}", got="none")
+    hashes = _hashes(f)
     custom = f.value.get("custom")
     return TargetFile(path, length, hashes, custom.get("hillhold") if isinstance(custom, dict) else None)
 
@@ -388,13 +386,17 @@ def _meta_file(f: Fields) -> MetaFile:
     return MetaFile(
         _version(f),
         f.natural("length") if "length" in f.value else None,
-        _hashes(f.sub("hashes")) if "hashes" in f.value else {},
+        _hashes(f) if "hashes" in f.value else {},
     )
 
 
 def _hashes(f: Fields) -> dict[str, bytes]:
-    """The hashes of algorithms that are known here; others are ignored."""
-    return {name: _digest(f.text(name), name) for name in HASHES if name in f.value}
+    """The hashes of algorithms that are known here, at least one: a file that is named by hash must match it (TUF 5.5.2, 5.6.2)."""
+    stated = f.sub("hashes")
+    found = {name: _digest(stated.text(name), name) for name in HASHES if name in stated.value}
+    if not found:
+        raise MetadataError(stated.what, expected=f"one of {', '.join(HASHES)}", got="none")
+    return found
 
 
 def _boolean(f: Fields, name: str) -> bool:

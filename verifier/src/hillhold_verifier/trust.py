@@ -131,9 +131,10 @@ def update_timestamp(trust: Trust, data: bytes, clock: int | None) -> Trust:
     role = _unexpired_root(trust, clock).roles[TIMESTAMP]
     signers = verify(new, TIMESTAMP, role, trust.root.signed.keys, trust.schemes)
     new = _bare(new, (role, trust.root.signed.keys))
-    floor = _check_floor(trust, TIMESTAMP, role, trust.root.signed.keys, new.signed.version)
+    _check_floor(trust, TIMESTAMP, role, trust.root.signed.keys, new.signed.version)
     held = held_timestamp(trust)
-    if held and new.signed.version == floor:
+    # Not where the floor alone has that version: what set it may have expired by a clock that was wrong, and was not kept.
+    if held and new.signed.version == held.signed.version:
         return trust
     if held and new.signed.snapshot.version < held.signed.snapshot.version:
         raise RollbackError(
@@ -163,7 +164,7 @@ def update_snapshot(trust: Trust, data: bytes, clock: int | None) -> Trust:
     role = root.roles[SNAPSHOT]
     signers = verify(new, SNAPSHOT, role, root.keys, trust.schemes)
     _check_floor(trust, SNAPSHOT, role, root.keys, new.signed.version)
-    if (held := trust.snapshot) and _verifies(held, role, root.keys, trust.schemes):
+    if (held := trust.snapshot) and verifies(held, role, root.keys, trust.schemes):
         _check_claims(held.signed, new.signed)
     return replace(trust, snapshot=new, floors=_raised(trust, SNAPSHOT, new.signed.version, signers))
 
@@ -205,7 +206,9 @@ def missing(trust: Trust, product: str) -> tuple[str, MetaFile] | None:
         return TARGETS, snapshot.signed.meta[TARGETS]
     listing, delegation, keys = _line_terms(trust, product)
     line = trust.line if trust.line and is_listed(trust.line, listing, hashed=trust.hashed) else None
-    return None if line and _verifies(line, delegation.role, keys, trust.schemes) else (product, listing)
+    if line and verifies(line, delegation.role, keys, trust.schemes):
+        return None
+    return product, listing
 
 
 def current(trust: Trust, product: str, clock: int | None) -> Current:
@@ -285,7 +288,8 @@ def _bare(envelope: Envelope[Signed], *signers: tuple[Role, Mapping[str, Key]]) 
     return envelope.with_signatures(kept)
 
 
-def _verifies(envelope: Envelope[Signed], role: Role, keys: Mapping[str, Key], schemes: frozenset[str]) -> bool:
+def verifies(envelope: Envelope[Signed], role: Role, keys: Mapping[str, Key], schemes: frozenset[str]) -> bool:
+    """Say whether `verify` would find enough signatures."""
     try:
         verify(envelope, "", role, keys, schemes)
     except SignatureError:
@@ -302,11 +306,10 @@ def _standing(floor: Floor | None, role: Role, keys: Mapping[str, Key]) -> int:
     return floor.value if len(staying) >= role.threshold else 0
 
 
-def _check_floor(trust: Trust, name: str, role: Role, keys: Mapping[str, Key], version: int) -> int:
+def _check_floor(trust: Trust, name: str, role: Role, keys: Mapping[str, Key], version: int) -> None:
     floor = _standing(trust.floors.get(name), role, keys)
     if version < floor:
         raise RollbackError(f"{name} version", expected=f"at least {floor}", got=version)
-    return floor
 
 
 def _raised(trust: Trust, name: str, version: int, keys: frozenset[bytes]) -> Mapping[str, Floor]:
@@ -375,7 +378,7 @@ def _holds(trust: Trust, name: str, held: Envelope[Signed] | None, listing: Meta
     if name not in trust._holds:
         root = trust.root.signed
         listed = listing is None or is_listed(held, listing, hashed=trust.hashed)
-        trust._holds[name] = listed and _verifies(held, root.roles[name], root.keys, trust.schemes)
+        trust._holds[name] = listed and verifies(held, root.roles[name], root.keys, trust.schemes)
     return trust._holds[name]
 
 
