@@ -35,7 +35,7 @@ PATH = "pump/2.0.0/app.bin"
 OURS = """
 import sys
 from hillhold_verifier.content import ContentCheck
-from hillhold_verifier.metadata import parse_root
+from hillhold_verifier.metadata import (parse_root)
 from hillhold_verifier.select import Device
 from hillhold_verifier.session import UpdateSession
 from hillhold_verifier.sources import open_source

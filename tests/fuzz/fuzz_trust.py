@@ -16,8 +16,9 @@ from fuzz_input import Input, altered
 from fuzz_witness import TOP, Witness, signed_of, signers, valid
 from hillhold_verifier.client import MAX_DELEGATIONS, Client
 from hillhold_verifier.errors import MisuseError, Refused
-from hillhold_verifier.metadata import Envelope, Targets, parse_root
+from hillhold_verifier.metadata import Envelope, parse_root
 from hillhold_verifier.release import Version
+from hillhold_verifier.roles import Targets
 from hillhold_verifier.select import Device, Installed, Selection
 from hillhold_verifier.session import MAX_ROOTS, Step, UpdateSession
 from hillhold_verifier.state import DeviceState, decode_record, encode_record

@@ -106,7 +106,8 @@ def test_a_root_that_nobody_can_use_is_refused() -> None:
 
     repo.publish(root=repo.root(version=2, edit=unusable))
     assert said(judge(repo.tree)) == [
-        "root 2: keys of role timestamp in the new root: expected 1 of an algorithm that this device can use, got 0"
+        "root 2: keys of role timestamp in the new root: expected 1 of an algorithm that this device can use, got 0;"
+        " 1 of the role's keys cannot be used on this device (new)"
     ]
 
 
@@ -174,7 +175,9 @@ def test_each_signature_has_its_state() -> None:
         *("valid", "counted already", "unusable here", "not of this role", "unknown key", "invalid"),
     ]
     assert (role.quorums[0].keys, role.quorums[0].valid) == (3, 1)
-    assert said(report) == ["pump: pump signatures: expected 2 valid, got 1"]
+    assert said(report) == [
+        "pump: pump signatures: expected 2 valid, got 1; 1 of the role's keys cannot be used on this device (new)"
+    ]
     warned = said(report, Level.WARNING)
     assert f"pump: role pump: keys {one.keyid[:16]} and twin are the same key, which counts once" in warned
     assert "pump: role pump: key new (new, new) cannot be used on this machine" in warned
@@ -237,12 +240,15 @@ def test_a_missing_file_is_refused(name: str, where: str, judged: int) -> None:
 
 
 @pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets", "line"])
-def test_a_malformed_file_is_refused_once(role: str) -> None:
+def test_a_malformed_file_is_refused_and_nothing_twice(role: str) -> None:
     repo = started()
     version = "" if role == "timestamp" else "1."
     repo.tree[f"metadata/{version}{'pump' if role == 'line' else role}.json"] = b"["
-    (words,) = said(judge(repo.tree))
-    assert words.startswith("pump:" if role == "line" else f"{role}:")
+    words = said(judge(repo.tree))
+    assert words
+    assert len(set(words)) == len(words)
+    assert all(found.startswith("pump:" if role == "line" else f"{role}:") for found in words)
+    assert any("metadata text" in found for found in words)
 
 
 class Broken(TreeSource):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tuf.api.metadata import DelegatedRole, SuccinctRoles
 
 from hillhold_verifier.delegations import delegations_for, matches
-from hillhold_verifier.metadata import Delegation, Role, Succinct, Targets
+from hillhold_verifier.roles import Delegation, Role, Succinct, Targets
 
 ROLE = Role(("k",), 1)
 

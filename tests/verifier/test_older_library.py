@@ -60,7 +60,7 @@ def lacks(kinds, which=lambda key: True):
 LACKING
 from hillhold_verifier.errors import Refused
 from hillhold_verifier.keys import SCHEMES
-from hillhold_verifier.metadata import parse_root
+from hillhold_verifier.metadata import (parse_root)
 from hillhold_verifier.select import Device
 from hillhold_verifier.session import UpdateSession
 from hillhold_verifier.trust import Trust

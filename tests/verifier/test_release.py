@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from forge import Object
 from hillhold_verifier.errors import MetadataError
-from hillhold_verifier.metadata import TargetFile
 from hillhold_verifier.release import MAX_COUNTER, Patch, Release, Version, parse_target, patch_path, split_path
+from hillhold_verifier.roles import TargetFile
 
 RELEASE: Object = {
     "v": 1,

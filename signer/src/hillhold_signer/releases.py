@@ -22,8 +22,8 @@ from hillhold_signer.layout import is_segment
 from hillhold_signer.products import Caps
 from hillhold_verifier.errors import ImageError, MetadataError
 from hillhold_verifier.mcuboot import parse_image
-from hillhold_verifier.metadata import TargetFile as DeviceTarget
 from hillhold_verifier.release import DEFAULT_COMPONENT, Patch, Release, Version, parse_target
+from hillhold_verifier.roles import TargetFile as DeviceTarget
 
 MAX_IMAGE: Final = 64 * 1024 * 1024
 """Bytes of an image: it is held in memory, and so are patches against its predecessors."""

@@ -36,13 +36,12 @@ from hillhold_verifier.metadata import (
     SNAPSHOT,
     TARGETS,
     TIMESTAMP,
-    Delegation,
-    Targets,
     parse_root,
     parse_snapshot,
     parse_targets,
     parse_timestamp,
 )
+from hillhold_verifier.roles import Delegation, Targets
 from hillhold_verifier.session import MAX_ROOTS
 from hillhold_verifier.trust import Floor, Trust, verify
 

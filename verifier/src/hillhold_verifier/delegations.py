@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from hillhold_verifier.metadata import Delegation, Succinct, Targets
+from hillhold_verifier.roles import Delegation, Succinct, Targets
 
 
 def delegations_for(targets: Targets, path: str) -> list[Delegation]:

@@ -31,9 +31,10 @@ from hillhold_verifier.errors import (
 from hillhold_verifier.header import check_header
 from hillhold_verifier.keys import SCHEMES
 from hillhold_verifier.mcuboot import ReadAt
-from hillhold_verifier.metadata import ROOT, TIMESTAMP, Envelope, Targets, parse_root
+from hillhold_verifier.metadata import ROOT, TIMESTAMP, Envelope, parse_root
 from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.release import Patch, Release
+from hillhold_verifier.roles import Targets
 from hillhold_verifier.select import Device, Installed, Selection, select, trial_id, withdrawn
 from hillhold_verifier.session import Need, UpdateSession
 from hillhold_verifier.slots import BootControl, BootFlags, CounterStore, Mark, Slots

@@ -13,7 +13,7 @@ from typing import Final
 
 from hillhold_verifier.errors import MetadataError
 from hillhold_verifier.fields import MAX_NAME, Fields
-from hillhold_verifier.metadata import TargetFile
+from hillhold_verifier.roles import TargetFile
 
 MAX_ITEMS: Final = 256
 """Hardware ids, versions or requirements that one release may name."""

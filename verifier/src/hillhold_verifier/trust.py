@@ -30,20 +30,14 @@ from hillhold_verifier.metadata import (
     SNAPSHOT,
     TARGETS,
     TIMESTAMP,
-    Delegation,
     Envelope,
-    MetaFile,
-    Role,
-    Root,
     Signed,
-    Snapshot,
-    Targets,
-    Timestamp,
     parse_root,
     parse_snapshot,
     parse_targets,
     parse_timestamp,
 )
+from hillhold_verifier.roles import Delegation, MetaFile, Role, Root, Snapshot, Targets, Timestamp
 
 LINE: Final = "line"
 """Name of the floor of the product's line role, whatever the product is called."""

@@ -23,18 +23,13 @@ from hillhold_verifier.metadata import (
     TARGETS,
     TIMESTAMP,
     Envelope,
-    MetaFile,
-    Role,
-    Root,
     Signed,
-    Snapshot,
-    Targets,
-    Timestamp,
     parse_root,
     parse_snapshot,
     parse_targets,
     parse_timestamp,
 )
+from hillhold_verifier.roles import MetaFile, Role, Root, Snapshot, Targets, Timestamp
 from hillhold_verifier.session import MAX_ROOTS
 from hillhold_verifier.sources import Source
 from hillhold_verifier.times import show_span, show_time

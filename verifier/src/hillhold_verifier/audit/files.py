@@ -14,9 +14,9 @@ from hillhold_verifier.courier import Progress
 from hillhold_verifier.errors import MismatchError, OperationalError, PatchError, short
 from hillhold_verifier.header import check_header
 from hillhold_verifier.mcuboot import check_hash
-from hillhold_verifier.metadata import TargetFile
 from hillhold_verifier.patch import LIMIT_LENGTH, PatchDecoder
 from hillhold_verifier.release import Patch, Release
+from hillhold_verifier.roles import TargetFile
 from hillhold_verifier.sources import AbsentError, Content, Source
 
 PIECE: Final = 64 * 1024

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from hillhold_verifier.errors import OperationalError, Refused
-from hillhold_verifier.metadata import Delegation, MetaFile
 from hillhold_verifier.release import Patch, Release
+from hillhold_verifier.roles import Delegation, MetaFile
 from hillhold_verifier.sources import AbsentError
 
 

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from hillhold_verifier.audit.report import Level
-from hillhold_verifier.metadata import Delegation
 from hillhold_verifier.release import UNDERSTOOD, Release, Version
+from hillhold_verifier.roles import Delegation
 
 Said = tuple[Release, Level, str]
 MAX_SHOWN = 4
