@@ -14,7 +14,7 @@ help:
 	@echo "make setup      the three commands, in .venv"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the inner loop"
-	@echo "make bench      bytes on the wire, against python-tuf"
+	@echo "make bench      bytes on the wire, time and memory, against python-tuf"
 	@echo "make fuzz       every parser and the whole session under atheris [FUZZ_SECONDS=60 each] [FUZZ_TARGET=name]"
 	@echo "make lint | format | lock | clean"
 
@@ -52,7 +52,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 bench: setup
-	$(BIN)/python tests/bench/wire_bytes.py
+	for name in wire_bytes verify_cpu content_stream whole_process; do PYTHONPATH=tests/support $(BIN)/python tests/bench/$$name.py || exit 1; echo; done
 
 # atheris lies beside the project's packages, not among them: everything else does without it.
 $(FUZZ)/.ready: tests/fuzz/requirements-fuzz.txt $(VENV)/.ready
