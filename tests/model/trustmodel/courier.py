@@ -92,8 +92,9 @@ class Courier:
         if "bind" in self.config.rules:
             unmarked = device._replace(phase=IDLE, mark=None)
         kept = device.authorised if self.config.upload_lasts else 0
-        if device.other != TORN:
-            yield Move(ERASE), Result(unmarked._replace(other=TORN, authorised=kept))
+        erased = unmarked._replace(other=TORN, authorised=kept)
+        if erased != device:
+            yield Move(ERASE), Result(erased)
         choices = {clock: self.rules.select(device, clock) for clock in (0, owner.now)}
         for image in self.uploadable(device, choices):
             begun = 1 << image | kept

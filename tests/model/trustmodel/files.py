@@ -82,11 +82,16 @@ class Line:
     grace: int
     order: int
     withdrawn: int = field(init=False)  # images, as bits
-    stepped_down_from: frozenset[int] = field(init=False)  # by a release that is not withdrawn
+    stepped_down_from: frozenset[int] = field(init=False)  # by another release that is not withdrawn
     ever_stepped_down_from: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        named = [(entry.withdrawn, version) for entry in self.releases for version in entry.steps_down_from]
+        named = [
+            (entry.withdrawn, version)
+            for entry in self.releases
+            for version in entry.steps_down_from
+            if version != VERSION[entry.image]
+        ]
         set_once = object.__setattr__
         set_once(self, "withdrawn", sum(1 << entry.image for entry in self.releases if entry.withdrawn))
         set_once(self, "stepped_down_from", frozenset(version for withdrawn, version in named if not withdrawn))
