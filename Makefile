@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 MEMBERS := verifier signer bootloader-sim
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-fast lint format bench lock clean
+.PHONY: help setup demo test test-fast model lint format bench lock clean
 
 help:
 	@echo "make demo       the whole way on a virtual board: sign, push, patch, refuse, cut the power"
 	@echo "make setup      the three commands, in .venv"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the inner loop"
+	@echo "make model      search the model of the rules of trust whole, and drive the real code deep by it (an hour or more)"
 	@echo "make bench      bytes on the wire, against python-tuf"
 	@echo "make lint | format | lock | clean"
 
@@ -34,6 +35,9 @@ test: lint
 
 test-fast: setup
 	$(BIN)/pytest -n $(WORKERS) -m "not slow"
+
+model: setup
+	PYTHONPATH=tests/model:tests/support $(BIN)/python -m trustmodel
 
 lint: setup
 	$(BIN)/ruff check .

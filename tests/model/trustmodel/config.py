@@ -32,17 +32,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Final
 
 from trustmodel.files import HIGHEST, Quorum
 
-INITIALLY = Quorum(1)
+INITIALLY: Final = Quorum(1)
 
-TRIAL = frozenset({"bind", "recheck", "cut"})
-SIGNER = frozenset({"successor", "rotate-both", "replace-all"})
-DEVICE = TRIAL | {"retry", "no-pingpong", "counter-of-confirmed", "trial-root"}
-SWAP = frozenset({"finish-swap", "remember-swap", "reconcile"})
-AMENDED = DEVICE | SIGNER | SWAP
-"""The rules of DESIGN §4 as it is."""
+TRIAL: Final = frozenset({"bind", "recheck", "cut"})
+SIGNER: Final = frozenset({"successor", "rotate-both", "replace-all"})
+DEVICE: Final = TRIAL | {"retry", "no-pingpong", "counter-of-confirmed", "trial-root"}
+SWAP: Final = frozenset({"finish-swap", "remember-swap", "reconcile"})
+"""Together, what DESIGN §4 says now."""
 
 
 class Confirmation(Enum):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from trustmodel.config import AMENDED, DEVICE, SIGNER, SWAP, TRIAL, Config, Confirmation
+from trustmodel.config import DEVICE, SIGNER, SWAP, TRIAL, Config, Confirmation
 from trustmodel.files import Quorum
 
 LOCKED_OUT: Final = "P1 locked out of current metadata"
@@ -40,9 +40,11 @@ class Case:
     large: bool = False
 
     def __str__(self) -> str:
-        rules = self.config.rules
-        kept = sorted(rules - AMENDED if rules >= AMENDED else rules)
-        return f"{self.scenario}[{'amended ' if rules >= AMENDED else ''}{' '.join(kept)}]".replace(" ]", "]")
+        rules, words = self.config.rules, list[str]()
+        for name, group in (("device", DEVICE), ("trial", TRIAL), ("signer", SIGNER), ("swap", SWAP)):
+            if group <= rules:
+                rules, words = rules - group, [*words, name]
+        return f"{self.scenario}[{'+'.join((*words, *sorted(rules)))}]"
 
 
 THEFT: Final = (("r2", 1), ("theft", 1), ("rotate", 1), ("tick", 1))
@@ -126,11 +128,11 @@ def keys_that_go() -> Iterator[Case]:
     withdrawing = replace(retire, acts=(*OVER[:2], ("withdraw", 1), ("rotate", 1)))
     revived = {OLD_TIMESTAMP: 8, OLD_SNAPSHOT: 10, OLD_LINE: 13}
     yield Case("retire-key-wd", withdrawing.under(TRIAL), revived, large=True)
-    yield Case("retire-key-wd", withdrawing.under(TRIAL, "replace-all"))
-    yield Case("retire-person", Config(withdrawing.acts, line=EITHER).under(TRIAL))
+    yield Case("retire-key-wd", withdrawing.under(TRIAL, "replace-all"), large=True)
+    yield Case("retire-person", Config(withdrawing.acts, line=EITHER).under(TRIAL), large=True)
     yield Case("grace", Config((("r2", 1), ("withdraw", 1), ("tick", 3)), grace=1).under(TRIAL))
     late = Config(LATE, "line", grace=1, lifetime=3).under("successor", TRIAL)
-    beyond = {"P4 expired view accepted beyond the owner's grace": 8}
+    beyond = {"P4 expired view accepted beyond the owner's grace": 9}
     yield Case("grace-theft", late, beyond, large=True)
     yield Case("grace-theft", replace(late, grace_limit=1), large=True)
     yield Case("full-none", replace(EVERYTHING, timestamp=EITHER, snapshot=EITHER).under(ALL), large=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from hillhold_bootsim.flash import Cut, CutAt, PowerLost
 from hillhold_verifier.errors import Refused
@@ -41,6 +41,9 @@ from trustmodel.owner import Owner
 from trustmodel.search import Search, State
 from trustmodel.twin import Frozen, Seen, Twin, seen_of_device
 
+COUNTED: Final = 20
+"""Steps up to which histories are counted: of a graph that was walked whole there is no end of them."""
+
 
 class Node(NamedTuple):
     """A state of the model, and the identity of the real device."""
@@ -55,7 +58,8 @@ class DifferenceError(AssertionError):
 
 @dataclass
 class Walked:
-    """What was done: nodes, edges between them (`steps` of those on the real code), tries that were refused, cuts, histories."""
+    """What was done: nodes, edges between them (`steps` of those on the real code), tries that were refused, cuts, and histories
+    of up to the depth, or `COUNTED`, steps. `whole`: no node was left out, so that histories of any length are covered."""
 
     nodes: int = 0
     edges: int = 0
@@ -97,7 +101,7 @@ class Walk:
                     self._came[after] = node, move
                     todo.append(after)
         done.nodes, done.whole = len(level), len(done.next) == len(level)
-        done.histories = _count_paths(start, done.next, depth)
+        done.histories = _count_paths(start, done.next, min(depth, COUNTED))
         return done
 
     def _start(self) -> Node:
