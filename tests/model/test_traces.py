@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from hillhold_bootsim.bootloader import MAX_TRIAL_STARTS
 from hillhold_bootsim.flash import Cut, CutAt, PowerLost
 from hillhold_bootsim.layout import Layout
 from hillhold_verifier import installer
@@ -23,6 +22,7 @@ from hillhold_verifier.keys import SCHEMES
 from trustmodel.config import DEVICE, Config, Confirmation
 from trustmodel.courier import CONFIRM, RESET, Move
 from trustmodel.device import IDLE, TRIAL
+from trustmodel.driven import as_real
 from trustmodel.files import FIRST, SECOND
 from trustmodel.replay import Outcome, Replay
 from trustmodel.scenarios import (
@@ -46,11 +46,6 @@ R2_IS_MARKED = (
 )
 WITHDRAWAL = "deliver T3->S3 issued 0 key 1 | deliver S3->D1,L3 key 1 | deliver L3 key 1"
 NEW_KEYS_AND_R3 = "deliver R2 | deliver T3->S3 issued 0 key 2 | deliver S3->D1,L3 key 2 | deliver L3 key 1 | upload r3"
-
-
-def as_real(config: Config) -> Config:
-    """The model as strict as the real device (README, "Differences")."""
-    return replace(config, trial_starts=MAX_TRIAL_STARTS, upload_lasts=False)
 
 
 def on_device(config: Config, *, layout: Layout = LAYOUT) -> Replay:

@@ -69,6 +69,12 @@ class Courier:
             device = taken
         return device
 
+    def timed(self, move: Move, device: Device, owner: Owner) -> Move:
+        """The move at a clock at which it may be made: an upload needs one at which the device chooses that image."""
+        if move.kind in (BEGIN, UPLOAD) and self.rules.select(device, 0) != move.image:
+            return move._replace(clock=owner.now)
+        return move
+
     # --- moves
 
     def _deliveries(self, device: Device, owner: Owner) -> Iterator[tuple[Move, Result]]:

@@ -210,10 +210,10 @@ class Owner:
         config = self.config
         if config.stolen == "timestamp":
             self._steal_timestamp()
-        elif "successor" not in config.rules:
-            self._list_stolen(checks=False)
-        elif not config.harmless:  # the online signers verify first what they list
-            self._list_stolen(checks=True)
+        elif config.stolen and not (
+            config.harmless and "successor" in config.rules
+        ):  # online signers verify what they list
+            self._list_stolen(checks="successor" in config.rules)
 
     def _list_stolen(self, *, checks: bool) -> None:
         if self.config.stolen == "line":

@@ -15,7 +15,6 @@ from trustmodel.courier import (
     DELIVER,
     ERASE,
     FAIL,
-    HONEST,
     MOST_UPDATES,
     OWNER,
     RESET,
@@ -61,8 +60,6 @@ class Replay:
 
         An amended owner signs with other keys: a file is told by what it is and lists, if there is none of these very words.
         """
-        if words == HONEST:
-            raise AssertionError("an honest courier is asked for by `honest`")
         move = self._move(words)
         if move is None:
             return Outcome.NOT_PUBLISHED
@@ -75,7 +72,7 @@ class Replay:
         move, state, violation = offered[_key(move)]
         self.violations += [violation] if violation else []
         if move.kind != OWNER:
-            self.twin.act(self._timed(move))
+            self.twin.act(self.search.courier.timed(move, self.device, self.owner))
         self.owner, self.device = state
         self._compare(words)
         return Outcome.TAKEN
@@ -147,11 +144,6 @@ class Replay:
                 return Move(kind, image=NAMES.index(name), clock=int(clock.rstrip(")") or 0))
         assert words in (RESET, FAIL, CONFIRM, WIRE_CONFIRM, ERASE), words
         return Move(words)
-
-    def _timed(self, move: Move) -> Move:
-        if move.kind in (BEGIN, UPLOAD) and self.rules.select(self.device, 0) != move.image:
-            return move._replace(clock=self.owner.now)
-        return move
 
     def _compare(self, words: str) -> None:
         seen, expected = self.twin.seen(), seen_of_device(self.device, self.rules, self.forging)

@@ -37,7 +37,6 @@ from trustmodel.courier import (
 from trustmodel.device import ENDED, IDLE, MARKED, TRIAL, Device
 from trustmodel.files import IMAGES, TORN
 from trustmodel.forging import Forging
-from trustmodel.owner import Owner
 from trustmodel.search import Search, State
 from trustmodel.twin import Frozen, Seen, Twin, seen_of_device
 
@@ -132,7 +131,7 @@ class Walk:
             if step.kind == OWNER:
                 yield step, Node(state, node.identity)
                 continue
-            move = self._timed(step, device, owner)
+            move = self.courier.timed(step, device, owner)
             twin = self._thaw(node)
             operations = twin.flash.operations
             try:
@@ -146,36 +145,24 @@ class Walk:
                 self._cut(node, move, state[1], twin.flash.operations - operations, done)
             yield move, after
 
-    def _timed(self, move: Move, device: Device, owner: Owner) -> Move:
-        """An upload needs a clock at which the device chooses that image."""
-        if move.kind in (BEGIN, UPLOAD) and self.courier.rules.select(device, 0) != move.image:
-            return move._replace(clock=owner.now)
-        return move
-
     def _try_what_is_refused(self, node: Node, done: Walked) -> None:
         owner, device = node.state
-        twin = self._thaw(node)
-        clocks = sorted({0, owner.now})
-        for clock in clocks:
-            if (mine := self.courier.rules.select(device, clock)) != (real := twin.choice(clock)):
+        rules, offered = self.courier.rules, {move for move, _ in self.courier.moves(device, owner)}
+        kinds = {(move.kind, move.image) for move in offered}
+        tries = [Move(WIRE_CONFIRM), *([Move(CONFIRM)] if device.phase != TRIAL else [])]
+        if self.config.installs:
+            uploads = [Move(UPLOAD, image=image) for image in IMAGES]
+            tries += [move for move in (Move(ERASE), *uploads) if (move.kind, move.image) not in kinds]
+        for clock in sorted({0, owner.now}):
+            twin = self._thaw(node)
+            if (mine := rules.select(device, clock)) != (real := twin.choice(clock)):
                 raise self._difference(node, None, f"choice at {clock}: the model's {mine}, the real one's {real}")
-        offered = {move._replace(clock=0) for move, _ in self.courier.moves(device, owner)}
-        marked = {(move.image, move.clock) for move, _ in self.courier.moves(device, owner) if move.kind == TEST}
-        tries = [Move(WIRE_CONFIRM)]
-        if device.phase != TRIAL:
-            tries.append(Move(CONFIRM))
-        for clock in clocks:
-            tries += [Move(DELIVER, file, clock=clock) for file in owner.published]
-            if not self.config.installs:
-                continue
-            tries += [Move(ERASE), *(Move(UPLOAD, image=image, clock=clock) for image in IMAGES)]
-            tries += [Move(TEST, image=device.other, clock=clock)] if (device.other, clock) not in marked else []
-        for move in tries:
-            if move._replace(clock=0) in offered and move.kind != TEST:
-                continue
-            done.refused += 1
-            if wrong := twin.refuses(move):
-                raise self._difference(node, None, wrong)
+            files = [Move(DELIVER, file) for file in owner.published if rules.deliver(device, file, clock) is None]
+            marks = {Move(TEST, image=device.other, clock=clock)} - offered if self.config.installs else set()
+            for move in (*tries, *files, *marks):
+                done.refused += 1
+                if wrong := twin.refuses(move._replace(clock=clock)):
+                    raise self._difference(node, None, wrong)
 
     # --- comparison
 
@@ -220,11 +207,14 @@ class Walk:
         if before.mark and not after.mark and move.kind != CONFIRM:
             found.append(before._replace(phase=ENDED if before.phase == TRIAL else IDLE, mark=None))
         if move.kind in (BEGIN, UPLOAD, ERASE):
-            emptied = before._replace(phase=IDLE, mark=None, other=TORN)
-            found += [emptied, emptied._replace(authorised=0)]
-            if move.kind != ERASE:
-                begun = emptied._replace(authorised=1 << move.image)
-                found += [begun, begun._replace(other=move.image)]
+            becomes, authorised = (TORN, 0) if move.kind == ERASE else (move.image, 1 << move.image)
+            for other in {
+                TORN,
+                before.other,
+                becomes,
+            }:  # what a slot held is told by its bytes, which stay until they are erased
+                forgotten = before._replace(phase=IDLE, mark=None, other=other)
+                found += [forgotten._replace(authorised=known) for known in {before.authorised, 0, authorised}]
         if move.kind == RESET and before.phase in (MARKED, TRIAL):
             yield after  # the start was counted, and what runs is on trial: the next boot counts one more
         for device in found:
