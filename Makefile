@@ -7,7 +7,7 @@ WORKERS ?= 2
 FUZZ := .cache/fuzz
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup demo test test-fast system lint format bench fuzz fuzz-replay lock clean
+.PHONY: help setup demo test test-fast system model lint format bench fuzz fuzz-replay lock clean
 
 help:
 	@echo "make demo       the whole way on a virtual board: sign, push, patch, refuse, cut the power"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-fast  the inner loop"
 	@echo "make bench      bytes on the wire, time and memory, against python-tuf"
 	@echo "make fuzz       every parser and the whole session under atheris [FUZZ_SECONDS=60 each] [FUZZ_TARGET=name]"
+	@echo "make model      search the model of the rules of trust whole, and drive the real code deep by it (an hour or more)"
 	@echo "make lint | format | lock | clean"
 
 setup: $(VENV)/.ready
@@ -41,6 +42,9 @@ test-fast: setup
 # What tests run as programs: U-Boot's environment tool.
 system:
 	@command -v fw_setenv >/dev/null || { apt-get update -q && apt-get install -q -y libubootenv-tool; }
+
+model: setup
+	PYTHONPATH=tests/model:tests/support $(BIN)/python -m trustmodel
 
 lint: setup
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ import pytest
 from forge import DAY, T0, Object, Repo, envelope, key, listing, version_of
 from hillhold_verifier.client import MAX_DELEGATIONS, Client, check_target
 from hillhold_verifier.errors import ExpiredError, MismatchError, MissingError, RollbackError, SignatureError
-from hillhold_verifier.metadata import parse_root, parse_timestamp
+from hillhold_verifier.metadata import (parse_root, parse_timestamp)
 from hillhold_verifier.trust import Trust
 from holder import NOW
 

@@ -14,7 +14,7 @@ from forge import Repo, SigningKey, ecdsa_key, key
 from hillhold_verifier import keytypes
 from hillhold_verifier.keys import SCHEMES, Key
 from hillhold_verifier.keytypes.scheme import Scheme, Usable
-from hillhold_verifier.metadata import parse_timestamp
+from hillhold_verifier.metadata import (parse_timestamp)
 
 ED = frozenset({"ed25519"})
 MESSAGE = b"signed"

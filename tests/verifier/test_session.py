@@ -6,7 +6,7 @@ import pytest
 
 from forge import DAY, MAX_VERSION, T0, YEAR, Repo
 from hillhold_verifier.errors import ExpiredError, MisuseError, OrderError, Refused, RollbackError, SignatureError
-from hillhold_verifier.metadata import max_bytes
+from hillhold_verifier.metadata import (max_bytes)
 from hillhold_verifier.session import Step, UpdateSession
 from hillhold_verifier.trust import Trust
 from holder import NOW, PUMP, fresh, holding
