@@ -263,7 +263,9 @@ def measure(session: pytest.Session, modules: Sequence[str]) -> dict[str, object
 def fingerprint(paths: Sequence[str]) -> str:
     """What the run without a fault depends on."""
     files = sorted([*(path for name in TESTS for path in (ROOT / name).rglob("*.py")), *ROOT.glob("*/src/**/*.py")])
-    return sha256(repr([paths, *((str(path), path.read_bytes()) for path in files)]).encode()).hexdigest()[:16]
+    return sha256(
+        repr([paths, *((str(path.relative_to(ROOT)), path.read_bytes()) for path in files)]).encode()
+    ).hexdigest()[:16]
 
 
 def tests_of(found: object) -> Tests:
@@ -308,14 +310,22 @@ class Replacer:
             functions = self._functions.get((name, key), [])
             known = [function.__code__ for function in functions]
             for function in functions:
-                new = [code for code in options if code not in known and code.co_freevars == function.__code__.co_freevars]
+                new = [
+                    code for code in options if code not in known and code.co_freevars == function.__code__.co_freevars
+                ]
                 if new and function.__code__ not in options:
                     function.__code__ = new[0]
                     count += 1
         return count > 0
 
 
-def warm(chosen: Sequence[tuple[int, Mutant]], trees: Mapping[str, ast.Module], paths: Sequence[str], jobs: int, budget: float) -> object:
+def warm(
+    chosen: Sequence[tuple[int, Mutant]],
+    trees: Mapping[str, ast.Module],
+    paths: Sequence[str],
+    jobs: int,
+    budget: float,
+) -> object:
     """Measure, and try the mutants within functions."""
     result: dict[str, object] = {}
 
@@ -388,7 +398,9 @@ def report(everything: list[Mutant], results: Mapping[int, tuple[str, str]], mod
     total: Counter[str] = Counter()
     for module in modules:
         count = Counter(
-            results[number][0] for number, mutant in enumerate(everything) if mutant.module == module and number in results
+            results[number][0]
+            for number, mutant in enumerate(everything)
+            if mutant.module == module and number in results
         )
         mine = [
             mutant
@@ -406,16 +418,18 @@ def report(everything: list[Mutant], results: Mapping[int, tuple[str, str]], mod
         if key not in listed:
             print(f"survivor: {mutant.module}:{mutant.lines.start} {mutant.name}")
     tried = {(everything[number].module, everything[number].name) for number in results}
-    stale = [key for key in listed if key[0] in modules and key not in survived and (key in tried or len(tried) == len(everything))]
+    stale = [
+        key
+        for key in listed
+        if key[0] in modules and key not in survived and (key in tried or len(tried) == len(everything))
+    ]
     for module, name in stale:
         print(f"listed in {SURVIVORS.name}, and no survivor: {module} {name}")
     return 1 if stale or survived.keys() - listed.keys() else 0
 
 
 def _row(module: str, count: Counter[str], known: int) -> None:
-    print(
-        f"{module:18} {sum(count.values()):8} {count[KILLED]:8} {count[TIMED_OUT]:10} {count[SURVIVED]:9} {known:9}"
-    )
+    print(f"{module:18} {sum(count.values()):8} {count[KILLED]:8} {count[TIMED_OUT]:10} {count[SURVIVED]:9} {known:9}")
 
 
 def main() -> int:
@@ -438,7 +452,9 @@ def main() -> int:
         for number, mutant in enumerate(everything)
         if wanted is None or (mutant.module, mutant.name) in wanted
     ]
-    found = in_process(lambda: warm([one for one in chosen if one[1].inside], trees, options.tests, options.jobs, options.budget))
+    found = in_process(
+        lambda: warm([one for one in chosen if one[1].inside], trees, options.tests, options.jobs, options.budget)
+    )
     assert isinstance(found, dict), "the tests were not run"
     results = {int(number): (verdict, by) for number, (verdict, by) in found["results"].items()}
     outside = [

@@ -37,7 +37,15 @@ _BINARY: Final[dict[type[ast.operator], type[ast.operator]]] = {
     ast.BitAnd: ast.BitOr,
     ast.BitOr: ast.BitAnd,
 }
-_CALLS: Final = {"min": "max", "max": "min", "any": "all", "all": "any", "startswith": "endswith", "endswith": "startswith"}
+_CALLS: Final = {
+    "min": "max",
+    "max": "min",
+    "any": "all",
+    "all": "any",
+    "startswith": "endswith",
+    "endswith": "startswith",
+}
+_NARROWING: Final = {"min", "max", "abs", "set", "frozenset", "tuple", "list", "sorted"}
 _SKIPPED: Final = {"annotation", "returns", "decorator_list", "type_comment", "bases", "ctx", "ops", "op"}
 
 
@@ -225,7 +233,9 @@ def _expressions(node: ast.expr) -> Iterator[ast.AST]:
 
 
 def _calls(function: ast.expr, args: list[ast.expr], keywords: list[ast.keyword]) -> Iterator[ast.AST]:
-    name = function.id if isinstance(function, ast.Name) else function.attr if isinstance(function, ast.Attribute) else ""
+    name = (
+        function.id if isinstance(function, ast.Name) else function.attr if isinstance(function, ast.Attribute) else ""
+    )
     if name in _CALLS:
         other = _CALLS[name]
         renamed = (
@@ -235,7 +245,7 @@ def _calls(function: ast.expr, args: list[ast.expr], keywords: list[ast.keyword]
         )
         yield ast.Call(renamed, args, keywords)
     # The call is left out, and what it was given goes on: a step that cleans, bounds or narrows does not happen.
-    if args and not isinstance(args[0], ast.Starred | ast.GeneratorExp):
+    if args and isinstance(function, ast.Name) and (name in _NARROWING or name.startswith("_")):
         yield args[0]
-    if len(args) > 1:
+    if len(args) > 1 and name[:1].islower():  # an optional argument: a limit, a default, the name of a role
         yield ast.Call(function, args[:-1], keywords)
