@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 MEMBERS := verifier signer bootloader-sim
 WORKERS ?= 2
 
-.PHONY: help setup demo test test-fast lint format bench lock clean
+.PHONY: help setup demo test test-fast lint format bench mutation lock clean
 
 help:
 	@echo "make demo       the whole way on a virtual board: sign, push, patch, refuse, cut the power"
@@ -13,6 +13,7 @@ help:
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the inner loop"
 	@echo "make bench      bytes on the wire, against python-tuf"
+	@echo "make mutation   small faults in the trust rules, each of which a test has to notice (about an hour)"
 	@echo "make lint | format | lock | clean"
 
 setup: $(VENV)/.ready
@@ -46,6 +47,10 @@ format: setup
 
 bench: setup
 	$(BIN)/python tests/bench/wire_bytes.py
+
+# Another order of time than the tests: `$(BIN)/python tests/mutation/run.py trust` tries one module.
+mutation: setup
+	nice -n 10 $(BIN)/python tests/mutation/run.py --jobs $(WORKERS)
 
 # `uv` resolves for every platform at once; pip installs what it wrote.
 lock:

@@ -4,8 +4,8 @@ A mutant is the verifier with one small fault (`mutants`). The tests that execut
 none of them notices has survived: either it changes nothing that matters, and `survivors.toml` says why, or a test is missing. The run
 fails at a survivor that is not listed there, and at an entry that is not one any more.
 
-All tests are collected once. Each mutant has a process of its own, forked from that one, in which the code of the function is replaced. What
-is executed when a module is imported is tried in a process that imports it changed.
+All tests are collected once. Each mutant has a process of its own, forked from that one, in which the code of the function is replaced.
+What is executed when a module is imported is tried in a process that imports it changed.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class _Reports:
 class _Import(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Imports one module changed."""
 
-    def __init__(self, module: str, code: object) -> None:
+    def __init__(self, module: str, code: CodeType) -> None:
         self.name, self.code, self.path = f"hillhold_verifier.{module}", code, path_of(module)
 
     def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
@@ -132,7 +132,7 @@ class _Import(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        exec(self.code, module.__dict__)  # type: ignore[call-overload]
+        exec(self.code, module.__dict__)
 
 
 @dataclass
@@ -301,7 +301,6 @@ class Replacer:
         """Put the mutant in place; says whether any function became another."""
         name = str(path_of(mutant.module))
         changed = mutant.compile(tree, name)
-        assert isinstance(changed, CodeType)
         by_key: dict[tuple[str, int], list[CodeType]] = defaultdict(list)
         for key, code in codes(changed):
             by_key[key].append(code)
@@ -351,7 +350,7 @@ def warm(
         runner.run(chosen, start, "within functions")
         result.update(tests=found, results=runner.results)
 
-    with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence):
+    with Path(os.devnull).open("w") as silence, contextlib.redirect_stdout(silence):
         collect(paths, act)
     return result
 

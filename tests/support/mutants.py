@@ -10,6 +10,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import CodeType
 from typing import Final
 
 ROLES: Final = ("ROOT", "TIMESTAMP", "SNAPSHOT", "TARGETS", "LINE")
@@ -63,17 +64,17 @@ class Mutant:
     index: int | None
     new: ast.AST | None
 
-    def compile(self, tree: ast.Module, filename: str) -> object:
+    def compile(self, tree: ast.Module, filename: str) -> CodeType:
         """Return the code of the module with this change; the tree is as before afterwards."""
         old = getattr(self.holder, self.field)
         if self.index is None:
-            changed = self.new
+            setattr(self.holder, self.field, self.new)
         else:
-            changed = list(old)
-            changed[self.index : self.index + 1] = [] if self.new is None else [self.new]
-        setattr(self.holder, self.field, changed)
+            new = [] if self.new is None else [self.new]
+            setattr(self.holder, self.field, [*old[: self.index], *new, *old[self.index + 1 :]])
         try:
-            return compile(ast.fix_missing_locations(tree), filename, "exec", dont_inherit=True)
+            code: CodeType = compile(ast.fix_missing_locations(tree), filename, "exec", dont_inherit=True)
+            return code
         finally:
             setattr(self.holder, self.field, old)
 
@@ -158,7 +159,7 @@ def _replacements(node: ast.AST, field: str, place: _Place) -> Iterator[ast.AST 
     elif isinstance(node, ast.expr):
         if not (place.words and isinstance(node, ast.Constant | ast.Call)):
             yield from _expressions(node)
-        if field in ("test", "ifs") and not isinstance(node, ast.Constant):
+        if field in ("test", "ifs") and not isinstance(node, ast.Constant | ast.Compare):
             yield from (ast.Constant(True), ast.Constant(False))
         elif field == "elts" and not isinstance(node, ast.Starred):
             yield None
@@ -198,14 +199,8 @@ def _statements(node: ast.stmt) -> Iterator[ast.AST]:
 
 def _expressions(node: ast.expr) -> Iterator[ast.AST]:
     match node:
-        case ast.Constant(value=bool(value)):
-            yield ast.Constant(not value)
-        case ast.Constant(value=int(value)):
-            yield from (ast.Constant(value + 1), ast.Constant(value - 1))
-        case ast.Constant(value=str(value)):
-            yield ast.Constant(f"x{value}")
-        case ast.Constant(value=bytes(value)):
-            yield ast.Constant(b"x" + value)
+        case ast.Constant(value=value):
+            yield from map(ast.Constant, _values(value))
         case ast.Name(id=name, ctx=ast.Load()) if name in ROLES:
             yield from (ast.Name(other, ast.Load()) for other in ROLES[:4] if other != name)
         case ast.Compare(left=left, ops=ops, comparators=right):
@@ -226,10 +221,21 @@ def _expressions(node: ast.expr) -> Iterator[ast.AST]:
         case ast.Call(func=function, args=args, keywords=keywords):
             yield from _calls(function, args, keywords)
         case ast.Slice(lower=lower, upper=upper, step=None):
-            if lower:
-                yield ast.Slice(None, upper)
-            if upper:
-                yield ast.Slice(lower, None)
+            yield from [ast.Slice(None, upper)] if lower else []
+            yield from [ast.Slice(lower, None)] if upper else []
+
+
+def _values(value: object) -> list[bool | int | str | bytes]:
+    match value:
+        case bool():
+            return [not value]
+        case int():
+            return [value + 1, value - 1]
+        case str():
+            return [f"x{value}"]
+        case bytes():
+            return [b"x" + value]
+    return []
 
 
 def _calls(function: ast.expr, args: list[ast.expr], keywords: list[ast.keyword]) -> Iterator[ast.AST]:
