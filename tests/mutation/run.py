@@ -26,10 +26,12 @@ import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
+from typing import NoReturn
 
 import coverage
 import pytest
@@ -58,6 +60,8 @@ MEMORY = 4 << 30
 
 _STDERR = os.dup(2)
 KILLED, SURVIVED, TIMED_OUT = "killed", "survived", "timed out"
+UNKNOWN = "?"
+"""In place of a test's name: no imported function has the code that the mutant changes, so that it has to be imported changed."""
 
 
 @dataclass
@@ -67,13 +71,19 @@ class Tests:
     seconds: dict[str, float] = field(default_factory=dict)
     by_line: dict[str, dict[int, list[str]]] = field(default_factory=dict)
 
+    @staticmethod
+    def is_own(test: str, mutant: Mutant) -> bool:
+        """The test file mirrors the module."""
+        return f"/test_{mutant.module.split('.')[0]}" in test
+
     def of(self, mutant: Mutant, likely: Counter[str], budget: float) -> list[str]:
         """The tests that can tell, those first that killed its neighbours or belong to its module, and then the fastest."""
         lines = self.by_line.get(mutant.module, {})
         wanted = mutant.lines if mutant.inside else lines
         found = {test for line in wanted for test in lines.get(line, ())}
-        own = f"/test_{mutant.module.split('.')[0]}"
-        ordered = sorted(found, key=lambda test: (-likely[test], own not in test, self.seconds[test], test))
+        ordered = sorted(
+            found, key=lambda test: (-likely[test], not self.is_own(test, mutant), self.seconds[test], test)
+        )
         kept, total = [], 0.0
         for test in ordered:
             total += self.seconds[test]
@@ -97,7 +107,7 @@ def path_of(module: str) -> Path:
 
 
 def run_tests(items: Sequence[pytest.Item], seconds: Mapping[str, float], verdict: int) -> None:
-    """Run tests until one fails, whose name goes to the pipe `verdict`; does not come back."""
+    """Run tests until one fails, whose name goes to the pipe `verdict`; that ends the process."""
     for item, following in zip(items, [*items[1:], None], strict=True):
         signal.setitimer(signal.ITIMER_REAL, 10 + 10 * seconds[item.nodeid])  # its default act ends the process
         failed: list[str] = []
@@ -105,8 +115,12 @@ def run_tests(items: Sequence[pytest.Item], seconds: Mapping[str, float], verdic
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         item.config.pluginmanager.unregister(name="verdict")
         if failed:
-            os.write(verdict, item.nodeid.encode())
-            break
+            ended(verdict, item.nodeid)
+
+
+def ended(verdict: int, killer: str) -> NoReturn:
+    """End the process of a mutant that was killed."""
+    os.write(verdict, killer[:200].encode())
     os._exit(0)
 
 
@@ -191,7 +205,7 @@ class Runner:
                 try:
                     start(mutant, wanted, writer)
                 except BaseException as error:  # the fault shows at once
-                    os.write(writer, f"import: {error}"[:200].encode())
+                    ended(writer, f"import: {error}")
                 os._exit(0)
             os.close(writer)
             self._running[pid] = number, mutant, reader
@@ -252,11 +266,11 @@ def measure(session: pytest.Session, modules: Sequence[str]) -> dict[str, object
     cov.stop()
     for test in failed:
         say(f"fails without a fault, and is left out: {test}")
-    good = {test for test, taken in seconds.items() if taken < SLOW} - set(failed)
+    good = {test: at for at, test in enumerate(seconds) if seconds[test] < SLOW and test not in failed}
     data, by_line = cov.get_data(), {}
     for module, name in files.items():
         lines = data.contexts_by_lineno(name)
-        by_line[module] = {line: [test for test in tests if test in good] for line, tests in lines.items()}
+        by_line[module] = {line: [good[test] for test in tests if test in good] for line, tests in lines.items()}
     return {"seconds": seconds, "by_line": by_line}
 
 
@@ -270,8 +284,10 @@ def fingerprint(paths: Sequence[str]) -> str:
 
 def tests_of(found: object) -> Tests:
     assert isinstance(found, dict), "the run without a fault did not end"
+    names = list(found["seconds"])
     by_line = {
-        module: {int(line): tests for line, tests in lines.items()} for module, lines in found["by_line"].items()
+        module: {int(line): [names[at] for at in tests] for line, tests in lines.items()}
+        for module, lines in found["by_line"].items()
     }
     return Tests(found["seconds"], by_line)
 
@@ -342,8 +358,7 @@ def warm(
 
         def start(mutant: Mutant, wanted: list[str], verdict: int) -> None:
             if not replacer.replace(mutant, trees[mutant.module]):
-                os.write(verdict, b"?")
-                os._exit(0)
+                ended(verdict, UNKNOWN)
             run_tests([items[test] for test in wanted], tests.seconds, verdict)
 
         runner = Runner(tests, jobs, budget)
@@ -363,17 +378,17 @@ def cold(
     def start(mutant: Mutant, wanted: list[str], verdict: int) -> None:
         code = mutant.compile(trees[mutant.module], str(path_of(mutant.module)))
         sys.meta_path.insert(0, _Import(mutant.module, code))
-        order = {test: number for number, test in enumerate(wanted)}
+        # The module's own tests first: to import all the others takes longer than to run them.
+        own = [test for test in wanted if tests.is_own(test, mutant)]
+        for batch in (own, [test for test in wanted if test not in own]):
+            if batch:
+                collect(sorted({test.split("::")[0] for test in batch}), partial(act, batch=batch, verdict=verdict))
 
-        def act(session: pytest.Session) -> None:
-            items = sorted((item for item in session.items if item.nodeid in order), key=lambda i: order[i.nodeid])
-            if len(items) < len(order):
-                os.write(verdict, b"import: a test module fails")
-                os._exit(0)
-            run_tests(items, tests.seconds, verdict)
-
-        collect(sorted({test.split("::")[0] for test in wanted}), act)
-        os.write(verdict, b"import: a test module fails")
+    def act(session: pytest.Session, batch: list[str], verdict: int) -> None:
+        items = {item.nodeid: item for item in session.items}
+        if not items.keys() >= set(batch):
+            ended(verdict, "import: a test module fails")
+        run_tests([items[test] for test in batch], tests.seconds, verdict)
 
     runner = Runner(tests, jobs, budget)
     runner.run(chosen, start, "at import")
@@ -456,9 +471,7 @@ def main() -> int:
     )
     assert isinstance(found, dict), "the tests were not run"
     results = {int(number): (verdict, by) for number, (verdict, by) in found["results"].items()}
-    outside = [
-        one for one in chosen if not one[1].inside or results[one[0]][1] == "?"
-    ]  # "?": no function is known by that code
+    outside = [one for one in chosen if not one[1].inside or results[one[0]][1] == UNKNOWN]
     results.update(cold(outside, trees, tests_of(found["tests"]), options.jobs, options.budget))
     CACHE.mkdir(parents=True, exist_ok=True)
     survivors = [(m.module, m.name) for n, m in enumerate(everything) if n in results and results[n][0] == SURVIVED]
