@@ -48,6 +48,10 @@ MODULES = (
     *("installer", "transfer", "state", "wire", "agent_image"),
 )
 """The trust rules, in the order of their importance."""
+OWN = {"keytypes": "key", "checks": "listed", "fields": "metadata", "context": "installer", "agent_image": "agent"}
+"""Whose tests are a module's own, where the names differ."""
+AT_IMPORT = "keytypes."
+"""Modules whose functions have done their work once they are imported."""
 TESTS = ("tests/verifier", "tests/attacks", "tests/differential", "tests/properties", "tests/vectors")
 SURVIVORS = Path(__file__).with_name("survivors.toml")
 CACHE = ROOT / ".cache/mutation"
@@ -74,7 +78,8 @@ class Tests:
     @staticmethod
     def is_own(test: str, mutant: Mutant) -> bool:
         """The test file mirrors the module."""
-        return f"/test_{mutant.module.split('.')[0]}" in test
+        name = mutant.module.split(".")[0]
+        return f"/test_{OWN.get(name, name)}" in test
 
     def of(self, mutant: Mutant, likely: Counter[str], budget: float) -> list[str]:
         """The tests that can tell, those first that killed its neighbours or belong to its module, and then the fastest."""
@@ -320,18 +325,18 @@ class Replacer:
         by_key: dict[tuple[str, int], list[CodeType]] = defaultdict(list)
         for key, code in codes(changed):
             by_key[key].append(code)
-        count = 0
+        found: list[tuple[FunctionType, CodeType]] = []
         for key, options in by_key.items():
             functions = self._functions.get((name, key), [])
             known = [function.__code__ for function in functions]
             for function in functions:
-                new = [
-                    code for code in options if code not in known and code.co_freevars == function.__code__.co_freevars
-                ]
-                if new and function.__code__ not in options:
-                    function.__code__ = new[0]
-                    count += 1
-        return count > 0
+                if function.__code__ not in options:
+                    found += [(function, code) for code in options if code not in known][:1]
+        if any(code.co_freevars != function.__code__.co_freevars for function, code in found):
+            return False  # a closure without one of its variables
+        for function, code in found:
+            function.__code__ = code
+        return bool(found)
 
 
 def warm(

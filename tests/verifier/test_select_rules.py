@@ -214,3 +214,9 @@ def test_a_device_says_what_it_is() -> None:
         "components": ["app", "radio"],
     }
     assert [outcome.value for outcome in Outcome] == ["installable", "installed", "passed over", "refused"]
+
+
+def test_a_malformed_entry_alone_withdraws_nothing() -> None:
+    repo = Repo()
+    repo.add_release("1.0.0", b"malformed", withdrawn="but malformed", kind="unknown")
+    assert withdrawn(line_of(repo), PUMP) == frozenset()
