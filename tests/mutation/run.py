@@ -84,7 +84,7 @@ class Tests:
     def of(self, mutant: Mutant, likely: Counter[str], budget: float) -> list[str]:
         """The tests that can tell, those first that killed its neighbours or belong to its module, and then the fastest."""
         lines = self.by_line.get(mutant.module, {})
-        wanted = mutant.lines if mutant.inside else lines
+        wanted = mutant.lines if _in_function(mutant) else lines
         found = {test for line in wanted for test in lines.get(line, ())}
         ordered = sorted(
             found, key=lambda test: (-likely[test], not self.is_own(test, mutant), self.seconds[test], test)
@@ -101,6 +101,11 @@ class Tests:
 def say(text: str) -> None:
     """Tell on standard error, which pytest captures meanwhile, what is going on."""
     os.write(_STDERR, f"  {text}\n".encode())
+
+
+def _in_function(mutant: Mutant) -> bool:
+    """Only what calls the function can tell; not what has happened at import."""
+    return mutant.inside and not mutant.module.startswith(AT_IMPORT)
 
 
 def path_of(module: str) -> Path:
