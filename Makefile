@@ -7,7 +7,7 @@ WORKERS ?= 2
 FUZZ := .cache/fuzz
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup demo test test-fast system model lint format bench fuzz fuzz-replay lock clean
+.PHONY: help setup demo test test-fast system model lint format bench fuzz fuzz-replay mutation lock clean
 
 help:
 	@echo "make demo       the whole way on a virtual board: sign, push, patch, refuse, cut the power"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench      bytes on the wire, time and memory, against python-tuf"
 	@echo "make fuzz       every parser and the whole session under atheris [FUZZ_SECONDS=60 each] [FUZZ_TARGET=name]"
 	@echo "make model      search the model of the rules of trust whole, and drive the real code deep by it (an hour or more)"
+	@echo "make mutation   small faults in the trust rules, each of which a test has to notice (about an hour)"
 	@echo "make lint | format | lock | clean"
 
 setup: $(VENV)/.ready
@@ -69,6 +70,10 @@ fuzz: $(FUZZ)/.ready
 
 fuzz-replay: setup
 	$(BIN)/python tests/fuzz/fuzz_run.py --replay $(FUZZ_TARGET) $(INPUT)
+
+# Another order of time than the tests: `$(BIN)/python tests/mutation/run.py trust` tries one module.
+mutation: setup
+	nice -n 10 $(BIN)/python tests/mutation/run.py --jobs $(WORKERS)
 
 # `uv` resolves for every platform at once; pip installs what it wrote.
 lock:

@@ -19,7 +19,7 @@ from hillhold_verifier.client import Client
 from hillhold_verifier.errors import ExpiredError, MismatchError, MissingError, Refused, RollbackError, SignatureError
 from hillhold_verifier.keys import Key
 from hillhold_verifier.mcuboot import parse_image
-from hillhold_verifier.metadata import (MAX_SIGNATURES, parse_root)
+from hillhold_verifier.metadata import MAX_SIGNATURES, parse_root
 from hillhold_verifier.smp import ImageCommand, Op
 from hillhold_verifier.trust import Trust
 from holder import fresh, listed, take

@@ -26,7 +26,7 @@ from hillhold_verifier.errors import (
     WireError,
 )
 from hillhold_verifier.mcuboot import parse_image
-from hillhold_verifier.metadata import (max_bytes)
+from hillhold_verifier.metadata import max_bytes
 from hillhold_verifier.smp import (
     HILLHOLD_GROUP,
     Group,

@@ -15,7 +15,7 @@ from forge import Repo, keys
 from hillhold_bootsim.layout import DEFAULT_LAYOUT
 from hillhold_verifier.answers import BoardRefused
 from hillhold_verifier.errors import SpaceError
-from hillhold_verifier.metadata import (max_bytes)
+from hillhold_verifier.metadata import max_bytes
 from hillhold_verifier.smp import Group, Op, OsCommand
 from hillhold_verifier.state import RESERVE, encode_record
 from offers import offer, started

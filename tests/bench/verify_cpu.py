@@ -38,7 +38,7 @@ from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
 from forge import T0, Repo
-from hillhold_verifier.metadata import (parse_root)
+from hillhold_verifier.metadata import parse_root
 from hillhold_verifier.select import Device
 from hillhold_verifier.session import UpdateSession
 from hillhold_verifier.state import DeviceState, decode_record, encode_record

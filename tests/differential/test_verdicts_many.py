@@ -24,7 +24,7 @@ from differ.mutations import MUTATIONS
 from differ.ruled import Memo
 from differ.runner import describe, run
 from hillhold_verifier import client, trust
-from hillhold_verifier.metadata import (Envelope)
+from hillhold_verifier.metadata import Envelope
 
 SEED, CASES = 20260101, 600
 MIN_ACCEPTED = 0.3

@@ -25,7 +25,7 @@ from hillhold_verifier.cli.show import Progress
 from hillhold_verifier.courier import Courier, Pause, Request, confirm_running, read_status
 from hillhold_verifier.errors import MisuseError, OperationalError, Refused
 from hillhold_verifier.link import MAX_ANSWER, Link
-from hillhold_verifier.metadata import (MAX_BYTES_OTHER)
+from hillhold_verifier.metadata import MAX_BYTES_OTHER
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, decode, encode
 from hillhold_verifier.smp_console import MAX_JUNK, ConsoleDecoder, Packet, encode_console
 from hillhold_verifier.sources import DirectorySource

@@ -17,7 +17,7 @@ from hillhold_verifier.canonical import MAX_DEPTH, MAX_INTEGER
 from hillhold_verifier.delegations import delegations_for, matches
 from hillhold_verifier.errors import MetadataError, RecordError, WireError
 from hillhold_verifier.keys import SCHEMES
-from hillhold_verifier.metadata import (Envelope, max_bytes, parse_root, parse_snapshot, parse_targets, parse_timestamp)
+from hillhold_verifier.metadata import Envelope, max_bytes, parse_root, parse_snapshot, parse_targets, parse_timestamp
 from hillhold_verifier.release import Patch, Release, parse_target, patch_path
 from hillhold_verifier.roles import Delegation, Role, Root, Snapshot, TargetFile, Targets, Timestamp
 from hillhold_verifier.state import FORMAT, MAGIC, decode_record, encode_record

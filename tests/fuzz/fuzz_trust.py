@@ -16,7 +16,7 @@ from fuzz_input import Input, altered
 from fuzz_witness import TOP, Witness, signed_of, signers, valid
 from hillhold_verifier.client import MAX_DELEGATIONS, Client
 from hillhold_verifier.errors import MisuseError, Refused
-from hillhold_verifier.metadata import (Envelope, parse_root)
+from hillhold_verifier.metadata import Envelope, parse_root
 from hillhold_verifier.release import Version
 from hillhold_verifier.roles import Targets
 from hillhold_verifier.select import Device, Installed, Selection

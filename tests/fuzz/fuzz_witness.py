@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from forge import canon, date
-from hillhold_verifier.metadata import (Envelope)
+from hillhold_verifier.metadata import Envelope
 from hillhold_verifier.trust import Current, Trust
 
 Body = dict[str, Any]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from forge import Repo, compact
 from hillhold_verifier.canonical import MAX_DEPTH, MAX_INTEGER, loads
 from hillhold_verifier.errors import MetadataError, Refused
-from hillhold_verifier.metadata import (Envelope, parse_root, parse_snapshot, parse_targets, parse_time, parse_timestamp)
+from hillhold_verifier.metadata import Envelope, parse_root, parse_snapshot, parse_targets, parse_time, parse_timestamp
 from hillhold_verifier.release import parse_target
 from hillhold_verifier.roles import Root, Snapshot, Targets, Timestamp
 from hillhold_verifier.trust import current

@@ -16,7 +16,7 @@ from hillhold_signer.cli import main
 from hillhold_signer.cli.terminal import Edge
 from hillhold_signer.errors import FileRefused, ProductRefused, RepositoryRefused, StorageError, VerifyRefused
 from hillhold_verifier.bundle import BundleSource
-from hillhold_verifier.metadata import (parse_root)
+from hillhold_verifier.metadata import parse_root
 from hillhold_verifier.select import Device
 from hillhold_verifier.session import UpdateSession
 from hillhold_verifier.trust import Trust

@@ -32,7 +32,7 @@ from hillhold_verifier.answers import Body, plan_of
 from hillhold_verifier.courier import Courier, Pause, Pushed, Request
 from hillhold_verifier.errors import OperationalError, UnprovisionedError
 from hillhold_verifier.installer import Installer
-from hillhold_verifier.metadata import (ROOT, SNAPSHOT, TARGETS, TIMESTAMP)
+from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from hillhold_verifier.select import Device
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, decode, encode
 from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console

@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from forge import T0, Repo
 from hillhold_verifier.installer import Installer, provision
-from hillhold_verifier.metadata import (SNAPSHOT, TARGETS, TIMESTAMP)
+from hillhold_verifier.metadata import SNAPSHOT, TARGETS, TIMESTAMP
 from hillhold_verifier.release import Version
 from hillhold_verifier.select import Device, Installed
 from hillhold_verifier.slots import BootFlags, Mark

@@ -8,7 +8,7 @@ import pytest
 
 from forge import T0, Repo
 from hillhold_verifier.errors import Refused
-from hillhold_verifier.metadata import (parse_root)
+from hillhold_verifier.metadata import parse_root
 from hillhold_verifier.select import Device
 from hillhold_verifier.trust import (
     Trust,

@@ -17,7 +17,7 @@ import pytest
 from forge import DAY, HOUR, MAX_VERSION, T0, Object, Repo, date, keys
 from hillhold_verifier.audit import Level, Report, audit
 from hillhold_verifier.errors import Refused
-from hillhold_verifier.metadata import (ROOT, parse_root)
+from hillhold_verifier.metadata import ROOT, parse_root
 from hillhold_verifier.select import Device, Outcome, Selection
 from hillhold_verifier.session import MAX_ROOTS, UpdateSession
 from hillhold_verifier.trust import Trust, verify

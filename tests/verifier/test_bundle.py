@@ -18,7 +18,7 @@ from hillhold_verifier.bundle import MAX_ENTRIES, MAX_NAME, BundleSource, Entry,
 from hillhold_verifier.courier import Courier
 from hillhold_verifier.errors import BundleError, MetadataError, OperationalError
 from hillhold_verifier.local import LocalUpdate
-from hillhold_verifier.metadata import (MAX_BYTES)
+from hillhold_verifier.metadata import MAX_BYTES
 from hillhold_verifier.sources import DirectorySource, Source
 from offers import bundle, image, offer, offer_patch, started
 

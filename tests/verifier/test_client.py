@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from forge import DAY, T0, Object, Repo, envelope, key, listing, version_of
+from forge import DAY, T0, YEAR, Object, Repo, envelope, key, keys, listing, version_of
 from hillhold_verifier.client import MAX_DELEGATIONS, Client, check_target
 from hillhold_verifier.errors import ExpiredError, MismatchError, MissingError, RollbackError, SignatureError
-from hillhold_verifier.metadata import (parse_root, parse_timestamp)
+from hillhold_verifier.metadata import max_bytes, parse_root, parse_timestamp
+from hillhold_verifier.session import MAX_ROOTS
 from hillhold_verifier.trust import Trust
 from holder import NOW
 
@@ -24,10 +25,12 @@ class World:
         self.repo.add_release("1.0.0", b"one")
         self.repo.publish()
         self.fetched: list[tuple[str, int | None]] = []
+        self.limits: dict[str, int] = {}
         self.kept: dict[str, bytes] = {}
 
     def fetch(self, role: str, version: int | None, limit: int) -> bytes | None:
         self.fetched.append((role, version))
+        self.limits[role] = limit
         name = f"metadata/{role}.json" if version is None else f"metadata/{version}.{role}.json"
         data = self.repo.tree.get(name)
         return data[: limit + 1] if data is not None else None
@@ -256,3 +259,110 @@ def test_a_role_that_was_signed_again_by_new_keys_is_fetched() -> None:
     client.refresh()
     assert client.find(PATH) is not None
     assert client.delegated["pump"].raw == repo.files["line"]
+
+
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets"])
+def test_a_new_file_that_has_expired_is_not_kept_and_raises_its_floor(role: str) -> None:
+    world = World()
+    client = world.client()
+    client.refresh()
+    kept = world.kept[role]
+    world.repo.expires[role] = T0 + DAY
+    world.repo.publish("targets", "snapshot", "timestamp")
+    later = Client(client.trust, {}, T0 + DAY, world.fetch, world.kept.__setitem__)
+    with pytest.raises(ExpiredError, match=role):
+        later.refresh()
+    assert world.kept[role] == kept
+    held = {"timestamp": later.trust.timestamp, "snapshot": later.trust.snapshot, "targets": later.trust.targets}[role]
+    assert held is not None
+    assert held.signed.version == 2
+    if role == "timestamp":
+        world.repo.tree["metadata/timestamp.json"] = kept
+        with pytest.raises(RollbackError):
+            later.refresh()
+
+
+@pytest.mark.parametrize("role", ["root", "timestamp", "snapshot", "targets"])
+def test_a_held_file_that_has_expired_since_is_refused(role: str) -> None:
+    world = World()
+    world.repo = Repo()
+    world.repo.expires = dict.fromkeys(world.repo.expires, T0 + YEAR) | {role: T0 + DAY}
+    world.repo.publish()
+    client = world.client()
+    client.refresh()
+    kept = dict(world.kept)
+    Client(client.trust, {}, T0 + DAY - 1, world.fetch, world.kept.__setitem__).refresh()
+    with pytest.raises(ExpiredError, match=role):
+        Client(client.trust, {}, T0 + DAY, world.fetch, world.kept.__setitem__).refresh()
+    assert world.kept == kept
+
+
+def test_no_more_is_asked_for_than_a_lister_states_or_a_role_may_have() -> None:
+    world = World()
+    world.client().refresh()
+    assert world.limits == {role: max_bytes(role) for role in ("root", "timestamp", "snapshot", "targets")}
+    for stated, expected in ((600, 600), (2**40, max_bytes("snapshot"))):
+
+        def state(signed: Object, length: int = stated) -> None:
+            signed["meta"]["snapshot.json"]["length"] = length
+
+        world.repo.tree["metadata/timestamp.json"] = world.repo.timestamp(edit=state)
+        with pytest.raises(MismatchError):
+            world.client().refresh()
+        assert world.limits["snapshot"] == expected
+
+
+def test_listers_that_state_no_hashes_are_followed_by_version() -> None:
+    """TUF 4.4 leaves hashes to the lister; a device of Hillhold's own needs them, a client of any repository does not."""
+
+    def bare(signed: Object) -> None:
+        for meta in signed["meta"].values():
+            del meta["hashes"]
+
+    world = World()
+    world.repo.publish("targets")
+    world.repo.publish(snapshot=world.repo.snapshot(edit=bare))
+    world.repo.publish(timestamp=world.repo.timestamp(edit=bare))
+    client = world.client()
+    client.refresh()
+    assert client.find(PATH) is not None
+    assert world.fetched[2:] == [("snapshot", 2), ("targets", 2), ("pump", 1)]
+
+
+def test_a_repository_without_consistent_snapshots_has_no_versions_in_its_names() -> None:
+    world = World()
+    flat = world.repo.root(version=2, edit=lambda signed: signed.update(consistent_snapshot=False))
+    world.repo.publish(root=flat)
+    world.repo.tree |= {f"metadata/{name}.json": world.repo.files[name] for name in ("snapshot", "targets")}
+    world.client().refresh()
+    assert world.fetched[2:] == [("root", 3), ("timestamp", None), ("snapshot", None), ("targets", None)][1:]
+
+
+def test_roots_are_followed_up_to_a_bound_and_each_is_kept() -> None:
+    world = World()
+    for _ in range(3):
+        world.repo.rotate("root")
+    client = world.client()
+    client.refresh()
+    assert client.trust.root.signed.version == 4
+    assert world.kept["root"] == world.repo.tree["metadata/4.root.json"]
+    assert [version for role, version in world.fetched if role == "root"] == [2, 3, 4, 5]
+    assert MAX_ROOTS == 256
+
+
+def test_targets_may_go_back_once_snapshot_has_new_keys() -> None:
+    """TUF 5.3.11: how a repository recovers from targets of the highest version; a device's own floor would stand."""
+    world = World()
+    world.repo.publish("snapshot", "timestamp", targets=world.repo.targets(version=1000))
+    client = world.client()
+    client.refresh()
+    world.repo.versions["targets"] = 1
+    world.repo.publish("targets", "snapshot", "timestamp")
+    with pytest.raises(RollbackError, match="targets version in snapshot"):
+        client.refresh()
+    world.repo.keys |= {"timestamp": keys("timestamp-next"), "snapshot": keys("snapshot-next")}
+    world.repo.publish("root", "snapshot", "timestamp")
+    client.refresh()
+    assert client.trust.targets is not None
+    assert client.trust.targets.signed.version == 2
+    assert client.now == NOW

@@ -3,7 +3,7 @@
 import pytest
 
 from hillhold_verifier.errors import MetadataError
-from hillhold_verifier.metadata import (parse_time)
+from hillhold_verifier.metadata import parse_time
 
 
 @pytest.mark.parametrize("text", ["２０２７-01-01T00:00:00Z", "٢٠٢٧-01-01T00:00:00Z"])

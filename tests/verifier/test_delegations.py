@@ -41,6 +41,13 @@ def test_patterns_match_as_python_tuf_has_it(pattern: str, path: str) -> None:
         ("pump/*/*", "pump/app.bin", False),
         ("*", "", True),
         ("a.c", "abc", False),
+        ("*ab", "b", False),
+        ("a*ab", "aab", True),
+        ("ab*cd*ef", "ab1cdcd2ef", True),
+        ("b*b", "bab", True),
+        ("*x", "a", False),
+        ("ax", "a", False),
+        ("a", "ax", False),
     ],
 )
 def test_examples_of_the_specification(pattern: str, path: str, expected: bool) -> None:
@@ -73,3 +80,17 @@ def test_order_is_kept_and_a_terminating_role_ends_it() -> None:
     assert [d.name for d in delegations_for(targets(*all_three), "x")] == ["a", "b"]
     assert [d.name for d in delegations_for(targets(*all_three[::-1]), "x")] == ["c", "b"]
     assert delegations_for(targets(delegation("a", "x")), "y") == []
+
+
+def test_a_bin_is_a_terminating_role_that_allows_nothing_more() -> None:
+    (found,) = delegations_for(targets(succinct=Succinct(ROLE, 8, "bin")), "pump/1.0.0/app.bin")
+    digits = sha256(b"pump/1.0.0/app.bin").hexdigest()[:2]
+    assert found == Delegation(f"bin-{digits}", ROLE, (), (), True, frozenset(), 0, 0)
+
+
+def test_a_path_that_is_no_text_belongs_to_someone_all_the_same() -> None:
+    """Metadata cannot name it; who asks for it gets an answer, not an accident."""
+    assert matches(delegation("r", "*"), "\ud800")
+    assert not matches(delegation("r", prefixes=("zz",)), "\ud800")
+    (found,) = delegations_for(targets(succinct=Succinct(ROLE, 4, "bin")), "\ud800")
+    assert found.name.startswith("bin-")

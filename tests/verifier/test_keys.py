@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 
 import pytest
@@ -14,9 +15,11 @@ from forge import Repo, SigningKey, ecdsa_key, key
 from hillhold_verifier import keytypes
 from hillhold_verifier.keys import SCHEMES, Key
 from hillhold_verifier.keytypes.scheme import Scheme, Usable
-from hillhold_verifier.metadata import (parse_timestamp)
+from hillhold_verifier.metadata import parse_timestamp
 
 ED = frozenset({"ed25519"})
+_SPKI = b"\x30\x0c\x30\x05\x06\x03\x2a\x03\x04\x03\x03\x00\x01\x02"  # of the algorithm 1.2.3.4, which is nobody's
+UNKNOWN_ALGORITHM = f"-----BEGIN PUBLIC KEY-----\n{b64encode(_SPKI).decode()}\n-----END PUBLIC KEY-----\n"
 MESSAGE = b"signed"
 
 
@@ -114,6 +117,8 @@ def test_both_tuf_names_of_the_ecdsa_key_type_are_known() -> None:
         Key("ed25519", "ed25519", " " * 64),
         Key("ed25519", "ed25519", "00 " * 21 + "0"),
         Key("ed25519", "ed25519", "٠" * 64),
+        Key("ed25519", "ed25519", of(key("alice")).public + " "),
+        Key("ed25519", "ed25519", " ".join(of(key("alice")).public)),
         Key("ecdsa", "ed25519", "00" * 32),
         Key("ed25519", "ecdsa-sha2-nistp256", "00" * 32),
         Key("ecdsa", "ecdsa-sha2-nistp256", ""),
@@ -129,6 +134,9 @@ def test_both_tuf_names_of_the_ecdsa_key_type_are_known() -> None:
         Key("rsa", "rsassa-pss-sha256", pem(rsa.RSAPublicNumbers(2**64 + 1, 2**2048 - 1).public_key())),
         Key("rsa", "rsassa-pss-sha256", pem(rsa.RSAPublicNumbers(65537, 2**8192 + 1).public_key())),
         Key("rsa", "rsassa-pss-sha256", pem(ec.generate_private_key(ec.SECP256R1()).public_key())),
+        Key("rsa", "rsassa-pss-sha256", pem(rsa.generate_private_key(65537, 2047).public_key())),
+        Key("ecdsa", "ecdsa-sha2-nistp256", UNKNOWN_ALGORITHM),
+        Key("ml-dsa", "ml-dsa-44/1", pem(ec.generate_private_key(ec.SECP256R1()).public_key())),
         Key("rsa", "rsa-pkcs1v15-sha256", pem(rsa.generate_private_key(65537, 2048).public_key())),
         Key("ecdsa", "ecdsa-sha2-nistp384", pem(ec.generate_private_key(ec.SECP256R1()).public_key())),
         Key("ml-dsa", "ml-dsa-65/1", "00"),
@@ -182,3 +190,9 @@ def test_a_key_is_the_same_in_any_spelling() -> None:
 def test_keys_of_different_people_differ() -> None:
     everyone = [of(key("alice")), of(key("bob")), of(ecdsa_key("alice")), of(ecdsa_key("bob"))]
     assert len({one.fingerprint(SCHEMES) for one in everyone}) == 4
+
+
+@pytest.mark.parametrize(("bits", "usable"), [(2047, False), (2048, True), (8192, True), (8193, False)])
+def test_rsa_keys_have_2048_to_8192_bits(bits: int, usable: bool) -> None:
+    public = pem(rsa.RSAPublicNumbers(65537, (1 << (bits - 1)) + 1).public_key())
+    assert (Key("rsa", "rsassa-pss-sha256", public).fingerprint(SCHEMES) is not None) is usable

@@ -10,7 +10,16 @@ import pytest
 
 from forge import T0, Edit, Object, Repo, canon, compact, date, ecdsa_key, key
 from hillhold_verifier.errors import MetadataError
-from hillhold_verifier.metadata import (MAX_BYTES_OTHER, MAX_KEYS, MAX_LENGTH, parse_root, parse_snapshot, parse_targets, parse_time, parse_timestamp)
+from hillhold_verifier.metadata import (
+    MAX_BYTES_OTHER,
+    MAX_KEYS,
+    MAX_LENGTH,
+    parse_root,
+    parse_snapshot,
+    parse_targets,
+    parse_time,
+    parse_timestamp,
+)
 
 PARSERS: dict[str, Callable[[bytes], object]] = {
     "root": parse_root,

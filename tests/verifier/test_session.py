@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
 
 from forge import DAY, MAX_VERSION, T0, YEAR, Repo
 from hillhold_verifier.errors import ExpiredError, MisuseError, OrderError, Refused, RollbackError, SignatureError
-from hillhold_verifier.metadata import (max_bytes)
-from hillhold_verifier.session import Step, UpdateSession
+from hillhold_verifier.metadata import max_bytes
+from hillhold_verifier.session import Need, Step, UpdateSession
 from hillhold_verifier.trust import Trust
 from holder import NOW, PUMP, fresh, holding
 
@@ -207,3 +209,35 @@ def test_after_a_rotation_in_the_same_session_old_files_do_not_count(repo: Repo)
     with pytest.raises(SignatureError):
         session.receive(old)
     assert session.trust.root.signed.version == 2
+
+
+def test_each_need_is_stated_in_full(repo: Repo) -> None:
+    session = start(fresh(repo))
+    assert session.need == Need("root", 2, None, max_bytes("root"), True)
+    session.absent()
+    assert session.need == Need("timestamp", None, None, max_bytes("timestamp"), True)
+    session.receive(repo.files["timestamp"])
+    for role in ("snapshot", "targets", "line"):
+        name = "pump" if role == "line" else role
+        digest = sha256(repo.files[role]).digest()
+        assert session.need == Need(name, 1, digest, max_bytes(name), False)
+        session.receive(repo.files[role])
+    assert session.need is None
+    assert session.step is Step.READY
+
+
+def test_one_that_has_failed_goes_on_with_nothing(repo: Repo) -> None:
+    session = start(fresh(repo))
+    with pytest.raises(Refused):
+        session.receive(b"junk")
+    for go_on in (session.absent, lambda: session.receive(repo.files["root"])):
+        with pytest.raises(OrderError, match="a new session"):
+            go_on()
+
+
+def test_a_trial_that_failed_here_is_not_selected_again(repo: Repo) -> None:
+    session = start(holding(repo))
+    session.absent()
+    session.absent()
+    assert session.select({}, {}).plan
+    assert not session.select({}, {}, frozenset({sha256(b"image").digest()})).plan

@@ -12,7 +12,7 @@ from bench import CLOCK, Bench, Rig, installed
 from hillhold_verifier.courier import Courier
 from hillhold_verifier.errors import MetadataError, OperationalError
 from hillhold_verifier.local import LocalUpdate
-from hillhold_verifier.metadata import (MAX_BYTES)
+from hillhold_verifier.metadata import MAX_BYTES
 from hillhold_verifier.sources import Source
 from hillhold_verifier.sources_http import HttpSource, Patience
 from offers import image, offer, offer_patch, started

@@ -19,7 +19,7 @@ from tuf.ngclient.config import EnvelopeType
 from hillhold_signer.encoding import utc
 from hillhold_signer.errors import VerifyRefused
 from hillhold_signer.layout import file_name
-from hillhold_verifier.metadata import (max_bytes)
+from hillhold_verifier.metadata import max_bytes
 
 MAX_ROOTS: Final = 1024
 """Root versions followed from the first one."""

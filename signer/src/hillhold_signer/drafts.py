@@ -22,7 +22,7 @@ from hillhold_signer.errors import RepositoryRefused, StorageError
 from hillhold_signer.keys import default_keyid
 from hillhold_signer.layout import Layout, is_segment
 from hillhold_signer.storage import list_folder, read_optional, remove_file, write_file
-from hillhold_verifier.metadata import (MAX_BYTES_OTHER, MAX_SIGNATURES)
+from hillhold_verifier.metadata import MAX_BYTES_OTHER, MAX_SIGNATURES
 
 MAX_SIGNATURE_FILE: Final = 32 * 1024
 """Bytes: an ML-DSA-87 signature has 9,254 hexadecimal digits."""

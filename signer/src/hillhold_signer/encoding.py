@@ -24,7 +24,7 @@ from tuf.api.serialization.json import CanonicalJSONSerializer
 from hillhold_signer.errors import ContentRefused, RepositoryRefused
 from hillhold_verifier import canonical
 from hillhold_verifier.errors import MetadataError
-from hillhold_verifier.metadata import (MAX_BYTES_OTHER, max_bytes)
+from hillhold_verifier.metadata import MAX_BYTES_OTHER, max_bytes
 
 MAX_INTEGER: Final = canonical.MAX_INTEGER
 

@@ -13,7 +13,7 @@ from hillhold_signer.drafts import Draft, Drafts, Quorum, quorum
 from hillhold_signer.errors import ProductRefused, RepositoryRefused, VerifyRefused
 from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.storage import read_optional
-from hillhold_verifier.metadata import (max_bytes)
+from hillhold_verifier.metadata import max_bytes
 
 
 @dataclass(frozen=True, slots=True)

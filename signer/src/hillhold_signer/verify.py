@@ -17,7 +17,7 @@ from hillhold_signer.encoding import unix
 from hillhold_signer.errors import StorageError, VerifyRefused
 from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.state import published_files
-from hillhold_verifier.metadata import (MAX_LENGTH, Envelope, parse_root)
+from hillhold_verifier.metadata import MAX_LENGTH, Envelope, parse_root
 from hillhold_verifier.roles import Root, Snapshot, Targets, Timestamp
 from hillhold_verifier.trust import (
     Trust,

@@ -28,7 +28,19 @@ from differ.histories import Store
 from differ.ruled import Floors, Memo, Ruled
 from hillhold_verifier.client import MAX_DELEGATIONS, Client
 from hillhold_verifier.errors import ExpiredError, MissingError, Refused
-from hillhold_verifier.metadata import (HASHES, MAX_BYTES, MAX_BYTES_OTHER, ROOT, SNAPSHOT, TARGETS, TIMESTAMP, parse_root, parse_snapshot, parse_targets, parse_timestamp)
+from hillhold_verifier.metadata import (
+    HASHES,
+    MAX_BYTES,
+    MAX_BYTES_OTHER,
+    ROOT,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    parse_root,
+    parse_snapshot,
+    parse_targets,
+    parse_timestamp,
+)
 from hillhold_verifier.roles import Delegation, Targets
 from hillhold_verifier.session import MAX_ROOTS
 from hillhold_verifier.trust import Floor, Trust, verify

@@ -22,7 +22,7 @@ from typing import Final
 from hillhold_verifier.agent_image import answer_image, image_error
 from hillhold_verifier.errors import HillholdError, OperationalError, OrderError, Refused, SmpError, WireError
 from hillhold_verifier.installer import Installer
-from hillhold_verifier.metadata import (ROOT, SNAPSHOT, TARGETS, TIMESTAMP, max_bytes)
+from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, max_bytes
 from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.release import Release
 from hillhold_verifier.select import Device

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from hillhold_verifier.errors import BundleError, OperationalError
-from hillhold_verifier.metadata import (max_bytes)
+from hillhold_verifier.metadata import max_bytes
 from hillhold_verifier.sources import AbsentError, Content, FileContent, check_name, target_name
 
 MAX_ENTRIES: Final = 16384

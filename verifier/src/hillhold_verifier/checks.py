@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 
 from hillhold_verifier.errors import ExpiredError, MismatchError, short
-from hillhold_verifier.metadata import (Envelope, Signed)
+from hillhold_verifier.metadata import Envelope, Signed
 from hillhold_verifier.roles import MetaFile
 from hillhold_verifier.times import show_time
 

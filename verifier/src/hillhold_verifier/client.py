@@ -15,7 +15,7 @@ from hillhold_verifier.checks import check_content, check_expiry, check_version,
 from hillhold_verifier.content import ContentCheck
 from hillhold_verifier.delegations import delegations_for
 from hillhold_verifier.errors import MissingError
-from hillhold_verifier.metadata import (ROOT, SNAPSHOT, TARGETS, TIMESTAMP, Envelope, Signed, max_bytes, parse_targets)
+from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, Envelope, Signed, max_bytes, parse_targets
 from hillhold_verifier.roles import Delegation, MetaFile, TargetFile, Targets
 from hillhold_verifier.session import MAX_ROOTS
 from hillhold_verifier.trust import (

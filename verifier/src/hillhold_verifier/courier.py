@@ -23,7 +23,15 @@ from hillhold_verifier.errors import (
     SmpError,
     WireError,
 )
-from hillhold_verifier.metadata import (MAX_LENGTH, SNAPSHOT, TARGETS, TIMESTAMP, parse_snapshot, parse_targets, parse_timestamp)
+from hillhold_verifier.metadata import (
+    MAX_LENGTH,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    parse_snapshot,
+    parse_targets,
+    parse_timestamp,
+)
 from hillhold_verifier.release import Patch, parse_target, patch_path
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, OsCommand, encode
 from hillhold_verifier.smp_fields import bytes_field, int_field, text_field

@@ -31,7 +31,7 @@ from hillhold_verifier.errors import (
 from hillhold_verifier.header import check_header
 from hillhold_verifier.keys import SCHEMES
 from hillhold_verifier.mcuboot import ReadAt
-from hillhold_verifier.metadata import (ROOT, TIMESTAMP, Envelope, parse_root)
+from hillhold_verifier.metadata import ROOT, TIMESTAMP, Envelope, parse_root
 from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.release import Patch, Release
 from hillhold_verifier.roles import Targets

@@ -12,7 +12,7 @@ from typing import Final
 from hillhold_verifier.courier import Progress
 from hillhold_verifier.errors import MismatchError, OperationalError, PatchError, RollbackError, SlotError
 from hillhold_verifier.installer import Installer
-from hillhold_verifier.metadata import (ROOT, TIMESTAMP)
+from hillhold_verifier.metadata import ROOT, TIMESTAMP
 from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.release import Patch, Release
 from hillhold_verifier.select import Selection

@@ -12,7 +12,7 @@ from enum import Enum
 from hashlib import sha256
 
 from hillhold_verifier.errors import MetadataError, SelectionError
-from hillhold_verifier.metadata import (Envelope)
+from hillhold_verifier.metadata import Envelope
 from hillhold_verifier.release import DEFAULT_COMPONENT, UNDERSTOOD, Patch, Release, Version, parse_target
 from hillhold_verifier.roles import Targets
 from hillhold_verifier.trust import Current

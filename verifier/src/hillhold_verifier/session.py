@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Final
 
 from hillhold_verifier.errors import MisuseError, OrderError, Refused
-from hillhold_verifier.metadata import (ROOT, SNAPSHOT, TARGETS, TIMESTAMP, max_bytes)
+from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, max_bytes
 from hillhold_verifier.roles import MetaFile
 from hillhold_verifier.select import Device, Installed, Selection, select
 from hillhold_verifier.trust import (

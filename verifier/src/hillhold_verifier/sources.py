@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 from hillhold_verifier.errors import MetadataError, OperationalError
-from hillhold_verifier.metadata import (max_bytes)
+from hillhold_verifier.metadata import max_bytes
 from hillhold_verifier.release import split_path
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._+-]*")

@@ -15,7 +15,7 @@ from typing import Final
 
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.fetch import Address, Answer, Broken, Getter, Unreached
-from hillhold_verifier.metadata import (max_bytes)
+from hillhold_verifier.metadata import max_bytes
 from hillhold_verifier.sources import AbsentError, Content, check_name, target_name
 
 MAX_RETRY_AFTER: Final = 60

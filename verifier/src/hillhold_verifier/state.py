@@ -28,7 +28,17 @@ from typing import Final, TypeVar
 import cbor2
 
 from hillhold_verifier.errors import MetadataError, OperationalError, RecordError, UnprovisionedError
-from hillhold_verifier.metadata import (SNAPSHOT, TARGETS, TIMESTAMP, Envelope, Signed, parse_root, parse_snapshot, parse_targets, parse_timestamp)
+from hillhold_verifier.metadata import (
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    Envelope,
+    Signed,
+    parse_root,
+    parse_snapshot,
+    parse_targets,
+    parse_timestamp,
+)
 from hillhold_verifier.release import Version
 from hillhold_verifier.select import Device, Installed
 from hillhold_verifier.slots import RecordAreas

@@ -25,7 +25,18 @@ from typing import Final
 from hillhold_verifier.checks import check_content, check_expiry, check_version, is_listed
 from hillhold_verifier.errors import MissingError, RollbackError, SignatureError
 from hillhold_verifier.keys import SCHEMES, Key
-from hillhold_verifier.metadata import (ROOT, SNAPSHOT, TARGETS, TIMESTAMP, Envelope, Signed, parse_root, parse_snapshot, parse_targets, parse_timestamp)
+from hillhold_verifier.metadata import (
+    ROOT,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    Envelope,
+    Signed,
+    parse_root,
+    parse_snapshot,
+    parse_targets,
+    parse_timestamp,
+)
 from hillhold_verifier.roles import Delegation, MetaFile, Role, Root, Snapshot, Targets, Timestamp
 
 LINE: Final = "line"

@@ -14,7 +14,7 @@ from hillhold_signer.repository import Repository
 from hillhold_signer.state import State
 from hillhold_signer.storage import read_file
 from hillhold_signer.verify import OPINIONS, verify_tree
-from hillhold_verifier.metadata import (MAX_BYTES)
+from hillhold_verifier.metadata import MAX_BYTES
 from hillhold_verifier.times import show_time
 
 _SNAPSHOT_HELP = "URI of the snapshot key, instead of the one in hillhold.toml."

@@ -17,7 +17,18 @@ from hillhold_verifier.checks import check_expiry, check_version, content_mismat
 from hillhold_verifier.courier import Progress
 from hillhold_verifier.errors import MetadataError, MissingError, Refused
 from hillhold_verifier.keys import Key
-from hillhold_verifier.metadata import (ROOT, SNAPSHOT, TARGETS, TIMESTAMP, Envelope, Signed, parse_root, parse_snapshot, parse_targets, parse_timestamp)
+from hillhold_verifier.metadata import (
+    ROOT,
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    Envelope,
+    Signed,
+    parse_root,
+    parse_snapshot,
+    parse_targets,
+    parse_timestamp,
+)
 from hillhold_verifier.roles import MetaFile, Role, Root, Snapshot, Targets, Timestamp
 from hillhold_verifier.session import MAX_ROOTS
 from hillhold_verifier.sources import Source

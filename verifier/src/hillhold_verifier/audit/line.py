@@ -11,7 +11,7 @@ from hillhold_verifier.audit.report import Level, LineReport, Notes, TargetRepor
 from hillhold_verifier.audit.rules import judge_releases
 from hillhold_verifier.audit.signers import key_warnings
 from hillhold_verifier.errors import MetadataError, MissingError, Refused
-from hillhold_verifier.metadata import (TARGETS, parse_targets)
+from hillhold_verifier.metadata import TARGETS, parse_targets
 from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.release import Patch, Release, parse_target
 from hillhold_verifier.roles import Delegation, MetaFile, TargetFile, Targets

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from hillhold_verifier.audit.report import Quorum, SignatureReport
 from hillhold_verifier.keys import SCHEMES, Key
-from hillhold_verifier.metadata import (ROOT, TARGETS, Envelope, Signed)
+from hillhold_verifier.metadata import ROOT, TARGETS, Envelope, Signed
 from hillhold_verifier.roles import Role, Root
 
 

@@ -12,7 +12,7 @@ from hillhold_verifier.audit import Level, audit
 from hillhold_verifier.cli.show import Progress, Result
 from hillhold_verifier.cli.verdict import report_lines, report_values
 from hillhold_verifier.errors import MetadataError, OperationalError
-from hillhold_verifier.metadata import (ROOT, max_bytes, parse_time)
+from hillhold_verifier.metadata import ROOT, max_bytes, parse_time
 from hillhold_verifier.sources import open_source
 
 TEXT: Final = "judge a repository without a device: every role, release, patch and file, from one root file"
