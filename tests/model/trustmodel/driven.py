@@ -51,14 +51,14 @@ DRIVEN: Final = tuple(
         ("bad-release", Config((("r2", 1), ("tick", 1)), second_works=False), (WHOLE, WHOLE, 8, WHOLE)),
         ("downgrade", _DOWN, (8, WHOLE, 0, WHOLE)),
         ("downgrade-low-counter", replace(_DOWN, step_down_counter=0), (8, WHOLE)),
-        ("time-and-grace", _TIME, (5, 12)),
+        ("time-and-grace", _TIME, (4, 12)),
         ("theft-T", _theft("timestamp", installs=False), (4, 9)),
         ("theft-S", _theft("snapshot", installs=False), (4, 11)),
         ("theft-L", _theft("line", raw_images=True, counter_limit=1), (4, 9)),
         ("retire-key", _RETIRE, (4, 9)),
         ("quorum-T-below", _theft("timestamp", timestamp=TWO_OF_THREE, signers=PAIRS, installs=False), (4, 9)),
         ("quorum-L-below", _theft("line", line=TWO_OF_THREE, signers=PAIRS), (5, 9)),
-        ("quorum-L-at", _theft("line", line=TWO_OF_THREE, signers=PAIRS, stolen_keys=3), (4, 9)),
+        ("quorum-L-at", _theft("line", line=TWO_OF_THREE, signers=PAIRS, stolen_keys=3), (3, 9)),
         ("quorum-raise", Config((("r2", 1), ("raise", 1), ("tick", 1)), installs=False), (4, WHOLE)),
     )
 )
