@@ -222,8 +222,8 @@ def test_each_need_is_stated_in_full(repo: Repo) -> None:
         digest = sha256(repo.files[role]).digest()
         assert session.need == Need(name, 1, digest, max_bytes(name), False)
         session.receive(repo.files[role])
-    assert session.need is None
-    assert session.step is Step.READY
+    end: tuple[object, object] = (session.step, session.need)
+    assert end == (Step.READY, None)
 
 
 def test_one_that_has_failed_goes_on_with_nothing(repo: Repo) -> None:
