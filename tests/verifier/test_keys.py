@@ -157,7 +157,7 @@ def test_a_check_that_this_machines_library_lacks_is_no_error(monkeypatch: pytes
         raise UnsupportedAlgorithm("padding")
 
     monkeypatch.setitem(
-        keytypes.SCHEMES, "rsassa-pss-sha512", Scheme(frozenset({"rsa"}), lambda _: Usable(b"k", lacks))
+        keytypes.SCHEMES, "rsassa-pss-sha512", Scheme(frozenset({"rsa"}), lambda _: Usable(b"k", lacks), lambda: None)
     )
     assert Key("rsa", "rsassa-pss-sha512", "of this test alone").verifies(b"", MESSAGE) is None
 

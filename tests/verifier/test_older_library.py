@@ -59,7 +59,7 @@ def lacks(kinds, which=lambda key: True):
 
 LACKING
 from hillhold_verifier.errors import Refused
-from hillhold_verifier.keys import SCHEMES
+from hillhold_verifier.keys import SCHEMES, usable_schemes
 from hillhold_verifier.metadata import (parse_root)
 from hillhold_verifier.select import Device
 from hillhold_verifier.session import UpdateSession
@@ -74,7 +74,7 @@ try:
         session.receive(file.read_bytes()) if file.exists() else session.absent()
 except Refused as refusal:
     said = str(refusal)
-print(json.dumps([sorted(SCHEMES), session.step.value, session.trust.root.signed.version, said]))
+print(json.dumps([sorted(usable_schemes()), session.step.value, session.trust.root.signed.version, said]))
 """
 
 

@@ -29,7 +29,7 @@ from hillhold_verifier.errors import (
     short,
 )
 from hillhold_verifier.header import check_header
-from hillhold_verifier.keys import SCHEMES
+from hillhold_verifier.keys import SCHEMES, usable_schemes
 from hillhold_verifier.mcuboot import ReadAt
 from hillhold_verifier.metadata import ROOT, TIMESTAMP, Envelope, parse_root
 from hillhold_verifier.patch import ALGORITHM
@@ -59,7 +59,7 @@ def provision(store: StateStore, device: Device, root: bytes, slots: tuple[Insta
     verify(envelope, ROOT, envelope.signed.roles[ROOT], envelope.signed.keys)
     with suppress(UnprovisionedError):
         store.load()  # a state that is still there is outnumbered
-    state = DeviceState(device, Trust(envelope), slots, schemes=SCHEMES)
+    state = DeviceState(device, Trust(envelope), slots, schemes=usable_schemes())
     store.save(state)
     return state
 
@@ -285,7 +285,7 @@ class Installer:
         on_trial = context.on_trial
         if not on_trial:
             # An unconfirmed image accepts no root that the confirmed one could not use.
-            state = replace(state, schemes=SCHEMES)
+            state = replace(state, schemes=usable_schemes())
         if state != context.state:
             context.save(state)
         if failed:

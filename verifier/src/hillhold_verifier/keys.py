@@ -9,20 +9,19 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from hillhold_verifier import keytypes
+from hillhold_verifier.keytypes.ed25519 import SPKI
 from hillhold_verifier.keytypes.scheme import Usable
 
 MAX_PUBLIC: Final = 8192
 """Characters of a public value: an ML-DSA-87 key in hexadecimal needs 5,184, a 4096-bit RSA key in PEM 800."""
 _PEM: Final = re.compile("-----BEGIN PUBLIC KEY-----([^-]*)-----END PUBLIC KEY-----")
-_ED25519: Final = bytes.fromhex("302a300506032b6570032100")
-"""SubjectPublicKeyInfo of an Ed25519 key, before its 32 bytes (RFC 8410)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class Key:
             return usable.fingerprint
         pem = _PEM.search(self.public)
         try:
-            der = b64decode(pem[1]) if pem else _ED25519 + bytes.fromhex(self.public)
+            der = b64decode(pem[1]) if pem else SPKI + bytes.fromhex(self.public)
         except ValueError:
             return None
         return sha256(der).digest()
@@ -71,7 +70,13 @@ class Key:
 
 
 SCHEMES: Final = frozenset(keytypes.SCHEMES)
-"""The signature schemes that this library can verify on this machine."""
+"""The signature schemes that are known here; a key of one that this machine lacks is unusable all the same."""
+
+
+@cache
+def usable_schemes() -> frozenset[str]:
+    """Return the signature schemes that this machine can verify."""
+    return frozenset(name for name, scheme in keytypes.SCHEMES.items() if scheme.supported())
 
 
 @lru_cache(maxsize=256)

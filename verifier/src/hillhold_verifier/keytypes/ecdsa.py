@@ -5,31 +5,34 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-from hillhold_verifier.keytypes.scheme import Scheme, Usable, supported, usable
+from hillhold_verifier.keytypes.scheme import Scheme, Usable, load_pem, usable
 
 
-def _scheme(name: str, curve: type[ec.EllipticCurve], digest: hashes.HashAlgorithm) -> Scheme:
+def _scheme(name: str, curve: str, digest: str) -> Scheme:
     def load(public: str) -> Usable:
-        key = load_pem_public_key(public.encode())
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, curve):
-            raise ValueError(f"not a key on {curve.name}")
-        return usable(key, lambda signature, message: key.verify(signature, message, ec.ECDSA(digest)))
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec
 
-    return Scheme(frozenset({"ecdsa", name}), load)
+        key = load_pem(public)
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, getattr(ec, curve)):
+            raise ValueError(f"not a key on {curve}")
+        algorithm = ec.ECDSA(getattr(hashes, digest)())
+        return usable(key, lambda signature, message: key.verify(signature, message, algorithm))
+
+    def probe() -> object:
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        return ec.derive_private_key(1, getattr(ec, curve)())
+
+    return Scheme(frozenset({"ecdsa", name}), load, probe)
 
 
 SCHEMES: Final = {
     name: _scheme(name, curve, digest)
     for name, curve, digest in (
-        ("ecdsa-sha2-nistp256", ec.SECP256R1, hashes.SHA256()),
-        ("ecdsa-sha2-nistp384", ec.SECP384R1, hashes.SHA384()),
+        ("ecdsa-sha2-nistp256", "SECP256R1", "SHA256"),
+        ("ecdsa-sha2-nistp384", "SECP384R1", "SHA384"),
     )
-    if supported(partial(ec.derive_private_key, 1, curve()))
 }

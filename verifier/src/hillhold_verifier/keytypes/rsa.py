@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-from hillhold_verifier.keytypes.scheme import Scheme, Usable, usable
+from hillhold_verifier.keytypes.scheme import Scheme, Usable, load_pem, usable
 
 MIN_BITS: Final = 2048
 """Smaller keys can be factored, or soon."""
@@ -19,20 +14,22 @@ MAX_EXPONENT_BITS: Final = 64
 """The time of a check grows with this, too; everybody's exponent is 65537."""
 
 
-def _scheme(digest: hashes.HashAlgorithm) -> Scheme:
-    pss = padding.PSS(padding.MGF1(digest), padding.PSS.AUTO)
-
+def _scheme(digest: str) -> Scheme:
     def load(public: str) -> Usable:
-        key = load_pem_public_key(public.encode())
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import padding
+        from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+        key = load_pem(public)
         if not isinstance(key, RSAPublicKey) or not MIN_BITS <= key.key_size <= MAX_BITS:
             raise ValueError(f"not an RSA key of {MIN_BITS} to {MAX_BITS} bits")
         if key.public_numbers().e.bit_length() > MAX_EXPONENT_BITS:
             raise ValueError(f"an exponent of more than {MAX_EXPONENT_BITS} bits")
-        return usable(key, lambda signature, message: key.verify(signature, message, pss, digest))
+        algorithm = getattr(hashes, digest)()
+        pss = padding.PSS(padding.MGF1(algorithm), padding.PSS.AUTO)
+        return usable(key, lambda signature, message: key.verify(signature, message, pss, algorithm))
 
-    return Scheme(frozenset({"rsa"}), load)
+    return Scheme(frozenset({"rsa"}), load, lambda: None)  # no OpenSSL is without it
 
 
-SCHEMES: Final = {
-    f"rsassa-pss-{digest.name}": _scheme(digest) for digest in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512())
-}
+SCHEMES: Final = {f"rsassa-pss-{digest.lower()}": _scheme(digest) for digest in ("SHA256", "SHA384", "SHA512")}

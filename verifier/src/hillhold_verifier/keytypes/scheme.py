@@ -1,14 +1,16 @@
-"""What a key type provides."""
+"""What a key type provides.
+
+Libraries are imported when a first key of a type is loaded: to import all of them takes longer than to verify a repository.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Protocol
+from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 Verify = Callable[[bytes, bytes], None]
 """Checks a signature over a message; raises cryptography's `InvalidSignature`."""
@@ -24,28 +26,36 @@ class Usable:
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """A TUF signature scheme: key types that it goes with, and a loader (raises ValueError or TypeError for a bad value)."""
+    """A TUF signature scheme.
+
+    Attributes:
+        keytypes: TUF key types that it goes with.
+        load: loads a public value; raises ValueError or TypeError for a bad one, `UnsupportedAlgorithm` where this machine lacks it.
+        probe: loads some key of the algorithm, and raises likewise: that there is a module for it says little.
+    """
 
     keytypes: frozenset[str]
     load: Callable[[str], Usable]
+    probe: Callable[[], object]
+
+    def supported(self) -> bool:
+        """Say whether this machine's `cryptography` has the algorithm."""
+        try:
+            self.probe()
+        except UnsupportedAlgorithm:
+            return False
+        return True
 
 
-class Public(Protocol):
-    """Any public key of cryptography."""
+def usable(key: Any, verify: Verify) -> Usable:
+    """Return a loaded public key of `cryptography` with its fingerprint."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    def public_bytes(self, encoding: Encoding, format: PublicFormat) -> bytes:
-        """Serialise it."""
-
-
-def usable(key: Public, verify: Verify) -> Usable:
-    """Return a loaded key with its fingerprint."""
     return Usable(sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest(), verify)
 
 
-def supported(load: Callable[[], object]) -> bool:
-    """Say whether this machine's `cryptography` has an algorithm: `load` loads some key of it. Its presence as a module says little."""
-    try:
-        load()
-    except UnsupportedAlgorithm:
-        return False
-    return True
+def load_pem(public: str) -> object:
+    """Return the public key that a PEM text holds; raises as `Scheme.load`."""
+    from cryptography.hazmat.primitives import serialization
+
+    return serialization.load_pem_public_key(public.encode())
