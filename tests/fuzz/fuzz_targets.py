@@ -76,11 +76,11 @@ def mutate_bytes(data: bytes, random: Random) -> bytes:
 def mutate_json(data: bytes, random: Random) -> bytes:
     try:
         value = json.loads(data)
-    except (ValueError, RecursionError):
+        for _ in range(random.choice((1, 1, 2))):
+            altered(Input(random.randbytes(64)), value, raw=False)
+        return compact(value)
+    except (ValueError, RecursionError):  # no JSON, or text that has no UTF-8
         return mutate_bytes(data, random)
-    for _ in range(random.choice((1, 1, 2))):
-        altered(Input(random.randbytes(64)), value, raw=False)
-    return compact(value)
 
 
 def mutate_cbor(data: bytes, random: Random, start: int = 1) -> bytes:
@@ -225,13 +225,14 @@ def answer_seeds() -> list[bytes]:
 def life_seeds() -> list[bytes]:
     """Each act with an update after it, every theft after two honest generations, and long mixed lives."""
     random = Random(1)
-    update, renewed = bytes([2, *bytes(6), 1, 3]), bytes([0, 0, 31])
+    update, renewed = bytes([2, *bytes(6), 1, 3]), bytes([0, 0, 30])
     short = [bytes([0, act, *random.randbytes(12)]) + update + bytes([3]) + update for act in range(8)] * 2
     hands = [(version, 3) for version in range(6)] + [(0, hand) for hand in range(6)]
     thefts = [bytes([0, 5, role, version, hand, 1]) for role in range(5) for version, hand in hands]
-    quorum = bytes([0, 4, 2, 0, 3, 0, 0, 0, 1])  # a root that asks for more signatures than it has
-    withdrawn = bytes([0, 3, 1, 2, 0, 1, 0, 1, 0, 0, 3])
-    told = [renewed + update + renewed + update + act + update for act in (*thefts, quorum, withdrawn)]
+    quorum = bytes([0, 4, 2, 3, 0, 0, 0, 0, 1])  # a root that asks for more signatures than it has
+    withdrawn = bytes([0, 3, 1, 2, 0, 1, 1, 0, 0, 1, 3])
+    expired = [bytes([0, 4, 0, 1, role, 1]) for role in range(1, 5)]
+    told = [renewed + update + renewed + update + act + update for act in (*thefts, *expired, quorum, withdrawn)]
     return [*short, *told, *(random.randbytes(48) for _ in range(16))]
 
 
