@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 from typing import Final, TypeAlias
@@ -26,6 +26,8 @@ from hillhold_signer.patches import make_patch
 from hillhold_verifier.smp import Message, encode
 from hillhold_verifier.smp_body import encode_body
 from hillhold_verifier.smp_console import encode_console
+from hillhold_verifier.state import Transfer, encode_record
+from hillhold_verifier.wire import deflate
 from offers import image
 from staged import fresh, stage
 
@@ -74,11 +76,11 @@ def mutate_bytes(data: bytes, random: Random) -> bytes:
 def mutate_json(data: bytes, random: Random) -> bytes:
     try:
         value = json.loads(data)
-    except (ValueError, RecursionError):
+        for _ in range(random.choice((1, 1, 2))):
+            altered(Input(random.randbytes(64)), value, raw=False)
+        return compact(value)
+    except (ValueError, RecursionError):  # no JSON, or text that has no UTF-8
         return mutate_bytes(data, random)
-    for _ in range(random.choice((1, 1, 2))):
-        altered(Input(random.randbytes(64)), value, raw=False)
-    return compact(value)
 
 
 def mutate_cbor(data: bytes, random: Random, start: int = 1) -> bytes:
@@ -140,8 +142,9 @@ def metadata_seeds() -> list[bytes]:
 
 
 def canonical_seeds() -> list[bytes]:
-    odd = (b'{"a":[1,-9007199254740991,null,true,"\\u00e9\\n"]}', '{"é":"\x7f"}'.encode(), b"[" * 16 + b"]" * 16)
-    return [*odd, b'{"b":1,"a":2}', b" [ 1 ] ", *metadata_seeds()]
+    deep = [b"[" * depth + b"]" * depth for depth in range(15, 20)]
+    odd = (b'{"a":[1,-9007199254740991,null,true,"\\u00e9\\n"]}', '{"é":"\x7f"}'.encode())
+    return [*odd, *deep, b'{"b":1,"a":2}', b" [ 1 ] ", *metadata_seeds()]
 
 
 def release_seeds() -> list[bytes]:
@@ -156,7 +159,9 @@ def delegation_seeds() -> list[bytes]:
 
 def wire_seeds() -> list[bytes]:
     files = sorted(stage().repo.files.values(), key=len)
-    return [bytes([base, kind, 1, 44]) + files[0] for base in range(4) for kind in (1, 2, 3)]
+    whole = [bytes([base, kind, 1, 44]) + files[0] for base in range(4) for kind in (1, 2, 3)]
+    cut = [bytes([0, 0, 1, 44]) + deflate(bytes(300), b"")[:-end] for end in (1, 2)]
+    return [*whole, *cut]
 
 
 def state_seeds() -> list[bytes]:
@@ -166,12 +171,16 @@ def state_seeds() -> list[bytes]:
         for raw in (areas.read(0), areas.read(1)):
             end = 18 + int.from_bytes(raw[14:18])
             found += [raw[: end + 32], b"\1" + raw[18:end]] if raw[:4] == b"HHst" else []
-    return found
+    state = fresh("sent").stored()
+    assert state.slots[0]
+    transfer = Transfer(0, state.slots[0], (b"\2" * 32, 7), (b"\3" * 32, 9))
+    return [*found, encode_record(3, replace(state, transfer=transfer, failed=(b"\4" * 32,)))]
 
 
 def mcuboot_seeds() -> list[bytes]:
     small = [image("1.2.3+4", counter, length=48) for counter in (None, 7)]
-    return [head + raw for raw in (*small, image("1.0.0")) for head in (b"\0\0\0", b"\1\0\5", b"\1\1\0")]
+    found = [head + raw for raw in (*small, image("1.0.0")) for head in (b"\0\0\0", b"\1\0\5")]
+    return [*found, *(b"\1" + place.to_bytes(2) + raw for raw in small for place in range(0, len(raw), 9))]
 
 
 def patch_seeds() -> list[bytes]:
@@ -181,7 +190,9 @@ def patch_seeds() -> list[bytes]:
     lengths = len(base).to_bytes(2) + len(result).to_bytes(2)
     plain = bytes([100, 2 * 3 + 1, 2, 5, 1, 2, 3, 65, 66]) + bytes([44, 2]) + b"\7"
     records = bytes([2]) + (200).to_bytes(2) + (150).to_bytes(2) + b"\1\0" + plain
-    return [b"\0" + lengths + b"\0\x40" + whole, b"\1" + lengths + b"\0\x40" + whole[14:], records]
+    beyond = bytes([2]) + (200).to_bytes(2) + (300).to_bytes(2) + b"\1\0" + b"\x96\1\0" * 2
+    longer = bytes([2]) + (200).to_bytes(2) + (5).to_bytes(2) + b"\1\0" + b"\x85\0\0"
+    return [b"\0" + lengths + b"\0\x40" + whole, b"\1" + lengths + b"\0\x40" + whole[14:], records, beyond, longer]
 
 
 def smp_seeds() -> list[bytes]:
@@ -198,6 +209,7 @@ def console_seeds() -> list[bytes]:
     frame = encode_console(bytes(range(150)))
     return [
         b"\0\0",
+        bytes([0, 0, 0, *[0, 6] * 3]),  # a line that is longer than any packet may be
         bytes([2, 1, 0, 0, 99, 1, 20]) + b"x" * 20,
         bytes([0, 4, len(frame)]) + frame,
         bytes([0, 3, 60]) + bytes(80),
@@ -205,16 +217,23 @@ def console_seeds() -> list[bytes]:
 
 
 def answer_seeds() -> list[bytes]:
-    bodies = [encode_body(answer) for _, answer in recorded()]
-    distinct = sorted(set(bodies), key=len)[-24:]
+    errors: tuple[dict[str, object], ...] = ({"rc": 5}, {"err": {"group": 1, "rc": 3}}, {"rc": 1, "rsn": "no"})
+    distinct = sorted({encode_body(answer) for answer in (*(answer for _, answer in recorded()), *errors)})
     return [len(a).to_bytes(2) + a + b for a, b in zip(distinct, reversed(distinct), strict=True)]
 
 
 def life_seeds() -> list[bytes]:
-    """Each act with an update after it, and long mixed lives."""
+    """Each act with an update after it, every theft after two honest generations, and long mixed lives."""
     random = Random(1)
-    short = [bytes([0, act, *random.randbytes(12), 2, 0, *bytes(6), 3, 2, 0, *bytes(6)]) for act in range(8)] * 2
-    return [*short, *(random.randbytes(48) for _ in range(24))]
+    update, renewed = bytes([2, *bytes(6), 1, 3]), bytes([0, 0, 30])
+    short = [bytes([0, act, *random.randbytes(12)]) + update + bytes([3]) + update for act in range(8)] * 2
+    hands = [(version, 3) for version in range(6)] + [(0, hand) for hand in range(6)]
+    thefts = [bytes([0, 5, role, version, hand, 1]) for role in range(5) for version, hand in hands]
+    quorum = bytes([0, 4, 2, 3, 0, 0, 0, 0, 1])  # a root that asks for more signatures than it has
+    withdrawn = bytes([0, 3, 1, 2, 0, 1, 1, 0, 0, 1, 3])
+    expired = [bytes([0, 4, 0, 1, role, 1]) for role in range(1, 5)]
+    told = [renewed + update + renewed + update + act + update for act in (*thefts, *expired, quorum, withdrawn)]
+    return [*short, *told, *(random.randbytes(48) for _ in range(16))]
 
 
 def line_seeds() -> list[bytes]:
@@ -227,7 +246,9 @@ def line_seeds() -> list[bytes]:
 def board_seeds() -> list[bytes]:
     """A courier's push, look and confirmation, with an honest board for so long, then another."""
     random = Random(3)
-    return [bytes([kind, honest, *random.randbytes(60)]) for kind in range(6) for honest in (0, 2, 4, 12, 31)]
+    mixed = [bytes([kind, honest, *random.randbytes(60)]) for kind in range(6) for honest in (0, 2, 4, 12, 31)]
+    zeros = [bytes([kind, honest, 2, 1, 0]) for kind in (2, 3) for honest in range(20)]  # and for ever
+    return [*mixed, *zeros]
 
 
 TARGETS: Final = {
@@ -242,8 +263,8 @@ TARGETS: Final = {
     "smp": Target(fuzz_smp, smp_seeds, mutate_cbor, 1200, 2000),
     "console": Target(fuzz_console, console_seeds, None, 2048, 1000),
     "answers": Target(fuzz_answers, answer_seeds, mutate_pair, 2048, 2000),
-    "session": Target(fuzz_session, life_seeds, None, 256, 80),
-    "client": Target(fuzz_client, life_seeds, None, 256, 80),
-    "agent": Target(fuzz_agent, line_seeds, None, 256, 60),
+    "session": Target(fuzz_session, life_seeds, None, 256, 40),
+    "client": Target(fuzz_client, life_seeds, None, 256, 40),
+    "agent": Target(fuzz_agent, line_seeds, None, 256, 40),
     "courier": Target(fuzz_courier, board_seeds, None, 1024, 80),
 }

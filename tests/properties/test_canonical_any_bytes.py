@@ -78,6 +78,17 @@ def test_both_ways_agree_on_depth(depth: int, left: str, right: str, inner: str)
     agree((left * depth + inner + right * depth).encode())
 
 
+@pytest.mark.parametrize("levels", range(12, 36))
+@pytest.mark.parametrize("kinds", ["[{", "{[", "[[{", "{{["])
+@pytest.mark.parametrize("inner", ["1", "[]", "{}"])
+def test_both_ways_agree_on_depth_of_mixed_nesting(levels: int, kinds: str, inner: str) -> None:
+    """An object in an array is two levels, not one."""
+    nested = inner
+    for level in reversed(range(levels)):
+        nested = f"[{nested}]" if kinds[level % len(kinds)] == "[" else f'{{"a":{nested}}}'
+    agree(nested.encode())
+
+
 @given(VALUES, VALUES)
 def test_the_signed_part_of_a_file_is_its_canonical_form(signatures: object, signed: object) -> None:
     try:

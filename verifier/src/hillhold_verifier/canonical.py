@@ -71,7 +71,8 @@ def _is_shallow(data: bytes) -> bool:
     """Brackets, without those in strings, nest at most `MAX_DEPTH` deep."""
     brackets = data.translate(None, _NO_BRACKET).replace(b'""', b"")
     for _ in range(MAX_DEPTH):
-        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+        # The innermost level only: an array around what was an object is no empty one yet.
+        brackets = brackets.replace(b"{}", b".").replace(b"[]", b".").replace(b".", b"")
     return not brackets
 
 
