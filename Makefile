@@ -12,7 +12,7 @@ help:
 	@echo "make setup      the three commands, in .venv"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the inner loop"
-	@echo "make model      search the model of the rules of trust whole, and drive the real code deep by it (an hour or more)"
+	@echo "make model      search the model of the rules of trust whole, and drive the real code deep by it (half an hour)"
 	@echo "make bench      bytes on the wire, against python-tuf"
 	@echo "make lint | format | lock | clean"
 
