@@ -16,7 +16,7 @@ help:
 	@echo "make test-fast  the inner loop"
 	@echo "make bench      bytes on the wire, time and memory, against python-tuf"
 	@echo "make fuzz       every parser and the whole session under atheris [FUZZ_SECONDS=60 each] [FUZZ_TARGET=name]"
-	@echo "make model      search the model of the rules of trust whole, and drive the real code deep by it (an hour or more)"
+	@echo "make model      search the model of the rules of trust whole, and drive the real code deep by it (half an hour)"
 	@echo "make mutation   small faults in the trust rules, each of which a test has to notice (about an hour)"
 	@echo "make lint | format | lock | clean"
 

@@ -82,12 +82,6 @@ LIMITS: dict[str, tuple[Callable[[int], object], int]] = {
         ),
         MAX_SIGNATURES,
     ),
-    "digits of a signature": (
-        lambda count: parse_timestamp(
-            file("timestamp", [{"keyid": "a", "sig": "0" * count}], meta={"snapshot.json": {"version": 1}})
-        ),
-        16_384,
-    ),
     "a signature's key id": (
         lambda count: parse_timestamp(
             file("timestamp", [{"keyid": "a" * count, "sig": ""}], meta={"snapshot.json": {"version": 1}})
