@@ -7,7 +7,7 @@ what they do not know); only a threshold that can then not be met refuses a file
 from __future__ import annotations
 
 import re
-from base64 import b64decode
+from binascii import a2b_base64
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from hashlib import sha256
@@ -52,7 +52,7 @@ class Key:
             return usable.fingerprint
         pem = _PEM.search(self.public)
         try:
-            der = b64decode(pem[1]) if pem else SPKI + bytes.fromhex(self.public)
+            der = a2b_base64(pem[1]) if pem else SPKI + bytes.fromhex(self.public)
         except ValueError:
             return None
         return sha256(der).digest()
