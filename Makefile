@@ -7,7 +7,7 @@ WORKERS ?= 2
 FUZZ := .cache/fuzz
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup demo test test-fast system model lint format bench fuzz fuzz-replay mutation lock clean
+.PHONY: help setup demo test test-fast system differential model lint format bench fuzz fuzz-replay mutation lock clean
 
 help:
 	@echo "make demo       the whole way on a virtual board: sign, push, patch, refuse, cut the power"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-fast  the inner loop"
 	@echo "make bench      bytes on the wire, time and memory, against python-tuf"
 	@echo "make fuzz       every parser and the whole session under atheris [FUZZ_SECONDS=60 each] [FUZZ_TARGET=name]"
+	@echo "make differential  the verifier beside python-tuf on generated repositories [CASES=100000] [SEED=1] [CASE=n, one again]"
 	@echo "make model      search the model of the rules of trust whole, and drive the real code deep by it (half an hour)"
 	@echo "make mutation   small faults in the trust rules, each of which a test has to notice (about an hour)"
 	@echo "make lint | format | lock | clean"
@@ -43,6 +44,11 @@ test-fast: setup
 # What tests run as programs: U-Boot's environment tool.
 system:
 	@command -v fw_setenv >/dev/null || { apt-get update -q && apt-get install -q -y libubootenv-tool; }
+
+CASES ?= 100000
+SEED ?= 1
+differential: setup
+	PYTHONPATH=tests/support $(BIN)/python -m differ.runner --seed $(SEED) $(if $(CASE),--case $(CASE),--cases $(CASES))
 
 model: setup
 	PYTHONPATH=tests/model:tests/support $(BIN)/python -m trustmodel

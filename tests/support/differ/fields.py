@@ -102,6 +102,11 @@ def _issued(rng: Random, body: Object, now: int) -> None:
     body["x-hillhold-issued"] = date(now + rng.choice((-DAY, 0, 1, DAY, 5 * DAY, 400 * DAY)))
 
 
+def _is_object(value: object) -> bool:
+    """An earlier mutation may have put anything there."""
+    return isinstance(value, dict)
+
+
 def _role(rng: Random, body: Object) -> None:
     """The terms of one role: threshold, key ids, keys."""
     below = body if "roles" in body else body.get("delegations", {})
@@ -112,7 +117,7 @@ def _role(rng: Random, body: Object) -> None:
         return
     role = rng.choice(sorted(roles.values(), key=str) if isinstance(roles, dict) else roles)
     keys = below.get("keys")
-    if not isinstance(role, dict) or not isinstance(keys, dict) or not keys:
+    if not isinstance(role, dict) or not isinstance(keys, dict) or not keys or not all(map(_is_object, keys.values())):
         return
     act = rng.randint(0, 7)
     if act == 7 and isinstance(roles, dict):

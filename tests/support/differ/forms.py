@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from forge import Object
@@ -237,8 +238,16 @@ def _hashes(hashes: object) -> Problems:
 
 
 def _date(text: Any, number: int) -> Problems:
-    if not isinstance(text, str) or not _DATE.fullmatch(text):
+    if not isinstance(text, str) or not _DATE.fullmatch(text) or not _is_in_the_calendar(text):
         yield number, "date"
+
+
+def _is_in_the_calendar(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _texts(item: object, *names: str, limit: int = MAX_NAME) -> Problems:

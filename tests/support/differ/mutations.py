@@ -117,7 +117,7 @@ def _envelope(rng: Random, data: bytes) -> bytes:
         rng.choice(signatures)["more"] = new_value(rng)
     elif act == 3 and signatures:
         rng.choice(signatures)[rng.choice(("sig", "keyid"))] = new_value(rng)
-    elif act == 4 and signatures:
+    elif act == 4 and signatures and all(isinstance(one.get("sig"), str) for one in signatures):
         one = rng.choice(signatures)
         one["sig"] = rng.choice(
             (one["sig"].upper(), one["sig"] + "00", " ".join(one["sig"]), "zz", one["sig"][:-2], " " + one["sig"])

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from securesystemslib.signer import Key, SSlibKey
@@ -225,6 +226,8 @@ def is_usable(key: Key) -> bool:
     if key.scheme not in KNOWN_SCHEMES or (key.scheme == "ed25519" and len(str(key.keyval.get("public"))) != 64):
         return False
     loaded = _key(key)
+    if isinstance(loaded, EllipticCurvePublicKey):
+        return key.scheme == f"ecdsa-sha2-nistp{loaded.key_size}"
     return loaded is not None and (not isinstance(loaded, RSAPublicKey) or 2048 <= loaded.key_size <= 8192)
 
 

@@ -29,9 +29,11 @@ class Memo:
     """What was read and verified in one case: the same files come in several sessions, and to both forms of python-tuf."""
 
     parsed: dict[tuple[bytes, str, frozenset[int]], Parsed] = field(default_factory=dict)
-    verified: dict[tuple[int, str, bytes, frozenset[int]], tuple[Signers, RepositoryError | None, frozenset[int]]] = (
-        field(default_factory=dict)
-    )
+    verified: dict[
+        tuple[int, str, bytes, bytes, frozenset[int]], tuple[Signers, RepositoryError | None, frozenset[int]]
+    ] = field(default_factory=dict)
+    delegators: list[object] = field(default_factory=list)
+    """Those whose `id` stands in `verified`: one that is gone would leave it to another."""
 
 
 class Ruled(TrustedMetadataSet):
@@ -70,11 +72,13 @@ class Ruled(TrustedMetadataSet):
     # --- signatures
 
     def _verify(self, delegator: Any, name: str, data: bytes, parsed: Parsed) -> Signers:
-        key = (id(delegator), name, data, self.rules.on & SIGNING)
+        # The payload, too: what a file is read as depends on the rules.
+        key = (id(delegator), name, data, parsed.payload, self.rules.on & SIGNING)
         if key not in self.memo.verified:
             rules = Rules(self.rules.on)
             signers, error = verify(delegator, name, parsed, rules)
             self.memo.verified[key] = (signers, error, frozenset(rules.fired))
+            self.memo.delegators.append(delegator)
         found, problem, fired = self.memo.verified[key]
         self.rules.fired |= fired
         if problem:
