@@ -218,7 +218,9 @@ def restart(replay: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
     """Start the agent of the image that runs, of which only newer ones can verify ECDSA."""
     seen = replay.twin.seen()
     running = seen.other if seen.phase == TRIAL else seen.confirmed
-    monkeypatch.setattr(installer, "SCHEMES", SCHEMES if running >= SECOND else frozenset({"ed25519"}))
+    schemes = SCHEMES if running >= SECOND else frozenset({"ed25519"})
+    monkeypatch.setattr(installer, "SCHEMES", schemes)
+    monkeypatch.setattr(installer, "usable_schemes", lambda: schemes)
     replay.twin.start_agent()
 
 
