@@ -29,9 +29,11 @@ from hillhold_bootsim.bootflags import SimBootControl
 from hillhold_bootsim.counter import OtpCounter
 from hillhold_bootsim.flash import Flash
 from hillhold_bootsim.layout import DEFAULT_LAYOUT, SimRecordAreas, SimSlots
+from hillhold_signer.adding import add_release
 from hillhold_signer.ceremony import Ceremony, NamedKey, OnlineKey, Team
 from hillhold_signer.examples import example_signer
 from hillhold_signer.images import ImagePlan, sign_image
+from hillhold_signer.lines import add_product
 from hillhold_signer.products import Caps, Product
 from hillhold_signer.publish import OnlineSigners
 from hillhold_signer.releases import Wish
@@ -78,7 +80,7 @@ class World:
         for number, team in enumerate(self.teams):
             keys = tuple(NamedKey(f"engineer {n}", signer.public_key) for n, signer in enumerate(team))
             product = Product(f"pump-{number}", Team(keys, 2), Caps((f"board-{number}",), 100, 30 * DAY))
-            self.repository.add_product(product, NOW)
+            add_product(self.repository, product, NOW)
         for name in ("root-1", "root-2", "targets-1", "targets-2"):
             self.repository.sign(example_signer(name))
         self.sign_and_publish(range(LINES), NOW)
@@ -93,7 +95,7 @@ class World:
         """Publish a release of one line: firmware of which a part changes from one version to the next."""
         payload = bytes(i * i // 7 % 251 for i in range(20_000)) + version.encode() * 10
         image = sign_image(payload, ImagePlan(version, 1, 512, 65536, True), example_signer("image"), demo=True)
-        self.repository.add_release(f"pump-{number}", image, Wish("app.bin"), now)
+        add_release(self.repository, f"pump-{number}", image, Wish("app.bin"), now)
         self.sign_and_publish(range(number, number + 1), now)
 
 

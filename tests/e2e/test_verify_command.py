@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from forge import DAY, T0, Repo, date, key, keys
-from hillhold_signer import Caps, Product, Wish
+from hillhold_signer import Caps, Product, Wish, add_product, add_release
 from hillhold_verifier.cli import main
 from lab import Done, Lab, device
 from workshop import HARDWARE, image, online, release, sign_all, started, team
@@ -137,10 +137,10 @@ def two_lines(folder: Path) -> Path:
     now = int(time.time())
     repository = started(folder, now)
     release(repository, image("1.0.0"), now)
-    repository.add_product(Product("valve", team("release-1", "release-2", threshold=2), Caps(HARDWARE, 100)), now)
+    add_product(repository, Product("valve", team("release-1", "release-2", threshold=2), Caps(HARDWARE, 100)), now)
     sign_all(repository, "targets-1", "targets-2", "release-1", "release-2")
     repository.publish(online(), now)
-    repository.add_release("valve", image("2.0.0", seed=2), Wish("app.bin", hardware=HARDWARE[:1]), now)
+    add_release(repository, "valve", image("2.0.0", seed=2), Wish("app.bin", hardware=HARDWARE[:1]), now)
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), now)
     return folder / "public"

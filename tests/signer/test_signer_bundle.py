@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from hillhold_signer import Caps, Product, Repository, Wish
+from hillhold_signer import Caps, Product, Repository, Wish, add_product
 from hillhold_signer.bundle import write_bundle
 from hillhold_signer.cli import main
 from hillhold_signer.cli.terminal import Edge
@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     release(repository, image("1.1.0", edits=20))
     release(repository, image("1.2.0", seed=2), wish=Wish("app.bin", hardware=(B,)))
     fan = Product("fan", team("release-1", threshold=1), Caps((A,), 5))
-    repository.add_product(fan, NOW)
+    add_product(repository, fan, NOW)
     sign_all(repository, "targets-1", "targets-2", "release-1")
     repository.publish(online(), NOW)
     return repository

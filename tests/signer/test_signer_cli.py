@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from hillhold_signer import Repository, Wish, example_signer, verify_tree
+from hillhold_signer import Repository, Wish, add_release, example_signer, verify_tree
 from hillhold_signer.cli import main
 from hillhold_signer.cli.terminal import Edge
 from workshop import HARDWARE, NOW, image, release, started, tree
@@ -40,7 +40,7 @@ def repository(tmp_path: Path) -> Repository:
     """One release is published, a second one is drafted."""
     found = started(tmp_path / "repo")
     release(found, image("1.0.0"))
-    found.add_release("pump", image("1.1.0", edits=20), Wish("app.bin", hardware=HARDWARE[:1]), NOW)
+    add_release(found, "pump", image("1.1.0", edits=20), Wish("app.bin", hardware=HARDWARE[:1]), NOW)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +10,16 @@ from typing import Literal
 
 import pytest
 
-from hillhold_signer import Repository, Wish, example_signer, verify_tree
-from hillhold_signer import drafts as drafts_module
-from hillhold_signer import repository as repository_module
+from hillhold_signer import (
+    Repository,
+    Wish,
+    add_hardware,
+    add_product,
+    add_release,
+    example_signer,
+    storage,
+    verify_tree,
+)
 from hillhold_signer.errors import StorageError
 from hillhold_signer.storage import remove_file, write_file
 from workshop import HARDWARE, NOW, ceremony, image, online, pump, sign_all, started, tree
@@ -55,9 +63,13 @@ class Power:
 @contextmanager
 def powered(monkeypatch: pytest.MonkeyPatch, power: Power) -> Iterator[Power]:
     with monkeypatch.context() as patch:
-        for module in (repository_module, drafts_module):
-            patch.setattr(module, "write_file", power.write)
-            patch.setattr(module, "remove_file", power.remove)
+        for module in [found for name, found in sys.modules.items() if name.startswith("hillhold_signer.")]:
+            for name, act, powered in (
+                ("write_file", write_file, power.write),
+                ("remove_file", remove_file, power.remove),
+            ):
+                if module is not storage and getattr(module, name, None) is act:
+                    patch.setattr(module, name, powered)
         yield power
 
 
@@ -65,11 +77,11 @@ def ready(path: Path) -> Repository:
     """A published release, and a second one with a patch that waits for publication, beside a draft that must survive."""
     repository = started(path)
     wish = Wish("app.bin", hardware=HARDWARE)
-    repository.add_release("pump", image("1.0.0"), wish, NOW)
+    add_release(repository, "pump", image("1.0.0"), wish, NOW)
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), NOW)
-    repository.add_release("pump", image("1.1.0", edits=20), wish, NOW)
-    repository.add_hardware("pump", ["nrf54-c"], NOW)
+    add_release(repository, "pump", image("1.1.0", edits=20), wish, NOW)
+    add_hardware(repository, "pump", ["nrf54-c"], NOW)
     sign_all(repository, "release-1", "release-2", "targets-1")
     return repository
 
@@ -122,7 +134,7 @@ def test_a_cut_in_the_first_publication_leaves_nothing_or_all(
 ) -> None:
     base = tmp_path / "base"
     first = Repository.create(base, ceremony(), NOW, demo=True)
-    first.add_product(pump(), NOW)
+    add_product(first, pump(), NOW)
     sign_all(first, "root-1", "root-2", "targets-1", "targets-2", "release-1", "release-2")
     for cut in range(5):  # root, targets, line, snapshot, timestamp
         repository = copy(base, tmp_path / f"{when}-{cut}")
@@ -144,17 +156,17 @@ def test_a_cut_while_adding_a_product_or_release_lets_the_command_run_again(
     for cut in range(3):  # people, line, targets
         repository = copy(base, tmp_path / f"product-{cut}")
         with powered(monkeypatch, Power(cut, when)), pytest.raises(Killed):
-            repository.add_product(pump(), NOW)
+            add_product(repository, pump(), NOW)
         if "pump" not in repository.state().products():
-            repository.add_product(pump(), NOW)
+            add_product(repository, pump(), NOW)
         assert set(repository.state().drafts) == {"root", "targets", "pump"}
     line = started(tmp_path / "line").layout.path
     for cut in range(2):  # staged image, draft
         repository = copy(line, tmp_path / f"release-{cut}")
         with powered(monkeypatch, Power(cut, when)), pytest.raises(Killed):
-            repository.add_release("pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
+            add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
         if "pump" not in repository.state().drafts:
-            repository.add_release("pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
+            add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
         sign_all(repository, "release-1", "release-2")
         repository.publish(online(), NOW)
         assert verify_tree(repository.layout.path, NOW).targets

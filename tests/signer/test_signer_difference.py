@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Targets
 
-from hillhold_signer import Repository, Wish, example_signer
+from hillhold_signer import Repository, Wish, add_hardware, add_release, example_signer
 from hillhold_signer.difference import difference, label
 from hillhold_signer.errors import RepositoryRefused
 from hillhold_verifier import canonical
@@ -29,8 +29,8 @@ def test_a_draft_cannot_put_another_key_under_a_colleagues_id(tmp_path: Path) ->
 
 def test_whatever_someone_wrote_into_a_draft_is_shown_before_it_is_signed(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
-    repository.add_release("pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
-    repository.add_hardware("pump", ["nrf54-c"], NOW)
+    add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
+    add_hardware(repository, "pump", ["nrf54-c"], NOW)
 
     def shown(role: str) -> list[str]:
         state = repository.state()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hillhold_signer import Repository, Wish
+from hillhold_signer import Repository, Wish, add_release
 from hillhold_signer import releases as releases_module
 from hillhold_signer.errors import ContentRefused, ProductRefused, ReleaseRefused
 from workshop import HARDWARE, NOW, image, release, started, tree
@@ -50,43 +50,43 @@ def test_refused_and_nothing_changes(
 ) -> None:
     before = tree(repository.layout.path)
     with pytest.raises(ReleaseRefused) as refused:
-        repository.add_release("pump", image(*data), wish, NOW)
+        add_release(repository, "pump", image(*data), wish, NOW)
     assert says in str(refused.value)
     assert tree(repository.layout.path) == before
 
 
 def test_an_image_without_a_counter_gets_the_setting_that_adds_one(repository: Repository) -> None:
     with pytest.raises(ReleaseRefused) as refused:
-        repository.add_release("pump", image("1.2.0", None), WISH, NOW)
+        add_release(repository, "pump", image("1.2.0", None), WISH, NOW)
     assert refused.value.hint
     assert "CONFIG_MCUBOOT_EXTRA_IMGTOOL_ARGS" in refused.value.hint
 
 
 def test_a_file_that_is_no_image_or_too_large(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ReleaseRefused, match="image magic"):
-        repository.add_release("pump", b"\x7fELF" + bytes(100), WISH, NOW)
+        add_release(repository, "pump", b"\x7fELF" + bytes(100), WISH, NOW)
     with pytest.raises(ReleaseRefused, match="within 3 bytes"):
-        repository.add_release("pump", b"abc", WISH, NOW)
+        add_release(repository, "pump", b"abc", WISH, NOW)
     monkeypatch.setattr(releases_module, "MAX_IMAGE", 1000)
     with pytest.raises(ReleaseRefused, match="at most 1000 bytes"):
-        repository.add_release("pump", image("1.2.0", 5), WISH, NOW)
+        add_release(repository, "pump", image("1.2.0", 5), WISH, NOW)
     assert not repository.state().drafts
 
 
 def test_an_unknown_line(repository: Repository) -> None:
     for name in ("valve", "targets", "root", "../pump"):
         with pytest.raises(ProductRefused, match="one of: pump"):
-            repository.add_release(name, image("1.2.0", 5), WISH, NOW)
+            add_release(repository, name, image("1.2.0", 5), WISH, NOW)
 
 
 def test_a_downgrade_for_a_demonstration_must_be_called_one(repository: Repository) -> None:
-    added = repository.add_release("pump", image("1.0.0", 5), replace(WISH, allow_lower=True), NOW)
+    added = add_release(repository, "pump", image("1.0.0", 5), replace(WISH, allow_lower=True), NOW)
     assert added.target.path == "pump/1.0.0/app.bin"
 
 
 def test_other_hardware_or_another_component_has_an_order_of_its_own(repository: Repository) -> None:
     wish = Wish("radio.bin", hardware=HARDWARE[:1], component="radio", kind="security")
-    added = repository.add_release("pump", image("0.1.0", 1), wish, NOW)
+    added = add_release(repository, "pump", image("0.1.0", 1), wish, NOW)
     custom = added.target.custom["hillhold"]
     assert custom["component"] == "radio"
     assert custom["kind"] == "security"
@@ -96,11 +96,11 @@ def test_other_hardware_or_another_component_has_an_order_of_its_own(repository:
 
 
 def test_patches_come_from_releases_that_run_in_the_same_place_and_only_where_they_pay(repository: Repository) -> None:
-    near = repository.add_release("pump", image("1.2.0", 5, edits=3), WISH, NOW)
+    near = add_release(repository, "pump", image("1.2.0", 5, edits=3), WISH, NOW)
     assert [item.path.rpartition("/")[2][:8] for item in near.patches] == ["app.bin."]
-    far = repository.add_release("pump", image("1.3.0", 5, seed=9), WISH, NOW)
+    far = add_release(repository, "pump", image("1.3.0", 5, seed=9), WISH, NOW)
     assert not far.patches  # nothing in common: a patch would be as large as the image
-    none = repository.add_release("pump", image("1.4.0", 5, edits=4), WISH, NOW, patches=False)
+    none = add_release(repository, "pump", image("1.4.0", 5, edits=4), WISH, NOW, patches=False)
     assert not none.patches
 
 

@@ -11,7 +11,20 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from securesystemslib.signer import CryptoSigner
 
-from hillhold_signer import Caps, NamedKey, OnlineSigners, Product, Repository, Team, Wish, example_signer, verify_tree
+from hillhold_signer import (
+    Caps,
+    NamedKey,
+    OnlineSigners,
+    Product,
+    Repository,
+    Team,
+    Wish,
+    add_hardware,
+    add_product,
+    add_release,
+    example_signer,
+    verify_tree,
+)
 from hillhold_signer.errors import (
     CeremonyRefused,
     LockedError,
@@ -110,7 +123,7 @@ def test_a_key_that_no_draft_wants_is_refused(tmp_path: Path) -> None:
     before = tree(tmp_path)
     with pytest.raises(SigningRefused, match="a key that a draft wants"):
         repository.sign(example_signer("intruder"))
-    repository.add_release("pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
+    add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
     with pytest.raises(SigningRefused, match="a key of pump"):
         repository.sign(example_signer("targets-1"), role="pump")
     with pytest.raises(SigningRefused):
@@ -120,10 +133,10 @@ def test_a_key_that_no_draft_wants_is_refused(tmp_path: Path) -> None:
 
 def test_a_signature_is_for_what_was_shown(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
-    repository.add_release("pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
+    add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
     signer = example_signer("release-1")
     shown = {draft.role: draft.digest for draft in repository.wanted(signer.public_key)}
-    repository.add_release("pump", image("1.1.0", seed=2), Wish("app.bin", hardware=HARDWARE), NOW)
+    add_release(repository, "pump", image("1.1.0", seed=2), Wish("app.bin", hardware=HARDWARE), NOW)
     with pytest.raises(SigningRefused, match="what was shown"):
         repository.sign(signer, shown=shown)
     assert not repository.state().drafts["pump"].signatures
@@ -131,9 +144,9 @@ def test_a_signature_is_for_what_was_shown(tmp_path: Path) -> None:
 
 def test_changing_a_draft_starts_its_signatures_over(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
-    repository.add_release("pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
+    add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
     sign_all(repository, "release-1", "release-2")
-    repository.add_release("pump", image("1.1.0", seed=2), Wish("app.bin", hardware=HARDWARE), NOW)
+    add_release(repository, "pump", image("1.1.0", seed=2), Wish("app.bin", hardware=HARDWARE), NOW)
     assert not repository.state().drafts["pump"].signatures
     with pytest.raises(QuorumRefused):
         repository.publish(online(), NOW)
@@ -160,8 +173,8 @@ def test_a_signature_over_other_bytes_or_by_a_stranger_counts_for_nothing(tmp_pa
 def test_a_line_that_waits_does_not_hold_up_another_that_is_named(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     valve = Product("valve", team("release-1", threshold=1), Caps(("stm32",)))
-    repository.add_product(valve, NOW)
-    repository.add_release("pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
+    add_product(repository, valve, NOW)
+    add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
     repository.sign(example_signer("release-1"), role="pump")
     repository.sign(example_signer("release-2"), role="pump")
     with pytest.raises(QuorumRefused, match="targets has 0 of 2"):
@@ -216,7 +229,7 @@ def test_an_online_key_that_root_does_not_name_publishes_nothing(tmp_path: Path)
 
 def test_a_draft_that_expired_while_it_waited_is_not_published(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
-    repository.add_release("pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
+    add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
     sign_all(repository, "release-1", "release-2")
     with pytest.raises(RepositoryRefused, match="has not expired"):
         repository.publish(online(), NOW + 27 * 7 * DAY)
@@ -225,7 +238,7 @@ def test_a_draft_that_expired_while_it_waited_is_not_published(tmp_path: Path) -
 def test_a_missing_or_changed_staged_file_stops_the_publication(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     data = image("1.0.0")
-    repository.add_release("pump", data, Wish("app.bin", hardware=HARDWARE), NOW)
+    add_release(repository, "pump", data, Wish("app.bin", hardware=HARDWARE), NOW)
     sign_all(repository, "release-1", "release-2")
     staged = repository.layout.staged / sha256(data).hexdigest()
     before = tree(repository.layout.public)
@@ -258,7 +271,7 @@ def test_p256_keys_sign_every_role_and_stand_as_pem_in_the_metadata(tmp_path: Pa
         timestamp=replace(base.timestamp, key=keys[2].key),
     )
     repository = Repository.create(tmp_path / "repo", both, NOW)
-    repository.add_product(Product("pump", Team((keys[3],), 1), Caps(("stm32",))), NOW)
+    add_product(repository, Product("pump", Team((keys[3],), 1), Caps(("stm32",))), NOW)
     for signer in (signers[0], signers[1], signers[3]):
         repository.sign(signer)
     repository.publish(OnlineSigners(signers[2], signers[2]), NOW)
@@ -278,7 +291,7 @@ def test_a_demo_says_so_in_its_root_and_cannot_be_made_one_afterwards(tmp_path: 
     repository = started(tmp_path / "repo")
     root = json.loads(repository.layout.metadata("1.root.json").read_bytes())["signed"]
     assert root["x-hillhold-demo"] is True
-    repository.add_release("pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
+    add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
     config = repository.layout.config
     config.write_text(config.read_text().replace("demo = true", "demo = false"))
     with pytest.raises(PublicKeyMaterialRefused):
@@ -300,7 +313,7 @@ def test_two_processes_cannot_write_at_once(tmp_path: Path) -> None:
 def test_product_names_that_would_not_be_file_names_or_roles_of_their_own(tmp_path: Path, name: str) -> None:
     repository = Repository.create(tmp_path / "repo", ceremony(), NOW, demo=True)
     with pytest.raises(ProductRefused):
-        repository.add_product(replace(pump(), name=name), NOW)
+        add_product(repository, replace(pump(), name=name), NOW)
     assert set(repository.state().drafts) == {"root", "targets"}
 
 
@@ -308,21 +321,21 @@ def test_product_lines_that_make_no_sense(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     before = tree(tmp_path)
     with pytest.raises(ProductRefused, match="a new name"):
-        repository.add_product(pump(), NOW)
+        add_product(repository, pump(), NOW)
     with pytest.raises(ProductRefused, match="hardware"):
-        repository.add_product(Product("valve", team("release-1", threshold=1), Caps(())), NOW)
+        add_product(repository, Product("valve", team("release-1", threshold=1), Caps(())), NOW)
     with pytest.raises(ProductRefused, match="security counter"):
-        repository.add_product(Product("valve", team("release-1", threshold=1), Caps(("a",), 2**32)), NOW)
+        add_product(repository, Product("valve", team("release-1", threshold=1), Caps(("a",), 2**32)), NOW)
     with pytest.raises(CeremonyRefused, match="threshold"):
-        repository.add_product(Product("valve", team("release-1", threshold=2), Caps(("a",))), NOW)
+        add_product(repository, Product("valve", team("release-1", threshold=2), Caps(("a",))), NOW)
     with pytest.raises(CeremonyRefused, match="each key once"):
-        repository.add_product(Product("valve", team("release-1", "release-1", threshold=2), Caps(("a",))), NOW)
+        add_product(repository, Product("valve", team("release-1", "release-1", threshold=2), Caps(("a",))), NOW)
     assert tree(tmp_path) == before
 
 
 def test_more_hardware_needs_the_targets_quorum_and_then_counts(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
-    repository.add_hardware("pump", ["nrf54-c"], NOW)
+    add_hardware(repository, "pump", ["nrf54-c"], NOW)
     sign_all(repository, "targets-1", "targets-3")
     repository.publish(online(), NOW)
     assert "nrf54-c" in device_view(repository, "pump", NOW).delegation.hardware

@@ -17,6 +17,8 @@ from hillhold_signer import (
     Repository,
     Team,
     Wish,
+    add_product,
+    add_release,
     example_signer,
     sign_image,
 )
@@ -71,7 +73,7 @@ def sign_all(repository: Repository, *names: str) -> None:
 def started(path: Path, now: int = NOW) -> Repository:
     """A repository with a published, empty line `pump`."""
     repository = Repository.create(path, ceremony(), now, demo=True)
-    repository.add_product(pump(), now)
+    add_product(repository, pump(), now)
     sign_all(repository, "root-1", "root-2", "targets-1", "targets-2", "release-1", "release-2")
     repository.publish(online(), now)
     return repository
@@ -79,7 +81,7 @@ def started(path: Path, now: int = NOW) -> Repository:
 
 def release(repository: Repository, data: bytes, now: int = NOW, wish: Wish | None = None) -> None:
     """Add, sign and publish one release."""
-    repository.add_release("pump", data, wish or Wish("app.bin", hardware=HARDWARE[:1]), now)
+    add_release(repository, "pump", data, wish or Wish("app.bin", hardware=HARDWARE[:1]), now)
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), now)
 

@@ -15,13 +15,15 @@ from typing import Final
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
 
+from hillhold_signer.adding import Added, add_release
 from hillhold_signer.ceremony import Ceremony, NamedKey, OnlineKey, Team
 from hillhold_signer.examples import example_private, example_signer
 from hillhold_signer.images import ImagePlan, sign_image
+from hillhold_signer.lines import add_product
 from hillhold_signer.products import Caps, Product
 from hillhold_signer.publish import OnlineSigners
 from hillhold_signer.releases import Wish
-from hillhold_signer.repository import Added, Repository
+from hillhold_signer.repository import Repository
 from hillhold_verifier import canonical
 from hillhold_verifier.mcuboot import ImageKey
 
@@ -61,7 +63,7 @@ class Maker:
         )
         self.repository = Repository.create(path, ceremony, now, demo=True)
         caps = Caps((HARDWARE, OTHER_HARDWARE), 100, 30 * DAY)
-        self.repository.add_product(Product(PRODUCT, _team(RELEASE_KEYS, 2), caps), now)
+        add_product(self.repository, Product(PRODUCT, _team(RELEASE_KEYS, 2), caps), now)
         for name in (*ROOT_KEYS[:2], *TARGETS_KEYS[:2], *RELEASE_KEYS):
             self.repository.sign(example_signer(name))
         self.repository.publish(self._online, now)
@@ -85,7 +87,7 @@ class Maker:
     def release(self, wanted: Wanted, image: bytes, *, lower: bool = False) -> Added:
         """Add a release, sign it as both engineers, publish."""
         wish = Wish(FILE, wanted.kind, (wanted.hardware,), allow_lower=lower)
-        added = self.repository.add_release(PRODUCT, image, wish, self._now)
+        added = add_release(self.repository, PRODUCT, image, wish, self._now)
         for name in RELEASE_KEYS:
             self.repository.sign(example_signer(name), PRODUCT)
         self.repository.publish(self._online, self._now)

@@ -3,18 +3,19 @@
 The door of the library; everything else is private and may change.
 """
 
+from hillhold_signer.adding import add_release
 from hillhold_signer.ceremony import Ceremony, Expiry, NamedKey, OnlineKey, Team, read_ceremony
 from hillhold_signer.examples import example_signer
 from hillhold_signer.images import ImagePlan, sign_image
 from hillhold_signer.keys import load_public, load_signer
+from hillhold_signer.lines import add_hardware, add_product
 from hillhold_signer.products import Caps, Product
-from hillhold_signer.publish import OnlineSigners, Publication
+from hillhold_signer.publish import OnlineSigners
 from hillhold_signer.releases import Wish
-from hillhold_signer.repository import Added, Repository
+from hillhold_signer.repository import Repository
 from hillhold_signer.verify import verify_tree
 
 __all__ = [
-    "Added",
     "Caps",
     "Ceremony",
     "Expiry",
@@ -23,10 +24,12 @@ __all__ = [
     "OnlineKey",
     "OnlineSigners",
     "Product",
-    "Publication",
     "Repository",
     "Team",
     "Wish",
+    "add_hardware",
+    "add_product",
+    "add_release",
     "example_signer",
     "load_public",
     "load_signer",

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from tuf.api.metadata import DelegatedRole, Delegations, Root, Targets
+from tuf.api.metadata import DelegatedRole, Delegations, Targets
 
 from hillhold_signer.ceremony import Team
 from hillhold_signer.chain import line_names
 from hillhold_signer.durations import MAX_SECONDS
+from hillhold_signer.edit import copied
 from hillhold_signer.errors import ProductRefused
 from hillhold_signer.layout import TOP_LEVEL, is_segment
 
@@ -27,8 +28,6 @@ MAX_COUNTER: Final = 2**32 - 1
 """MCUboot's security counter is a 32-bit integer."""
 DEFAULT_MAX_COUNTER: Final = 1000
 """More than any product raises by hand, and far from burning a counter for ever."""
-
-S = TypeVar("S", Root, Targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +86,6 @@ def check_hardware(hardware: Sequence[str]) -> tuple[str, ...]:
         if not is_segment(item):
             raise ProductRefused("hardware id", expected="lowercase letters, digits and ._+-", got=repr(item)[:80])
     return tuple(sorted(set(hardware)))
-
-
-def copied(signed: S) -> S:
-    """Return an independent copy of metadata."""
-    return type(signed).from_dict(signed.to_dict())
 
 
 def with_line(targets: Targets, product: Product) -> Targets:

@@ -1,10 +1,10 @@
 """A repository directory: drafts that people sign, and what is published.
 
-    Repository.create(path, ceremony, now) -> sign … -> publish          the first root and targets
-    .add_product(product, now)             -> sign by the targets' quorum
-    .add_release(product, image, wish, now) -> sign by the line's quorum -> publish
+    Repository.create(path, ceremony, now)           -> sign … -> publish          the first root and targets
+    lines.add_product(repository, product, now)      -> sign by the targets' quorum
+    adding.add_release(repository, product, image, …) -> sign by the line's quorum -> publish
 
-Every method that writes holds the repository's lock while it reads, decides and writes. `now` is Unix seconds.
+Whatever writes holds the repository's lock while it reads, decides and writes. `now` is Unix seconds.
 """
 
 from __future__ import annotations
@@ -12,19 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
 
 from securesystemslib.signer import Key, Signature, Signer
-from tuf.api.metadata import Role, Root, TargetFile, Targets
+from tuf.api.metadata import Role, Root, Targets
 
 from hillhold_signer import encoding
-from hillhold_signer.ceremony import Ceremony, NamedKey
+from hillhold_signer.ceremony import Ceremony
 from hillhold_signer.config import MAX_CONFIG, Config, parse_config, parse_people, show_config, show_people
 from hillhold_signer.drafts import Draft, Drafts, Quorum
+from hillhold_signer.edit import Edit
 from hillhold_signer.errors import (
-    ProductRefused,
     QuorumRefused,
     RepositoryRefused,
     SigningRefused,
@@ -33,25 +31,10 @@ from hillhold_signer.errors import (
 )
 from hillhold_signer.examples import refuse_public
 from hillhold_signer.layout import Layout
-from hillhold_signer.patching import make_patches
-from hillhold_signer.products import Product, caps_of, copied, with_hardware, with_line
 from hillhold_signer.publish import OnlineSigners, Publication, compose, renew
-from hillhold_signer.releases import MAX_IMAGE, Wish, plan, releases_of, same_place
 from hillhold_signer.state import State, read_state
 from hillhold_signer.storage import list_folder, locked, read_file, read_optional, remove_file, write_file
 from hillhold_verifier.errors import HillholdError
-from hillhold_verifier.release import DEFAULT_COMPONENT, Release
-
-S = TypeVar("S", Root, Targets)
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """What `add_release` put into a line's draft: the image and its patches."""
-
-    target: TargetFile
-    patches: tuple[TargetFile, ...]
-    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,58 +102,6 @@ class Repository:
     def state(self) -> State:
         """Read and verify what the repository holds; raises `RepositoryRefused`, `StorageError`."""
         return read_state(self.layout)
-
-    def add_product(self, product: Product, now: int) -> None:
-        """Draft a new product line: its delegation in targets, and the first, empty version of its role.
-
-        Raises:
-            ProductRefused, CeremonyRefused, PublicKeyMaterialRefused: the product.
-        """
-        with self._writing() as state:
-            config = self.config()
-            product.check(demo=config.demo)
-            targets = with_line(self._next(state, "targets", state.targets(), now), product)
-            grace = product.caps.max_offline_grace
-            extra = {"x-hillhold-offline-grace": grace} if grace else {}
-            line = Targets(version=1, expires=encoding.utc(now + config.expiry.lines), unrecognized_fields=extra)
-            if self.layout.metadata(f"1.{product.name}.json").exists():
-                raise ProductRefused(
-                    f"product line {product.name}", expected="a new name", got="one that was published"
-                )
-            drafts = Drafts(self.layout)
-            self._remember(product.team.keys)
-            drafts.save(product.name, line)
-            drafts.save("targets", targets)
-
-    def add_hardware(self, product: str, hardware: Sequence[str], now: int) -> None:
-        """Draft targets in which a line may name more hardware; raises `ProductRefused`."""
-        with self._writing() as state:
-            targets = self._next(state, "targets", state.targets(), now)
-            Drafts(self.layout).save("targets", with_hardware(targets, product, hardware))
-
-    def add_release(self, product: str, image: bytes, wish: Wish, now: int, *, patches: bool = True) -> Added:
-        """Draft a line's role with one more release, and patches to it from earlier ones.
-
-        Args:
-            image: the whole file, as imgtool signed it.
-            patches: whether to make any.
-
-        Raises:
-            ProductRefused: no such line.
-            ReleaseRefused: the release.
-        """
-        with self._writing() as state:
-            line = self._next(state, product, state.line(product), now)
-            target = plan(product, caps_of(state.targets(), product), line, image, wish)
-            custom = target.custom["hillhold"]
-            component = custom.get("component", DEFAULT_COMPONENT)
-            bases = same_place(releases_of(line), custom["hardware"], component) if patches else []
-            made = make_patches(target, image, bases, self._read_release)
-            for entry, data in ((target, image), *made):
-                line.targets[entry.path] = entry
-                write_file(self.layout.staged / entry.hashes["sha256"], data)
-            Drafts(self.layout).save(product, line)
-        return Added(target, tuple(entry for entry, _ in made), line.version)
 
     def wanted(self, key: Key, role: str | None = None) -> tuple[Draft, ...]:
         """Return the drafts that a key may sign.
@@ -253,6 +184,17 @@ class Repository:
         return publication
 
     @contextmanager
+    def edit(self, now: int) -> Iterator[Edit]:
+        """Hold the lock for one change of the drafts (`Edit`).
+
+        Raises:
+            RepositoryRefused, ConfigRefused: the repository is damaged.
+            StorageError: it cannot be read or written, or somebody else holds it.
+        """
+        with self._writing() as state:
+            yield Edit(self.layout, state, self.config(), now)
+
+    @contextmanager
     def _writing(self) -> Iterator[State]:
         """Hold the lock, and finish what an interrupted publication left."""
         with locked(self.layout.lock):
@@ -260,26 +202,6 @@ class Repository:
             for role in state.stale:
                 Drafts(self.layout).discard(role)
             yield state
-
-    def _next(self, state: State, role: str, newest: S, now: int) -> S:
-        """Return a copy of the draft of a role, or of its published version with the next number, dated anew."""
-        new = copied(newest)
-        if role not in state.drafts:
-            new.version += 1
-        new.expires = encoding.utc(now + self.config().expiry.of(role))
-        return new
-
-    def _remember(self, keys: Sequence[NamedKey]) -> None:
-        people = {**{item.key.keyid: item.name for item in keys}, **self.people()}
-        write_file(self.layout.people, show_people(people))
-
-    def _read_release(self, release: Release) -> bytes:
-        digest = release.sha256.hex()
-        published = read_optional(self.layout.target(release.path, digest), MAX_IMAGE)
-        data = published or read_optional(self.layout.staged / digest, MAX_IMAGE) or b""
-        if sha256(data).hexdigest() != digest:
-            raise RepositoryRefused(f"target {release.path}", expected="its bytes", got="others" if data else "none")
-        return data
 
     def _check_quorums(self, state: State, roles: Sequence[str]) -> None:
         names = self.people()

@@ -9,6 +9,7 @@ import click
 from hillhold_signer.ceremony import NamedKey, Team
 from hillhold_signer.cli.terminal import FOLDER, Duration, edge, emit, json_option
 from hillhold_signer.keys import load_public
+from hillhold_signer.lines import add_hardware, add_product
 from hillhold_signer.products import DEFAULT_MAX_COUNTER, MAX_COUNTER, Caps, Product
 from hillhold_signer.repository import Repository
 
@@ -62,7 +63,7 @@ def add(
     """
     team = Team(tuple(_named(item) for item in keys), threshold)
     wanted = Product(name, team, Caps(tuple(sorted(set(hardware))), max_security_counter, max_offline_grace))
-    Repository(repo).add_product(wanted, edge().now())
+    add_product(Repository(repo), wanted, edge().now())
     people = ", ".join(item.name for item in team.keys)
     lines = [
         f"drafted product line {name}: {threshold} of {people}, for {', '.join(wanted.caps.hardware)}",
@@ -84,7 +85,7 @@ def hardware(repo: Path, name: str, ids: tuple[str, ...], as_json: bool) -> None
     Example:
       hillhold product hardware REPO pump nrf52-b
     """
-    Repository(repo).add_hardware(name, ids, edge().now())
+    add_hardware(Repository(repo), name, ids, edge().now())
     lines = [f"drafted: product line {name} may also name {', '.join(ids)}", "next: the targets' keys sign it"]
     emit({"product": name, "added": list(ids)}, lines, as_json=as_json)
 

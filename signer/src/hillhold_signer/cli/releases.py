@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from hillhold_signer.adding import add_release
 from hillhold_signer.cli.terminal import FILE, FOLDER, edge, emit, json_option
 from hillhold_signer.releases import KINDS, MAX_IMAGE, Wish
 from hillhold_signer.repository import Repository
@@ -48,7 +49,7 @@ def add(
     """
     data = read_file(image, MAX_IMAGE)
     wish = Wish(file_name or image.name.lower(), kind, hardware, component, allow_lower)
-    added = Repository(repo).add_release(product, data, wish, edge().now(), patches=patch_from == "auto")
+    added = add_release(Repository(repo), product, data, wish, edge().now(), patches=patch_from == "auto")
     target = added.target
     custom = target.custom["hillhold"]
     value = {
