@@ -14,17 +14,21 @@ from typing import Final
 from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, TargetFile, Targets
 
 from hillhold_signer import encoding
+from hillhold_signer.documents import in_words
 from hillhold_signer.durations import show_duration
 from hillhold_signer.products import caps_of
-from hillhold_signer.releases import understood
-from hillhold_verifier.release import Patch
+from hillhold_signer.releases import check_kept, understood
+from hillhold_verifier.release import Patch, Release
 from hillhold_verifier.times import show_time
 
 GRACE: Final = "x-hillhold-offline-grace"
 
 _CAPS: Final = ("hardware", "max_security_counter", "max_offline_grace")
 _PATCH: Final = ("v", "algorithm", "base", "base_length", "makes")
-_RELEASE: Final = ("v", "hardware", "version", "security_counter", "format", "kind", "component", "withdrawn")
+_RELEASE: Final = (
+    *("v", "hardware", "version", "security_counter", "format", "kind", "component", "withdrawn"),
+    *("requires", "set", "downgrade_from"),
+)
 
 Label = Callable[[str], str]
 """Turns a key id into what a person recognises."""
@@ -43,7 +47,7 @@ def difference(role: str, old: Root | Targets | None, new: Root | Targets, show:
         show: labels key ids.
 
     Raises:
-        ReleaseRefused: a target entry that no device would understand.
+        ReleaseRefused: a target entry that no device would understand, other bytes under an old path, a withdrawal undone.
     """
     before = f"version {old.version}" if old else "nothing"
     lines = [f"  {role}: version {new.version} after {before}"]
@@ -78,13 +82,15 @@ def _targets(old: Targets | None, new: Targets, show: Label) -> Iterator[str]:
     if was or grace:
         yield from _value("offline grace", show_duration(was) if old else None, show_duration(grace))
     before = old.targets if old else {}
+    if old:
+        check_kept(old, new)
     for path in sorted(before.keys() - new.targets.keys()):
         yield f"- {path}"
     for path, target in sorted(new.targets.items()):
         if path not in before:
             yield f"+ {_describe(target)}"
         elif before[path] != target:
-            yield f"~ {_describe(target)}"
+            yield f"~ {_describe(target, before[path])}"
     yield from _others(new.type, new.unrecognized_fields, (GRACE,))
 
 
@@ -121,32 +127,57 @@ def _roles(delegations: Delegations | None) -> Mapping[str, DelegatedRole]:
     return (delegations.roles if delegations else None) or {}
 
 
-def _describe(target: TargetFile) -> str:
+def _describe(target: TargetFile, before: TargetFile | None = None) -> str:
+    """A target in words; of one that was listed before, also what it no longer says."""
+    facts = _facts(target)
+    gone = [fact for fact in _facts(before) if fact not in facts] if before else []
+    was = f"; before: {', '.join(gone)}" if gone else ""
+    return f"{target.path}: {', '.join(facts)}{was}"
+
+
+def _facts(target: TargetFile) -> list[str]:
     found = understood(target)
-    custom = target.custom or {}
-    known = _PATCH if isinstance(found, Patch) else _RELEASE
-    others = [
-        *_others("", custom.get("hillhold", {}), known),
+    custom = target.custom if isinstance(target.custom, dict) else {}
+    said = custom.get("hillhold", {})
+    known: tuple[str, ...]
+    size = f"{target.length} bytes"
+    if isinstance(found, Release):
+        words = _came_with(said)
+        known = (*_RELEASE, *words)
+        facts = [*_release(found), *(text for texts in words.values() for text in texts), size]
+    elif isinstance(found, Patch):
+        known = _PATCH
+        facts = [f"{found.algorithm} patch of {size} from {found.base.hex()[:16]} to {found.makes}"]
+    else:
+        known, facts = (), ["a file that devices ignore", size]
+    return [
+        *facts,
+        f"sha256 {target.hashes['sha256']}",
+        *_others("", said, known),
         *_others("custom", custom, ("hillhold",)),
         *_others("target", target.unrecognized_fields, ("custom",)),
         *_others("hash", target.hashes, ("sha256",)),
     ]
-    extra = f"; {'; '.join(others)}" if others else ""
-    if isinstance(found, Patch):
-        what = f"{found.algorithm} patch of {found.length} bytes from {found.base.hex()[:16]} to {found.makes}"
-        return f"{target.path}: {what}, sha256 {found.sha256.hex()}{extra}"
-    facts = [
+
+
+def _release(found: Release) -> list[str]:
+    return [
+        *([] if found.withdrawn is None else [f"WITHDRAWN ({found.withdrawn})"]),
         f"{found.kind} release",
-        f"for {', '.join(sorted(found.hardware))}",
+        f"for {' and '.join(sorted(found.hardware))}",
         f"component {found.component}",
         *([] if found.format == "mcuboot" else [f"format {found.format}"]),
         f"security counter {found.security_counter}",
-        f"{found.length} bytes",
-        f"sha256 {found.sha256.hex()}",
+        *(f"requires {name} {least} or later" for name, least in sorted(found.requires.items())),
+        *([] if found.set is None else [f"installed only with the rest of the set {found.set}"]),
+        *(f"STEP DOWN from {version}" for version in sorted(found.downgrade_from)),
     ]
-    if found.withdrawn is not None:
-        facts.insert(0, f"WITHDRAWN ({found.withdrawn})")
-    return f"{target.path}: {', '.join(facts)}{extra}"
+
+
+def _came_with(said: Mapping[str, object]) -> dict[str, list[str]]:
+    words = in_words(said)
+    source = said.get("source")
+    return {**words, "source": [f"built from {source}"]} if isinstance(source, str) else words
 
 
 def _others(what: str, fields: Mapping[str, object], known: tuple[str, ...]) -> list[str]:

@@ -4,12 +4,14 @@ Signed bytes are the OLPC canonical JSON of `signed` (TUF 4.2.1), as python-tuf 
 whole `{"signatures":[…],"signed":{…}}` without a final line break, signatures by key id: the same bytes as the canonical form
 wherever no control character occurs (canonical JSON writes the line breaks of a PEM key raw, which JSON readers refuse).
 
-Before anything is signed, `check_content` refuses what readers disagree on or people cannot see: U+0000 to U+001F (but for the
-line breaks in a key's PEM), lone surrogates, floats, integers beyond ±(2⁵³−1), and a file larger than a device accepts.
+Before anything is signed, `check_content` refuses what readers disagree on or people cannot see: control characters (but for the
+line breaks in a key's PEM), invisible and direction-changing ones, lone surrogates, floats, integers beyond ±(2⁵³−1), and a file
+larger than a device accepts.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -27,6 +29,11 @@ from hillhold_verifier.errors import MetadataError
 from hillhold_verifier.metadata import MAX_BYTES_OTHER, max_bytes
 
 MAX_INTEGER: Final = canonical.MAX_INTEGER
+
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of controls, format characters (zero width, direction: CVE-2021-42574), surrogates, and line separators."""
+_BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
+"""Letters and marks that show as nothing (most are Default_Ignorable_Code_Point)."""
 
 T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
 
@@ -106,9 +113,29 @@ def unix(when: datetime) -> int:
 
 def check_text(text: str, what: str) -> str:
     """Return `text` if it may be signed and shown; raises `ContentRefused`."""
-    bad = next((char for char in text if char < " " or "\ud800" <= char <= "\udfff" or char == "\x7f"), None)
+    if text.isascii() and text.isprintable():
+        return text
+    bad = next((char for char in text if unicodedata.category(char) in _UNSEEN or char in _BLANK), None)
     if bad is not None:
-        raise ContentRefused(what, expected="no control characters", got=f"U+{ord(bad):04X} in {text[:40]!r}")
+        raise ContentRefused(
+            what, expected="no control characters and none that do not show", got=f"U+{ord(bad):04X} in {text[:40]!r}"
+        )
+    return text
+
+
+def check_line(text: str, what: str, limit: int) -> str:
+    """Return a line that a person wrote, if it may be signed and shown.
+
+    Args:
+        limit: characters; at least one is wanted, and no space at either end.
+
+    Raises:
+        ContentRefused: too long or empty, or characters that people cannot see.
+    """
+    check_text(text, what)
+    if not text or text != text.strip() or len(text) > limit:
+        got = f"{len(text)} characters" if len(text) > limit else repr(text)[:40]
+        raise ContentRefused(what, expected=f"1 to {limit} characters, without spaces around them", got=got)
     return text
 
 

@@ -53,7 +53,11 @@ def example_signer(name: str) -> CryptoSigner:
 
 def public_name(key: Key) -> str | None:
     """Return what a key is called whose private part is public, or None; raises `KeyRefused` for a malformed key."""
-    found = fingerprint(key)
+    return name_of_fingerprint(fingerprint(key))
+
+
+def name_of_fingerprint(found: str) -> str | None:
+    """Return what the key with a fingerprint is called if its private part is public, or None."""
     if sample := MCUBOOT_SAMPLES.get(found):
         return f"MCUboot's published sample key {sample}"
     return _fingerprints().get(found)

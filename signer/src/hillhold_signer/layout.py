@@ -7,6 +7,7 @@
       drafts/ROLE/draft.json     the next version of a role, {"signatures":[],"signed":{…}}
       drafts/ROLE/KEYID.json     one person's signature on it, {"keyid":…,"sha256":…,"sig":…}
       staged/SHA256              target files that drafts name and that are not published yet
+      image-keys/PRODUCT/FINGERPRINT.pub   public keys of a line's bootloaders
       public/                    what any static server serves
         metadata/                N.root.json timestamp.json N.snapshot.json N.targets.json N.PRODUCT.json
         targets/PRODUCT/VERSION/SHA256.FILE
@@ -58,6 +59,10 @@ class Layout:
     def staged(self) -> Path:
         """The folder of target files that are not published yet."""
         return self.path / "staged"
+
+    def image_keys(self, product: str) -> Path:
+        """Return the folder of the public keys that a line's bootloaders hold."""
+        return self.path / "image-keys" / product
 
     @property
     def public(self) -> Path:

@@ -28,7 +28,7 @@ from hillhold_signer.drafts import Draft
 from hillhold_signer.errors import PublicKeyMaterialRefused, RepositoryRefused, SigningRefused, ToolError, VerifyRefused
 from hillhold_signer.examples import refuse_public
 from hillhold_signer.layout import Layout, file_name
-from hillhold_signer.releases import MAX_IMAGE
+from hillhold_signer.releases import MAX_IMAGE, check_kept
 from hillhold_signer.state import State, published_files
 from hillhold_signer.storage import read_optional
 from hillhold_verifier.errors import HillholdError
@@ -169,11 +169,13 @@ def target_files(layout: Layout, draft: Draft) -> list[tuple[Path, bytes]]:
 
 
 def _check_draft(draft: Draft, state: State, meta: Mapping[str, MetaFile], now: int) -> None:
-    """The successor rule, and expiry: a role that clients would refuse at once is not published."""
+    """The successor rule, what a successor may not undo, and expiry: a role that clients would refuse at once is not published."""
     published = state.published(draft.role)
     before = published.version if published else 0
     if listed := meta.get(f"{draft.role}.json"):
         before = max(before, listed.version)
+    if isinstance(published, Targets) and isinstance(draft.signed, Targets):
+        check_kept(published, draft.signed)
     if draft.signed.version != before + 1:
         raise RepositoryRefused(f"version of {draft.role}", expected=before + 1, got=draft.signed.version)
     if draft.signed.is_expired(encoding.utc(now)):

@@ -6,12 +6,14 @@ from importlib.metadata import version
 
 import click
 
+from hillhold_signer.cli.adding import add
 from hillhold_signer.cli.bundles import bundle
+from hillhold_signer.cli.imagekeys import image_key
 from hillhold_signer.cli.images import image
 from hillhold_signer.cli.keys import key
 from hillhold_signer.cli.products import product
 from hillhold_signer.cli.publishing import publish, refresh, verify
-from hillhold_signer.cli.releases import add
+from hillhold_signer.cli.releases import release, withdraw
 from hillhold_signer.cli.repositories import init, status
 from hillhold_signer.cli.signing import sign
 from hillhold_signer.cli.terminal import App
@@ -35,5 +37,6 @@ def main() -> None:
     """
 
 
-for _command in (key, init, product, image, add, sign, status, publish, refresh, bundle, verify):
+product.add_command(image_key)
+for _command in (key, init, product, image, add, withdraw, release, sign, status, publish, refresh, bundle, verify):
     main.add_command(_command)

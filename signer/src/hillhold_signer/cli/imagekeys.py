@@ -1,0 +1,41 @@
+"""`hillhold product image-key`: the keys that a line's bootloaders hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hillhold_signer.cli.terminal import FILE, FOLDER, edge, emit, json_option
+from hillhold_signer.image_keys import add_image_keys, image_keys, remove_image_key
+from hillhold_signer.keys import load_public
+from hillhold_signer.repository import Repository
+
+
+@click.command("image-key")
+@click.argument("repo", type=FOLDER)
+@click.argument("name")
+@click.argument("keys", nargs=-1, type=FILE, metavar="[PUB]...")
+@click.option("--remove", metavar="FINGERPRINT", help="Forget the key whose fingerprint starts like this.")
+@json_option
+def image_key(repo: Path, name: str, keys: tuple[Path, ...], remove: str | None, as_json: bool) -> None:
+    """Name the bootloader keys of the line NAME; `hillhold add` then refuses an image that none of them signed.
+
+    Without PUB, show them. They are noted in REPO and not signed: it is the bootloader that decides.
+
+    \b
+    Example:
+      hillhold product image-key REPO pump image.pub
+    """
+    repository = Repository(repo)
+    if keys and remove:
+        raise click.UsageError("PUB and --remove do not go together")
+    if remove is not None:
+        found = remove_image_key(repository, name, remove, edge().now())
+    elif keys:
+        found = add_image_keys(repository, name, [load_public(path) for path in keys], edge().now())
+    else:
+        repository.state().line(name)
+        found = tuple(key.key_hash.hex() for key in image_keys(repository.layout, name))
+    lines = [f"image keys of {name}:", *(f"  {item}" for item in found)] if found else [f"no image keys of {name}"]
+    emit({"product": name, "image_keys": list(found)}, lines, as_json=as_json)
