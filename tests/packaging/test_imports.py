@@ -59,7 +59,7 @@ IMPORTS = {
     ),
     "hillhold_signer": Imports(
         frozenset({"hillhold_verifier", "cryptography", "tuf", "securesystemslib", "bsdiff4", "intelhex"}),
-        only_in={"click": (CLI,)},
+        only_in={"click": (CLI,), "yaml": ("hillhold_signer/westbuild.py",)},
     ),
     "hillhold_bootsim": Imports(
         frozenset({"hillhold_verifier", "hillhold_signer", "cryptography", "cbor2", "intelhex"}),
@@ -67,7 +67,7 @@ IMPORTS = {
     ),
 }
 
-MODULES = {"pyserial": "serial", "securesystemslib[crypto]": "cryptography"}
+MODULES = {"pyserial": "serial", "pyyaml": "yaml", "securesystemslib[crypto]": "cryptography"}
 """Modules of requirements that are not called like them."""
 
 

@@ -49,7 +49,8 @@ def test_the_version_and_every_help_text_with_an_example() -> None:
     assert "The way of a release" in hillhold().output + hillhold("--help").output
     paths = [["key", "new"], ["key", "show"], ["key", "list"], ["image", "sign"], ["image", "show"]]
     paths += [["product", "add"], ["product", "hardware"], *([name] for name in ("init", "add", "sign", "status"))]
-    paths += [[name] for name in ("publish", "refresh", "verify")]
+    paths += [[name] for name in ("publish", "refresh", "verify", "withdraw")]
+    paths += [["release", "list"], ["release", "hardware"], ["product", "image-key"]]
     for path in paths:
         text = hillhold(*path, "--help").output
         assert f"Example:\n    hillhold {' '.join(path)}" in text, path
@@ -224,8 +225,9 @@ def test_add_reads_the_file_name_and_says_what_it_did(repository: Repository, tm
     (tmp_path / "APP.bin").write_bytes(image("1.2.0", edits=30))
     words = ["add", repository.layout.path, "pump", tmp_path / "APP.bin", "--hardware", HARDWARE[0]]
     value = json.loads(hillhold(*words, "--kind", "security", "--json").stdout)
-    assert value["path"] == "pump/1.2.0/app.bin"
-    assert len(value["patches"]) == 2
+    (found,) = value["releases"]
+    assert found["path"] == "pump/1.2.0/app.bin"
+    assert len(found["patches"]) == 2
     assert hillhold(*words).exit_code == 1
     (tmp_path / "old.bin").write_bytes(image("1.1.5", edits=31))
     lower = hillhold(*words[:3], tmp_path / "old.bin", *words[4:])

@@ -3,7 +3,7 @@
 The door of the library; everything else is private and may change.
 """
 
-from hillhold_signer.adding import add_release, add_releases
+from hillhold_signer.adding import add_release
 from hillhold_signer.ceremony import Ceremony, Expiry, NamedKey, OnlineKey, Team, read_ceremony
 from hillhold_signer.examples import example_signer
 from hillhold_signer.images import ImagePlan, sign_image
@@ -30,7 +30,6 @@ __all__ = [
     "add_hardware",
     "add_product",
     "add_release",
-    "add_releases",
     "example_signer",
     "load_public",
     "load_signer",

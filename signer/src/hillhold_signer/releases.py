@@ -188,7 +188,10 @@ def check_order(before: Sequence[Release], version: Version, counter: int, *, st
     if any(release.version == version for release in before):
         raise ReleaseRefused("version", expected=f"above {highest.version}", got=f"{version}, which is listed already")
     if version < highest.version and not steps_down:
-        hint = f"devices would refuse it as a downgrade; if it is meant as a way back, say so: --downgrade-from {highest.version}"
+        hint = (
+            f"devices would refuse it as a downgrade; for a signed way back give --downgrade-from {highest.version}, "
+            "to show that they refuse it --allow-lower"
+        )
         raise ReleaseRefused("version", expected=f"above {highest.version}", got=version, hint=hint)
     most = max(release.security_counter for release in before)
     if counter < most:
