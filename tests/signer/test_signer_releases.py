@@ -7,12 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from hillhold_signer import Repository, Wish, add_release
+from hillhold_signer import Repository, Wish, add_hardware, add_release
 from hillhold_signer import releases as releases_module
+from hillhold_signer.adding import add_releases
 from hillhold_signer.errors import ContentRefused, ProductRefused, ReleaseRefused
+from hillhold_verifier.release import Version
 from workshop import HARDWARE, NOW, image, release, started, tree
 
 WISH = Wish("app.bin", hardware=HARDWARE)
+RADIO = Wish("radio.bin", hardware=HARDWARE, component="radio")
+
+
+def v(text: str) -> Version:
+    return Version.parse(text)
 
 
 @pytest.fixture
@@ -43,6 +50,20 @@ def repository(tmp_path: Path) -> Repository:
         (("1.2.0", 5), replace(WISH, kind="urgent"), "kind"),
         (("1.1.0", 5), WISH, "the same file, which is there already"),
         (("1.1.0", 5, 2), WISH, "a new name, got another file"),
+        (("1.2.0", 5), replace(WISH, requires={"radio": v("2.0.0")}), "requires radio 2.0.0; there would be none"),
+        (("1.2.0", 5), replace(WISH, requires={"app": v("1.0.0")}), "other components, got app itself"),
+        (("1.2.0", 5), replace(WISH, requires={"ra dio": v("1.0.0")}), "requires: expected lowercase letters"),
+        (("1.2.0", 5), replace(WISH, set="summer"), "belongs to the set summer, of which no other release is listed"),
+        (("1.2.0", 5), replace(WISH, set="Summer\u202e"), "set: expected lowercase letters"),
+        (("1.0.0", 5), replace(WISH, downgrade_from=(v("1.0.0"),)), "a version above 1.0.0, got 1.0.0"),
+        (("1.0.0", 5), replace(WISH, downgrade_from=(v("0.9.0"),)), "a version above 1.0.0, got 0.9.0"),
+        (
+            ("1.0.0", 5),
+            replace(WISH, downgrade_from=(v("1.0.5"),)),
+            "a listed version for this place: 1.1.0, got 1.0.5",
+        ),
+        (("1.0.0", 4), replace(WISH, downgrade_from=(v("1.1.0"),)), "security counter: expected at least 5, got 4"),
+        (("1.0.0", 5), replace(WISH, component="radio", downgrade_from=(v("1.1.0"),)), "place: none, got 1.1.0"),
     ],
 )
 def test_refused_and_nothing_changes(
@@ -55,11 +76,46 @@ def test_refused_and_nothing_changes(
     assert tree(repository.layout.path) == before
 
 
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("a\x1b[2Jb", "U+001B"),
+        ("a\nb", "U+000A"),
+        ("a\x7f", "U+007F"),
+        ("a\x9b2J", "U+009B"),
+        ("git@\u202etig", "U+202E"),
+        ("git\u200b", "U+200B"),
+        ("git\u2066x", "U+2066"),
+        ("\ufeffgit", "U+FEFF"),
+        ("git\u2028x", "U+2028"),
+        ("git\U000e0041x", "U+E0041"),
+        ("git\u3164x", "U+3164"),
+        ("git\ud800", "U+D800"),
+        ("", "1 to 512 characters"),
+        (" git", "without spaces around them"),
+        ("x" * 513, "got 513 characters"),
+    ],
+)
+def test_text_that_people_cannot_see_is_refused(repository: Repository, source: str, says: str) -> None:
+    before = tree(repository.layout.path)
+    with pytest.raises(ContentRefused) as refused:
+        add_release(repository, "pump", image("1.2.0", 5), replace(WISH, source=source), NOW)
+    assert says in str(refused.value)
+    assert tree(repository.layout.path) == before
+
+
+def test_words_of_any_language_are_no_control_characters(repository: Repository) -> None:
+    source = "https://git.example/Prüfstand/פמפה@0123 (ポンプ 🫀)"
+    added = add_release(repository, "pump", image("1.2.0", 5), replace(WISH, source=source), NOW)
+    assert added.target.custom["hillhold"]["source"] == source
+
+
 def test_an_image_without_a_counter_gets_the_setting_that_adds_one(repository: Repository) -> None:
     with pytest.raises(ReleaseRefused) as refused:
         add_release(repository, "pump", image("1.2.0", None), WISH, NOW)
     assert refused.value.hint
-    assert "CONFIG_MCUBOOT_EXTRA_IMGTOOL_ARGS" in refused.value.hint
+    assert 'CONFIG_MCUBOOT_EXTRA_IMGTOOL_ARGS="--security-counter N"' in refused.value.hint
+    assert "CONFIG_MCUBOOT_HW_DOWNGRADE_PREVENTION_COUNTER_VALUE=N" in refused.value.hint
 
 
 def test_a_file_that_is_no_image_or_too_large(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,3 +169,91 @@ def test_text_that_must_not_be_signed_stops_a_draft_and_leaves_the_old_one(repos
     with pytest.raises(ContentRefused, match=r"U\+001B"):
         Drafts(repository.layout).save("pump", line)
     assert not repository.state().drafts
+
+
+# --- several components -----------------------------------------------------------------------------------------------
+
+
+def test_a_requirement_is_met_by_what_is_listed_or_added_with_it(repository: Repository) -> None:
+    needs = replace(WISH, requires={"radio": v("2.0.0")})
+    both = add_releases(repository, "pump", [(image("1.2.0", 5), needs), (image("2.0.0", 1, 7), RADIO)], NOW)
+    assert both[0].target.custom["hillhold"]["requires"] == {"radio": "2.0.0"}
+    later = add_release(repository, "pump", image("1.3.0", 5), replace(needs, requires={"radio": v("1.0.0")}), NOW)
+    assert later.target.path == "pump/1.3.0/app.bin"
+
+
+def test_a_requirement_must_be_met_on_all_hardware_that_is_named(repository: Repository) -> None:
+    add_release(repository, "pump", image("2.0.0", 1, 7), replace(RADIO, hardware=HARDWARE[:1]), NOW)
+    before = tree(repository.layout.path)
+    needs = replace(WISH, requires={"radio": v("2.0.0")})
+    with pytest.raises(
+        ReleaseRefused, match=r"a device \(nrf52-b\) comes to, got requires radio 2.0.0; there would be"
+    ):
+        add_release(repository, "pump", image("1.2.0", 5), needs, NOW)
+    assert tree(repository.layout.path) == before
+    add_release(repository, "pump", image("1.2.0", 5), replace(needs, hardware=HARDWARE[:1]), NOW)
+
+
+def test_releases_that_wait_for_each_other_are_refused_unless_they_are_a_set(repository: Repository) -> None:
+    add_release(repository, "pump", image("1.0.0", 1, 7), RADIO, NOW)
+    app = replace(WISH, requires={"radio": v("2.0.0")})
+    radio = replace(RADIO, requires={"app": v("1.2.0")})
+    items = [(image("1.2.0", 5), app), (image("2.0.0", 1, 8), radio)]
+    before = tree(repository.layout.path)
+    with pytest.raises(ReleaseRefused, match=r"requires radio 2.0.0; there would be 1.0.0"):
+        add_releases(repository, "pump", items, NOW)
+    assert tree(repository.layout.path) == before
+    done = add_releases(repository, "pump", [(data, replace(wish, set="summer")) for data, wish in items], NOW)
+    assert [item.target.custom["hillhold"]["set"] for item in done] == ["summer", "summer"]
+
+
+def test_a_set_takes_one_release_for_a_component(repository: Repository) -> None:
+    items = [(image("1.2.0", 5), replace(WISH, set="s")), (image("1.0.0", 1, 7), replace(RADIO, set="s"))]
+    add_releases(repository, "pump", items, NOW)
+    before = tree(repository.layout.path)
+    with pytest.raises(ReleaseRefused, match="two releases are for one component"):
+        add_release(repository, "pump", image("1.3.0", 5), replace(WISH, set="s"), NOW)
+    one = [(image("1.3.0", 5), replace(WISH, set="t")), (image("2.0.0", 1, 7), replace(RADIO, set="t"))]
+    halves = [(data, replace(wish, hardware=(HARDWARE[at],))) for at, (data, wish) in enumerate(one)]
+    with pytest.raises(ReleaseRefused, match="no other release is listed"):
+        add_releases(repository, "pump", halves, NOW)
+    assert tree(repository.layout.path) == before
+
+
+def test_of_several_releases_all_are_added_or_none(repository: Repository) -> None:
+    before = tree(repository.layout.path)
+    with pytest.raises(ReleaseRefused, match=r"expected above 1.1.0"):
+        add_releases(repository, "pump", [(image("1.0.0", 1, 7), RADIO), (image("1.0.9", 5), WISH)], NOW)
+    assert tree(repository.layout.path) == before
+
+
+# --- steps down -------------------------------------------------------------------------------------------------------
+
+
+def test_an_older_version_may_be_added_as_a_signed_step_down_from_the_newest(repository: Repository) -> None:
+    added = add_release(
+        repository, "pump", image("1.0.9", 5, edits=2), replace(WISH, downgrade_from=(v("1.1.0"),)), NOW
+    )
+    assert added.target.custom["hillhold"]["downgrade_from"] == ["1.1.0"]
+    assert len(added.patches) == 1
+
+
+def test_a_step_down_that_a_device_would_leave_again_at_once_is_refused(repository: Repository) -> None:
+    release(repository, image("1.2.0", 5, edits=1), wish=WISH)
+    before = tree(repository.layout.path)
+    down = replace(WISH, downgrade_from=(v("1.2.0"),))
+    with pytest.raises(ReleaseRefused, match=r"on 1.2.0 comes to, got .*it ends on 1.1.0"):
+        add_release(repository, "pump", image("1.0.0", 5, edits=2), down, NOW)
+    up = replace(WISH, downgrade_from=(v("1.1.0"),))
+    with pytest.raises(ReleaseRefused, match=r"it ends on 1.2.0"):
+        add_release(repository, "pump", image("1.0.0", 5, edits=2), up, NOW)
+    assert tree(repository.layout.path) == before
+    both = replace(WISH, downgrade_from=(v("1.2.0"), v("1.1.0")))
+    added = add_release(repository, "pump", image("1.0.0", 5, edits=2), both, NOW)
+    assert added.target.custom["hillhold"]["downgrade_from"] == ["1.1.0", "1.2.0"]
+
+
+def test_hardware_that_joined_the_line_has_no_past(repository: Repository) -> None:
+    add_hardware(repository, "pump", ["nrf54-c"], NOW)
+    added = add_release(repository, "pump", image("0.1.0", 1), replace(WISH, hardware=("nrf54-c",)), NOW)
+    assert added.target.path == "pump/0.1.0/app.bin"
