@@ -72,8 +72,8 @@ def own(path: Path) -> Repository:
         return NamedKey(name, CryptoSigner(ed25519.Ed25519PrivateKey.generate()).public_key)
 
     team = Team((named("Ada"),), 1)
-    online = [OnlineKey(named("online").key, "file:online.pem") for _ in range(2)]
-    repository = Repository.create(path, Ceremony(team, Team((named("Grace"),), 1), *online), NOW)
+    first, second = (OnlineKey(named("online").key, "file:online.pem") for _ in range(2))
+    repository = Repository.create(path, Ceremony(team, Team((named("Grace"),), 1), first, second), NOW)
     add_product(repository, Product("pump", Team((named("Alan"),), 1), Caps(("nrf51-a",))), NOW)
     return repository
 
@@ -132,12 +132,11 @@ def test_any_other_image_is_refused_and_nothing_changes(
 
 def test_without_keys_a_signature_must_be_there_and_nobody_says_whose(tmp_path: Path) -> None:
     repository = own(tmp_path / "repo")
-    for make in (
-        lambda: without(signed(ED25519), TLV_ED25519, TLV_KEYHASH),
-        lambda: signed(ED25519)[:600] + b"\0" + signed(ED25519)[601:],
-    ):
+    unsigned = without(signed(ED25519), TLV_ED25519, TLV_KEYHASH)
+    damaged = signed(ED25519)[:600] + b"\0" + signed(ED25519)[601:]
+    for data in (unsigned, damaged):
         with pytest.raises(ReleaseRefused):
-            add_release(repository, "pump", make(), WISH, NOW)
+            add_release(repository, "pump", data, WISH, NOW)
     assert add_release(repository, "pump", signed(ED25519), WISH, NOW).image_key is None
 
 
