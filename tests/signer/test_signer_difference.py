@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from tuf.api.metadata import Targets
 
 from hillhold_signer import Repository, Wish, add_hardware, add_release, example_signer
+from hillhold_signer.adding import add_releases
 from hillhold_signer.difference import difference, label
+from hillhold_signer.documents import Document
 from hillhold_signer.errors import RepositoryRefused
 from hillhold_verifier import canonical
-from workshop import HARDWARE, NOW, ceremony, image, started
+from hillhold_verifier.release import Version
+from workshop import HARDWARE, NOW, ceremony, image, release, started
 
 
 def test_a_draft_cannot_put_another_key_under_a_colleagues_id(tmp_path: Path) -> None:
@@ -43,6 +47,12 @@ def test_whatever_someone_wrote_into_a_draft_is_shown_before_it_is_signed(tmp_pa
     line_at = ("delegations", "roles", 0)
     edits: list[tuple[str, tuple[str | int, ...], str, object]] = [
         ("pump", (*release_at, "custom", "hillhold"), "downgrade_from", ["9.0.0"]),
+        ("pump", (*release_at, "custom", "hillhold"), "crit", ["hardware"]),
+        ("pump", (*release_at, "custom", "hillhold"), "sbom", [{"format": "spdx", "length": 1}]),
+        ("pump", (*release_at, "custom", "hillhold"), "sbom", []),
+        ("pump", (*release_at, "custom", "hillhold"), "notes", {"length": True, "sha256": "00" * 32}),
+        ("pump", (*release_at, "custom", "hillhold"), "notes", {"length": 1, "sha256": "\u0661" * 64}),
+        ("pump", (*release_at, "custom", "hillhold"), "source", ["a"]),
         ("pump", (*release_at, "custom"), "more", 1),
         ("pump", (*release_at, "hashes"), "sha512", "00"),
         ("pump", release_at, "more", 1),
@@ -65,3 +75,56 @@ def test_whatever_someone_wrote_into_a_draft_is_shown_before_it_is_signed(tmp_pa
         words = "STEP DOWN from 9.0.0" if name == "downgrade_from" else "! "
         assert any(words in line and (name in line or words != "! ") for line in shown(role)), (name, shown(role))
         path.write_bytes(good)
+
+
+def test_every_field_of_a_release_is_in_words(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    release(repository, image("1.1.0", 2), wish=Wish("app.bin", hardware=HARDWARE))
+    bom = Document("bom.json", b'{"bomFormat":"CycloneDX","specVersion":"1.6"}')
+    app = Wish(
+        "app.bin",
+        "security",
+        HARDWARE,
+        requires={"radio": Version.parse("2.0.0")},
+        set="summer",
+        downgrade_from=(Version.parse("1.1.0"),),
+        sbom=(bom,),
+        notes=Document("notes.txt", b"quieter"),
+        source="git.example/pump@12ab",
+    )
+    radio = Wish("radio.bin", hardware=HARDWARE, component="radio", set="summer")
+    add_releases(repository, "pump", [(image("1.0.0", 2, edits=1), app), (image("2.0.0", 1, 7), radio)], NOW)
+
+    def shown(path: str) -> str:
+        state = repository.state()
+        old = state.published("pump")
+        assert isinstance(old, Targets)
+        lines = difference("pump", old, state.drafts["pump"].signed, label({}))
+        return next(line for line in lines if line[2:].startswith(f"{path}: "))
+
+    line = shown("pump/1.0.0/app.bin")
+    for words in (
+        "+ pump/1.0.0/app.bin: security release, for nrf51-a and nrf52-b, component app, security counter 2, ",
+        ", requires radio 2.0.0 or later, installed only with the rest of the set summer, STEP DOWN from 1.1.0, ",
+        f", SBOM cyclonedx of 45 bytes, sha256 {sha256(bom.data).hexdigest()}, ",
+        f", release notes of 7 bytes, sha256 {sha256(b'quieter').hexdigest()}, ",
+        ", built from git.example/pump@12ab, ",
+        f"sha256 {sha256(image('1.0.0', 2, edits=1)).hexdigest()}",
+    ):
+        assert words in line, (words, line)
+    assert "! " not in line
+
+
+def test_what_a_release_no_longer_says_is_shown_beside_what_it_says(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    release(repository, image("1.0.0"), wish=Wish("app.bin", hardware=HARDWARE, source="a@1"))
+    line = repository.state().line("pump")
+    old = Targets.from_dict(line.to_dict())
+    custom = line.targets["pump/1.0.0/app.bin"].custom["hillhold"]
+    custom["hardware"], custom["withdrawn"] = ["nrf51-a", "nrf52-b", "nrf53-c"], "leaks"
+    del custom["source"]
+    found = difference("pump", old, line, label({}))[-1]
+    assert found.startswith(
+        "~ pump/1.0.0/app.bin: WITHDRAWN (leaks), feature release, for nrf51-a and nrf52-b and nrf53-c"
+    )
+    assert found.endswith("; before: for nrf51-a and nrf52-b, built from a@1")

@@ -354,6 +354,25 @@ def test_releases_that_somebody_should_look_at_are_warned_of(
         assert text.startswith(start)
 
 
+@pytest.mark.parametrize(
+    ("custom", "warned"),
+    [
+        ({"sbom": [{"sha256": sha256(b"parts").hexdigest()}]}, False),
+        ({"notes": {"sha256": sha256(b"parts").hexdigest()}}, False),
+        ({"notes": {"sha256": sha256(b"others").hexdigest()}}, True),
+        ({"sbom": [None, {"sha256": "zz"}, {"sha256": 1}, 3], "notes": [1]}, True),
+        ({"sbom": 7}, True),
+    ],
+)
+def test_a_document_that_a_release_names_is_no_surprise(custom: dict[str, object], warned: bool) -> None:
+    repo = started()
+    repo.change(APP, **custom)
+    repo.add_target("pump/1.0.0/parts.json", b"parts", {})
+    repo.entries["pump/1.0.0/parts.json"]["custom"] = {}
+    found = said(judge(repo), Level.WARNING)
+    assert found == ["pump/1.0.0/parts.json: says nothing to Hillhold: no device looks at it"] * warned
+
+
 def test_a_target_that_is_nothing_to_hillhold() -> None:
     repo = started()
     repo.entries[APP]["custom"] = {"vendor": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -129,6 +130,7 @@ class _Targets:
     def __init__(self, product: str, delegation: Delegation, line: Targets, files: TargetFiles | None) -> None:
         self._product, self._delegation, self._line, self._files = product, delegation, line, files
         self._notes = {path: Notes(path) for path in line.targets}
+        self._documents = _documents(line)
         self._says: dict[str, Release | Patch | None] = {}
         self._state: dict[str, str] = {}
         self._image: dict[str, str | None] = {}
@@ -155,7 +157,7 @@ class _Targets:
         except MetadataError as error:
             notes.add(Level.REFUSED, f"malformed: {error}")
             return None
-        if found is None:
+        if found is None and target.hashes.get("sha256") not in self._documents:
             notes.add(Level.WARNING, "says nothing to Hillhold: no device looks at it")
         return found
 
@@ -202,3 +204,16 @@ class _Targets:
         if self._files and base and ready and isinstance(result, Release):
             return self._files.check_patch(patch, base, result, notes)
         return None
+
+
+def _documents(line: Targets) -> frozenset[bytes]:
+    """The hashes of what came with releases, as these state them (`sbom`, `notes`): such a target is there for auditors."""
+    found = set()
+    for target in line.targets.values():
+        custom = target.custom if isinstance(target.custom, dict) else {}
+        listed = custom.get("sbom")
+        for entry in (*(listed if isinstance(listed, list) else ()), custom.get("notes")):
+            digest = entry.get("sha256") if isinstance(entry, dict) else None
+            if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest):
+                found.add(bytes.fromhex(digest))
+    return frozenset(found)
