@@ -13,6 +13,7 @@ from hillhold_signer import Repository, Wish, add_hardware, add_release, example
 from hillhold_signer.adding import add_releases
 from hillhold_signer.difference import difference, label
 from hillhold_signer.documents import Document
+from hillhold_signer.edit import copied
 from hillhold_signer.errors import RepositoryRefused
 from hillhold_verifier import canonical
 from hillhold_verifier.release import Version
@@ -108,7 +109,7 @@ def test_every_field_of_a_release_is_in_words(tmp_path: Path) -> None:
         ", requires radio 2.0.0 or later, installed only with the rest of the set summer, STEP DOWN from 1.1.0, ",
         f", SBOM cyclonedx of 45 bytes, sha256 {sha256(bom.data).hexdigest()}, ",
         f", release notes of 7 bytes, sha256 {sha256(b'quieter').hexdigest()}, ",
-        ", built from git.example/pump@12ab, ",
+        ', built from "git.example/pump@12ab", ',
         f"sha256 {sha256(image('1.0.0', 2, edits=1)).hexdigest()}",
     ):
         assert words in line, (words, line)
@@ -119,12 +120,25 @@ def test_what_a_release_no_longer_says_is_shown_beside_what_it_says(tmp_path: Pa
     repository = started(tmp_path / "repo")
     release(repository, image("1.0.0"), wish=Wish("app.bin", hardware=HARDWARE, source="a@1"))
     line = repository.state().line("pump")
-    old = Targets.from_dict(line.to_dict())
+    old = copied(line)
     custom = line.targets["pump/1.0.0/app.bin"].custom["hillhold"]
     custom["hardware"], custom["withdrawn"] = ["nrf51-a", "nrf52-b", "nrf53-c"], "leaks"
     del custom["source"]
     found = difference("pump", old, line, label({}))[-1]
     assert found.startswith(
-        "~ pump/1.0.0/app.bin: WITHDRAWN (leaks), feature release, for nrf51-a and nrf52-b and nrf53-c"
+        '~ pump/1.0.0/app.bin: WITHDRAWN ("leaks"), feature release, for nrf51-a and nrf52-b and nrf53-c'
     )
-    assert found.endswith("; before: for nrf51-a and nrf52-b, built from a@1")
+    assert found.endswith('; before: for nrf51-a and nrf52-b, built from "a@1"')
+
+
+def test_what_somebody_wrote_does_not_read_like_a_fact(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    wish = Wish("app.bin", hardware=HARDWARE, source='a", security counter 9, sha256 00; before: "b')
+    add_release(repository, "pump", image("1.0.0"), wish, NOW)
+    path = repository.layout.drafts / "pump/draft.json"
+    value = json.loads(path.read_bytes())
+    value["signed"]["targets"]["pump/1.0.0/app.bin"]["custom"]["hillhold"]["component"] = "app, security counter 0"
+    path.write_bytes(canonical.dumps(value))
+    line = difference("pump", None, repository.state().drafts["pump"].signed, label({}))[-1]
+    assert r', built from "a\", security counter 9, sha256 00; before: \"b", ' in line
+    assert ', component "app, security counter 0", ' in line

@@ -70,13 +70,13 @@ def test_a_build_folder_becomes_a_set_with_documents(repository: Repository, bui
     assert listed["pump/1.2.0/app.bin"]["requires"] == {"radio": "3.0.0"}
     assert {item["set"] for item in listed.values()} == {None, "summer"}
     text = hillhold("release", "list", path, "pump").stdout
-    assert "app          1.2.0           2        feature   drafted    nrf51-a" in text
+    assert "app          1.2.0           2        feature   drafted              nrf51-a" in text
     assert "  requires radio 3.0.0 or later\n  of the set summer\n" in text
     preview = hillhold("sign", path, "--key", f"file:{KEYS / 'release-1-public-on-purpose.pem'}", "--yes").stdout
     assert "requires radio 3.0.0 or later, installed only with the rest of the set summer" in preview
     assert "SBOM cyclonedx of 45 bytes, sha256 " in preview
     assert "release notes of 9 bytes, sha256 " in preview
-    assert "built from git.example/pump@12ab" in preview
+    assert 'built from "git.example/pump@12ab"' in preview
     assert "pump/3.0.0/news.txt: a file that devices ignore, 9 bytes, sha256 " in preview
     assert "! " not in preview
 

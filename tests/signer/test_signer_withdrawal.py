@@ -73,7 +73,7 @@ def test_a_withdrawn_release_keeps_its_entry_and_the_patches_that_lead_away_from
     assert len([path for path in after if path.startswith("pump/1.2.0/app.bin.")]) == 2
     assert [(way.hardware, str(way.to)) for way in done.ways] == [(HARDWARE, "1.2.0")]
     (line,) = [line for line in shown(repository) if line.startswith("~ pump/1.1.0/app.bin: ")]
-    assert "WITHDRAWN (leaks at 40 °C), feature release, for nrf51-a and nrf52-b" in line
+    assert 'WITHDRAWN ("leaks at 40 °C"), feature release, for nrf51-a and nrf52-b' in line
     assert "before" not in line
     publish(repository)
 
@@ -125,6 +125,21 @@ def test_a_step_down_to_a_withdrawn_release_or_beside_a_higher_one_is_refused(re
     with pytest.raises(ReleaseRefused, match=r"on 1.3.0 comes to, got .*it ends on 1.4.0"):
         withdraw(repository, "pump", "1.3.0", "leaks", NOW, step_down_to="1.2.0")
     assert tree(repository.layout.path) == before
+
+
+def test_a_step_down_that_boards_with_another_image_of_that_version_would_take_too_is_refused(
+    repository: Repository,
+) -> None:
+    for name, at in (("a.bin", 0), ("b.bin", 1)):
+        wish = replace(BOTH, file_name=name, hardware=(HARDWARE[at],))
+        add_release(repository, "pump", image("2.0.0", 2, at + 20), wish, NOW)
+    publish(repository)
+    before = tree(repository.layout.path)
+    with pytest.raises(ReleaseRefused, match=r"devices on pump/2.0.0/b.bin would step down, too"):
+        withdraw(repository, "pump", "2.0.0", "hot", NOW, hardware=HARDWARE[:1], step_down_to="1.2.0")
+    assert tree(repository.layout.path) == before
+    done = withdraw(repository, "pump", "2.0.0", "hot", NOW, step_down_to="1.2.0")
+    assert [(way.hardware, str(way.to)) for way in done.ways] == [(HARDWARE[:1], "1.2.0"), (SECOND, "1.2.0")]
 
 
 @pytest.mark.parametrize(

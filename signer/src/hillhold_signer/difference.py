@@ -16,6 +16,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, TargetFile,
 from hillhold_signer import encoding
 from hillhold_signer.documents import in_words
 from hillhold_signer.durations import show_duration
+from hillhold_signer.layout import is_segment
 from hillhold_signer.products import caps_of
 from hillhold_signer.releases import check_kept, understood
 from hillhold_verifier.release import Patch, Release
@@ -162,22 +163,31 @@ def _facts(target: TargetFile) -> list[str]:
 
 def _release(found: Release) -> list[str]:
     return [
-        *([] if found.withdrawn is None else [f"WITHDRAWN ({found.withdrawn})"]),
+        *([] if found.withdrawn is None else [f"WITHDRAWN ({_quoted(found.withdrawn)})"]),
         f"{found.kind} release",
-        f"for {' and '.join(sorted(found.hardware))}",
-        f"component {found.component}",
+        f"for {' and '.join(map(_name, sorted(found.hardware)))}",
+        f"component {_name(found.component)}",
         *([] if found.format == "mcuboot" else [f"format {found.format}"]),
         f"security counter {found.security_counter}",
-        *(f"requires {name} {least} or later" for name, least in sorted(found.requires.items())),
-        *([] if found.set is None else [f"installed only with the rest of the set {found.set}"]),
+        *(f"requires {_name(name)} {least} or later" for name, least in sorted(found.requires.items())),
+        *([] if found.set is None else [f"installed only with the rest of the set {_name(found.set)}"]),
         *(f"STEP DOWN from {version}" for version in sorted(found.downgrade_from)),
     ]
+
+
+def _name(text: str) -> str:
+    return text if is_segment(text) else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """What somebody wrote, in quotes that it cannot end: it is not to read like a fact beside it."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _came_with(said: Mapping[str, object]) -> dict[str, list[str]]:
     words = in_words(said)
     source = said.get("source")
-    return {**words, "source": [f"built from {source}"]} if isinstance(source, str) else words
+    return {**words, "source": [f"built from {_quoted(source)}"]} if isinstance(source, str) else words
 
 
 def _others(what: str, fields: Mapping[str, object], known: tuple[str, ...]) -> list[str]:

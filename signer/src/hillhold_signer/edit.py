@@ -11,6 +11,7 @@ A change that raises before its first `save` has written nothing that counts.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeVar
@@ -83,4 +84,4 @@ class Edit:
 
 def copied(signed: S) -> S:
     """Return an independent copy of metadata."""
-    return type(signed).from_dict(signed.to_dict())
+    return type(signed).from_dict(deepcopy(signed.to_dict()))  # `to_dict` hands out custom data as they are

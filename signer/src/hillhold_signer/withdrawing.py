@@ -159,10 +159,14 @@ def _drop_patches(line: Targets, paths: Iterable[str]) -> tuple[str, ...]:
 def _step_down(before: Sequence[Release], gone: Sequence[Release], to: str) -> list[Release]:
     """The releases of a version that devices may step down to, or refuse it."""
     hardware = {name for release in gone for name in release.hardware}
-    places = same_place(before, hardware, gone[0].component)
-    high = max(release.version for release in gone)
+    high = gone[0].version
+    places = [release for release in before if release.component == gone[0].component]
     counter = max(release.security_counter for release in gone)
-    offered = [item for item in places if item.withdrawn is None and item.version < high]
+    offered = [
+        item
+        for item in same_place(places, hardware, gone[0].component)
+        if item.withdrawn is None and item.version < high
+    ]
     fitting = [item for item in offered if item.security_counter >= counter]
     found = [item for item in fitting if str(item.version) == to]
     if not found:
@@ -174,6 +178,12 @@ def _step_down(before: Sequence[Release], gone: Sequence[Release], to: str) -> l
         )
         hint = "build the older one again with that counter, and add it with --downgrade-from"
         raise ReleaseRefused("step down", expected=expected, got=got, hint=hint)
+    for release in found:
+        running = [item for item in places if item.version == high and item.withdrawn is None and item not in gone]
+        if beside := [item.path for item in running if item.hardware & release.hardware]:
+            got = f"{release.path}, to which devices on {beside[0]} would step down, too"
+            hint = "withdraw that as well, or give each its own release of the lower version"
+            raise ReleaseRefused("step down", expected="a release for the same hardware", got=got, hint=hint)
     return found
 
 

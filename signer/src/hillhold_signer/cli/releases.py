@@ -109,7 +109,7 @@ def list_(repo: Path, product: str, as_json: bool) -> None:
       hillhold release list REPO pump
     """
     found = listing(Repository(repo).state(), product)
-    lines = ["component    version         counter  kind      state      hardware"] if found else ["no releases"]
+    lines = ["component    version         counter  kind      state                hardware"] if found else ["no releases"]
     lines += [line for item in found for line in _lines(item)]
     emit({"product": product, "releases": [_value(item) for item in found]}, lines, as_json=as_json)
 
@@ -138,7 +138,7 @@ def _lines(item: Listed) -> list[str]:
     release = item.release
     where = item.where if release.withdrawn is None else f"{item.where}, WITHDRAWN"
     lines = [
-        f"{release.component:<12} {release.version!s:<15} {release.security_counter:<8} {release.kind:<9} {where:<10} "
+        f"{release.component:<12} {release.version!s:<15} {release.security_counter:<8} {release.kind:<9} {where:<20} "
         f"{', '.join(sorted(release.hardware))}"
     ]
     if release.withdrawn is not None:
