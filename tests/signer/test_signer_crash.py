@@ -20,8 +20,11 @@ from hillhold_signer import (
     storage,
     verify_tree,
 )
+from hillhold_signer.adding import add_releases
+from hillhold_signer.documents import Document
 from hillhold_signer.errors import StorageError
 from hillhold_signer.storage import remove_file, write_file
+from hillhold_signer.withdrawing import withdraw
 from workshop import HARDWARE, NOW, ceremony, image, online, pump, sign_all, started, tree
 
 When = Literal["before", "torn", "after"]
@@ -170,6 +173,55 @@ def test_a_cut_while_adding_a_product_or_release_lets_the_command_run_again(
         sign_all(repository, "release-1", "release-2")
         repository.publish(online(), NOW)
         assert verify_tree(repository.layout.path, NOW).targets
+
+
+@pytest.mark.parametrize("when", ["before", "torn", "after"])
+def test_a_cut_while_a_set_is_added_or_a_release_withdrawn_drafts_all_of_it_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: When
+) -> None:
+    base = started(tmp_path / "base")
+    for version, edits in (("1.0.0", 0), ("1.1.0", 20)):
+        add_release(base, "pump", image(version, edits=edits), Wish("app.bin", hardware=HARDWARE), NOW)
+    sign_all(base, "release-1", "release-2")
+    base.publish(online(), NOW)
+    add_release(base, "pump", image("1.2.0", edits=30), Wish("app.bin", hardware=HARDWARE), NOW)
+    sign_all(base, "release-1")
+    news = Document("news.txt", b"quieter")
+    app = Wish("app.bin", hardware=HARDWARE, set="summer", notes=news)
+    radio = Wish("radio.bin", hardware=HARDWARE, component="radio", set="summer", notes=news)
+
+    def add(repository: Repository) -> None:
+        items = [(image("2.0.0", edits=25), app), (image("2.0.0", 1, 7), radio)]
+        add_releases(repository, "pump", items, NOW, with_documents=True)
+
+    def take_back(repository: Repository) -> None:
+        withdraw(repository, "pump", "1.1.0", "leaks", NOW)
+
+    for act in (add, take_back):
+        old = base.state().drafts["pump"]
+        whole = copy(base.layout.path, tmp_path / f"{act.__name__}-whole")
+        with powered(monkeypatch, Power()) as power:
+            act(whole)
+        new = whole.state().drafts["pump"].digest
+        outcomes = set()
+        for cut in range(power.count):
+            repository = copy(base.layout.path, tmp_path / f"{act.__name__}-{cut}")
+            with powered(monkeypatch, Power(cut, when)), pytest.raises(Killed):
+                act(repository)
+            found = repository.state().drafts["pump"]
+            assert found.digest in (old.digest, new), f"{when} write {cut}"
+            assert bool(found.signatures) is (found.digest == old.digest), f"{when} write {cut}"
+            outcomes.add(found.digest)
+            if found.digest == old.digest:
+                act(repository)
+            sign_all(repository, "release-1", "release-2")
+            repository.publish(online(), NOW)
+            assert set(verify_tree(repository.layout.path, NOW).targets) == set(new_targets(whole))
+        assert new in outcomes
+
+
+def new_targets(repository: Repository) -> list[str]:
+    return list(repository.state().line("pump").targets)
 
 
 def test_a_full_disk_is_an_operational_error_and_the_command_can_run_again(

@@ -109,7 +109,9 @@ def list_(repo: Path, product: str, as_json: bool) -> None:
       hillhold release list REPO pump
     """
     found = listing(Repository(repo).state(), product)
-    lines = ["component    version         counter  kind      state                hardware"] if found else ["no releases"]
+    lines = (
+        ["component    version         counter  kind      state                hardware"] if found else ["no releases"]
+    )
     lines += [line for item in found for line in _lines(item)]
     emit({"product": product, "releases": [_value(item) for item in found]}, lines, as_json=as_json)
 
