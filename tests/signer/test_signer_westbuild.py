@@ -163,7 +163,7 @@ def test_the_revision_is_that_of_the_project_which_holds_the_application(tmp_pat
 def test_what_does_not_state_a_revision_has_none(tmp_path: Path) -> None:
     place = domain(tmp_path, APP)
     assert built_from(place) is None
-    meta(place, source="/home/ada/pump-app")
+    meta(place, source="/src/pump-app")
     assert built_from(place) is None, "outside of the workspace"
     meta(place, source="/ci/ws/pump-application")
     assert built_from(place) == f"ws@{'f' * 40}", "a name that starts alike is not inside"
