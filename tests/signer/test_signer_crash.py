@@ -13,7 +13,6 @@ import pytest
 from hillhold_signer import (
     Repository,
     Wish,
-    add_hardware,
     add_product,
     add_release,
     example_signer,
@@ -21,6 +20,7 @@ from hillhold_signer import (
     verify_tree,
 )
 from hillhold_signer.errors import StorageError
+from hillhold_signer.lines import set_caps
 from hillhold_signer.storage import remove_file, write_file
 from workshop import HARDWARE, NOW, ceremony, image, online, pump, sign_all, started, tree
 
@@ -81,7 +81,7 @@ def ready(path: Path) -> Repository:
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), NOW)
     add_release(repository, "pump", image("1.1.0", edits=20), wish, NOW)
-    add_hardware(repository, "pump", ["nrf54-c"], NOW)
+    set_caps(repository, "pump", NOW, hardware=lambda known: [*known, "nrf54-c"])
     sign_all(repository, "release-1", "release-2", "targets-1")
     return repository
 

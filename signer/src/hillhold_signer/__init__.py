@@ -8,7 +8,7 @@ from hillhold_signer.ceremony import Ceremony, Expiry, NamedKey, OnlineKey, Team
 from hillhold_signer.examples import example_signer
 from hillhold_signer.images import ImagePlan, sign_image
 from hillhold_signer.keys import load_public, load_signer
-from hillhold_signer.lines import add_hardware, add_product
+from hillhold_signer.lines import add_product
 from hillhold_signer.products import Caps, Product
 from hillhold_signer.publish import OnlineSigners
 from hillhold_signer.releases import Wish
@@ -27,7 +27,6 @@ __all__ = [
     "Repository",
     "Team",
     "Wish",
-    "add_hardware",
     "add_product",
     "add_release",
     "example_signer",

@@ -52,6 +52,10 @@ class ProductRefused(SignerRefused):
     """A product line that may not be made like this."""
 
 
+class RotationRefused(SignerRefused):
+    """A change of keys that would let old files come back to life, or leave a stolen key trusted."""
+
+
 class ReleaseRefused(SignerRefused):
     """A release that may not be added, before anyone signs it."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from securesystemslib.signer import Key, Signature, Signer
-from tuf.api.metadata import Role, Root, Targets
+from tuf.api.metadata import Root, Targets
 
 from hillhold_signer import encoding
 from hillhold_signer.ceremony import Ceremony
@@ -32,6 +32,7 @@ from hillhold_signer.errors import (
 from hillhold_signer.examples import refuse_public
 from hillhold_signer.layout import Layout
 from hillhold_signer.publish import OnlineSigners, Publication, compose, renew
+from hillhold_signer.revocation import check_rotation
 from hillhold_signer.state import State, read_state
 from hillhold_signer.storage import list_folder, locked, read_file, read_optional, remove_file, write_file
 from hillhold_verifier.errors import HillholdError
@@ -80,14 +81,13 @@ class Repository:
         except OSError as error:
             raise StorageError(f"cannot make {path}: {error.strerror or error}") from error
         with locked(layout.lock):
-            root, targets = _first(ceremony, now, demo=demo)
+            root = ceremony.root_after(None, now, demo=demo)
+            targets = Targets(version=1, expires=encoding.utc(now + ceremony.expiry.targets))
             drafts = Drafts(layout)
             drafts.save("root", root)
             drafts.save("targets", targets)
-            people = {ceremony.snapshot.key.keyid: "online", ceremony.timestamp.key.keyid: "online"}
-            people |= {item.key.keyid: item.name for team in (ceremony.root, ceremony.targets) for item in team.keys}
-            write_file(layout.people, show_people(people))
-            config = Config(demo, ceremony.expiry, ceremony.snapshot.uri, ceremony.timestamp.uri)
+            write_file(layout.people, show_people(ceremony.names()))
+            config = Config(demo, ceremony.expiry, ceremony.online())
             write_file(layout.config, show_config(config))  # last: its presence makes this a repository
         return cls(path)
 
@@ -164,6 +164,7 @@ class Repository:
             config = self.config()
             if not chosen:
                 return Publication((), {})
+            check_rotation(self.layout, state, chosen, self.people())
             publication = compose(self.layout, state, chosen, signers, config.expiry, now, demo=config.demo)
             self._write(publication)
             for role in chosen:
@@ -171,10 +172,26 @@ class Repository:
             self._clear_staged()
         return publication
 
-    def check_quorums(self, roles: Sequence[str] = ()) -> None:
-        """Refuse what `publish` would refuse for lack of signatures, before any key is opened; raises `QuorumRefused`."""
+    def check_quorums(self, roles: Sequence[str] = ()) -> Root:
+        """Refuse what `publish` would refuse for lack of signatures, before any key is opened.
+
+        Returns:
+            The root whose online keys then sign.
+
+        Raises:
+            QuorumRefused: a draft lacks signatures.
+            RepositoryRefused: there is no root.
+        """
         state = self.state()
-        self._check_quorums(state, tuple(roles) or tuple(state.drafts))
+        chosen = tuple(roles) or tuple(state.drafts)
+        self._check_quorums(state, chosen)
+        return state.root() if "root" in chosen else self.published_root()
+
+    def published_root(self) -> Root:
+        """Return the newest published root; raises `RepositoryRefused` where there is none."""
+        if (root := self.state().published_root) is None:
+            raise RepositoryRefused("repository", expected="a published root", got="none", hint="`hillhold publish`")
+        return root
 
     def refresh(self, signers: OnlineSigners, now: int) -> Publication:
         """Sign the timestamp anew, and snapshot when half of its life is over; raises as `renew` does."""
@@ -228,25 +245,6 @@ class Repository:
         for name in list_folder(self.layout.staged):
             if name not in keep:
                 remove_file(self.layout.staged / name)
-
-
-def _first(ceremony: Ceremony, now: int, *, demo: bool) -> tuple[Root, Targets]:
-    """The drafts that `create` starts with."""
-    teams = {
-        "root": ([item.key for item in ceremony.root.keys], ceremony.root.threshold),
-        "targets": ([item.key for item in ceremony.targets.keys], ceremony.targets.threshold),
-        "snapshot": ([ceremony.snapshot.key], 1),
-        "timestamp": ([ceremony.timestamp.key], 1),
-    }
-    root = Root(
-        version=1,
-        expires=encoding.utc(now + ceremony.expiry.root),
-        keys={key.keyid: key for keys, _ in teams.values() for key in keys},
-        roles={name: Role(sorted(key.keyid for key in keys), count) for name, (keys, count) in teams.items()},
-        consistent_snapshot=True,
-        unrecognized_fields={"x-hillhold-demo": True} if demo else {},
-    )
-    return root, Targets(version=1, expires=encoding.utc(now + ceremony.expiry.targets))
 
 
 def _sign(signer: Signer, payload: bytes) -> Signature:

@@ -13,6 +13,7 @@ from hillhold_signer.cli.products import product
 from hillhold_signer.cli.publishing import publish, refresh, verify
 from hillhold_signer.cli.releases import add
 from hillhold_signer.cli.repositories import init, status
+from hillhold_signer.cli.roots import renew, revoke, root
 from hillhold_signer.cli.signing import sign
 from hillhold_signer.cli.terminal import App
 
@@ -35,5 +36,5 @@ def main() -> None:
     """
 
 
-for _command in (key, init, product, image, add, sign, status, publish, refresh, bundle, verify):
+for _command in (key, init, root, renew, revoke, product, image, add, sign, status, publish, refresh, bundle, verify):
     main.add_command(_command)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
-from securesystemslib.signer import Key
+from securesystemslib.signer import Key, Signer
+from tuf.api.metadata import Root
 
 from hillhold_signer.cli.terminal import FILE, FOLDER, edge, emit, json_option, passphrase_option, secrets
+from hillhold_signer.errors import KeyRefused
 from hillhold_signer.keys import load_signer
 from hillhold_signer.publish import OnlineSigners
 from hillhold_signer.repository import Repository
-from hillhold_signer.state import State
 from hillhold_signer.storage import read_file
 from hillhold_signer.verify import OPINIONS, verify_tree
 from hillhold_verifier.metadata import MAX_BYTES
@@ -43,8 +45,8 @@ def publish(
       hillhold publish REPO
     """
     repository = Repository(repo)
-    repository.check_quorums(roles)
-    signers = _signers(repository, snapshot_key, timestamp_key, passphrase_fd)
+    root = repository.check_quorums(roles)
+    signers = _signers(repository, root, snapshot_key, timestamp_key, passphrase_fd)
     done = repository.publish(signers, edge().now(), roles)
     lines = [f"published {role} version {version}" for role, version in done.roles.items()] or ["nothing to publish"]
     emit({"published": dict(done.roles)}, lines, as_json=as_json)
@@ -66,7 +68,7 @@ def refresh(
       hillhold refresh REPO
     """
     repository = Repository(repo)
-    signers = _signers(repository, snapshot_key, timestamp_key, passphrase_fd)
+    signers = _signers(repository, repository.published_root(), snapshot_key, timestamp_key, passphrase_fd)
     done = repository.refresh(signers, edge().now())
     lines = [f"renewed {role}: version {version}" for role, version in done.roles.items()]
     emit({"renewed": dict(done.roles)}, lines, as_json=as_json)
@@ -102,16 +104,26 @@ def verify(path: Path, root: Path | None, as_json: bool) -> None:
     emit(value, lines, as_json=as_json)
 
 
-def _signers(repository: Repository, snapshot: str | None, timestamp: str | None, fd: int | None) -> OnlineSigners:
-    config, state, ask = repository.config(), repository.state(), secrets(fd)
-    snapshot, timestamp = snapshot or config.snapshot_uri, timestamp or config.timestamp_uri
-    first = load_signer(snapshot, _public(state, "snapshot"), ask)
-    if timestamp == snapshot:
-        return OnlineSigners(first, first)
-    return OnlineSigners(first, load_signer(timestamp, _public(state, "timestamp"), ask))
+def _signers(
+    repository: Repository, root: Root, snapshot: str | None, timestamp: str | None, fd: int | None
+) -> OnlineSigners:
+    """Open the online keys that `root` names, each once."""
+    online, ask = repository.config().online, secrets(fd)
+    opened: dict[str, Signer] = {}
+    found = []
+    for role, uri in (("snapshot", snapshot), ("timestamp", timestamp)):
+        key = _online_key(root, role, online)
+        uri = uri or online.get(key.keyid)
+        if uri is None:
+            hint = f'say where it is, in hillhold.toml: [online], "{key.keyid}" = "URI"'
+            raise KeyRefused(f"key of {role}", expected=f"the URI of {key.keyid[:16]}", got="none", hint=hint)
+        if uri not in opened:
+            opened[uri] = load_signer(uri, key, ask)
+        found.append(opened[uri])
+    return OnlineSigners(*found)
 
 
-def _public(state: State, role: str) -> Key:
-    """The public key that root names for an online role: an HSM or KMS is opened by it."""
-    root = state.root()
-    return root.get_key(root.roles[role].keyids[0])
+def _online_key(root: Root, role: str, online: Mapping[str, str]) -> Key:
+    """The key of an online role that this machine has, or else the first; an HSM or KMS is opened by the public key."""
+    keyids = root.roles[role].keyids
+    return root.get_key(next((keyid for keyid in keyids if keyid in online), keyids[0]))
