@@ -9,6 +9,7 @@ Whatever writes holds the repository's lock while it reads, decides and writes. 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,11 +31,12 @@ from hillhold_signer.errors import (
     ToolError,
 )
 from hillhold_signer.examples import refuse_public
-from hillhold_signer.layout import Layout
+from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.publish import OnlineSigners, Publication, compose, renew
 from hillhold_signer.revocation import check_rotation
-from hillhold_signer.state import State, read_state
+from hillhold_signer.state import State, published_files, read_state
 from hillhold_signer.storage import list_folder, locked, read_file, read_optional, remove_file, write_file
+from hillhold_signer.verify import published_tree, verify_tree
 from hillhold_verifier.errors import HillholdError
 
 
@@ -89,6 +91,41 @@ class Repository:
             write_file(layout.people, show_people(ceremony.names()))
             config = Config(demo, ceremony.expiry, ceremony.online())
             write_file(layout.config, show_config(config))  # last: its presence makes this a repository
+        return cls(path)
+
+    @classmethod
+    def adopt(cls, path: Path, tree: Path, anchor: bytes, ceremony: Ceremony) -> Repository:
+        """Make a repository around a published tree, where everything else of it was lost: drafts, settings, the online keys.
+
+        Args:
+            tree: a copy of what was published last, from a back-up or the server.
+            anchor: bytes of a root that is known to be right, from paper or a device: the tree has to follow from it.
+            ceremony: settings and names are taken from it; who is trusted changes with `hillhold root rotate`.
+
+        Raises:
+            VerifyRefused: the tree is not whole, or does not follow from the root.
+            CeremonyRefused, PublicKeyMaterialRefused: the ceremony.
+            RepositoryRefused: there is a repository already.
+            StorageError: a file cannot be read or written.
+        """
+        layout, source = Layout(path), published_tree(tree)
+        if layout.config.exists() or layout.public.exists():
+            raise RepositoryRefused(f"{path}", expected="no repository yet", got="one that exists")
+        seen = verify_tree(tree, 0, anchor)
+        newest = published_files(source, file_name("root", seen.versions["root"])) or b""
+        demo = encoding.load(newest, Root, "root").signed.unrecognized_fields.get("x-hillhold-demo", False) is True
+        verify_tree(tree, 0)  # from its first root, too: later rotations look at all of them
+        ceremony.check(demo=demo)
+        partial = path / ".public.tmp"
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(source.public, partial)
+            partial.rename(layout.public)
+        except (OSError, shutil.Error) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise StorageError(f"cannot copy {source.public}: {error}") from error
+        write_file(layout.people, show_people(ceremony.names()))
+        write_file(layout.config, show_config(Config(demo, ceremony.expiry, ceremony.online())))
         return cls(path)
 
     def config(self) -> Config:

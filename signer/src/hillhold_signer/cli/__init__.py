@@ -10,6 +10,7 @@ from hillhold_signer.cli.bundles import bundle
 from hillhold_signer.cli.images import image
 from hillhold_signer.cli.keys import key
 from hillhold_signer.cli.products import product
+from hillhold_signer.cli.provisioning import provisioning
 from hillhold_signer.cli.publishing import publish, refresh, verify
 from hillhold_signer.cli.releases import add
 from hillhold_signer.cli.repositories import init, status
@@ -36,5 +37,21 @@ def main() -> None:
     """
 
 
-for _command in (key, init, root, renew, revoke, product, image, add, sign, status, publish, refresh, bundle, verify):
+for _command in (
+    key,
+    init,
+    root,
+    renew,
+    revoke,
+    product,
+    image,
+    add,
+    sign,
+    status,
+    publish,
+    refresh,
+    bundle,
+    provisioning,
+    verify,
+):
     main.add_command(_command)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -15,7 +16,9 @@ from hillhold_signer.keys import load_signer
 from hillhold_signer.publish import OnlineSigners
 from hillhold_signer.repository import Repository
 from hillhold_signer.storage import read_file
+from hillhold_signer.succession import online_replaced
 from hillhold_signer.verify import OPINIONS, verify_tree
+from hillhold_verifier.errors import HillholdError
 from hillhold_verifier.metadata import MAX_BYTES
 from hillhold_verifier.times import show_time
 
@@ -46,9 +49,18 @@ def publish(
     """
     repository = Repository(repo)
     root = repository.check_quorums(roles)
-    signers = _signers(repository, root, snapshot_key, timestamp_key, passphrase_fd)
+    ask = secrets(passphrase_fd)
+    signers = _signers(repository, root, snapshot_key, timestamp_key, ask)
+    lines = []
+    if (old := repository.state().published_root) is not None and online_replaced(old, root):
+        try:
+            signers = replace(signers, former=_signers(repository, old, None, None, ask))
+        except HillholdError as error:
+            lines.append(
+                f"without the former online keys ({error}): a device that looks at this very moment has to try again"
+            )
     done = repository.publish(signers, edge().now(), roles)
-    lines = [f"published {role} version {version}" for role, version in done.roles.items()] or ["nothing to publish"]
+    lines += [f"published {role} version {version}" for role, version in done.roles.items()] or ["nothing to publish"]
     emit({"published": dict(done.roles)}, lines, as_json=as_json)
 
 
@@ -68,7 +80,8 @@ def refresh(
       hillhold refresh REPO
     """
     repository = Repository(repo)
-    signers = _signers(repository, repository.published_root(), snapshot_key, timestamp_key, passphrase_fd)
+    ask = secrets(passphrase_fd)
+    signers = _signers(repository, repository.published_root(), snapshot_key, timestamp_key, ask)
     done = repository.refresh(signers, edge().now())
     lines = [f"renewed {role}: version {version}" for role, version in done.roles.items()]
     emit({"renewed": dict(done.roles)}, lines, as_json=as_json)
@@ -105,10 +118,10 @@ def verify(path: Path, root: Path | None, as_json: bool) -> None:
 
 
 def _signers(
-    repository: Repository, root: Root, snapshot: str | None, timestamp: str | None, fd: int | None
+    repository: Repository, root: Root, snapshot: str | None, timestamp: str | None, ask: Callable[[str], str]
 ) -> OnlineSigners:
     """Open the online keys that `root` names, each once."""
-    online, ask = repository.config().online, secrets(fd)
+    online = repository.config().online
     opened: dict[str, Signer] = {}
     found = []
     for role, uri in (("snapshot", snapshot), ("timestamp", timestamp)):
@@ -120,7 +133,7 @@ def _signers(
         if uri not in opened:
             opened[uri] = load_signer(uri, key, ask)
         found.append(opened[uri])
-    return OnlineSigners(*found)
+    return OnlineSigners(found[0], found[1])
 
 
 def _online_key(root: Root, role: str, online: Mapping[str, str]) -> Key:
