@@ -197,7 +197,7 @@ def retire(repo: Path, name: str, yes: bool, as_json: bool) -> None:
 
 def _drafted(repository: Repository, name: str, team: Team, *, as_json: bool) -> None:
     again = set_team(repository, name, team, edge().now())
-    people = ", ".join(item.name for item in team.keys)
+    people = ", ".join(sorted(item.name for item in team.keys))
     lines = [f"drafted: product line {name} is signed by {team.threshold} of {people}"]
     lines += [f"  {name} as it is has to be signed again by them: drafted, too"] if again else []
     value = {"product": name, "threshold": team.threshold, "keys": team.names(), "signed_again": again}
