@@ -16,12 +16,13 @@ from securesystemslib.signer import Signer, SSlibKey
 from hillhold_signer import example_signer, load_public, load_signer
 from hillhold_signer.errors import KeyRefused, PublicKeyMaterialRefused, StorageError
 from hillhold_signer.examples import MCUBOOT_SAMPLES, NAMES, PREFIX, public_name, refuse_public
-from hillhold_signer.keys import fingerprint, generate, inspect, inspect_folder, load_private, write_key
+from hillhold_signer.keyfiles import KINDS, Person, generate, load_private, write_key
+from hillhold_signer.keys import fingerprint, inspect, inspect_folder
 
 KEYS_EXAMPLE = Path(__file__).parents[2] / "keys-example"
 
 
-@pytest.mark.parametrize("kind", ["ed25519", "ecdsa-p256"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("passphrase", ["correct horse", None])
 def test_a_key_signs_through_securesystemslibs_own_dispatch(tmp_path: Path, kind: str, passphrase: str | None) -> None:
     private, public = write_key(tmp_path / "ada", generate(kind), passphrase)
@@ -85,7 +86,7 @@ def test_uris_that_lead_nowhere(tmp_path: Path) -> None:
         with pytest.raises(KeyRefused, match="key URI"):
             load_signer(uri)
     with pytest.raises(KeyRefused, match="its public key"):
-        load_signer("hsm:2?label=ada")
+        load_signer("awskms:ada")
     with pytest.raises(StorageError, match="no such file"):
         load_signer(f"file:{tmp_path / 'none.pem'}")
     with pytest.raises(KeyRefused, match="kind of key"):

@@ -5,6 +5,7 @@ The door of the library; everything else is private and may change.
 
 from hillhold_signer.ceremony import Ceremony, Expiry, NamedKey, OnlineKey, Team, read_ceremony
 from hillhold_signer.examples import example_signer
+from hillhold_signer.hsm import TokenSigner
 from hillhold_signer.images import ImagePlan, sign_image
 from hillhold_signer.keys import load_public, load_signer
 from hillhold_signer.products import Caps, Product
@@ -26,6 +27,7 @@ __all__ = [
     "Publication",
     "Repository",
     "Team",
+    "TokenSigner",
     "Wish",
     "example_signer",
     "load_public",
