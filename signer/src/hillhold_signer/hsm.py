@@ -7,7 +7,7 @@ ECDSA only; `TokenSigner` takes its place, and does Ed25519 and RSA-PSS, too. Th
 `hillhold.toml`, and whoever may edit that file must not be able to have code loaded.
 
 The PIN comes from the secrets handler, asked once for "PIN of URI" when the key is opened, and never again after a wrong one: a token
-counts them, and locks itself. Each signature is a session of its own, so that a token may be taken out and put in again between two.
+counts them, and locks itself. Each signature is a session of its own, as in securesystemslib: nobody stays logged in while a person reads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, urlencode
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -72,13 +72,14 @@ class Place:
         try:
             options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True)) if query else {}
         except ValueError:
-            options = {query: ""}
-        if scheme != SCHEME or not re.fullmatch(r"[1-9][0-9]{0,38}|", path) or options.keys() - {"label"}:
+            options = {"": query}
+        known = options.keys() <= {"label"} and all(options.values())
+        if scheme != SCHEME or not re.fullmatch(r"[1-9][0-9]{0,38}|", path) or not known:
             raise KeyRefused("key URI", expected="hsm:ID?label=TOKEN, with a number as ID", got=repr(uri)[:80])
-        return cls(int(path) if path else HSMSigner.SCHEME_KEYID, options.get("label") or None)
+        return cls(int(path) if path else HSMSigner.SCHEME_KEYID, options.get("label"))
 
     def __str__(self) -> str:
-        return f"{SCHEME}:{self.keyid}" + (f"?label={quote(self.label)}" if self.label else "")
+        return f"{SCHEME}:{self.keyid}" + (f"?{urlencode({'label': self.label})}" if self.label else "")
 
     @property
     def cka_id(self) -> bytes:
@@ -159,14 +160,14 @@ def find_key(uri: str, secrets: SecretsHandler | None = None) -> TokenKey:
     """
     place = Place.parse(uri)
     with _session(place, None) as session:
-        key = _public(session, place)
+        key, label = _public(session, place), session.token.label
     if key is None and secrets is not None:
         with _session(place, secrets(f"PIN of {place}")) as session:
             key = _public(session, place)
     if key is None:
         hint = "`hillhold key list hsm:` lists what a token shows"
         raise KeyRefused(f"key {place}", expected="a public key with this ID", got="none", hint=hint)
-    return TokenKey(str(place), key)
+    return TokenKey(str(Place(place.keyid, label or None)), key)
 
 
 def list_keys(uri: str) -> list[TokenKey]:
