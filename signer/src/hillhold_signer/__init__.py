@@ -3,6 +3,8 @@
 The door of the library; everything else is private and may change.
 """
 
+from securesystemslib.signer import SIGNER_FOR_URI_SCHEME
+
 from hillhold_signer.ceremony import Ceremony, Expiry, NamedKey, OnlineKey, Team, read_ceremony
 from hillhold_signer.examples import example_signer
 from hillhold_signer.hsm import TokenSigner
@@ -27,7 +29,6 @@ __all__ = [
     "Publication",
     "Repository",
     "Team",
-    "TokenSigner",
     "Wish",
     "example_signer",
     "load_public",
@@ -36,3 +37,6 @@ __all__ = [
     "sign_image",
     "verify_tree",
 ]
+
+# Whoever imports a part of this package finds our signer behind `hsm:`, in place of securesystemslib's.
+SIGNER_FOR_URI_SCHEME[TokenSigner.SCHEME] = TokenSigner

@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, urlencode
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, HSMSigner, Key, SecretsHandler, Signature, Signer, SSlibKey
+from securesystemslib.signer import HSMSigner, Key, SecretsHandler, Signature, Signer, SSlibKey
 
 from hillhold_signer.errors import KeyRefused, ToolError
 from hillhold_signer.keys import fingerprint, missing_library, tuf_key
@@ -96,7 +96,9 @@ class TokenKey:
 
 
 class TokenSigner(Signer):
-    """A key in a PKCS#11 token, named `hsm:…`; registered with securesystemslib below, in place of its `HSMSigner`."""
+    """A key in a PKCS#11 token, named `hsm:…`; the package's root registers it with securesystemslib, in place of its `HSMSigner`."""
+
+    SCHEME = SCHEME
 
     def __init__(self, place: Place, public_key: SSlibKey, pin: str) -> None:
         self._place, self._public_key, self._pin = place, public_key, pin
@@ -146,9 +148,6 @@ class TokenSigner(Signer):
         with _session(self._place, self._pin) as session:
             value = _sign(_private(session, self._place), self._public_key.scheme, payload)
         return Signature(self._public_key.keyid, value.hex())
-
-
-SIGNER_FOR_URI_SCHEME[SCHEME] = TokenSigner
 
 
 def find_key(uri: str, secrets: SecretsHandler | None = None) -> TokenKey:
