@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, Signer, SSlibKey
 
 from hillhold_signer import example_signer, load_public, load_signer
+from hillhold_signer.cli.terminal import secrets
 from hillhold_signer.errors import KeyRefused, PassphraseRefused, PublicKeyMaterialRefused, StorageError, ToolError
 from hillhold_signer.examples import MCUBOOT_SAMPLES, NAMES, PREFIX, public_name, refuse_public
 from hillhold_signer.keyfiles import KINDS, Person, generate, load_private, write_key
@@ -83,10 +84,10 @@ def test_a_person_is_asked_again_after_a_wrong_passphrase_and_anything_else_is_n
     private, _ = write_key(tmp_path / "ada", generate(), "right")
 
     def ask(answers: list[str], told: list[str] | None) -> None:
-        def secrets(_: str) -> str:
+        def answer(_: str) -> str:
             return answers.pop(0)
 
-        load_signer(f"file:{private}", secrets=secrets if told is None else Person(secrets, told.append))
+        load_signer(f"file:{private}", secrets=answer if told is None else Person(answer, told.append))
 
     told: list[str] = []
     ask(["wrong", "", "right"], told)
@@ -100,6 +101,18 @@ def test_a_person_is_asked_again_after_a_wrong_passphrase_and_anything_else_is_n
     with pytest.raises(PassphraseRefused, match="wrong passphrase"):
         ask(left, None)
     assert left == ["right"]
+
+
+def test_a_descriptor_gives_one_line_for_each_key_and_none_after_a_wrong_one(tmp_path: Path) -> None:
+    private, _ = write_key(tmp_path / "ada", generate(), "right")
+    (tmp_path / "phrases").write_bytes(b"wrong\r\nright\n")
+    with (tmp_path / "phrases").open("rb") as file:
+        handler = secrets(file.fileno())
+    with pytest.raises(PassphraseRefused, match="wrong passphrase"):
+        load_signer(f"file:{private}", secrets=handler)
+    load_signer(f"file:{private}", secrets=handler)  # the next key's line
+    with pytest.raises(PassphraseRefused, match="got none"):
+        load_signer(f"file:{private}", secrets=handler)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal")

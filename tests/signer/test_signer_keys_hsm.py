@@ -125,6 +125,16 @@ def test_a_public_key_is_imported_once_under_a_name(hsm: SoftHsm, tmp_path: Path
     assert "exists" in again.stderr
 
 
+def test_a_public_key_that_the_token_hides_needs_the_pin(hsm: SoftHsm, tmp_path: Path) -> None:
+    hsm.key("ada", "ed25519", 1, hidden=True)
+    assert list_keys("hsm:") == []
+    with pytest.raises(KeyRefused, match="expected a public key with this ID, got none"):
+        find_key("hsm:1")
+    found = hillhold("key", "import", "hsm:1", tmp_path / "ada", answers=f"{PIN}\n")
+    assert found.exit_code == 0, found.output
+    assert load_public(tmp_path / "ada.pub") == load_signer("hsm:1", None, pin).public_key
+
+
 def test_half_a_key_is_refused_by_what_is_missing(hsm: SoftHsm) -> None:
     hsm.key("ada", "ecdsa-p256", 1, private=False)
     hsm.key("ada", "ecdsa-p256", 3, public=False)

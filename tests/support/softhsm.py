@@ -40,12 +40,18 @@ class SoftHsm:
         subprocess.run(command, check=True, capture_output=True)
         self.forget()
 
-    def key(self, label: str, kind: str, keyid: int, *, public: bool = True, private: bool = True) -> None:
-        """Make a key pair in a token, or half of one."""
+    def key(
+        self, label: str, kind: str, keyid: int, *, public: bool = True, private: bool = True, hidden: bool = False
+    ) -> None:
+        """Make a key pair in a token, or half of one; `hidden`: even the public half is shown only after the PIN."""
         import pkcs11
         from pkcs11 import Attribute, KeyType, Mechanism
 
-        where: dict[str, Any] = {"store": True, "id": keyid.to_bytes((keyid.bit_length() + 7) // 8, "big")}
+        where: dict[str, Any] = {
+            "public_template": {Attribute.PRIVATE: hidden},
+            "store": True,
+            "id": keyid.to_bytes((keyid.bit_length() + 7) // 8, "big"),
+        }
         with self.session(label) as session:
             if kind in RSA:
                 pair = session.generate_keypair(KeyType.RSA, RSA[kind], **where)
