@@ -60,6 +60,7 @@ IMPORTS = {
     "hillhold_signer": Imports(
         frozenset({"hillhold_verifier", "cryptography", "tuf", "securesystemslib", "bsdiff4", "intelhex"}),
         only_in={"click": (CLI,)},
+        in_functions={"pkcs11": ("hillhold_signer/hsm.py",)},
     ),
     "hillhold_bootsim": Imports(
         frozenset({"hillhold_verifier", "hillhold_signer", "cryptography", "cbor2", "intelhex"}),
@@ -67,7 +68,7 @@ IMPORTS = {
     ),
 }
 
-MODULES = {"pyserial": "serial", "securesystemslib[crypto]": "cryptography"}
+MODULES = {"pyserial": "serial", "securesystemslib[crypto]": "cryptography", "securesystemslib[hsm]": "pkcs11"}
 """Modules of requirements that are not called like them."""
 
 
