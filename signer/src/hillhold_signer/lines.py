@@ -108,6 +108,27 @@ def set_caps(
     return new
 
 
+def set_grace(repository: Repository, name: str, grace: int, now: int) -> None:
+    """Draft a line's role with another offline grace: how long its devices accept an expired timestamp or snapshot (DESIGN §3).
+
+    Args:
+        grace: seconds, at most what the delegation allows.
+
+    Raises:
+        ProductRefused: no such line, or too long.
+        RepositoryRefused, StorageError: the repository.
+    """
+    with repository.edit(now) as edit:
+        line, most = edit.line(name), caps_of(edit.state.targets(), name).max_offline_grace
+        if not 0 <= grace <= most:
+            hint = "`hillhold product caps` allows more, signed by the targets' quorum"
+            raise ProductRefused(f"offline grace of {name}", expected=f"at most {most} s", got=grace, hint=hint)
+        line.unrecognized_fields.pop(GRACE, None)
+        if grace:
+            line.unrecognized_fields[GRACE] = grace
+        edit.save(name, line)
+
+
 def retire_product(repository: Repository, name: str, now: int) -> None:
     """Draft targets without a line. Its devices keep their image, and take nothing any more; its name is never used again.
 

@@ -29,6 +29,7 @@ from hillhold_signer.errors import (
     SigningRefused,
     StorageError,
     ToolError,
+    VerifyRefused,
 )
 from hillhold_signer.examples import refuse_public
 from hillhold_signer.layout import Layout, file_name
@@ -112,6 +113,9 @@ class Repository:
         if layout.config.exists() or layout.public.exists():
             raise RepositoryRefused(f"{path}", expected="no repository yet", got="one that exists")
         seen = verify_tree(tree, 0, anchor)
+        named = file_name("root", encoding.load(anchor, Root, "root").signed.version)
+        if published_files(source, named) != anchor:
+            raise VerifyRefused(f"{named} of {tree}", expected="the root that is known to be right", got="another")
         newest = published_files(source, file_name("root", seen.versions["root"])) or b""
         demo = encoding.load(newest, Root, "root").signed.unrecognized_fields.get("x-hillhold-demo", False) is True
         verify_tree(tree, 0)  # from its first root, too: later rotations look at all of them
@@ -209,19 +213,21 @@ class Repository:
             self._clear_staged()
         return publication
 
-    def check_quorums(self, roles: Sequence[str] = ()) -> Root:
-        """Refuse what `publish` would refuse for lack of signatures, before any key is opened.
+    def check_ready(self, roles: Sequence[str] = ()) -> Root:
+        """Refuse what `publish` would refuse for lack of signatures, or for the rules of rotation, before any key is opened.
 
         Returns:
             The root whose online keys then sign.
 
         Raises:
             QuorumRefused: a draft lacks signatures.
+            RotationRefused: a change of keys that may not be, or a revoked key that is still trusted.
             RepositoryRefused: there is no root.
         """
         state = self.state()
         chosen = tuple(roles) or tuple(state.drafts)
         self._check_quorums(state, chosen)
+        check_rotation(self.layout, state, chosen, self.people())
         return state.root() if "root" in chosen else self.published_root()
 
     def published_root(self) -> Root:

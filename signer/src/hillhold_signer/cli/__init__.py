@@ -11,10 +11,12 @@ from hillhold_signer.cli.images import image
 from hillhold_signer.cli.keys import key
 from hillhold_signer.cli.products import product
 from hillhold_signer.cli.provisioning import provisioning
+from hillhold_signer.cli.pruning import prune
 from hillhold_signer.cli.publishing import publish, refresh, verify
 from hillhold_signer.cli.releases import add
 from hillhold_signer.cli.repositories import init, status
 from hillhold_signer.cli.roots import renew, revoke, root
+from hillhold_signer.cli.shell import completion
 from hillhold_signer.cli.signing import sign
 from hillhold_signer.cli.terminal import App
 
@@ -38,20 +40,7 @@ def main() -> None:
 
 
 for _command in (
-    key,
-    init,
-    root,
-    renew,
-    revoke,
-    product,
-    image,
-    add,
-    sign,
-    status,
-    publish,
-    refresh,
-    bundle,
-    provisioning,
-    verify,
+    *(key, init, root, renew, revoke, product, image, add, sign, status, publish, refresh, prune, bundle, provisioning),
+    *(verify, completion),
 ):
     main.add_command(_command)

@@ -12,7 +12,7 @@ from hillhold_signer.cli.terminal import FOLDER, Duration, edge, emit, json_opti
 from hillhold_signer.durations import show_duration
 from hillhold_signer.errors import ProductRefused
 from hillhold_signer.keys import load_public
-from hillhold_signer.lines import add_product, retire_product, set_caps, set_team, team_of
+from hillhold_signer.lines import add_product, retire_product, set_caps, set_grace, set_team, team_of
 from hillhold_signer.products import DEFAULT_MAX_COUNTER, MAX_COUNTER, Caps, Product
 from hillhold_signer.repository import Repository
 
@@ -21,7 +21,7 @@ _SIGN = "next: the targets' keys sign it (`hillhold sign`)"
 
 @click.group()
 def product() -> None:
-    """Product lines: their people, and what they may do. The targets' quorum signs each change."""
+    """Product lines: their people, and what they may do."""
 
 
 @product.command("add")
@@ -131,6 +131,28 @@ def caps(repo: Path, name: str, max_security_counter: int | None, max_offline_gr
     )
     text = f"counter up to {found.max_security_counter}, offline grace up to {show_duration(found.max_offline_grace)}"
     emit(_value(name, found), [f"drafted: product line {name}: {text}", _SIGN], as_json=as_json)
+
+
+@product.command("grace")
+@click.argument("repo", type=FOLDER)
+@click.argument("name")
+@click.argument("duration", type=Duration())
+@json_option
+def grace(repo: Path, name: str, duration: int, as_json: bool) -> None:
+    """Draft how long devices of the line NAME accept an expired timestamp or snapshot, for bundles that lie on a stick for weeks.
+
+    The line's own keys sign it; a release that is withdrawn meanwhile stays installable that long on a device that does not know.
+
+    \b
+    Example:
+      hillhold product grace REPO pump 30d
+    """
+    set_grace(Repository(repo), name, duration, edge().now())
+    lines = [
+        f"drafted: offline grace of {name} is {show_duration(duration)}",
+        "next: the line's keys sign it (`hillhold sign`)",
+    ]
+    emit({"product": name, "offline_grace": duration}, lines, as_json=as_json)
 
 
 @product.command("team")

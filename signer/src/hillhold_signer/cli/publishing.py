@@ -48,7 +48,7 @@ def publish(
       hillhold publish REPO
     """
     repository = Repository(repo)
-    root = repository.check_quorums(roles)
+    root = repository.check_ready(roles)
     ask = secrets(passphrase_fd)
     signers = _signers(repository, root, snapshot_key, timestamp_key, ask)
     lines = []

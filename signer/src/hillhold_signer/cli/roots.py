@@ -51,12 +51,13 @@ def show(repo: Path, number: int | None, as_json: bool) -> None:
     lines = [f"root version {found.version}, until {show_time(encoding.unix(found.expires))}"]
     value = {}
     for name, role in found.roles.items():
-        keys = [(keyid, people.get(keyid, "unnamed key"), fingerprint(found.keys[keyid])) for keyid in role.keyids]
+        keys = [(people.get(keyid, "unnamed key"), keyid, fingerprint(found.keys[keyid])) for keyid in role.keyids]
+        keys.sort()
         lines.append(f"{name}: {role.threshold} of {len(keys)}")
-        lines += [f"  {who:<16} key id {keyid[:16]}  fingerprint {mark}" for keyid, who, mark in keys]
+        lines += [f"  {who:<16} key id {keyid[:16]}  fingerprint {mark}" for who, keyid, mark in keys]
         value[name] = {
             "threshold": role.threshold,
-            "keys": [{"keyid": keyid, "name": who, "fingerprint": mark} for keyid, who, mark in keys],
+            "keys": [{"keyid": keyid, "name": who, "fingerprint": mark} for who, keyid, mark in keys],
         }
     expires = show_time(encoding.unix(found.expires))
     emit({"version": found.version, "expires": expires, "roles": value}, lines, as_json=as_json)

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from hillhold_signer.cli.shell import options_file, read_options
 from hillhold_signer.durations import parse_duration
 from hillhold_signer.errors import ConfigRefused
 from hillhold_signer.keyfiles import MAX_KEY_FILE, Person
@@ -86,6 +87,7 @@ class App(click.Group):
     def _run(self, args: list[str], name: str | None, complete: str | None, expand: bool, extra: dict[str, Any]) -> int:
         fail = partial(_fail, as_json="--json" in args)
         try:
+            extra = {"default_map": read_options(options_file(), self), **extra}
             result = super().main(args, name, complete, standalone_mode=False, windows_expand_args=expand, **extra)
             return result if isinstance(result, int) else 0
         except click.exceptions.NoArgsIsHelpError as error:
