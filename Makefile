@@ -41,9 +41,10 @@ test: lint system
 test-fast: setup
 	$(BIN)/pytest -n $(WORKERS) -m "not slow and not system"
 
-# What tests run as programs: U-Boot's environment tool.
+# What tests run of the operating system: U-Boot's environment tool, and a PKCS#11 token made of software.
 system:
-	@command -v fw_setenv >/dev/null || { apt-get update -q && apt-get install -q -y libubootenv-tool; }
+	@command -v fw_setenv >/dev/null && command -v softhsm2-util >/dev/null \
+	    || { apt-get update -q && apt-get install -q -y libubootenv-tool softhsm2; }
 
 CASES ?= 100000
 SEED ?= 1

@@ -60,6 +60,7 @@ IMPORTS = {
     "hillhold_signer": Imports(
         frozenset({"hillhold_verifier", "cryptography", "tuf", "securesystemslib", "bsdiff4", "intelhex"}),
         only_in={"click": (CLI,), "yaml": ("hillhold_signer/westbuild.py",)},
+        in_functions={"pkcs11": ("hillhold_signer/hsm.py",)},
     ),
     "hillhold_bootsim": Imports(
         frozenset({"hillhold_verifier", "hillhold_signer", "cryptography", "cbor2", "intelhex"}),
@@ -67,7 +68,12 @@ IMPORTS = {
     ),
 }
 
-MODULES = {"pyserial": "serial", "pyyaml": "yaml", "securesystemslib[crypto]": "cryptography"}
+MODULES = {
+    "pyserial": "serial",
+    "pyyaml": "yaml",
+    "securesystemslib[crypto]": "cryptography",
+    "securesystemslib[hsm]": "pkcs11",
+}
 """Modules of requirements that are not called like them."""
 
 

@@ -63,7 +63,7 @@ def test_settings_and_people(data: bytes) -> None:
         config = parse_config(data)
     except ConfigRefused:
         config = None
-    assert config is None or config.snapshot_uri
+    assert config is None or all(config.online.values())
     try:
         people = parse_people(data)
     except ConfigRefused:

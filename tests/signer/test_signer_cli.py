@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
-from click.testing import CliRunner, Result
 
+from command import KEYS, hillhold, pub, uri
 from hillhold_signer import Repository, Wish, add_release, example_signer, verify_tree
 from hillhold_signer.cli import main
-from hillhold_signer.cli.terminal import Edge
 from workshop import HARDWARE, NOW, image, release, started, tree
-
-KEYS = Path(__file__).parents[2] / "keys-example"
-
-
-def hillhold(*words: object, answers: str = "", now: int = NOW) -> Result:
-    result = CliRunner().invoke(main, [str(word) for word in words], input=answers, obj=Edge(lambda: now))
-    if not isinstance(result.exception, SystemExit | None):
-        raise result.exception
-    return result
-
-
-def uri(name: str) -> str:
-    return f"file:{KEYS / name}-public-on-purpose.pem"
-
-
-def pub(name: str) -> str:
-    return str(KEYS / f"{name}-public-on-purpose.pub")
 
 
 @pytest.fixture
@@ -47,14 +32,19 @@ def repository(tmp_path: Path) -> Repository:
 def test_the_version_and_every_help_text_with_an_example() -> None:
     assert hillhold("--version").output == "hillhold, version 0.1.0\n"
     assert "The way of a release" in hillhold().output + hillhold("--help").output
-    paths = [["key", "new"], ["key", "show"], ["key", "list"], ["image", "sign"], ["image", "show"]]
-    paths += [["product", "add"], ["product", "hardware"], *([name] for name in ("init", "add", "sign", "status"))]
-    paths += [[name] for name in ("publish", "refresh", "verify", "withdraw")]
-    paths += [["release", "list"], ["release", "hardware"], ["product", "image-key"]]
-    for path in paths:
+    for path in paths(main):
         text = hillhold(*path, "--help").output
-        assert f"Example:\n    hillhold {' '.join(path)}" in text, path
-        assert "--json" in text, path
+        assert re.search(f"Examples?:\n    hillhold {' '.join(path)}", text), path
+        assert "--json" in text or path == ["completion"], path
+
+
+def paths(group: click.Group) -> Iterator[list[str]]:
+    """The words that lead to each command."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from ([name, *rest] for rest in paths(command))
+        else:
+            yield [name]
 
 
 def test_a_person_sees_the_difference_and_says_yes(repository: Repository) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from securesystemslib.signer import CryptoSigner
 
 from hillhold_signer import (
+    OnlineKey,
+    OnlineSigners,
     Repository,
     Wish,
-    add_hardware,
     add_product,
     add_release,
     example_signer,
@@ -22,7 +25,9 @@ from hillhold_signer import (
 )
 from hillhold_signer.adding import add_releases
 from hillhold_signer.documents import Document
-from hillhold_signer.errors import StorageError
+from hillhold_signer.errors import StorageError, VerifyRefused
+from hillhold_signer.lines import set_caps
+from hillhold_signer.roots import rotate
 from hillhold_signer.storage import remove_file, write_file
 from hillhold_signer.withdrawing import withdraw
 from workshop import HARDWARE, NOW, ceremony, image, online, pump, sign_all, started, tree
@@ -84,7 +89,7 @@ def ready(path: Path) -> Repository:
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), NOW)
     add_release(repository, "pump", image("1.1.0", edits=20), wish, NOW)
-    add_hardware(repository, "pump", ["nrf54-c"], NOW)
+    set_caps(repository, "pump", NOW, hardware=lambda known: [*known, "nrf54-c"])
     sign_all(repository, "release-1", "release-2", "targets-1")
     return repository
 
@@ -129,6 +134,66 @@ def test_a_cut_while_publishing_leaves_the_old_or_the_new(
         assert dict(final.versions) == expected, f"{when} write {cut}"
         assert len(final.targets) == 3
     assert outcomes == {"old", "new"}
+
+
+@pytest.mark.parametrize("when", ["before", "torn", "after"])
+def test_a_cut_while_keys_are_replaced_leaves_the_old_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: When
+) -> None:
+    base, new = tmp_path / "base", (CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519())
+    ready(base)
+    wanted = replace(
+        ceremony(),
+        snapshot=OnlineKey(new[0].public_key, "file:a.pem"),
+        timestamp=OnlineKey(new[1].public_key, "file:b.pem"),
+    )
+    rotate(Repository(base), wanted, NOW)
+    sign_all(Repository(base), "root-1", "root-2", "targets-2")
+    old = dict(verify_tree(base, NOW).versions)
+    outcomes: list[dict[str, int]] = []
+    for cut in range(20):
+        repository = copy(base, tmp_path / f"{when}-{cut}")
+        with powered(monkeypatch, Power(cut, when)) as power, suppress(Killed):
+            repository.publish(OnlineSigners(*new, former=online()), NOW)
+        outcomes.append(dict(verify_tree(repository.layout.path, NOW).versions))
+        if power.count <= cut:
+            break
+        if repository.state().drafts:
+            assert all(repository.state().quorum(role).complete for role in repository.state().drafts)
+            repository.publish(OnlineSigners(*new, former=online()), NOW)
+        assert verify_tree(repository.layout.path, NOW).versions["root"] == 2
+    assert outcomes[0] == old
+    between = {**outcomes[-1], "root": 1}  # all is new but the root, under which it verifies as well
+    assert all(found in (old, between, outcomes[-1]) for found in outcomes)
+    assert between in outcomes
+
+
+@pytest.mark.parametrize("when", ["before", "torn", "after"])
+def test_a_cut_between_a_root_and_its_timestamp_is_made_good_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: When
+) -> None:
+    base, new = tmp_path / "base", (CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519())
+    wanted = replace(
+        ceremony(),
+        snapshot=OnlineKey(new[0].public_key, "file:a.pem"),
+        timestamp=OnlineKey(new[1].public_key, "file:b.pem"),
+    )
+    rotate(started(base), wanted, NOW)
+    sign_all(Repository(base), "root-1", "root-2")
+    refused = 0
+    for cut in range(3):  # snapshot, root, timestamp: the former keys are lost
+        repository = copy(base, tmp_path / f"{when}-{cut}")
+        with powered(monkeypatch, Power(cut, when)), pytest.raises(Killed):
+            repository.publish(OnlineSigners(*new), NOW)
+        try:
+            verify_tree(repository.layout.path, NOW)
+        except VerifyRefused:
+            refused += 1
+        if cut < 2 or when != "after":
+            assert repository.state().quorum("root").complete
+            repository.publish(OnlineSigners(*new), NOW)
+        assert verify_tree(repository.layout.path, NOW).versions["root"] == 2
+    assert refused == 1
 
 
 @pytest.mark.parametrize("when", ["before", "torn", "after"])

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Targets
 
-from hillhold_signer import Repository, Wish, add_hardware, add_release, example_signer
+from hillhold_signer import Repository, Wish, add_release, example_signer
 from hillhold_signer.adding import add_releases
 from hillhold_signer.difference import difference, label
 from hillhold_signer.documents import Document
 from hillhold_signer.edit import copied
 from hillhold_signer.errors import RepositoryRefused
+from hillhold_signer.lines import set_caps
 from hillhold_verifier import canonical
 from hillhold_verifier.release import Version
 from workshop import HARDWARE, NOW, ceremony, image, release, started
@@ -35,7 +36,7 @@ def test_a_draft_cannot_put_another_key_under_a_colleagues_id(tmp_path: Path) ->
 def test_whatever_someone_wrote_into_a_draft_is_shown_before_it_is_signed(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
-    add_hardware(repository, "pump", ["nrf54-c"], NOW)
+    set_caps(repository, "pump", NOW, hardware=lambda known: [*known, "nrf54-c"])
 
     def shown(role: str) -> list[str]:
         state = repository.state()

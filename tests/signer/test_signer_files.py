@@ -88,7 +88,7 @@ def test_a_name_that_would_move_the_cursor() -> None:
 
 
 def test_settings_are_read_as_they_are_written() -> None:
-    config = Config(False, Expiry(1, 60, 3600, 86400, 7 * 86400), 'file:C:/a "b"/ü.pem', "hv:key")
+    config = Config(False, Expiry(1, 60, 3600, 86400, 7 * 86400), {"b" * 64: 'file:C:/a "b"/ü.pem', "a" * 64: "hv:key"})
     assert parse_config(show_config(config)) == config
     people = {"b" * 64: 'Grace "Amazing" Höpper', "a" * 64: "Ada\\"}
     assert parse_people(show_people(people)) == people

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from intelhex import IntelHex
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, Signature
 
 from hillhold_signer import ImagePlan, example_signer, sign_image
 from hillhold_signer.errors import ImageRefused, PublicKeyMaterialRefused
 from hillhold_signer.images import read_firmware
+from hillhold_signer.keyfiles import KINDS, generate
 from hillhold_signer.keys import public_pem
 from hillhold_verifier.mcuboot import ImageVersion, parse_image
 from workshop import firmware
@@ -96,8 +97,22 @@ def test_keys_that_sign_no_image() -> None:
     with pytest.raises(PublicKeyMaterialRefused):
         sign_image(FIRMWARE, PLAN, example_signer("image"))
     assert sign_image(FIRMWARE, PLAN, example_signer("image"), demo=True)
-    with pytest.raises(ImageRefused, match="Ed25519 or ECDSA P-256"):
-        sign_image(FIRMWARE, PLAN, CryptoSigner(rsa.generate_private_key(public_exponent=65537, key_size=2048)))
+    for kind in set(KINDS) - {"ed25519", "ecdsa-p256"}:
+        with pytest.raises(ImageRefused, match="expected Ed25519 or ECDSA P-256, got") as refused:
+            sign_image(FIRMWARE, PLAN, CryptoSigner(generate(kind)))
+        assert "MCUboot" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa-p256"])
+def test_a_key_that_signs_something_else_makes_no_image(kind: str) -> None:
+    """A broken token, or a key service that answers for another key."""
+
+    class Broken(CryptoSigner):
+        def sign(self, payload: bytes) -> Signature:
+            return super().sign(payload + b"!")
+
+    with pytest.raises(ImageRefused, match="does not verify"):
+        sign_image(FIRMWARE, PLAN, Broken(generate(kind)))
 
 
 def test_intel_hex() -> None:

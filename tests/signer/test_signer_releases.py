@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hillhold_signer import Repository, Wish, add_hardware, add_release
+from hillhold_signer import Repository, Wish, add_release
 from hillhold_signer import releases as releases_module
 from hillhold_signer.adding import add_releases
 from hillhold_signer.errors import ContentRefused, ProductRefused, ReleaseRefused
+from hillhold_signer.lines import set_caps
 from hillhold_verifier.release import Version
 from workshop import HARDWARE, NOW, image, release, started, tree
 
@@ -254,6 +255,6 @@ def test_a_step_down_that_a_device_would_leave_again_at_once_is_refused(reposito
 
 
 def test_hardware_that_joined_the_line_has_no_past(repository: Repository) -> None:
-    add_hardware(repository, "pump", ["nrf54-c"], NOW)
+    set_caps(repository, "pump", NOW, hardware=lambda known: (*known, "nrf54-c"))
     added = add_release(repository, "pump", image("0.1.0", 1), replace(WISH, hardware=("nrf54-c",)), NOW)
     assert added.target.path == "pump/0.1.0/app.bin"

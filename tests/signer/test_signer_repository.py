@@ -19,7 +19,6 @@ from hillhold_signer import (
     Repository,
     Team,
     Wish,
-    add_hardware,
     add_product,
     add_release,
     example_signer,
@@ -34,6 +33,7 @@ from hillhold_signer.errors import (
     RepositoryRefused,
     SigningRefused,
 )
+from hillhold_signer.lines import set_caps
 from hillhold_signer.storage import locked
 from hillhold_verifier import canonical, metadata, trust
 from workshop import HARDWARE, NOW, ceremony, image, online, pump, release, sign_all, started, team, tree
@@ -335,7 +335,7 @@ def test_product_lines_that_make_no_sense(tmp_path: Path) -> None:
 
 def test_more_hardware_needs_the_targets_quorum_and_then_counts(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
-    add_hardware(repository, "pump", ["nrf54-c"], NOW)
+    set_caps(repository, "pump", NOW, hardware=lambda known: [*known, "nrf54-c"])
     sign_all(repository, "targets-1", "targets-3")
     repository.publish(online(), NOW)
     assert "nrf54-c" in device_view(repository, "pump", NOW).delegation.hardware

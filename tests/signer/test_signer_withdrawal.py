@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Targets
 
-from hillhold_signer import Repository, Wish, add_hardware, add_release
+from hillhold_signer import Repository, Wish, add_release
 from hillhold_signer.adding import add_releases
 from hillhold_signer.difference import difference, label
 from hillhold_signer.errors import ContentRefused, ProductRefused, ReleaseRefused
+from hillhold_signer.lines import set_caps
 from hillhold_signer.listing import listing
 from hillhold_signer.releases import MAX_REASON
 from hillhold_signer.retarget import change_hardware
@@ -275,7 +276,7 @@ def test_a_withdrawn_image_does_not_come_back_under_another_name(repository: Rep
 @pytest.fixture
 def third(repository: Repository) -> Repository:
     """With a third board, for which 0.9.0 (counter 3) is listed."""
-    add_hardware(repository, "pump", ["nrf54-c"], NOW)
+    set_caps(repository, "pump", NOW, hardware=lambda known: (*known, "nrf54-c"))
     sign_all(repository, "targets-1", "targets-2")
     release(repository, image("0.9.0", 3, 9), wish=Wish("app.bin", hardware=("nrf54-c",)))
     return repository

@@ -3,12 +3,15 @@
 The door of the library; everything else is private and may change.
 """
 
+from securesystemslib.signer import SIGNER_FOR_URI_SCHEME
+
 from hillhold_signer.adding import add_release
 from hillhold_signer.ceremony import Ceremony, Expiry, NamedKey, OnlineKey, Team, read_ceremony
 from hillhold_signer.examples import example_signer
+from hillhold_signer.hsm import TokenSigner
 from hillhold_signer.images import ImagePlan, sign_image
 from hillhold_signer.keys import load_public, load_signer
-from hillhold_signer.lines import add_hardware, add_product
+from hillhold_signer.lines import add_product
 from hillhold_signer.products import Caps, Product
 from hillhold_signer.publish import OnlineSigners
 from hillhold_signer.releases import Wish
@@ -27,7 +30,6 @@ __all__ = [
     "Repository",
     "Team",
     "Wish",
-    "add_hardware",
     "add_product",
     "add_release",
     "example_signer",
@@ -37,3 +39,6 @@ __all__ = [
     "sign_image",
     "verify_tree",
 ]
+
+# Whoever imports a part of this package finds our signer behind `hsm:`, in place of securesystemslib's.
+SIGNER_FOR_URI_SCHEME[TokenSigner.SCHEME] = TokenSigner

@@ -54,12 +54,15 @@ class _Target:
     sha256: str
 
 
-def write_bundle(path: Path, products: Sequence[str], output: Path, *, hardware: Sequence[str] = ()) -> Bundled:
+def write_bundle(
+    path: Path, products: Sequence[str], output: Path, *, hardware: Sequence[str] = (), from_root: int = 1
+) -> Bundled:
     """Write the bundle of a repository, or of a copy of its published tree, to the file `output`.
 
     Args:
         products: lines whose releases and patches go in.
         hardware: only what runs on one of these; by default everything.
+        from_root: the oldest root that a device may hold; by default a device of any age can follow.
 
     Raises:
         RepositoryRefused: nothing is published.
@@ -81,7 +84,9 @@ def write_bundle(path: Path, products: Sequence[str], output: Path, *, hardware:
         return data
 
     chain = verify_chain(files, at=0)
-    items: dict[str, bytes | _Target] = {f"metadata/{name}": read[name] for name in _metadata(chain, products)}
+    items: dict[str, bytes | _Target] = {
+        f"metadata/{name}": read[name] for name in _metadata(chain, products, from_root)
+    }
     items |= _targets(layout, chain, products, frozenset(hardware))
     if len(items) > MAX_ENTRIES:
         raise FileRefused(f"{output}", expected=f"at most {MAX_ENTRIES} files", got=len(items), hint=_LESS)
@@ -92,11 +97,13 @@ def write_bundle(path: Path, products: Sequence[str], output: Path, *, hardware:
     return Bundled({entry.name: entry.size for entry in entries}, size, until)
 
 
-def _metadata(chain: Chain, products: Sequence[str]) -> list[str]:
-    """All roots, so that a device of any age can follow, and the newest of each other role."""
+def _metadata(chain: Chain, products: Sequence[str], from_root: int) -> list[str]:
+    """The roots that a device of that age follows, and the newest of each other role."""
+    if not 1 <= from_root <= chain.root.version:
+        raise RepositoryRefused("oldest root", expected=f"1 to {chain.root.version}", got=from_root)
     versions = {product: _line(chain, product).version for product in products}
     versions |= {"timestamp": 0, "snapshot": chain.snapshot.version, "targets": chain.targets.version}
-    roots = [file_name("root", version) for version in range(1, chain.root.version + 1)]
+    roots = [file_name("root", version) for version in range(from_root, chain.root.version + 1)]
     return roots + [file_name(role, version) for role, version in versions.items()]
 
 

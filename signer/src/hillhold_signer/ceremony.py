@@ -36,9 +36,10 @@ from pathlib import Path
 from typing import Final
 
 from securesystemslib.signer import Key
+from tuf.api.metadata import Role, Root
 
 from hillhold_signer.durations import parse_duration
-from hillhold_signer.encoding import check_text
+from hillhold_signer.encoding import check_text, utc
 from hillhold_signer.errors import CeremonyRefused, ConfigRefused
 from hillhold_signer.examples import refuse_public
 from hillhold_signer.keys import SCHEME, fingerprint, load_public, uri_path
@@ -68,6 +69,10 @@ class Team:
 
     keys: tuple[NamedKey, ...]
     threshold: int
+
+    def names(self) -> dict[str, str]:
+        """Return names by key id."""
+        return {item.key.keyid: item.name for item in self.keys}
 
     def check(self, what: str, *, demo: bool) -> None:
         """Refuse a team that does not make sense.
@@ -137,6 +142,36 @@ class Ceremony:
             refuse_public(online.key, demo=demo)
             if holder := offline.get(fingerprint(online.key)):
                 raise CeremonyRefused(f"key of {role}", expected="a key of its own", got=f"the offline key of {holder}")
+
+    def online(self) -> dict[str, str]:
+        """Return the URIs of the online keys by key id."""
+        return {item.key.keyid: item.uri for item in (self.snapshot, self.timestamp)}
+
+    def names(self) -> dict[str, str]:
+        """Return names by key id; the online keys are called so."""
+        names = dict.fromkeys(self.online(), "online")
+        return names | self.root.names() | self.targets.names()
+
+    def root_after(self, old: Root | None, now: int, *, demo: bool) -> Root:
+        """Return the root that this ceremony makes, after another one or as the first.
+
+        Args:
+            now: Unix seconds.
+        """
+        teams = {
+            "root": ([item.key for item in self.root.keys], self.root.threshold),
+            "targets": ([item.key for item in self.targets.keys], self.targets.threshold),
+            "snapshot": ([self.snapshot.key], 1),
+            "timestamp": ([self.timestamp.key], 1),
+        }
+        return Root(
+            version=old.version + 1 if old else 1,
+            expires=utc(now + self.expiry.root),
+            keys={key.keyid: key for keys, _ in teams.values() for key in keys},
+            roles={name: Role(sorted(key.keyid for key in keys), count) for name, (keys, count) in teams.items()},
+            consistent_snapshot=True,
+            unrecognized_fields={"x-hillhold-demo": True} if demo else {},
+        )
 
 
 def read_ceremony(path: Path) -> Ceremony:

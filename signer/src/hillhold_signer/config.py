@@ -32,19 +32,16 @@ class Config:
     Attributes:
         demo: example keys are allowed, and the root says so to everyone.
         expiry: how long each role lasts.
-        snapshot_uri, timestamp_uri: the online keys.
+        online: where the private part of each online key is, URIs by key id; root says which of them sign.
     """
 
     demo: bool
     expiry: Expiry
-    snapshot_uri: str
-    timestamp_uri: str
+    online: Mapping[str, str]
 
 
 def show_config(config: Config) -> bytes:
     """Return `hillhold.toml`; raises `ContentRefused` for a URI with control characters."""
-    for uri in (config.snapshot_uri, config.timestamp_uri):
-        check_text(uri, "key URI")
     lines = [
         "# A Hillhold repository. Keys and thresholds are in the metadata, not here.",
         f"format = {FORMAT}",
@@ -53,9 +50,8 @@ def show_config(config: Config) -> bytes:
         "[expires]  # how long each role lasts; `lines` is every product line",
         *(f'{role} = "{show_duration(config.expiry.of(role))}"' for role in _ROLES),
         "",
-        "[online]  # the keys that `publish` and `refresh` sign with",
-        f"snapshot = {_quote(config.snapshot_uri)}",
-        f"timestamp = {_quote(config.timestamp_uri)}",
+        "[online]  # where the keys are that `publish` and `refresh` sign with, by key id; root says which of them sign",
+        *(f"{_quote(keyid)} = {_quote(check_text(uri, 'key URI'))}" for keyid, uri in sorted(config.online.items())),
         "",
     ]
     return "\n".join(lines).encode()
@@ -74,10 +70,9 @@ def parse_config(data: bytes) -> Config:
     if not isinstance(demo, bool) or not isinstance(expires, dict) or not isinstance(online, dict):
         raise ConfigRefused("hillhold.toml", expected="demo, [expires] and [online]", got="something else")
     seconds = {role: parse_duration(expires.get(role), f"expires of {role}") for role in _ROLES}
-    uris = [online.get(role) for role in ("snapshot", "timestamp")]
-    if not all(isinstance(uri, str) and uri for uri in uris):
-        raise ConfigRefused("hillhold.toml [online]", expected="key URIs of snapshot and timestamp", got="none")
-    return Config(demo, Expiry(**seconds), str(uris[0]), str(uris[1]))
+    if not all(isinstance(uri, str) and uri for uri in online.values()):
+        raise ConfigRefused("hillhold.toml [online]", expected="a key URI for each key id", got="something else")
+    return Config(demo, Expiry(**seconds), {keyid: str(uri) for keyid, uri in online.items()})
 
 
 def show_people(people: Mapping[str, str]) -> bytes:

@@ -65,15 +65,27 @@ def sbom_format(document: Document) -> str:
     return found.pop()
 
 
-def in_words(custom: Mapping[str, object]) -> dict[str, list[str]]:
-    """Return, by field, what `custom.hillhold` states of documents, for people; a field of any other form is left out."""
-    found: dict[str, list[str]] = {}
+def stated(custom: Mapping[str, object]) -> dict[str, list[dict[str, object]]]:
+    """Return, by field, what `custom.hillhold` states of documents; a field of any other form is left out."""
+    found: dict[str, list[dict[str, object]]] = {}
     sbom, notes = custom.get("sbom"), custom.get("notes")
     if isinstance(sbom, list) and sbom and all(_is_entry(item, {"format"}) for item in sbom):
-        found["sbom"] = [f"SBOM {item['format']} of {item['length']} bytes, sha256 {item['sha256']}" for item in sbom]
+        found["sbom"] = sbom
     if isinstance(notes, dict) and _is_entry(notes, set()):
-        found["notes"] = [f"release notes of {notes['length']} bytes, sha256 {notes['sha256']}"]
+        found["notes"] = [notes]
     return found
+
+
+def in_words(custom: Mapping[str, object]) -> dict[str, list[str]]:
+    """Return the same for people."""
+    return {
+        field: [f"{_kind(item)} of {item['length']} bytes, sha256 {item['sha256']}" for item in items]
+        for field, items in stated(custom).items()
+    }
+
+
+def _kind(entry: Mapping[str, object]) -> str:
+    return f"SBOM {entry['format']}" if "format" in entry else "release notes"
 
 
 def _is_entry(value: object, more: set[str]) -> bool:

@@ -10,7 +10,7 @@ A change that raises before its first `save` has written nothing that counts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,8 +19,7 @@ from typing import TypeVar
 from tuf.api.metadata import Root, Targets
 
 from hillhold_signer import encoding
-from hillhold_signer.ceremony import NamedKey
-from hillhold_signer.config import MAX_CONFIG, Config, parse_people, show_people
+from hillhold_signer.config import MAX_CONFIG, Config, parse_people, show_config, show_people
 from hillhold_signer.drafts import Drafts
 from hillhold_signer.layout import Layout
 from hillhold_signer.state import State
@@ -68,10 +67,19 @@ class Edit:
         """Keep the bytes of a target file until it is published; raises `StorageError`."""
         write_file(self.layout.staged / sha256(data).hexdigest(), data)
 
-    def remember(self, keys: Sequence[NamedKey]) -> None:
-        """Note who holds which key, where it is not known yet; raises `ContentRefused`, `StorageError`."""
+    def remember(self, names: Mapping[str, str]) -> None:
+        """Note who holds which key, by key id, where it is not known yet; raises `ContentRefused`, `StorageError`."""
         known = parse_people(read_optional(self.layout.people, MAX_CONFIG) or b"")
-        write_file(self.layout.people, show_people({**{item.key.keyid: item.name for item in keys}, **known}))
+        write_file(self.layout.people, show_people({**names, **known}))
+
+    def configure(self, config: Config) -> None:
+        """Write the settings; raises `ContentRefused`, `StorageError`."""
+        write_file(self.layout.config, show_config(config))
+
+    def discard(self, role: str) -> None:
+        """Remove the draft of a role, if there is one, with its signatures; raises `StorageError`."""
+        if role in self.state.drafts:
+            Drafts(self.layout).discard(role)
 
     def _next(self, role: str, newest: S) -> S:
         """Return a copy of the draft of a role, or of its published version with the next number, dated anew."""

@@ -28,6 +28,10 @@ class KeyRefused(SignerRefused):
     """A key file or key URI that cannot be used: malformed, of another kind, a wrong passphrase."""
 
 
+class PassphraseRefused(KeyRefused):
+    """A wrong passphrase for an encrypted key file, or none."""
+
+
 class PublicKeyMaterialRefused(SignerRefused):
     """A key whose private part everybody has: an example key outside a demo, or one of MCUboot's published samples."""
 
@@ -50,6 +54,10 @@ class RepositoryRefused(SignerRefused):
 
 class ProductRefused(SignerRefused):
     """A product line that may not be made like this."""
+
+
+class RotationRefused(SignerRefused):
+    """A change of keys that would let old files come back to life, or leave a stolen key trusted."""
 
 
 class ReleaseRefused(SignerRefused):

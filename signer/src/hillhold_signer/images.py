@@ -76,7 +76,8 @@ def sign_image(payload: bytes, plan: ImagePlan, signer: Signer, *, demo: bool = 
     refuse_public(key, demo=demo)
     vector = _VECTORS.get(key.scheme)
     if vector is None:
-        raise ImageRefused("image key", expected="Ed25519 or ECDSA P-256", got=key.scheme)
+        hint = "MCUboot can be built for RSA and P-384, too; no part of Hillhold reads such an image"
+        raise ImageRefused("image key", expected="Ed25519 or ECDSA P-256", got=key.scheme, hint=hint)
     arguments = _arguments(payload, plan)
     with tempfile.TemporaryDirectory(prefix="hillhold-") as name:
         folder = Path(name)

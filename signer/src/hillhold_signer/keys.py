@@ -1,12 +1,8 @@
-"""Keys: files and URIs.
+"""Keys: what names one, and the signers that URIs name.
 
-A key file is a PKCS#8 private key in PEM, encrypted unless someone asked for it in the clear, with `NAME.pub`, the public key in
-PEM, beside it. Ed25519 is the default, ECDSA P-256 the other kind that can be made here; any kind that securesystemslib knows can
-be used.
-
-Private keys are named by URI as securesystemslib does. To its schemes (`file2:`, `hsm:`, `awskms:` …) this module adds
-`file:PATH`, a PEM file that may be encrypted: the passphrase comes from securesystemslib's own `secrets_handler`, asked for the
-secret "passphrase of PATH".
+Private keys are named by URI as securesystemslib does. To its schemes (`file2:`, `awskms:`, `hv:` …) this module adds `file:PATH`, a PEM
+file that may be encrypted, and `hsm.py` replaces `hsm:`. Passphrases come from securesystemslib's own `secrets_handler`, asked for the
+secret "passphrase of PATH". Key types are securesystemslib's.
 
 A fingerprint is the SHA-256 of the public key's DER (SubjectPublicKeyInfo), by which OpenSSL and MCUboot name it, too; a key id
 is TUF's.
@@ -19,28 +15,40 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from securesystemslib.exceptions import UnsupportedLibraryError
 from securesystemslib.formats import encode_canonical
-from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, SecretsHandler, Signer, SSlibKey
+from securesystemslib.signer import (
+    SIGNER_FOR_URI_SCHEME,
+    CryptoSigner,
+    HSMSigner,
+    Key,
+    SecretsHandler,
+    Signer,
+    SSlibKey,
+)
 
 from hillhold_signer.errors import KeyRefused, ToolError
-from hillhold_signer.storage import create_file, list_folder, read_file, read_optional
+from hillhold_signer.keyfiles import MAX_KEY_FILE, is_encrypted, load_private
+from hillhold_signer.storage import list_folder, read_file, read_optional
+from hillhold_verifier.errors import HillholdError
+from hillhold_verifier.keytypes import SCHEMES
 
-MAX_KEY_FILE: Final = 64 * 1024
-"""Bytes of a PEM file; an ML-DSA-87 private key needs 8 KiB."""
 MAX_KEY_FILES: Final = 1000
 """Files looked at in one folder."""
 SCHEME: Final = "file"
-KINDS: Final = ("ed25519", "ecdsa-p256")
+OWN_SCHEMES: Final = (SCHEME, HSMSigner.SCHEME)
+"""Schemes whose signer finds its public key by itself."""
+EXTRAS: Final = {"hsm": "hsm", "awskms": "aws", "gcpkms": "gcp", "azurekms": "azure", "hv": "vault"}
+"""By URI scheme, the extra of this distribution that brings its library."""
 
 _PEM, _DER = serialization.Encoding.PEM, serialization.Encoding.DER
-_SPKI, _PKCS8 = serialization.PublicFormat.SubjectPublicKeyInfo, serialization.PrivateFormat.PKCS8
-_ENCRYPTED: Final = (b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"Proc-Type: 4,ENCRYPTED")
+_SPKI: Final = serialization.PublicFormat.SubjectPublicKeyInfo
 
 
 class FileSigner(CryptoSigner):
@@ -123,67 +131,6 @@ def public_pem(key: Key) -> bytes:
     return _crypto_public(key).public_bytes(_PEM, _SPKI)
 
 
-def generate(kind: str = "ed25519") -> PrivateKeyTypes:
-    """Make a private key of one of `KINDS`; raises `KeyRefused` for any other."""
-    if kind == "ed25519":
-        return ed25519.Ed25519PrivateKey.generate()
-    if kind == "ecdsa-p256":
-        return ec.generate_private_key(ec.SECP256R1())
-    raise KeyRefused("kind of key", expected=" or ".join(KINDS), got=kind)
-
-
-def write_key(name: Path, private: PrivateKeyTypes, passphrase: str | None) -> tuple[Path, Path]:
-    """Write `NAME.pem` (only its owner may read it) and `NAME.pub`, neither of which may exist.
-
-    Args:
-        name: path without suffix.
-        passphrase: None writes the private key in the clear.
-
-    Returns:
-        The paths of the private and the public file.
-
-    Raises:
-        KeyRefused: an empty passphrase.
-        StorageError: a file exists or cannot be written.
-    """
-    if passphrase == "":
-        raise KeyRefused("passphrase", expected="one that is not empty", got="an empty one")
-    pem, pub = name.with_name(name.name + ".pem"), name.with_name(name.name + ".pub")
-    for path in (pem, pub):
-        if path.exists():
-            raise KeyRefused(f"{path} exists", hint="choose another name; keys are never overwritten")
-    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if passphrase is not None:
-        encryption = serialization.BestAvailableEncryption(passphrase.encode())
-    create_file(pem, private.private_bytes(_PEM, _PKCS8, encryption), mode=0o600)
-    create_file(pub, private.public_key().public_bytes(_PEM, _SPKI), mode=0o644)
-    return pem, pub
-
-
-def load_private(path: Path, secrets: SecretsHandler | None) -> PrivateKeyTypes:
-    """Open a private key in PEM.
-
-    Raises:
-        KeyRefused: malformed, encrypted without a passphrase, or a wrong one.
-        StorageError: it cannot be read.
-    """
-    data = read_file(path, MAX_KEY_FILE)
-    password: bytes | None = None
-    if is_encrypted(data):
-        if secrets is None:
-            raise KeyRefused(f"{path}", expected="a passphrase, since the key is encrypted", got="none")
-        password = secrets(f"passphrase of {path}").encode() or None
-    try:
-        return serialization.load_pem_private_key(data, password)
-    except TypeError as error:
-        raise KeyRefused(f"{path}", expected="a passphrase, since the key is encrypted", got="none") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        if password is not None:
-            hint = "try again; a forgotten passphrase cannot be recovered"
-            raise KeyRefused(f"wrong passphrase for {path}, or a damaged file", hint=hint) from error
-        raise KeyRefused(f"{path}", expected="a private key in PEM", got="something else") from error
-
-
 def load_public(path: Path) -> SSlibKey:
     """Read a public key in PEM.
 
@@ -200,22 +147,26 @@ def parse_public(data: bytes, path: Path) -> SSlibKey:
         hint = f"name the .pub file beside it; private keys stay with their owners ({path.with_suffix('.pub').name})"
         raise KeyRefused(f"{path}", expected="a public key", got="a private key", hint=hint)
     try:
-        return SSlibKey.from_crypto(serialization.load_pem_public_key(data))
+        public = serialization.load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise KeyRefused(f"{path}", expected="a public key in PEM", got="something else") from error
+    return tuf_key(public, f"{path}")
 
 
 def public_of(private: PrivateKeyTypes, path: Path) -> SSlibKey:
-    """Return the public part as TUF states it; raises `KeyRefused` for a kind that securesystemslib does not know."""
+    """Return the public part as TUF states it; raises as `tuf_key`."""
+    return tuf_key(private.public_key(), f"{path}")
+
+
+def tuf_key(public: PublicKeyTypes, what: str) -> SSlibKey:
+    """Return a public key as TUF states it; raises `KeyRefused` for one by which no device could verify."""
     try:
-        return SSlibKey.from_crypto(private.public_key())
-    except ValueError as error:
-        raise KeyRefused(f"{path}", expected="a signing key", got=type(private).__name__) from error
-
-
-def is_encrypted(data: bytes) -> bool:
-    """Say whether a PEM file holds an encrypted private key."""
-    return any(mark in data for mark in _ENCRYPTED)
+        key = SSlibKey.from_crypto(public)
+        SCHEMES[key.scheme].load(key.keyval["public"])
+    except (ValueError, KeyError, UnsupportedAlgorithm) as error:
+        kinds = "Ed25519, ECDSA P-256 or P-384, RSA of 2048 to 8192 bits, or ML-DSA"
+        raise KeyRefused(what, expected=f"a signing key: {kinds}", got=_kind(public)) from error
+    return key
 
 
 def inspect(path: Path) -> KeyInfo:
@@ -254,34 +205,49 @@ def load_signer(uri: str, public: Key | None = None, secrets: SecretsHandler | N
     """Open the signer that a URI names, by securesystemslib's dispatch.
 
     Args:
-        public: its public key; without it, `file:` and `file2:` read it from the file, other schemes refuse.
+        public: its public key; without it, `file:`, `file2:` and `hsm:` find it themselves, other schemes refuse.
         secrets: asked for passphrases and PINs.
 
     Raises:
         KeyRefused: an unknown scheme, or a key that cannot be opened.
-        StorageError, ToolError: a file or key service failed.
+        StorageError, ToolError: a file, a token or a key service failed, or its library is missing.
     """
     scheme = uri.partition(":")[0]
     if scheme not in SIGNER_FOR_URI_SCHEME:
         known = ", ".join(f"{name}:" for name in sorted(SIGNER_FOR_URI_SCHEME))
         raise KeyRefused("key URI", expected=f"one of {known}", got=repr(uri)[:80], hint="for a PEM file: file:PATH")
-    if scheme == SCHEME:
-        return FileSigner.from_priv_key_uri(uri, public, secrets)
     if public is None and scheme == CryptoSigner.SCHEME:
         public = inspect(Path(uri.partition(":")[2])).key
-    if public is None:
+    if public is None and scheme not in OWN_SCHEMES:
         raise KeyRefused(f"key {uri}", expected="its public key", got="none", hint="name it with --public FILE")
-    return _service(lambda: Signer.from_priv_key_uri(uri, public, secrets), uri)
+    kind: Any = SIGNER_FOR_URI_SCHEME[scheme]
+    return _service(lambda: kind.from_priv_key_uri(uri, public, secrets), uri)
+
+
+def missing_library(uri: str, error: Exception) -> ToolError:
+    """Say that the library of a URI's scheme is not installed, and how to get it."""
+    extra = EXTRAS.get(uri.partition(":")[0])
+    hint = f"pip install 'hillhold-signer[{extra}]'" if extra else None
+    return ToolError(f"key {uri}: a library is missing: {error}", hint=hint)
 
 
 def _service(call: Callable[[], Signer], uri: str) -> Signer:
-    """Run another scheme's factory: securesystemslib documents that it may raise anything."""
+    """Run a scheme's factory: securesystemslib documents that it may raise anything."""
     try:
         return call()
+    except HillholdError:
+        raise
+    except UnsupportedLibraryError as error:
+        raise missing_library(uri, error) from error
     except (ValueError, TypeError, KeyError) as error:
         raise KeyRefused(f"key {uri}: {error}") from error
     except Exception as error:
         raise ToolError(f"key {uri}: {error}") from error
+
+
+def _kind(public: PublicKeyTypes) -> str:
+    size = getattr(public, "key_size", None)
+    return type(public).__name__ + (f" of {size} bits" if size else "")
 
 
 def _crypto_public(key: Key) -> PublicKeyTypes:

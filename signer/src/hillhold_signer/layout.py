@@ -3,6 +3,7 @@
     REPO/
       hillhold.toml              settings
       people.toml                names by key id
+      revoked/KEYID              why a key must not be trusted any more, {"reason":…,"since":…}
       .lock                      held by whoever writes
       drafts/ROLE/draft.json     the next version of a role, {"signatures":[],"signed":{…}}
       drafts/ROLE/KEYID.json     one person's signature on it, {"keyid":…,"sha256":…,"sig":…}
@@ -44,6 +45,11 @@ class Layout:
     def people(self) -> Path:
         """Names by key id."""
         return self.path / "people.toml"
+
+    @property
+    def revoked(self) -> Path:
+        """The folder of keys that must not be trusted any more."""
+        return self.path / "revoked"
 
     @property
     def lock(self) -> Path:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 
 from tuf.api.metadata import Targets
 
 from hillhold_signer import encoding
+from hillhold_signer.ceremony import NamedKey, Team
 from hillhold_signer.difference import GRACE
-from hillhold_signer.errors import ProductRefused
-from hillhold_signer.products import Product, with_hardware, with_line
+from hillhold_signer.errors import ProductRefused, RotationRefused
+from hillhold_signer.products import Caps, Product, caps_of, with_caps, with_line, with_team, without_line
+from hillhold_signer.releases import releases_of
 from hillhold_signer.repository import Repository
+from hillhold_signer.revocation import read_revoked
+from hillhold_signer.roots import still_signed
 
 
 def add_product(repository: Repository, product: Product, now: int) -> None:
@@ -28,17 +32,132 @@ def add_product(repository: Repository, product: Product, now: int) -> None:
         line = Targets(version=1, expires=encoding.utc(now + edit.config.expiry.lines), unrecognized_fields=extra)
         if edit.layout.metadata(f"1.{product.name}.json").exists():
             raise ProductRefused(f"product line {product.name}", expected="a new name", got="one that was published")
-        edit.remember(product.team.keys)
+        edit.remember(product.team.names())
         edit.save(product.name, line)
         edit.save("targets", targets)
 
 
-def add_hardware(repository: Repository, product: str, hardware: Sequence[str], now: int) -> None:
-    """Draft targets in which a line may name more hardware.
+def set_team(repository: Repository, name: str, team: Team, now: int) -> bool:
+    """Draft targets in which a line has these keys: people come and go, or another team takes the line over.
+
+    Where the signatures on the line's published role do not suffice any more, its next version is drafted, too, unchanged.
+
+    Returns:
+        Whether the line has to be signed again.
 
     Raises:
-        ProductRefused: no such line, or a malformed id.
+        ProductRefused: no such line.
+        CeremonyRefused, PublicKeyMaterialRefused, RotationRefused: the team.
         RepositoryRefused, StorageError: the repository.
     """
     with repository.edit(now) as edit:
-        edit.save("targets", with_hardware(edit.targets(), product, hardware))
+        team.check(f"product {name}", demo=edit.config.demo)
+        revoked = read_revoked(edit.layout)
+        for item in team.keys:
+            if item.key.keyid in revoked:
+                got = revoked[item.key.keyid].reason[:80]
+                raise RotationRefused(f"key of {item.name}", expected="one that was not revoked", got=got)
+        targets = with_team(edit.targets(), name, team)
+        again = not still_signed(targets, name, edit)
+        edit.remember(team.names())
+        if again:
+            edit.save(name, edit.line(name))
+        edit.save("targets", targets)
+    return again
+
+
+def team_of(repository: Repository, name: str) -> Team:
+    """Return the people who sign a line, drafts included; raises `ProductRefused` for an unknown line."""
+    people, targets = repository.people(), repository.state().targets()
+    caps_of(targets, name)
+    delegations = targets.delegations
+    if delegations is None or delegations.roles is None:
+        return Team((), 0)
+    role = delegations.roles[name]
+    keys = (NamedKey(people.get(keyid, keyid[:16]), delegations.keys[keyid]) for keyid in role.keyids)
+    return Team(tuple(keys), role.threshold)
+
+
+def set_caps(
+    repository: Repository,
+    name: str,
+    now: int,
+    *,
+    hardware: Callable[[tuple[str, ...]], Iterable[str]] = lambda known: known,
+    max_security_counter: int | None = None,
+    max_offline_grace: int | None = None,
+) -> Caps:
+    """Draft targets that allow a line something else.
+
+    Args:
+        hardware: makes the new ids out of the present ones.
+        max_security_counter, max_offline_grace: None leaves them; the latter in seconds.
+
+    Raises:
+        ProductRefused: no such line, caps that make no sense, or less than what a listed release or the line itself uses.
+        RepositoryRefused, StorageError: the repository.
+    """
+    with repository.edit(now) as edit:
+        old, line = caps_of(edit.state.targets(), name), edit.state.line(name)
+        counter = old.max_security_counter if max_security_counter is None else max_security_counter
+        grace = old.max_offline_grace if max_offline_grace is None else max_offline_grace
+        new = Caps(tuple(sorted(set(hardware(old.hardware)))), counter, grace)
+        new.check()
+        _check_used(name, new, line)
+        edit.save("targets", with_caps(edit.targets(), name, new))
+    return new
+
+
+def set_grace(repository: Repository, name: str, grace: int, now: int) -> None:
+    """Draft a line's role with another offline grace: how long its devices accept an expired timestamp or snapshot (DESIGN §3).
+
+    Args:
+        grace: seconds, at most what the delegation allows.
+
+    Raises:
+        ProductRefused: no such line, or too long.
+        RepositoryRefused, StorageError: the repository.
+    """
+    with repository.edit(now) as edit:
+        line, most = edit.line(name), caps_of(edit.state.targets(), name).max_offline_grace
+        if not 0 <= grace <= most:
+            hint = "`hillhold product caps` allows more, signed by the targets' quorum"
+            raise ProductRefused(f"offline grace of {name}", expected=f"at most {most} s", got=grace, hint=hint)
+        line.unrecognized_fields.pop(GRACE, None)
+        if grace:
+            line.unrecognized_fields[GRACE] = grace
+        edit.save(name, line)
+
+
+def retire_product(repository: Repository, name: str, now: int) -> None:
+    """Draft targets without a line. Its devices keep their image, and take nothing any more; its name is never used again.
+
+    Snapshot goes on listing its last version until the online keys are replaced (DESIGN §3, "tombstone"): clients refuse a snapshot that
+    forgets a role.
+
+    Raises:
+        ProductRefused: no such line.
+        RepositoryRefused, StorageError: the repository.
+    """
+    with repository.edit(now) as edit:
+        targets = without_line(edit.targets(), name)
+        edit.save("targets", targets)
+        edit.discard(name)
+
+
+def _check_used(name: str, caps: Caps, line: Targets) -> None:
+    """Refuse caps under which devices would pass over a release that the line lists, or its offline grace."""
+    for release in releases_of(line):
+        if release.withdrawn is not None:
+            continue
+        what = f"{name} {release.version}, which the line lists"
+        if release.security_counter > caps.max_security_counter:
+            expected = f"a counter of at most {caps.max_security_counter}"
+            raise ProductRefused(what, expected=expected, got=release.security_counter)
+        if foreign := sorted(release.hardware - set(caps.hardware)):
+            hint = "withdraw it, or take the hardware from it first"
+            raise ProductRefused(what, expected=f"for {', '.join(caps.hardware)}", got=f"for {foreign[0]}", hint=hint)
+    grace = line.unrecognized_fields.get(GRACE, 0)
+    if grace > caps.max_offline_grace:
+        expected = f"at least {grace} s, which {name} uses"
+        raise ProductRefused("longest offline grace", expected=expected, got=caps.max_offline_grace)

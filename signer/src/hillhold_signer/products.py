@@ -44,6 +44,15 @@ class Caps:
     max_security_counter: int = DEFAULT_MAX_COUNTER
     max_offline_grace: int = 0
 
+    def check(self) -> None:
+        """Refuse caps that make no sense; raises `ProductRefused`."""
+        check_hardware(self.hardware)
+        if not 0 <= self.max_security_counter <= MAX_COUNTER:
+            what = "highest security counter"
+            raise ProductRefused(what, expected=f"0 to {MAX_COUNTER}", got=self.max_security_counter)
+        if not 0 <= self.max_offline_grace <= MAX_SECONDS:
+            raise ProductRefused("longest offline grace", expected=f"0 to {MAX_SECONDS} s", got=self.max_offline_grace)
+
 
 @dataclass(frozen=True, slots=True)
 class Product:
@@ -66,15 +75,7 @@ class Product:
                 expected="lowercase letters, digits and ._+-, and not the name of a top-level role",
                 got=repr(self.name)[:80],
             )
-        check_hardware(self.caps.hardware)
-        if not 0 <= self.caps.max_security_counter <= MAX_COUNTER:
-            raise ProductRefused(
-                "highest security counter", expected=f"0 to {MAX_COUNTER}", got=self.caps.max_security_counter
-            )
-        if not 0 <= self.caps.max_offline_grace <= MAX_SECONDS:
-            raise ProductRefused(
-                "longest offline grace", expected=f"0 to {MAX_SECONDS} s", got=self.caps.max_offline_grace
-            )
+        self.caps.check()
         self.team.check(f"product {self.name}", demo=demo)
 
 
@@ -108,11 +109,34 @@ def with_line(targets: Targets, product: Product) -> Targets:
     return new
 
 
-def with_hardware(targets: Targets, name: str, hardware: Sequence[str]) -> Targets:
-    """Return targets in which a line may also name more hardware; raises `ProductRefused` for an unknown line or id."""
-    old = caps_of(targets, name)
+def with_team(targets: Targets, name: str, team: Team) -> Targets:
+    """Return targets in which a line has other keys; raises `ProductRefused` for an unknown line."""
+    caps_of(targets, name)
     new = copied(targets)
-    caps = Caps(check_hardware((*old.hardware, *hardware)), old.max_security_counter, old.max_offline_grace)
+    if new.delegations and new.delegations.roles:
+        role = new.delegations.roles[name]
+        role.keyids = sorted(item.key.keyid for item in team.keys)
+        role.threshold = team.threshold
+        new.delegations.keys.update({item.key.keyid: item.key for item in team.keys})
+        _forget_keys(new.delegations)
+    return new
+
+
+def without_line(targets: Targets, name: str) -> Targets:
+    """Return targets that do not delegate to a line any more; raises `ProductRefused` for an unknown line."""
+    caps_of(targets, name)
+    new = copied(targets)
+    if new.delegations and new.delegations.roles:
+        del new.delegations.roles[name]
+        _forget_keys(new.delegations)
+    return new
+
+
+def with_caps(targets: Targets, name: str, caps: Caps) -> Targets:
+    """Return targets that allow a line something else; raises `ProductRefused` for an unknown line, or caps that make no sense."""
+    caps_of(targets, name)
+    caps.check()
+    new = copied(targets)
     if new.delegations and new.delegations.roles:
         new.delegations.roles[name].unrecognized_fields["x-hillhold"] = _caps_value(caps)
     return new
@@ -127,6 +151,12 @@ def caps_of(targets: Targets, name: str) -> Caps:
     return Caps(
         tuple(value.get("hardware", ())), value.get("max_security_counter", 0), value.get("max_offline_grace", 0)
     )
+
+
+def _forget_keys(delegations: Delegations) -> None:
+    """Leave out keys that no line names any more."""
+    named = {keyid for role in (delegations.roles or {}).values() for keyid in role.keyids}
+    delegations.keys = {keyid: key for keyid, key in delegations.keys.items() if keyid in named}
 
 
 def _caps_value(caps: Caps) -> dict[str, object]:

@@ -1,12 +1,14 @@
 """Publishing: complete drafts become files that any static server serves.
 
-Order of writing: target files, root, targets, product lines, snapshot, and `timestamp.json` last. Every name but the last carries
-a version or a hash that no client looks for before the new timestamp names it, so that a crash between any two writes leaves
-clients with the old repository or the new one; the next run writes what is missing.
+Order of writing: target files, targets, product lines, snapshot, `timestamp.json`, root. Every name but the last two carries a version or
+a hash that no client looks for before the new timestamp names it, so that a crash between any two writes leaves clients with the old
+repository or the new one; the next run writes what is missing. A new root comes last where the new files verify under the old one, too:
+where it replaces the online keys, the former ones therefore sign once more, with the new. Where they cannot (a key is lost, or a team was
+replaced whole), root comes before the timestamp; a client that looks in between refuses, and the next time finds the new repository.
 
 Rules that protect devices (DESIGN §4): snapshot lists a role only after its signatures were verified here, only as the successor
-of the version that it listed before, and never drops one. Nothing is written before the whole new tree has been verified in
-memory as a client would.
+of the version that it listed before, and drops none but those of retired lines, when the online keys are replaced. Nothing is written
+before the whole new tree has been verified in memory as a client would.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from tuf.api.metadata import MetaFile, Root, Snapshot, Targets, Timestamp
 
 from hillhold_signer import encoding
 from hillhold_signer.ceremony import Expiry
-from hillhold_signer.chain import verify_chain
+from hillhold_signer.chain import line_names, verify_chain
 from hillhold_signer.drafts import Draft
 from hillhold_signer.errors import PublicKeyMaterialRefused, RepositoryRefused, SigningRefused, ToolError, VerifyRefused
 from hillhold_signer.examples import refuse_public
@@ -31,6 +33,7 @@ from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.releases import MAX_IMAGE, check_kept
 from hillhold_signer.state import State, published_files
 from hillhold_signer.storage import read_optional
+from hillhold_signer.succession import online_replaced
 from hillhold_verifier.errors import HillholdError
 from hillhold_verifier.times import show_time
 
@@ -42,10 +45,15 @@ Online = TypeVar("Online", Snapshot, Timestamp)
 
 @dataclass(frozen=True, slots=True)
 class OnlineSigners:
-    """The keys that publish: one for snapshot, one for timestamp (they may be the same)."""
+    """The keys that publish: one for snapshot, one for timestamp (they may be the same).
+
+    Attributes:
+        former: those of the published root, where the one that is to be published names others.
+    """
 
     snapshot: Signer
     timestamp: Signer
+    former: OnlineSigners | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +99,30 @@ def compose(
         new[file_name(role, draft.signed.version)] = data = draft.file()
         if role != "root":
             meta[f"{role}.json"] = MetaFile(draft.signed.version, None, {"sha256": sha256(data).hexdigest()})
+    meta = _without_tombstones(meta, state, root, drafts)
     targets = [item for draft in drafts.values() for item in target_files(layout, draft)]
     version = state.chain.snapshot.version + 1 if state.chain else 1
     snapshot = Snapshot(version=version, expires=encoding.utc(now + expiry.snapshot), meta=meta)
-    listed = _sign_online("snapshot", snapshot, signers.snapshot, root)
+    listed = _sign_online("snapshot", snapshot, signers, root)
     new[file_name("snapshot", version)] = listed
     new.update(_timestamp(state, root, version, listed, signers, expiry, now))
     _check_result(layout, new)
+    if "root" in drafts:
+        new = _in_order(layout, new, file_name("root", root.version))
     metadata = [(layout.metadata(name), data) for name, data in new.items()]
     versions = {role: draft.signed.version for role, draft in drafts.items()}
     return Publication((*targets, *metadata), versions)
+
+
+def _without_tombstones(
+    meta: dict[str, MetaFile], state: State, root: Root, drafts: Mapping[str, Draft]
+) -> dict[str, MetaFile]:
+    """Leave out retired lines once no client holds a snapshot that would miss them: its key is not trusted any more (TUF 5.3.11)."""
+    if state.published_root is None or not online_replaced(state.published_root, root):
+        return meta
+    targets = drafts["targets"].signed if "targets" in drafts else state.published("targets")
+    known = ["targets", *(line_names(targets) if isinstance(targets, Targets) else ())]
+    return {name: item for name, item in meta.items() if name.removesuffix(".json") in known}
 
 
 def renew(layout: Layout, state: State, signers: OnlineSigners, expiry: Expiry, now: int) -> Publication:
@@ -120,7 +142,7 @@ def renew(layout: Layout, state: State, signers: OnlineSigners, expiry: Expiry, 
         version += 1
         expires = encoding.utc(now + expiry.snapshot)
         snapshot = Snapshot(version=version, expires=expires, meta=dict(chain.snapshot.meta))
-        new[file_name("snapshot", version)] = listed = _sign_online("snapshot", snapshot, signers.snapshot, root)
+        new[file_name("snapshot", version)] = listed = _sign_online("snapshot", snapshot, signers, root)
         roles["snapshot"] = version
     new.update(_timestamp(state, root, version, listed, signers, expiry, now))
     roles["timestamp"] = chain.timestamp.version + 1
@@ -200,32 +222,48 @@ def _timestamp(
         snapshot_meta=MetaFile(version, None, {"sha256": sha256(snapshot).hexdigest()}),
         unrecognized_fields={"x-hillhold-issued": issued},
     )
-    return {file_name("timestamp", 0): _sign_online("timestamp", new, signers.timestamp, root)}
+    return {file_name("timestamp", 0): _sign_online("timestamp", new, signers, root)}
 
 
-def _sign_online(role: str, signed: Online, signer: Signer, root: Root) -> bytes:
-    keyid = signer.public_key.keyid
-    if keyid not in root.roles[role].keyids:
+def _sign_online(role: str, signed: Online, signers: OnlineSigners, root: Root) -> bytes:
+    signer = signers.snapshot if role == "snapshot" else signers.timestamp
+    if signer.public_key.keyid not in root.roles[role].keyids:
         wanted = ", ".join(sorted(item[:16] for item in root.roles[role].keyids))
-        raise SigningRefused(f"key for {role}", expected=wanted, got=keyid[:16], hint="see [online] in hillhold.toml")
+        got = signer.public_key.keyid[:16]
+        raise SigningRefused(f"key for {role}", expected=wanted, got=got, hint="see [online] in hillhold.toml")
+    found = [signer]
+    if signers.former is not None:
+        found.append(signers.former.snapshot if role == "snapshot" else signers.former.timestamp)
     payload = encoding.signed_bytes(signed)
     try:
-        signature = signer.sign(payload)
+        signatures = {item.public_key.keyid: item.sign(payload) for item in found}
     except HillholdError:
         raise
     except Exception as error:  # securesystemslib: a signer may raise anything
         raise ToolError(f"key for {role}: {error}", hint="nothing was published; run the command again") from error
-    return encoding.file_bytes(signed, {keyid: signature}, role)
+    return encoding.file_bytes(signed, signatures, role)
+
+
+def _in_order(layout: Layout, new: Mapping[str, bytes], root: str) -> dict[str, bytes]:
+    """Put a new root where a client sees the old repository or the new one, or else as near to that as can be."""
+    others = {name: data for name, data in new.items() if name != root}
+    try:
+        verify_chain(lambda name: None if name == root else _either(layout, others, name), at=0)
+    except VerifyRefused:
+        timestamp = file_name("timestamp", 0)
+        before = {name: data for name, data in others.items() if name != timestamp}
+        return {**before, root: new[root], timestamp: others[timestamp]}
+    return {**others, root: new[root]}
+
+
+def _either(layout: Layout, new: Mapping[str, bytes], name: str) -> bytes | None:
+    # A file that is published in this version already is never replaced by another, except after an interrupted run.
+    return new[name] if name in new else published_files(layout, name)
 
 
 def _check_result(layout: Layout, new: Mapping[str, bytes]) -> None:
     """Verify the tree as it will be, before any of it is written."""
-
-    def files(name: str) -> bytes | None:
-        # A file that is published in this version already is never replaced by another, except after an interrupted run.
-        return new[name] if name in new else published_files(layout, name)
-
     try:
-        verify_chain(files, at=0)
+        verify_chain(lambda name: _either(layout, new, name), at=0)
     except (VerifyRefused, TufError) as error:
         raise RepositoryRefused(f"the new tree would not verify: {error}") from error

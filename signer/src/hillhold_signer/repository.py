@@ -9,13 +9,14 @@ Whatever writes holds the repository's lock while it reads, decides and writes. 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from securesystemslib.signer import Key, Signature, Signer
-from tuf.api.metadata import Role, Root, Targets
+from tuf.api.metadata import Root, Targets
 
 from hillhold_signer import encoding
 from hillhold_signer.ceremony import Ceremony
@@ -28,12 +29,15 @@ from hillhold_signer.errors import (
     SigningRefused,
     StorageError,
     ToolError,
+    VerifyRefused,
 )
 from hillhold_signer.examples import refuse_public
-from hillhold_signer.layout import Layout
+from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.publish import OnlineSigners, Publication, compose, renew
-from hillhold_signer.state import State, read_state
+from hillhold_signer.revocation import check_rotation
+from hillhold_signer.state import State, published_files, read_state
 from hillhold_signer.storage import list_folder, locked, read_file, read_optional, remove_file, write_file
+from hillhold_signer.verify import published_tree, verify_tree
 from hillhold_verifier.errors import HillholdError
 
 
@@ -80,15 +84,52 @@ class Repository:
         except OSError as error:
             raise StorageError(f"cannot make {path}: {error.strerror or error}") from error
         with locked(layout.lock):
-            root, targets = _first(ceremony, now, demo=demo)
+            root = ceremony.root_after(None, now, demo=demo)
+            targets = Targets(version=1, expires=encoding.utc(now + ceremony.expiry.targets))
             drafts = Drafts(layout)
             drafts.save("root", root)
             drafts.save("targets", targets)
-            people = {ceremony.snapshot.key.keyid: "online", ceremony.timestamp.key.keyid: "online"}
-            people |= {item.key.keyid: item.name for team in (ceremony.root, ceremony.targets) for item in team.keys}
-            write_file(layout.people, show_people(people))
-            config = Config(demo, ceremony.expiry, ceremony.snapshot.uri, ceremony.timestamp.uri)
+            write_file(layout.people, show_people(ceremony.names()))
+            config = Config(demo, ceremony.expiry, ceremony.online())
             write_file(layout.config, show_config(config))  # last: its presence makes this a repository
+        return cls(path)
+
+    @classmethod
+    def adopt(cls, path: Path, tree: Path, anchor: bytes, ceremony: Ceremony) -> Repository:
+        """Make a repository around a published tree, where everything else of it was lost: drafts, settings, the online keys.
+
+        Args:
+            tree: a copy of what was published last, from a back-up or the server.
+            anchor: bytes of a root that is known to be right, from paper or a device: the tree has to follow from it.
+            ceremony: settings and names are taken from it; who is trusted changes with `hillhold root rotate`.
+
+        Raises:
+            VerifyRefused: the tree is not whole, or does not follow from the root.
+            CeremonyRefused, PublicKeyMaterialRefused: the ceremony.
+            RepositoryRefused: there is a repository already.
+            StorageError: a file cannot be read or written.
+        """
+        layout, source = Layout(path), published_tree(tree)
+        if layout.config.exists() or layout.public.exists():
+            raise RepositoryRefused(f"{path}", expected="no repository yet", got="one that exists")
+        seen = verify_tree(tree, 0, anchor)
+        named = file_name("root", encoding.load(anchor, Root, "root").signed.version)
+        if published_files(source, named) != anchor:
+            raise VerifyRefused(f"{named} of {tree}", expected="the root that is known to be right", got="another")
+        newest = published_files(source, file_name("root", seen.versions["root"])) or b""
+        demo = encoding.load(newest, Root, "root").signed.unrecognized_fields.get("x-hillhold-demo", False) is True
+        verify_tree(tree, 0)  # from its first root, too: later rotations look at all of them
+        ceremony.check(demo=demo)
+        partial = path / ".public.tmp"
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(source.public, partial)
+            partial.rename(layout.public)
+        except (OSError, shutil.Error) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise StorageError(f"cannot copy {source.public}: {error}") from error
+        write_file(layout.people, show_people(ceremony.names()))
+        write_file(layout.config, show_config(Config(demo, ceremony.expiry, ceremony.online())))
         return cls(path)
 
     def config(self) -> Config:
@@ -164,6 +205,7 @@ class Repository:
             config = self.config()
             if not chosen:
                 return Publication((), {})
+            check_rotation(self.layout, state, chosen, self.people())
             publication = compose(self.layout, state, chosen, signers, config.expiry, now, demo=config.demo)
             self._write(publication)
             for role in chosen:
@@ -171,10 +213,28 @@ class Repository:
             self._clear_staged()
         return publication
 
-    def check_quorums(self, roles: Sequence[str] = ()) -> None:
-        """Refuse what `publish` would refuse for lack of signatures, before any key is opened; raises `QuorumRefused`."""
+    def check_ready(self, roles: Sequence[str] = ()) -> Root:
+        """Refuse what `publish` would refuse for lack of signatures, or for the rules of rotation, before any key is opened.
+
+        Returns:
+            The root whose online keys then sign.
+
+        Raises:
+            QuorumRefused: a draft lacks signatures.
+            RotationRefused: a change of keys that may not be, or a revoked key that is still trusted.
+            RepositoryRefused: there is no root.
+        """
         state = self.state()
-        self._check_quorums(state, tuple(roles) or tuple(state.drafts))
+        chosen = tuple(roles) or tuple(state.drafts)
+        self._check_quorums(state, chosen)
+        check_rotation(self.layout, state, chosen, self.people())
+        return state.root() if "root" in chosen else self.published_root()
+
+    def published_root(self) -> Root:
+        """Return the newest published root; raises `RepositoryRefused` where there is none."""
+        if (root := self.state().published_root) is None:
+            raise RepositoryRefused("repository", expected="a published root", got="none", hint="`hillhold publish`")
+        return root
 
     def refresh(self, signers: OnlineSigners, now: int) -> Publication:
         """Sign the timestamp anew, and snapshot when half of its life is over; raises as `renew` does."""
@@ -228,25 +288,6 @@ class Repository:
         for name in list_folder(self.layout.staged):
             if name not in keep:
                 remove_file(self.layout.staged / name)
-
-
-def _first(ceremony: Ceremony, now: int, *, demo: bool) -> tuple[Root, Targets]:
-    """The drafts that `create` starts with."""
-    teams = {
-        "root": ([item.key for item in ceremony.root.keys], ceremony.root.threshold),
-        "targets": ([item.key for item in ceremony.targets.keys], ceremony.targets.threshold),
-        "snapshot": ([ceremony.snapshot.key], 1),
-        "timestamp": ([ceremony.timestamp.key], 1),
-    }
-    root = Root(
-        version=1,
-        expires=encoding.utc(now + ceremony.expiry.root),
-        keys={key.keyid: key for keys, _ in teams.values() for key in keys},
-        roles={name: Role(sorted(key.keyid for key in keys), count) for name, (keys, count) in teams.items()},
-        consistent_snapshot=True,
-        unrecognized_fields={"x-hillhold-demo": True} if demo else {},
-    )
-    return root, Targets(version=1, expires=encoding.utc(now + ceremony.expiry.targets))
 
 
 def _sign(signer: Signer, payload: bytes) -> Signature:

@@ -8,7 +8,7 @@ from typing import cast
 
 from tuf.api.metadata import Root, Signed, Snapshot, Targets, Timestamp
 
-from hillhold_signer.chain import Chain, line_names, verify_chain, verify_roots
+from hillhold_signer.chain import Chain, Files, line_names, verify_chain, verify_roots
 from hillhold_signer.drafts import Draft, Drafts, Quorum, quorum
 from hillhold_signer.errors import ProductRefused, RepositoryRefused, VerifyRefused
 from hillhold_signer.layout import Layout, file_name
@@ -44,6 +44,10 @@ class State:
             "targets": self.chain.targets,
         }
         return top.get(role) or self.chain.lines.get(role)
+
+    def raw(self, role: str) -> bytes | None:
+        """Return the published file of targets or a product line, or None."""
+        return self.chain.raw.get(role) if self.chain else None
 
     def newest(self, role: str) -> Root | Targets | None:
         """Return the draft of root, targets or a line if there is one, else what is published."""
@@ -106,17 +110,27 @@ def read_state(layout: Layout) -> State:
         StorageError: a file cannot be read.
     """
 
+    drafts = Drafts(layout)
+    skip = ""
+
     def files(name: str) -> bytes | None:
-        return published_files(layout, name)
+        return None if name == skip else published_files(layout, name)
 
     try:
         roots = verify_roots(files)
-        chain = verify_chain(files, at=0) if files(file_name("timestamp", 0)) is not None else None
+        draft = drafts.load("root")
+        try:
+            chain = _chain(files)
+        except VerifyRefused:
+            # A publication that was interrupted between its root and its timestamp: the root is not in force yet.
+            if roots is None or draft is None or draft.signed.version != roots[0].root.version:
+                raise
+            skip = file_name("root", draft.signed.version)
+            roots, chain = verify_roots(files), _chain(files)
     except VerifyRefused as error:
         hint = "the files in public/metadata were changed by something else; restore them from a copy"
         raise RepositoryRefused(f"what is published does not verify: {error}", hint=hint) from error
     root = roots[0].root if roots else None
-    drafts = Drafts(layout)
     found: dict[str, Draft] = {}
     stale: list[str] = []
     state = State(root, chain, {}, ())
@@ -133,6 +147,10 @@ def read_state(layout: Layout) -> State:
     orphans = [role for role in found if role not in ("root", "targets", *known)]
     drafts_left = {role: draft for role, draft in found.items() if role not in orphans}
     return State(root, chain, drafts_left, (*stale, *orphans))
+
+
+def _chain(files: Files) -> Chain | None:
+    return verify_chain(files, at=0) if files(file_name("timestamp", 0)) is not None else None
 
 
 def _lines_of(state: State) -> list[str]:

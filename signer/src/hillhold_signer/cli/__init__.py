@@ -12,9 +12,13 @@ from hillhold_signer.cli.imagekeys import image_key
 from hillhold_signer.cli.images import image
 from hillhold_signer.cli.keys import key
 from hillhold_signer.cli.products import product
+from hillhold_signer.cli.provisioning import provisioning
+from hillhold_signer.cli.pruning import prune
 from hillhold_signer.cli.publishing import publish, refresh, verify
 from hillhold_signer.cli.releases import release, withdraw
 from hillhold_signer.cli.repositories import init, status
+from hillhold_signer.cli.roots import renew, revoke, root
+from hillhold_signer.cli.shell import completion
 from hillhold_signer.cli.signing import sign
 from hillhold_signer.cli.terminal import App
 
@@ -38,5 +42,8 @@ def main() -> None:
 
 
 product.add_command(image_key)
-for _command in (key, init, product, image, add, withdraw, release, sign, status, publish, refresh, bundle, verify):
+for _command in (
+    *(key, init, root, renew, revoke, product, image, add, withdraw, release, sign, status, publish, refresh, prune),
+    *(bundle, provisioning, verify, completion),
+):
     main.add_command(_command)

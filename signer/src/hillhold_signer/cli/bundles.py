@@ -16,15 +16,25 @@ from hillhold_verifier.times import show_time
 @click.argument("products", metavar="PRODUCT...", nargs=-1, required=True)
 @click.option("-o", "--output", type=PATH, required=True, metavar="NAME.hillhold", help="The file to write.")
 @click.option("--hardware", multiple=True, metavar="ID", help="Only what runs on this hardware; repeat it.")
+@click.option(
+    "--from-root",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="The oldest root that a device may hold.",
+)
 @json_option
-def bundle(repo: Path, products: tuple[str, ...], output: Path, hardware: tuple[str, ...], as_json: bool) -> None:
+def bundle(
+    repo: Path, products: tuple[str, ...], output: Path, hardware: tuple[str, ...], from_root: int, as_json: bool
+) -> None:
     """Write what the devices of product lines need into one file, for a USB stick or a laptop without a network.
 
     \b
     Example:
       hillhold bundle REPO pump -o pump.hillhold
     """
-    done = write_bundle(repo, products, output, hardware=hardware)
+    done = write_bundle(repo, products, output, hardware=hardware, from_root=from_root)
     value = {
         "bundle": str(output),
         "size": done.size,

@@ -35,8 +35,10 @@ def image() -> None:
 @image.command("sign")
 @click.argument("source", type=FILE)
 @click.argument("output", type=PATH)
-@click.option("--key", "uri", required=True, metavar="URI", help="The bootloader's key, such as file:image.pem.")
-@click.option("--public", type=FILE, help="Its public key, where the URI does not lead to it (HSM, KMS).")
+@click.option(
+    "--key", "uri", required=True, metavar="URI", help="The bootloader's key, such as file:image.pem or hsm:1."
+)
+@click.option("--public", type=FILE, help="Its public key, where the URI does not lead to it (KMS).")
 @click.option("--version", required=True, help="MAJOR.MINOR.PATCH[+BUILD]")
 @click.option(
     "--security-counter", type=Number(), required=True, help="Devices never go below one that they have booted."

@@ -7,8 +7,25 @@ from pathlib import Path
 import click
 
 from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, emit, json_option, passphrase_option, secrets
+from hillhold_signer.errors import KeyRefused
 from hillhold_signer.examples import public_name
-from hillhold_signer.keys import KINDS, KeyInfo, generate, inspect, inspect_folder, write_key
+from hillhold_signer.hsm import SCHEME, TokenKey, find_key, list_keys
+from hillhold_signer.keyfiles import KINDS, generate, write_key
+from hillhold_signer.keys import KeyInfo, fingerprint, inspect, inspect_folder, public_pem
+from hillhold_signer.storage import create_file
+
+
+class PlaceOf(click.ParamType[Path | str]):
+    """A path, or the URI of a token."""
+
+    def __init__(self, path: click.Path) -> None:
+        self.path, self.name = path, f"{path.name} or hsm:"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        """Leave a URI as it is; raises `click.UsageError`."""
+        if isinstance(value, str) and value.startswith(f"{SCHEME}:"):
+            return value
+        return Path(str(self.path.convert(str(value), param, ctx)))
 
 
 @click.group()
@@ -47,59 +64,91 @@ def new(name: Path, kind: str, no_passphrase: bool, passphrase_fd: int | None, a
     emit(value, lines, as_json=as_json)
 
 
-@key.command("show")
-@click.argument("file", type=FILE)
+@key.command("import")
+@click.argument("uri")
+@click.argument("name", type=PATH)
+@passphrase_option
 @json_option
-def show(file: Path, as_json: bool) -> None:
-    """Show the type, key id and fingerprint of a private or public key FILE, without its passphrase.
+def import_key(uri: str, name: Path, passphrase_fd: int | None, as_json: bool) -> None:
+    """Write NAME.pub, the public part of a key in a token, for a ceremony file or `--public`.
+
+    The token is asked for its PIN only if it does not show the public key without.
+
+    \b
+    Example:
+      hillhold key import "hsm:1?label=ada" ada
+    """
+    if not uri.startswith(f"{SCHEME}:"):
+        hint = "of a cloud's key, save the public key in PEM with the cloud's own tool"
+        raise KeyRefused("key to import", expected=f"{SCHEME}:ID?label=TOKEN", got=repr(uri)[:80], hint=hint)
+    public = name if name.suffix == ".pub" else name.with_name(name.name + ".pub")
+    found = find_key(uri, secrets(passphrase_fd))
+    create_file(public, public_pem(found.key), mode=0o644)
+    lines = [f"{public}  public key of {found.uri}: hand it out", *_lines(found)[1:]]
+    emit({**_value(found), "public_file": str(public)}, lines, as_json=as_json)
+
+
+@key.command("show")
+@click.argument("place", metavar="FILE|URI", type=PlaceOf(FILE))
+@passphrase_option
+@json_option
+def show(place: Path | str, passphrase_fd: int | None, as_json: bool) -> None:
+    """Show the type, key id and fingerprint of a private or public key FILE, without its passphrase, or of a key in a token.
 
     \b
     Example:
       hillhold key show ada.pub
+      hillhold key show "hsm:1?label=ada"
     """
-    info = inspect(file)
+    info = find_key(place, secrets(passphrase_fd)) if isinstance(place, str) else inspect(place)
     emit(_value(info), _lines(info), as_json=as_json)
 
 
 @key.command("list")
-@click.argument("folder", type=FOLDER, default=Path())
+@click.argument("place", metavar="[FOLDER|URI]", type=PlaceOf(FOLDER), default=".")
 @json_option
-def list_keys(folder: Path, as_json: bool) -> None:
-    """List the keys in FOLDER (by default, this one).
+def list_(place: Path | str, as_json: bool) -> None:
+    """List the keys in FOLDER (by default, this one), or those that a token shows without its PIN.
 
     \b
     Example:
       hillhold key list keys/
+      hillhold key list "hsm:?label=ada"
     """
-    found = inspect_folder(folder)
-    lines = [
-        f"{info.path.name:<32} {info.private or 'public':<12} {_kind(info):<20} {info.key.keyid[:16]}" for info in found
-    ]
+    found: list[KeyInfo] | list[TokenKey] = list_keys(place) if isinstance(place, str) else inspect_folder(place)
+    lines = [f"{_name(info):<32} {_sort(info):<12} {info.key.scheme:<20} {info.key.keyid[:16]}" for info in found]
     emit({"keys": [_value(info) for info in found]}, lines or ["no keys here"], as_json=as_json)
 
 
-def _value(info: KeyInfo) -> dict[str, object]:
+def _value(info: KeyInfo | TokenKey) -> dict[str, object]:
+    where = {"uri": info.uri} if isinstance(info, TokenKey) else {"file": str(info.path), "private": info.private}
     return {
-        "file": str(info.path),
-        "private": info.private,
+        **where,
         "type": info.key.keytype,
         "scheme": info.key.scheme,
         "keyid": info.key.keyid,
-        "fingerprint": info.fingerprint,
+        "fingerprint": fingerprint(info.key),
         "public_on_purpose": public_name(info.key),
     }
 
 
-def _lines(info: KeyInfo) -> list[str]:
-    what = f"private key, {info.private}" if info.private else "public key"
-    lines = [f"{info.path}: {what}"]
-    lines += [f"type         {_kind(info)}", f"key id       {info.key.keyid}", f"fingerprint  {info.fingerprint}"]
-    if info.public_from:
+def _lines(info: KeyInfo | TokenKey) -> list[str]:
+    if isinstance(info, TokenKey):
+        lines = [f"{info.uri}: key in a token"]
+    else:
+        lines = [f"{info.path}: " + (f"private key, {info.private}" if info.private else "public key")]
+    keyid, mark = info.key.keyid, fingerprint(info.key)
+    lines += [f"type         {info.key.scheme}", f"key id       {keyid}", f"fingerprint  {mark}"]
+    if isinstance(info, KeyInfo) and info.public_from:
         lines.append(f"The public part was read from {info.public_from}; the private file was not opened.")
     if known := public_name(info.key):
         lines.append(f"WARNING: {known}. Everybody has its private part.")
     return lines
 
 
-def _kind(info: KeyInfo) -> str:
-    return info.key.scheme
+def _name(info: KeyInfo | TokenKey) -> str:
+    return info.uri if isinstance(info, TokenKey) else info.path.name
+
+
+def _sort(info: KeyInfo | TokenKey) -> str:
+    return "in a token" if isinstance(info, TokenKey) else info.private or "public"

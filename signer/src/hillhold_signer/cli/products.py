@@ -1,22 +1,27 @@
-"""`hillhold product`: product lines and their hardware."""
+"""`hillhold product`: product lines, their people, and what they may do."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from hillhold_signer.ceremony import NamedKey, Team
 from hillhold_signer.cli.terminal import FOLDER, Duration, edge, emit, json_option
+from hillhold_signer.durations import show_duration
+from hillhold_signer.errors import ProductRefused
 from hillhold_signer.keys import load_public
-from hillhold_signer.lines import add_hardware, add_product
+from hillhold_signer.lines import add_product, retire_product, set_caps, set_grace, set_team, team_of
 from hillhold_signer.products import DEFAULT_MAX_COUNTER, MAX_COUNTER, Caps, Product
 from hillhold_signer.repository import Repository
+
+_SIGN = "next: the targets' keys sign it (`hillhold sign`)"
 
 
 @click.group()
 def product() -> None:
-    """Product lines and their hardware."""
+    """Product lines: their people, and what they may do."""
 
 
 @product.command("add")
@@ -77,17 +82,168 @@ def add(
 @click.argument("repo", type=FOLDER)
 @click.argument("name")
 @click.argument("ids", nargs=-1, required=True)
+@click.option("--remove", is_flag=True, help="Take the hardware away instead.")
 @json_option
-def hardware(repo: Path, name: str, ids: tuple[str, ...], as_json: bool) -> None:
-    """Draft that the line NAME may also name the hardware IDS; the targets' quorum signs it.
+def hardware(repo: Path, name: str, ids: tuple[str, ...], remove: bool, as_json: bool) -> None:
+    """Draft that the line NAME may also name the hardware IDS.
 
     \b
     Example:
       hillhold product hardware REPO pump nrf52-b
     """
-    add_hardware(Repository(repo), name, ids, edge().now())
-    lines = [f"drafted: product line {name} may also name {', '.join(ids)}", "next: the targets' keys sign it"]
-    emit({"product": name, "added": list(ids)}, lines, as_json=as_json)
+
+    def change(known: tuple[str, ...]) -> set[str]:
+        if remove and (unknown := sorted(set(ids) - set(known))):
+            raise ProductRefused("hardware", expected=f"some of: {', '.join(known)}", got=repr(unknown[0])[:80])
+        return set(known) - set(ids) if remove else {*known, *ids}
+
+    caps = set_caps(Repository(repo), name, edge().now(), hardware=change)
+    emit(
+        _value(name, caps),
+        [f"drafted: product line {name} may name {', '.join(caps.hardware)}", _SIGN],
+        as_json=as_json,
+    )
+
+
+@product.command("caps")
+@click.argument("repo", type=FOLDER)
+@click.argument("name")
+@click.option("--max-security-counter", type=click.IntRange(0, MAX_COUNTER), help="The highest one of a release.")
+@click.option(
+    "--max-offline-grace", type=Duration(), help="How long an expired timestamp or snapshot may do, such as 30d."
+)
+@json_option
+def caps(repo: Path, name: str, max_security_counter: int | None, max_offline_grace: int | None, as_json: bool) -> None:
+    """Draft other limits for the line NAME.
+
+    \b
+    Example:
+      hillhold product caps REPO pump --max-security-counter 2000
+    """
+    if max_security_counter is None and max_offline_grace is None:
+        raise click.UsageError("name at least one of --max-security-counter and --max-offline-grace")
+    found = set_caps(
+        Repository(repo),
+        name,
+        edge().now(),
+        max_security_counter=max_security_counter,
+        max_offline_grace=max_offline_grace,
+    )
+    text = f"counter up to {found.max_security_counter}, offline grace up to {show_duration(found.max_offline_grace)}"
+    emit(_value(name, found), [f"drafted: product line {name}: {text}", _SIGN], as_json=as_json)
+
+
+@product.command("grace")
+@click.argument("repo", type=FOLDER)
+@click.argument("name")
+@click.argument("duration", type=Duration())
+@json_option
+def grace(repo: Path, name: str, duration: int, as_json: bool) -> None:
+    """Draft how long devices of the line NAME accept an expired timestamp or snapshot, for bundles that lie on a stick for weeks.
+
+    The line's own keys sign it; a release that is withdrawn meanwhile stays installable that long on a device that does not know.
+
+    \b
+    Example:
+      hillhold product grace REPO pump 30d
+    """
+    set_grace(Repository(repo), name, duration, edge().now())
+    lines = [
+        f"drafted: offline grace of {name} is {show_duration(duration)}",
+        "next: the line's keys sign it (`hillhold sign`)",
+    ]
+    emit({"product": name, "offline_grace": duration}, lines, as_json=as_json)
+
+
+@product.command("team")
+@click.argument("repo", type=FOLDER)
+@click.argument("name")
+@click.option("--add", "added", multiple=True, metavar="[NAME=]PUB", help="Someone who joins: a public key; repeat it.")
+@click.option("--remove", "removed", multiple=True, metavar="NAME|KEYID", help="Someone who leaves; repeat it.")
+@click.option("--threshold", type=click.IntRange(min=1), help="How many must sign from now on; as before without it.")
+@json_option
+def team(
+    repo: Path, name: str, added: tuple[str, ...], removed: tuple[str, ...], threshold: int | None, as_json: bool
+) -> None:
+    """Draft that people join or leave the line NAME, or how many of them must sign.
+
+    \b
+    Example:
+      hillhold product team REPO pump --add Alan=alan.pub --remove Grace
+    """
+    if not added and not removed and threshold is None:
+        raise click.UsageError("name at least one of --add, --remove and --threshold")
+    repository = Repository(repo)
+    old = team_of(repository, name)
+    leaving = {_leaving(old, who).key.keyid for who in removed}
+    stay = tuple(item for item in old.keys if item.key.keyid not in leaving)
+    new = Team((*stay, *(_named(item) for item in added)), threshold or old.threshold)
+    _drafted(repository, name, new, as_json=as_json)
+
+
+@product.command("transfer")
+@click.argument("repo", type=FOLDER)
+@click.argument("name")
+@click.option(
+    "--key", "keys", multiple=True, required=True, metavar="[NAME=]PUB", help="A person's public key; repeat it."
+)
+@click.option("--threshold", type=click.IntRange(min=1), required=True, help="How many of them must sign a release.")
+@json_option
+def transfer(repo: Path, name: str, keys: tuple[str, ...], threshold: int, as_json: bool) -> None:
+    """Draft that another team takes the line NAME over, as it is.
+
+    \b
+    Example:
+      hillhold product transfer REPO pump --key Alan=alan.pub --key Joan=joan.pub --threshold 2
+    """
+    _drafted(Repository(repo), name, Team(tuple(_named(item) for item in keys), threshold), as_json=as_json)
+
+
+@product.command("retire")
+@click.argument("repo", type=FOLDER)
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do it without asking.")
+@json_option
+def retire(repo: Path, name: str, yes: bool, as_json: bool) -> None:
+    """Draft that there is no line NAME any more. Its devices keep their image and take no update; the name stays used.
+
+    \b
+    Example:
+      hillhold product retire REPO pump
+    """
+    if not yes:
+        click.confirm(f"No device of {name} will take an update any more. Retire it?", abort=True, err=as_json)
+    retire_product(Repository(repo), name, edge().now())
+    emit({"product": name}, [f"drafted: product line {name} is retired", _SIGN], as_json=as_json)
+
+
+def _drafted(repository: Repository, name: str, team: Team, *, as_json: bool) -> None:
+    again = set_team(repository, name, team, edge().now())
+    people = ", ".join(sorted(item.name for item in team.keys))
+    lines = [f"drafted: product line {name} is signed by {team.threshold} of {people}"]
+    lines += [f"  {name} as it is has to be signed again by them: drafted, too"] if again else []
+    value = {"product": name, "threshold": team.threshold, "keys": team.names(), "signed_again": again}
+    emit(value, [*lines, _SIGN], as_json=as_json)
+
+
+def _value(name: str, caps: Caps) -> dict[str, object]:
+    return {
+        "product": name,
+        "hardware": list(caps.hardware),
+        "max_security_counter": caps.max_security_counter,
+        "max_offline_grace": caps.max_offline_grace,
+    }
+
+
+def _leaving(team: Team, who: str) -> NamedKey:
+    """The one of a team who is called so, or whose key id starts so."""
+    found: Sequence[NamedKey] = [item for item in team.keys if item.name.casefold() == who.casefold()]
+    found = found or [item for item in team.keys if len(who) >= 8 and item.key.keyid.startswith(who.lower())]
+    if len(found) != 1:
+        known = ", ".join(f"{item.name} ({item.key.keyid[:16]})" for item in team.keys)
+        got = repr(who)[:80] if not found else f"{len(found)} keys of {who}"
+        raise ProductRefused("who leaves", expected=f"one of {known}", got=got)
+    return found[0]
 
 
 def _named(text: str) -> NamedKey:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
-from securesystemslib.signer import Key
+from securesystemslib.signer import Key, Signer
+from tuf.api.metadata import Root
 
 from hillhold_signer.cli.terminal import FILE, FOLDER, edge, emit, json_option, passphrase_option, secrets
+from hillhold_signer.errors import KeyRefused
 from hillhold_signer.keys import load_signer
 from hillhold_signer.publish import OnlineSigners
 from hillhold_signer.repository import Repository
-from hillhold_signer.state import State
 from hillhold_signer.storage import read_file
+from hillhold_signer.succession import online_replaced
 from hillhold_signer.verify import OPINIONS, verify_tree
+from hillhold_verifier.errors import HillholdError
 from hillhold_verifier.metadata import MAX_BYTES
 from hillhold_verifier.times import show_time
 
@@ -43,10 +48,19 @@ def publish(
       hillhold publish REPO
     """
     repository = Repository(repo)
-    repository.check_quorums(roles)
-    signers = _signers(repository, snapshot_key, timestamp_key, passphrase_fd)
+    root = repository.check_ready(roles)
+    ask = secrets(passphrase_fd)
+    signers = _signers(repository, root, snapshot_key, timestamp_key, ask)
+    lines = []
+    if (old := repository.state().published_root) is not None and online_replaced(old, root):
+        try:
+            signers = replace(signers, former=_signers(repository, old, None, None, ask))
+        except HillholdError as error:
+            lines.append(
+                f"without the former online keys ({error}): a device that looks at this very moment has to try again"
+            )
     done = repository.publish(signers, edge().now(), roles)
-    lines = [f"published {role} version {version}" for role, version in done.roles.items()] or ["nothing to publish"]
+    lines += [f"published {role} version {version}" for role, version in done.roles.items()] or ["nothing to publish"]
     emit({"published": dict(done.roles)}, lines, as_json=as_json)
 
 
@@ -66,7 +80,8 @@ def refresh(
       hillhold refresh REPO
     """
     repository = Repository(repo)
-    signers = _signers(repository, snapshot_key, timestamp_key, passphrase_fd)
+    ask = secrets(passphrase_fd)
+    signers = _signers(repository, repository.published_root(), snapshot_key, timestamp_key, ask)
     done = repository.refresh(signers, edge().now())
     lines = [f"renewed {role}: version {version}" for role, version in done.roles.items()]
     emit({"renewed": dict(done.roles)}, lines, as_json=as_json)
@@ -102,16 +117,26 @@ def verify(path: Path, root: Path | None, as_json: bool) -> None:
     emit(value, lines, as_json=as_json)
 
 
-def _signers(repository: Repository, snapshot: str | None, timestamp: str | None, fd: int | None) -> OnlineSigners:
-    config, state, ask = repository.config(), repository.state(), secrets(fd)
-    snapshot, timestamp = snapshot or config.snapshot_uri, timestamp or config.timestamp_uri
-    first = load_signer(snapshot, _public(state, "snapshot"), ask)
-    if timestamp == snapshot:
-        return OnlineSigners(first, first)
-    return OnlineSigners(first, load_signer(timestamp, _public(state, "timestamp"), ask))
+def _signers(
+    repository: Repository, root: Root, snapshot: str | None, timestamp: str | None, ask: Callable[[str], str]
+) -> OnlineSigners:
+    """Open the online keys that `root` names, each once."""
+    online = repository.config().online
+    opened: dict[str, Signer] = {}
+    found = []
+    for role, uri in (("snapshot", snapshot), ("timestamp", timestamp)):
+        key = _online_key(root, role, online)
+        uri = uri or online.get(key.keyid)
+        if uri is None:
+            hint = f'say where it is, in hillhold.toml: [online], "{key.keyid}" = "URI"'
+            raise KeyRefused(f"key of {role}", expected=f"the URI of {key.keyid[:16]}", got="none", hint=hint)
+        if uri not in opened:
+            opened[uri] = load_signer(uri, key, ask)
+        found.append(opened[uri])
+    return OnlineSigners(found[0], found[1])
 
 
-def _public(state: State, role: str) -> Key:
-    """The public key that root names for an online role: an HSM or KMS is opened by it."""
-    root = state.root()
-    return root.get_key(root.roles[role].keyids[0])
+def _online_key(root: Root, role: str, online: Mapping[str, str]) -> Key:
+    """The key of an online role that this machine has, or else the first; an HSM or KMS is opened by the public key."""
+    keyids = root.roles[role].keyids
+    return root.get_key(next((keyid for keyid in keyids if keyid in online), keyids[0]))

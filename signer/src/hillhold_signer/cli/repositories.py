@@ -6,11 +6,14 @@ from pathlib import Path
 
 import click
 
-from hillhold_signer.ceremony import read_ceremony
+from hillhold_signer.ceremony import Ceremony, read_ceremony
 from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, edge, emit, json_option
+from hillhold_signer.difference import difference, label
 from hillhold_signer.repository import Repository
 from hillhold_signer.status import RoleStatus
 from hillhold_signer.status import status as judge
+from hillhold_signer.storage import read_file
+from hillhold_verifier.metadata import MAX_BYTES
 from hillhold_verifier.times import show_time
 
 
@@ -18,8 +21,23 @@ from hillhold_verifier.times import show_time
 @click.argument("directory", type=PATH)
 @click.option("--config", type=FILE, required=True, help="The ceremony file: who holds which keys.")
 @click.option("--demo", is_flag=True, help="Allow example keys; the repository then says so to everyone.")
+@click.option("--dry-run", is_flag=True, help="Check the ceremony file, say what would be made, and write nothing.")
+@click.option(
+    "--published", type=FOLDER, help="Start from a copy of what was published last, after everything else was lost."
+)
+@click.option(
+    "--root", type=FILE, help="With --published: a root that is known to be right, from which the copy must follow."
+)
 @json_option
-def init(directory: Path, config: Path, demo: bool, as_json: bool) -> None:
+def init(
+    directory: Path,
+    config: Path,
+    demo: bool,
+    dry_run: bool,
+    published: Path | None,
+    root: Path | None,
+    as_json: bool,
+) -> None:
     """Make a repository in DIRECTORY, with drafts of root and targets that their holders then sign.
 
     \b
@@ -27,6 +45,18 @@ def init(directory: Path, config: Path, demo: bool, as_json: bool) -> None:
       hillhold init REPO --config ceremony.toml
     """
     ceremony = read_ceremony(config)
+    if (published is None) is not (root is None):
+        raise click.UsageError("--published and --root go together")
+    if published is not None and root is not None:
+        _adopt(directory, published, root, ceremony, as_json=as_json)
+        return
+    if dry_run:
+        ceremony.check(demo=demo)
+        show = label(ceremony.names())
+        first = ceremony.root_after(None, edge().now(), demo=demo)
+        lines = [*difference("root", None, first, show), "dry run: nothing was written"]
+        emit({"directory": str(directory), "demo": demo, "difference": lines[:-1]}, lines, as_json=as_json)
+        return
     Repository.create(directory, ceremony, edge().now(), demo=demo)
     lines = [
         f"made {directory}: drafts of root and targets; nothing is published",
@@ -38,6 +68,17 @@ def init(directory: Path, config: Path, demo: bool, as_json: bool) -> None:
         "next: add product lines (`hillhold product add`), then each person signs (`hillhold sign`)",
     ]
     emit({"directory": str(directory), "demo": demo}, lines, as_json=as_json)
+
+
+def _adopt(directory: Path, published: Path, root: Path, ceremony: Ceremony, *, as_json: bool) -> None:
+    repository = Repository.adopt(directory, published, read_file(root, MAX_BYTES["root"]), ceremony)
+    found = repository.published_root()
+    lines = [
+        f"made {directory} from {published}: root version {found.version}, every role and target file verified",
+        "drafts that were not published are lost",
+        "next: `hillhold root rotate`, where keys are lost or change; then `hillhold publish` or `hillhold refresh`",
+    ]
+    emit({"directory": str(directory), "root": found.version}, lines, as_json=as_json)
 
 
 @click.command()

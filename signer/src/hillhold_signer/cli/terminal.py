@@ -4,7 +4,8 @@
 - Errors go to standard error as `error: …` and, where there is something to do about it, `hint: …`. An expected failure never
   shows a traceback.
 - Results go to standard output, as text or, with `--json`, as one JSON object; so do errors then (`error`, `hint`, `exit`).
-- Passphrases come from a hidden prompt, or line by line from `--passphrase-fd`.
+- Passphrases and PINs come from a hidden prompt, or line by line from `--passphrase-fd`. A person at a terminal is asked again after
+  a wrong passphrase; a descriptor, or a pipe, is not.
 - The clock is read here and handed down.
 """
 
@@ -22,9 +23,10 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from hillhold_signer.cli.shell import options_file, read_options
 from hillhold_signer.durations import parse_duration
 from hillhold_signer.errors import ConfigRefused
-from hillhold_signer.keys import MAX_KEY_FILE
+from hillhold_signer.keyfiles import MAX_KEY_FILE, Person
 from hillhold_verifier.errors import HillholdError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -85,6 +87,7 @@ class App(click.Group):
     def _run(self, args: list[str], name: str | None, complete: str | None, expand: bool, extra: dict[str, Any]) -> int:
         fail = partial(_fail, as_json="--json" in args)
         try:
+            extra = {"default_map": read_options(options_file(), self), **extra}
             result = super().main(args, name, complete, standalone_mode=False, windows_expand_args=expand, **extra)
             return result if isinstance(result, int) else 0
         except click.exceptions.NoArgsIsHelpError as error:
@@ -139,16 +142,24 @@ def json_option(function: F) -> F:
 
 def passphrase_option(function: F) -> F:
     """Add `--passphrase-fd`."""
-    help_text = "Read passphrases from this file descriptor, one line for each key, instead of asking."
+    help_text = "Read passphrases and PINs from this file descriptor, one line for each key, instead of asking."
     return click.option("--passphrase-fd", type=click.IntRange(min=0), metavar="N", help=help_text)(function)
 
 
 def secrets(passphrase_fd: int | None) -> Callable[[str], str]:
     """Return securesystemslib's secrets handler: a hidden prompt, or the next line of a file descriptor."""
     if passphrase_fd is None:
-        return lambda what: str(click.prompt(what[:1].upper() + what[1:], hide_input=True, err=True))
+        return Person(_ask, _tell) if sys.stdin.isatty() else _ask
     lines = iter(read_fd(passphrase_fd).split("\n"))
     return lambda _what: next(lines, "").removesuffix("\r")
+
+
+def _ask(what: str) -> str:
+    return str(click.prompt(what[:1].upper() + what[1:], hide_input=True, err=True))
+
+
+def _tell(wrong: str) -> None:
+    click.echo(f"{plain(wrong)}; once more", err=True)
 
 
 def read_fd(descriptor: int) -> str:
