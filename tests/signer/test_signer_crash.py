@@ -21,7 +21,7 @@ from hillhold_signer import (
     verify_tree,
 )
 from hillhold_signer.errors import StorageError
-from hillhold_signer.storage import remove_file, write_file
+from hillhold_signer.storage import place_file, remove_file, write_file
 from workshop import HARDWARE, NOW, ceremony, image, online, pump, sign_all, started, tree
 
 When = Literal["before", "torn", "after"]
@@ -39,6 +39,9 @@ class Power:
 
     def write(self, path: Path, data: bytes) -> None:
         self._step(lambda: write_file(path, data), lambda: self._torn(path, data))
+
+    def place(self, source: Path, target: Path) -> None:
+        self._step(lambda: place_file(source, target), lambda: self._torn(target, source.read_bytes()))
 
     def remove(self, path: Path) -> None:
         self._step(lambda: remove_file(path), lambda: None)
@@ -66,6 +69,7 @@ def powered(monkeypatch: pytest.MonkeyPatch, power: Power) -> Iterator[Power]:
         for module in [found for name, found in sys.modules.items() if name.startswith("hillhold_signer.")]:
             for name, act, powered in (
                 ("write_file", write_file, power.write),
+                ("place_file", place_file, power.place),
                 ("remove_file", remove_file, power.remove),
             ):
                 if module is not storage and getattr(module, name, None) is act:

@@ -48,6 +48,14 @@ class RepositoryRefused(SignerRefused):
     """A repository directory that is not one, is damaged, or whose published metadata do not verify."""
 
 
+class DamagedRefused(RepositoryRefused):
+    """What a repository has published does not verify any more."""
+
+    def __init__(self, error: Refused) -> None:
+        hint = "the files in public/metadata were changed by something else; restore them from a copy"
+        super().__init__(f"what is published does not verify: {error}", hint=hint)
+
+
 class ProductRefused(SignerRefused):
     """A product line that may not be made like this."""
 

@@ -4,9 +4,12 @@ Order of writing: target files, root, targets, product lines, snapshot, and `tim
 a version or a hash that no client looks for before the new timestamp names it, so that a crash between any two writes leaves
 clients with the old repository or the new one; the next run writes what is missing.
 
+A new root that replaces online keys is the exception that TUF makes: for the moment between it and the new timestamp clients refuse
+what is there; after a crash within, the next `publish` or `refresh` ends it.
+
 Rules that protect devices (DESIGN §4): snapshot lists a role only after its signatures were verified here, only as the successor
-of the version that it listed before, and never drops one. Nothing is written before the whole new tree has been verified in
-memory as a client would.
+of the version that it listed before, and never drops one. Nothing is written before what is new has been verified in memory
+(`succession`).
 """
 
 from __future__ import annotations
@@ -18,19 +21,25 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from securesystemslib.signer import Signer
-from tuf.api.exceptions import RepositoryError as TufError
-from tuf.api.metadata import MetaFile, Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import MetaFile, Root, Signed, Snapshot, Targets, Timestamp
 
 from hillhold_signer import encoding
 from hillhold_signer.ceremony import Expiry
-from hillhold_signer.chain import verify_chain
+from hillhold_signer.chain import Chain
 from hillhold_signer.drafts import Draft
-from hillhold_signer.errors import PublicKeyMaterialRefused, RepositoryRefused, SigningRefused, ToolError, VerifyRefused
+from hillhold_signer.errors import (
+    DamagedRefused,
+    PublicKeyMaterialRefused,
+    RepositoryRefused,
+    SigningRefused,
+    ToolError,
+    VerifyRefused,
+)
 from hillhold_signer.examples import refuse_public
 from hillhold_signer.layout import Layout, file_name
-from hillhold_signer.releases import MAX_IMAGE
 from hillhold_signer.state import State, published_files
-from hillhold_signer.storage import read_optional
+from hillhold_signer.storage import digest_of
+from hillhold_signer.succession import New, check_succession
 from hillhold_verifier.errors import HillholdError
 from hillhold_verifier.times import show_time
 
@@ -50,13 +59,16 @@ class OnlineSigners:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What is to be written, in this order: path and bytes.
+    """What is to be written, in this order.
 
     Attributes:
+        targets: staged files, and the paths that they get.
+        metadata: paths and bytes; `timestamp.json` is the last.
         roles: versions by role, as they are published with this.
     """
 
-    files: tuple[tuple[Path, bytes], ...]
+    targets: tuple[tuple[Path, Path], ...]
+    metadata: tuple[tuple[Path, bytes], ...]
     roles: Mapping[str, int]
 
 
@@ -85,47 +97,41 @@ def compose(
         raise RepositoryRefused("root", expected="a published or complete one", got="none")
     refuse_keys(state, drafts, demo=demo)
     meta = dict(state.chain.snapshot.meta) if state.chain else {}
-    new: dict[str, bytes] = {}
+    new: dict[str, New] = {}
     for role, draft in drafts.items():
         _check_draft(draft, state, meta, now)
-        new[file_name(role, draft.signed.version)] = data = draft.file()
+        new[role] = New(role, draft.signed.version, draft.file())
         if role != "root":
-            meta[f"{role}.json"] = MetaFile(draft.signed.version, None, {"sha256": sha256(data).hexdigest()})
-    targets = [item for draft in drafts.values() for item in target_files(layout, draft)]
+            meta[f"{role}.json"] = _listing(new[role])
+    targets = [item for draft in drafts.values() for item in target_files(layout, draft, state.published(draft.role))]
     version = state.chain.snapshot.version + 1 if state.chain else 1
     snapshot = Snapshot(version=version, expires=encoding.utc(now + expiry.snapshot), meta=meta)
-    listed = _sign_online("snapshot", snapshot, signers.snapshot, root)
-    new[file_name("snapshot", version)] = listed
-    new.update(_timestamp(state, root, version, listed, signers, expiry, now))
-    _check_result(layout, new)
-    metadata = [(layout.metadata(name), data) for name, data in new.items()]
-    versions = {role: draft.signed.version for role, draft in drafts.items()}
-    return Publication((*targets, *metadata), versions)
+    new["snapshot"] = New("snapshot", version, _sign_online("snapshot", snapshot, signers.snapshot, root))
+    new["timestamp"] = _timestamp(state, root, new["snapshot"], signers, expiry, now)
+    metadata = _checked(layout, state, new)
+    return Publication(tuple(targets), metadata, {role: draft.signed.version for role, draft in drafts.items()})
 
 
 def renew(layout: Layout, state: State, signers: OnlineSigners, expiry: Expiry, now: int) -> Publication:
-    """Make a new timestamp, and a new snapshot where less than half of its life is left; nothing else changes.
+    """Make a new timestamp, and a new snapshot where less than half of its life is left or root is newer; nothing else changes.
 
     Raises:
-        RepositoryRefused: nothing is published yet, or the result does not verify.
+        RepositoryRefused: nothing is published yet, a published file is not the listed one, or the result does not verify.
         SigningRefused: a signer that root does not name for its role, or a clock that went back.
     """
     chain, root = state.chain, state.published_root
     if chain is None or root is None:
         raise RepositoryRefused("refresh", expected="a published repository", got="none yet", hint="`hillhold publish`")
-    new: dict[str, bytes] = {}
-    roles: dict[str, int] = {}
-    version, listed = chain.snapshot.version, chain.raw["snapshot"]
-    if (encoding.unix(chain.snapshot.expires) - now) * RENEW_SHARE < expiry.snapshot:
-        version += 1
-        expires = encoding.utc(now + expiry.snapshot)
+    _check_listed(layout, chain)
+    new: dict[str, New] = {}
+    listed = New("snapshot", chain.snapshot.version, chain.raw["snapshot"])
+    if state.interrupted or (encoding.unix(chain.snapshot.expires) - now) * RENEW_SHARE < expiry.snapshot:
+        version, expires = chain.snapshot.version + 1, encoding.utc(now + expiry.snapshot)
         snapshot = Snapshot(version=version, expires=expires, meta=dict(chain.snapshot.meta))
-        new[file_name("snapshot", version)] = listed = _sign_online("snapshot", snapshot, signers.snapshot, root)
-        roles["snapshot"] = version
-    new.update(_timestamp(state, root, version, listed, signers, expiry, now))
-    roles["timestamp"] = chain.timestamp.version + 1
-    _check_result(layout, new)
-    return Publication(tuple((layout.metadata(name), data) for name, data in new.items()), roles)
+        new["snapshot"] = listed = New("snapshot", version, _sign_online("snapshot", snapshot, signers.snapshot, root))
+    new["timestamp"] = _timestamp(state, root, listed, signers, expiry, now)
+    metadata = _checked(layout, state, new)
+    return Publication((), metadata, {role: item.version for role, item in new.items()})
 
 
 def refuse_keys(state: State, drafts: Mapping[str, Draft], *, demo: bool) -> None:
@@ -145,27 +151,37 @@ def refuse_keys(state: State, drafts: Mapping[str, Draft], *, demo: bool) -> Non
             refuse_public(key, demo=demo)
 
 
-def target_files(layout: Layout, draft: Draft) -> list[tuple[Path, bytes]]:
+def target_files(layout: Layout, draft: Draft, published: Signed | None) -> list[tuple[Path, Path]]:
     """Return the staged files that a draft names and that are not published yet, with the paths that they get.
+
+    Args:
+        published: the version before, whose files need not be looked for: they were written before it was.
 
     Raises:
         RepositoryRefused: one is neither staged nor published, or has other bytes.
         StorageError: one cannot be read.
     """
     found = []
-    if draft.role == "root" or not isinstance(draft.signed, Targets):
-        return []
-    for path, target in draft.signed.targets.items():
+    before = published.targets if isinstance(published, Targets) else {}
+    after = draft.signed.targets if isinstance(draft.signed, Targets) else {}
+    for path, target in after.items():
         digest = target.hashes["sha256"]
-        published = layout.target(path, digest)
-        if published.exists():
+        if path in before and before[path].hashes["sha256"] == digest:
             continue
-        data = read_optional(layout.staged / digest, MAX_IMAGE)
-        if data is None or sha256(data).hexdigest() != digest or len(data) != target.length:
-            got = "none" if data is None else "other bytes"
+        public = layout.target(path, digest)
+        if public.exists():
+            continue
+        staged = layout.staged / digest
+        came = digest_of(staged)
+        if came != (target.length, digest):
+            got = "none" if came is None else "other bytes"
             raise RepositoryRefused(f"target {path}", expected=f"its bytes in staged/{digest[:16]}…", got=got)
-        found.append((published, data))
+        found.append((staged, public))
     return found
+
+
+def _listing(new: New) -> MetaFile:
+    return MetaFile(new.version, None, {"sha256": sha256(new.data).hexdigest()})
 
 
 def _check_draft(draft: Draft, state: State, meta: Mapping[str, MetaFile], now: int) -> None:
@@ -182,9 +198,7 @@ def _check_draft(draft: Draft, state: State, meta: Mapping[str, MetaFile], now: 
         raise RepositoryRefused(f"draft of {draft.role}", expected="one that has not expired", got=got, hint=hint)
 
 
-def _timestamp(
-    state: State, root: Root, version: int, snapshot: bytes, signers: OnlineSigners, expiry: Expiry, now: int
-) -> dict[str, bytes]:
+def _timestamp(state: State, root: Root, snapshot: New, signers: OnlineSigners, expiry: Expiry, now: int) -> New:
     """Sign the timestamp that names a snapshot; `x-hillhold-issued` never goes back (DESIGN §4, "Time")."""
     old = state.chain.timestamp if state.chain else None
     issued = show_time(now)
@@ -195,10 +209,10 @@ def _timestamp(
     new = Timestamp(
         version=old.version + 1 if old else 1,
         expires=encoding.utc(now + expiry.timestamp),
-        snapshot_meta=MetaFile(version, None, {"sha256": sha256(snapshot).hexdigest()}),
+        snapshot_meta=_listing(snapshot),
         unrecognized_fields={"x-hillhold-issued": issued},
     )
-    return {file_name("timestamp", 0): _sign_online("timestamp", new, signers.timestamp, root)}
+    return New("timestamp", new.version, _sign_online("timestamp", new, signers.timestamp, root))
 
 
 def _sign_online(role: str, signed: Online, signer: Signer, root: Root) -> bytes:
@@ -216,14 +230,25 @@ def _sign_online(role: str, signed: Online, signer: Signer, root: Root) -> bytes
     return encoding.file_bytes(signed, {keyid: signature}, role)
 
 
-def _check_result(layout: Layout, new: Mapping[str, bytes]) -> None:
-    """Verify the tree as it will be, before any of it is written."""
+def _checked(layout: Layout, state: State, new: Mapping[str, New]) -> tuple[tuple[Path, bytes], ...]:
+    """Verify what is new, before any of it is written; return paths and bytes, in the order of writing."""
 
     def files(name: str) -> bytes | None:
-        # A file that is published in this version already is never replaced by another, except after an interrupted run.
-        return new[name] if name in new else published_files(layout, name)
+        return published_files(layout, name)
 
     try:
-        verify_chain(files, at=0)
-    except (VerifyRefused, TufError) as error:
+        check_succession(state.chain, state.published_root, new, files)
+    except VerifyRefused as error:
         raise RepositoryRefused(f"the new tree would not verify: {error}") from error
+    return tuple((layout.metadata(item.name), item.data) for item in new.values())
+
+
+def _check_listed(layout: Layout, chain: Chain) -> None:
+    """The file of every line is the listed one: what something else has changed is noticed by what runs every day."""
+    for role in chain.lines:
+        listing = chain.snapshot.meta[f"{role}.json"]
+        name = file_name(role, listing.version)
+        data = published_files(layout, name)
+        if data is None or sha256(data).hexdigest() != (listing.hashes or {}).get("sha256"):
+            got = "none" if data is None else "another"
+            raise DamagedRefused(VerifyRefused(name, expected="the listed file", got=got))

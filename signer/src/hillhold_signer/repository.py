@@ -9,7 +9,7 @@ Whatever writes holds the repository's lock while it reads, decides and writes. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,15 @@ from hillhold_signer.examples import refuse_public
 from hillhold_signer.layout import Layout
 from hillhold_signer.publish import OnlineSigners, Publication, compose, renew
 from hillhold_signer.state import State, read_state
-from hillhold_signer.storage import list_folder, locked, read_file, read_optional, remove_file, write_file
+from hillhold_signer.storage import (
+    list_folder,
+    locked,
+    place_file,
+    read_file,
+    read_optional,
+    remove_file,
+    write_file,
+)
 from hillhold_verifier.errors import HillholdError
 
 
@@ -162,13 +170,16 @@ class Repository:
             self._check_quorums(state, tuple(roles) or tuple(state.drafts))
             chosen = tuple(role for role in state.drafts if not roles or role in roles)
             config = self.config()
-            if not chosen:
-                return Publication((), {})
-            publication = compose(self.layout, state, chosen, signers, config.expiry, now, demo=config.demo)
+            if chosen:
+                publication = compose(self.layout, state, chosen, signers, config.expiry, now, demo=config.demo)
+            elif state.interrupted:
+                publication = renew(self.layout, state, signers, config.expiry, now)
+            else:
+                return Publication((), (), {})
             self._write(publication)
             for role in chosen:
                 Drafts(self.layout).discard(role)
-            self._clear_staged()
+            self._clear_staged(draft for role, draft in state.drafts.items() if role not in chosen)
         return publication
 
     def check_quorums(self, roles: Sequence[str] = ()) -> None:
@@ -218,12 +229,14 @@ class Repository:
             raise QuorumRefused(f"signatures are missing: {'; '.join(short)}", hint=hint)
 
     def _write(self, publication: Publication) -> None:
-        for path, data in publication.files:
+        for staged, path in publication.targets:
+            place_file(staged, path)
+        for path, data in publication.metadata:
             write_file(path, data)
 
-    def _clear_staged(self) -> None:
-        state = self.state()
-        lines = [draft.signed for draft in state.drafts.values() if isinstance(draft.signed, Targets)]
+    def _clear_staged(self, drafts: Iterable[Draft]) -> None:
+        """Remove what no draft names any more."""
+        lines = [draft.signed for draft in drafts if isinstance(draft.signed, Targets)]
         keep = {target.hashes["sha256"] for line in lines for target in line.targets.values()}
         for name in list_folder(self.layout.staged):
             if name not in keep:

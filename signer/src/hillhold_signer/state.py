@@ -8,9 +8,9 @@ from typing import cast
 
 from tuf.api.metadata import Root, Signed, Snapshot, Targets, Timestamp
 
-from hillhold_signer.chain import Chain, line_names, verify_chain, verify_roots
+from hillhold_signer.chain import Chain, Files, line_names, load_chain, verify_chain, verify_roots
 from hillhold_signer.drafts import Draft, Drafts, Quorum, quorum
-from hillhold_signer.errors import ProductRefused, RepositoryRefused, VerifyRefused
+from hillhold_signer.errors import DamagedRefused, ProductRefused, RepositoryRefused, VerifyRefused
 from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.storage import read_optional
 from hillhold_verifier.metadata import max_bytes
@@ -22,7 +22,7 @@ class State:
 
     Attributes:
         published_root: the newest published root; there is one before there is a chain only after an interrupted first publication.
-        chain: what is published, or None before the first publication.
+        chain: what is published, or None before the first publication. Under an older root than the newest one after an interruption.
         drafts: by role, those of versions that are not published yet.
         stale: roles whose draft is left over from a run that was interrupted: published already, or of a line that never came to be.
     """
@@ -31,6 +31,12 @@ class State:
     chain: Chain | None
     drafts: Mapping[str, Draft]
     stale: tuple[str, ...]
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a new root is out and what was to come with it is not: clients of that root may refuse the rest until then."""
+        newest = self.published_root
+        return newest is not None and self.chain is not None and self.chain.root.version < newest.version
 
     def published(self, role: str) -> Signed | None:
         """Return the published version of any role, or None."""
@@ -99,7 +105,7 @@ def published_files(layout: Layout, name: str) -> bytes | None:
 
 
 def read_state(layout: Layout) -> State:
-    """Read and verify a repository.
+    """Read a repository, and verify what is read: root, timestamp, snapshot, targets; a line when it is asked for.
 
     Raises:
         RepositoryRefused: what is published does not verify, or a draft is damaged.
@@ -111,11 +117,12 @@ def read_state(layout: Layout) -> State:
 
     try:
         roots = verify_roots(files)
-        chain = verify_chain(files, at=0) if files(file_name("timestamp", 0)) is not None else None
+        root = roots[0].root if roots else None
+        chain = (
+            _chain(files, root, roots[1] if roots else b"") if files(file_name("timestamp", 0)) is not None else None
+        )
     except VerifyRefused as error:
-        hint = "the files in public/metadata were changed by something else; restore them from a copy"
-        raise RepositoryRefused(f"what is published does not verify: {error}", hint=hint) from error
-    root = roots[0].root if roots else None
+        raise DamagedRefused(error) from error
     drafts = Drafts(layout)
     found: dict[str, Draft] = {}
     stale: list[str] = []
@@ -133,6 +140,23 @@ def read_state(layout: Layout) -> State:
     orphans = [role for role in found if role not in ("root", "targets", *known)]
     drafts_left = {role: draft for role, draft in found.items() if role not in orphans}
     return State(root, chain, drafts_left, (*stale, *orphans))
+
+
+def _chain(files: Files, root: Root | None, raw: bytes) -> Chain:
+    """What is published under the newest root, or under the one before it where a publication of a new root was interrupted.
+
+    Nobody's word is taken for that: with the old keys, which may be known to others by now, everything is verified, down to each line.
+    """
+    if root is None:
+        raise VerifyRefused("1.root.json", expected="a root", got="none")
+    try:
+        return load_chain(files, root, raw)
+    except VerifyRefused as refused:
+        newest = file_name("root", root.version)
+        try:
+            return verify_chain(lambda name: None if name == newest else files(name), at=0)
+        except VerifyRefused:
+            raise refused from None
 
 
 def _lines_of(state: State) -> list[str]:

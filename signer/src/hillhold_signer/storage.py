@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -22,6 +24,8 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+CHUNK: Final = 1024 * 1024
+"""Bytes of a file read at once, where it may be long."""
 LOCK_TRIES: Final = 50
 """How often a busy lock is tried."""
 LOCK_PAUSE: Final = 0.1
@@ -94,6 +98,43 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             raise
         hint = "nothing was changed by this write; free some space or check permissions, and run the command again"
         raise StorageError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
+
+
+def place_file(source: Path, target: Path) -> None:
+    """Make `target` the file `source`, atomically and without reading it: a second name for it where the file system has them.
+
+    Only for a source that nobody writes in place, as everything that `write_file` and `replacing` made.
+
+    Raises:
+        StorageError: as `write_file` does.
+    """
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        os.link(source, temporary)
+        temporary.replace(target)
+        temporary.unlink(missing_ok=True)  # it stays where both are names of one file already
+        _sync_folder(target.parent)
+    except OSError:
+        # No second names here, or none from there; what the disk really refuses, it refuses to the copy, too.
+        with replacing(target) as file, source.open("rb") as staged:
+            shutil.copyfileobj(staged, file, CHUNK)
+
+
+def digest_of(path: Path) -> tuple[int, str] | None:
+    """Return length and SHA-256 in hexadecimal of a file, read in pieces; None where there is none; raises `StorageError`."""
+    found, length = sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                found.update(chunk)
+                length += len(chunk)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+    return length, found.hexdigest()
 
 
 def create_file(path: Path, data: bytes, *, mode: int) -> None:
