@@ -11,7 +11,8 @@ line breaks in a key's PEM), lone surrogates, floats, integers beyond ±(2⁵³�
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final, TypeVar
@@ -26,18 +27,20 @@ from hillhold_verifier.metadata import MAX_BYTES_OTHER, max_bytes
 
 MAX_INTEGER: Final = canonical.MAX_INTEGER
 
+TOO_MUCH: Final = (
+    "a line's role holds some 1,500 releases, and targets some 700 lines with teams of their own: "
+    "drop old releases, split the line, or give each product family a repository"
+)
+
+_SIGNATURES: Final = b'{"signatures":'
+_SIGNED: Final = b',"signed":'
+
 T = TypeVar("T", Root, Timestamp, Snapshot, Targets)
 
 
 def signed_bytes(signed: Signed) -> bytes:
-    """Return the bytes that are signed.
-
-    Raises:
-        ContentRefused: values that may not be signed.
-    """
-    value = signed.to_dict()
-    check_content(value)
-    return canonical.canonical(value)
+    """Return the bytes that are signed; raises `ContentRefused` for values that may not be."""
+    return _canonical(_written(signed.to_dict()))
 
 
 def file_bytes(signed: Signed, signatures: Mapping[str, Signature], role: str) -> bytes:
@@ -46,13 +49,45 @@ def file_bytes(signed: Signed, signatures: Mapping[str, Signature], role: str) -
     Raises:
         ContentRefused: values that may not be signed, or more bytes than a device accepts for this role.
     """
-    value = signed.to_dict()
+    return _file(_written(signed.to_dict()), signatures, role)
+
+
+def sign_file(signed: Signed, keyid: str, sign: Callable[[bytes], Signature], role: str) -> bytes:
+    """Return the bytes of a metadata file with one signature, which `sign` makes of the bytes that are signed; raises as `file_bytes`."""
+    written = _written(signed.to_dict())
+    return _file(written, {keyid: sign(_canonical(written))}, role)
+
+
+def _canonical(written: bytes) -> bytes:
+    """Canonical JSON of what was written; the same bytes, where no character needed an escape."""
+    return canonical.canonical(json.loads(written)) if b"\\" in written else written
+
+
+def _written(value: object) -> bytes:
+    """The form in which files are written, of what may be signed; raises `ContentRefused`."""
+    try:
+        data = canonical.dumps(value)
+        if _is_plain(value, data):
+            return data
+    except (MetadataError, TypeError, ValueError, RecursionError):
+        pass
     check_content(value)
-    data = canonical.dumps(
-        {"signatures": [signatures[keyid].to_dict() for keyid in sorted(signatures)], "signed": value}
-    )
-    if len(data) > max_bytes(role):
-        raise ContentRefused(f"{role} metadata", expected=f"at most {max_bytes(role)} bytes", got=len(data))
+    return canonical.dumps(value)
+
+
+def _is_plain(value: object, written: bytes) -> bool:
+    """Say that there is nothing to refuse, and say it fast: what comes back from JSON without a backslash has no odd character.
+
+    Where this says no, each value is looked at, which takes several times as long for the lists of a large repository.
+    """
+    return written.isascii() and b"\\" not in written and b"\x7f" not in written and canonical.loads(written) == value
+
+
+def _file(signed: bytes, signatures: Mapping[str, Signature], role: str) -> bytes:
+    found = canonical.dumps([signatures[keyid].to_dict() for keyid in sorted(signatures)])
+    data = b"".join((_SIGNATURES, found, _SIGNED, signed, b"}"))
+    if len(data) > (limit := max_bytes(role)):
+        raise ContentRefused(f"{role} metadata", expected=f"at most {limit} bytes", got=len(data), hint=TOO_MUCH)
     return data
 
 
@@ -74,29 +109,37 @@ def load(data: bytes, kind: type[T], what: str) -> Metadata[T]:
     if len(data) > MAX_BYTES_OTHER:
         raise RepositoryRefused(what, expected=f"at most {MAX_BYTES_OTHER} bytes", got=len(data))
     try:
+        canonical.loads(data)
         return parse(data, kind)[0]
     except MetadataError as error:
         raise RepositoryRefused(what, expected="TUF metadata", got=f"{error}"[:120]) from error
 
 
 def parse(data: bytes, kind: type[T]) -> tuple[Metadata[T], bytes]:
-    """Parse a metadata file for python-tuf; also return the bytes that its signatures are over.
+    """Read a metadata file in its written form for python-tuf; also return the bytes in it that its signatures are over.
+
+    This is to read what is verified next: the signed bytes are cut out of the file, not made again, so that nothing but what was signed
+    is read. A file that comes from somewhere else is for `load`, which is stricter and several times slower.
 
     Raises:
         MetadataError: malformed, or of another type than `kind`.
     """
-    value, payload = canonical.parse_file(data)
-    if not isinstance(value, dict) or not isinstance(signed := value.get("signed"), dict):
-        raise MetadataError("metadata", expected="an object with signed", got="another value")
-    if signed.get("_type") != kind.type:
-        raise MetadataError("metadata type", expected=kind.type, got=repr(signed.get("_type"))[:40])
-    payload = payload or canonical.canonical(signed)
+    head, found, tail = data.partition(_SIGNED)
+    if not found or not data.startswith(_SIGNATURES) or not data.endswith(b"}"):
+        raise MetadataError("metadata", expected="signatures and signed", got="something else")
+    payload = tail[:-1]
     try:
-        return Metadata[T].from_dict(value), payload
+        signatures, signed = json.loads(head + b"}")["signatures"], json.loads(payload)
+        if b"\\" in payload:  # canonical JSON writes control characters raw
+            payload = canonical.canonical(signed)
+        metadata = Metadata[T].from_dict({"signatures": signatures, "signed": signed})
     except (
         Exception
     ) as error:  # so does python-tuf's own reader: its classes raise whatever a value of another type makes them
         raise MetadataError("metadata", expected=f"{kind.type} of TUF 1.0", got=f"{error!r}"[:120]) from error
+    if not isinstance(metadata.signed, kind):
+        raise MetadataError("metadata type", expected=kind.type, got=metadata.signed.type[:40])
+    return metadata, payload
 
 
 def utc(now: int) -> datetime:
@@ -124,34 +167,25 @@ def check_text(text: str, what: str) -> str:
     return text
 
 
-def check_content(value: object) -> None:
-    """Refuse what must not be signed, anywhere in `value`; raises `ContentRefused` (see the module's text)."""
-    if not _is_plain(value):
-        _check_content(value, "metadata", pem=False)
+def check_content(value: object, what: str = "metadata", *, pem: bool = False) -> None:
+    """Refuse what must not be signed, anywhere in `value`.
 
+    Args:
+        what: names the place in errors.
+        pem: within a key's `keyval`, where line breaks belong.
 
-def _is_plain(value: object) -> bool:
-    """Say that there is nothing to refuse, and say it fast: what comes back from JSON without a backslash has no odd character.
-
-    Where this says no, each value is looked at, which takes several times as long for the lists of a large repository.
+    Raises:
+        ContentRefused: see the module's text.
     """
-    try:
-        data = canonical.dumps(value)
-        return data.isascii() and b"\\" not in data and b"\x7f" not in data and canonical.loads(data) == value
-    except (MetadataError, TypeError, ValueError, RecursionError):
-        return False
-
-
-def _check_content(value: object, what: str, *, pem: bool) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise ContentRefused(what, expected="text as keys", got=type(key).__name__)
             check_text(key, f"name in {what}")
-            _check_content(item, f"{what} {key}"[:120], pem=pem or key == "keyval")
+            check_content(item, f"{what} {key}"[:120], pem=pem or key == "keyval")
     elif isinstance(value, (list, tuple)):
         for item in value:
-            _check_content(item, what, pem=pem)
+            check_content(item, what, pem=pem)
     elif isinstance(value, str):
         check_text(value.replace("\n", "") if pem else value, what)
     elif isinstance(value, int):

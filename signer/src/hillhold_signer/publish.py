@@ -20,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeVar
 
-from securesystemslib.signer import Signer
+from securesystemslib.signer import Signature, Signer
 from tuf.api.metadata import MetaFile, Root, Signed, Snapshot, Targets, Timestamp
 
 from hillhold_signer import encoding
@@ -220,14 +220,17 @@ def _sign_online(role: str, signed: Online, signer: Signer, root: Root) -> bytes
     if keyid not in root.roles[role].keyids:
         wanted = ", ".join(sorted(item[:16] for item in root.roles[role].keyids))
         raise SigningRefused(f"key for {role}", expected=wanted, got=keyid[:16], hint="see [online] in hillhold.toml")
-    payload = encoding.signed_bytes(signed)
-    try:
-        signature = signer.sign(payload)
-    except HillholdError:
-        raise
-    except Exception as error:  # securesystemslib: a signer may raise anything
-        raise ToolError(f"key for {role}: {error}", hint="nothing was published; run the command again") from error
-    return encoding.file_bytes(signed, {keyid: signature}, role)
+
+    def sign(payload: bytes) -> Signature:
+        try:
+            return signer.sign(payload)
+        except HillholdError:
+            raise
+        except Exception as error:  # securesystemslib: a signer may raise anything
+            hint = "nothing was published; run the command again"
+            raise ToolError(f"key for {role}: {error}", hint=hint) from error
+
+    return encoding.sign_file(signed, keyid, sign, role)
 
 
 def _checked(layout: Layout, state: State, new: Mapping[str, New]) -> tuple[tuple[Path, bytes], ...]:

@@ -19,6 +19,7 @@ from tuf.api.metadata import Role, Root, Targets
 
 from hillhold_signer import encoding
 from hillhold_signer.ceremony import Ceremony
+from hillhold_signer.chain import Chain
 from hillhold_signer.config import MAX_CONFIG, Config, parse_config, parse_people, show_config, show_people
 from hillhold_signer.drafts import Draft, Drafts, Quorum
 from hillhold_signer.edit import Edit
@@ -57,7 +58,7 @@ class Signed:
 
 
 class Repository:
-    """One repository directory; holds no state but its path."""
+    """One repository directory; holds no state but its path, and the last chain that it verified."""
 
     def __init__(self, path: Path) -> None:
         """Open a repository.
@@ -66,6 +67,7 @@ class Repository:
             RepositoryRefused: `path` is not one.
         """
         self.layout = Layout(path)
+        self._chain: Chain | None = None
         if not self.layout.config.is_file():
             hint = "make one with `hillhold init`"
             raise RepositoryRefused(f"{path}", expected="a Hillhold repository", got="no hillhold.toml", hint=hint)
@@ -109,7 +111,9 @@ class Repository:
 
     def state(self) -> State:
         """Read and verify what the repository holds; raises `RepositoryRefused`, `StorageError`."""
-        return read_state(self.layout)
+        state = read_state(self.layout, self._chain)
+        self._chain = state.chain
+        return state
 
     def wanted(self, key: Key, role: str | None = None) -> tuple[Draft, ...]:
         """Return the drafts that a key may sign.

@@ -104,8 +104,11 @@ def published_files(layout: Layout, name: str) -> bytes | None:
     return read_optional(layout.metadata(name), max_bytes(role))
 
 
-def read_state(layout: Layout) -> State:
+def read_state(layout: Layout, known: Chain | None = None) -> State:
     """Read a repository, and verify what is read: root, timestamp, snapshot, targets; a line when it is asked for.
+
+    Args:
+        known: a chain that was verified before; it holds as long as root and timestamp are the same, which name all else by hash.
 
     Raises:
         RepositoryRefused: what is published does not verify, or a draft is damaged.
@@ -117,10 +120,12 @@ def read_state(layout: Layout) -> State:
 
     try:
         roots = verify_roots(files)
-        root = roots[0].root if roots else None
-        chain = (
-            _chain(files, root, roots[1] if roots else b"") if files(file_name("timestamp", 0)) is not None else None
-        )
+        root, raw = (roots[0].root, roots[1]) if roots else (None, b"")
+        timestamp = files(file_name("timestamp", 0))
+        if known is not None and (known.raw["root"], known.raw["timestamp"]) == (raw, timestamp):
+            chain: Chain | None = known
+        else:
+            chain = _chain(files, root, raw) if timestamp is not None else None
     except VerifyRefused as error:
         raise DamagedRefused(error) from error
     drafts = Drafts(layout)
@@ -136,8 +141,8 @@ def read_state(layout: Layout) -> State:
             stale.append(role)
         else:
             found[role] = draft
-    known = _lines_of(State(root, chain, found, ()))
-    orphans = [role for role in found if role not in ("root", "targets", *known)]
+    lines = _lines_of(State(root, chain, found, ()))
+    orphans = [role for role in found if role not in ("root", "targets", *lines)]
     drafts_left = {role: draft for role, draft in found.items() if role not in orphans}
     return State(root, chain, drafts_left, (*stale, *orphans))
 

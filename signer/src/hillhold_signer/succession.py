@@ -2,8 +2,8 @@
 
 Looked at is what is new, and what the new things decide about:
 
-- every new file, by the keys and the threshold of its delegator as it will be, and by the verifier's own reader, so that nothing is
-  published which a device would not read;
+- every new file, by the keys and the threshold of its delegator as it will be; and what people signed by the verifier's own reader, so
+  that nothing is published which a device would not read;
 - targets that stay, under a new root; a product line that stays, where new targets give it other keys or another threshold;
 - the new snapshot, entry by entry: what is not published now stands there as it stood before, nothing is dropped, and each role that
   is published now stands there with its hash, as the version after the one that stood there (DESIGN §4, "Floors").
@@ -15,7 +15,7 @@ verify` and `refresh` find it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -30,11 +30,6 @@ from hillhold_verifier import metadata
 from hillhold_verifier.errors import MetadataError
 
 ONLINE: Final = ("timestamp", "snapshot")
-_READERS: Final[Mapping[str, Callable[[bytes], object]]] = {
-    "root": metadata.parse_root,
-    "timestamp": metadata.parse_timestamp,
-    "snapshot": metadata.parse_snapshot,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +59,8 @@ def check_succession(old: Chain | None, old_root: Root | None, new: Mapping[str,
         VerifyRefused: see the module's text.
     """
     for item in new.values():
-        try:
-            _READERS.get(item.role, lambda data, role=item.role: metadata.parse_targets(data, role))(item.data)
-        except MetadataError as error:
-            raise VerifyRefused(f"{item.name}: {error}") from error
+        if item.role not in ONLINE:
+            _check_readable(item)
     root = _root(old_root, new)
     timestamp = accept("timestamp", new["timestamp"].data, root, Timestamp)
     _follows("timestamp", timestamp.version, old.timestamp.version if old else 0)
@@ -75,11 +68,21 @@ def check_succession(old: Chain | None, old_root: Root | None, new: Mapping[str,
     if "snapshot" in new:
         _follows("snapshot", snapshot.version, old.snapshot.version if old else 0)
     _check_entries(old.snapshot.meta if old else {}, snapshot.meta, new)
-    if old is not None and "targets" not in new and root is old.root:
-        targets = old.targets
+    if old is not None and "targets" not in new and root == old.root:
+        targets = old.targets  # verified when they were read, under this root
     else:
         targets = accept("targets", _data("targets", old, new), root, Targets, snapshot.meta.get("targets.json"))
     _check_lines(old.targets if old else None, targets, snapshot, new, files)
+
+
+def _check_readable(item: New) -> None:
+    try:
+        if item.role == "root":
+            metadata.parse_root(item.data)
+        else:
+            metadata.parse_targets(item.data, item.role)
+    except MetadataError as error:
+        raise VerifyRefused(f"{item.name}: {error}") from error
 
 
 def _root(old: Root | None, new: Mapping[str, New]) -> Root:
@@ -110,6 +113,8 @@ def _data(role: str, old: Chain | None, new: Mapping[str, New]) -> bytes:
 def _check_entries(before: Mapping[str, MetaFile], after: Mapping[str, MetaFile], new: Mapping[str, New]) -> None:
     """The new snapshot is the old one, but for the entries of what is published now."""
     published = {f"{role}.json": item for role, item in new.items() if role not in ("root", *ONLINE)}
+    if len(after) > metadata.MAX_KEYS:
+        raise VerifyRefused("snapshot", expected=f"at most {metadata.MAX_KEYS} entries", got=len(after))
     for name in before.keys() - after.keys():
         raise VerifyRefused(f"{name} in snapshot", expected="what was listed before", got="none")
     for name, meta in after.items():
@@ -132,7 +137,8 @@ def _check_lines(
     lines = line_names(after)
     for role in new.keys() - {"root", "targets", *ONLINE, *lines}:
         raise VerifyRefused(f"product line {role}", expected="one that targets delegate to", got="none such")
-    for name in lines:
+    changed = new.keys() & set(lines) if after is before else lines
+    for name in changed:
         listing = snapshot.meta.get(f"{name}.json")
         if name in new:
             accept(name, new[name].data, after, Targets, listing)
