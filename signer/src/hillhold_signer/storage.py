@@ -75,8 +75,11 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
     """Open a file to write, which takes the place of `path` at the end, whole; its folders are made.
+
+    Args:
+        lasting: it is on the disk then, and survives a loss of power; otherwise after `settle`.
 
     Raises:
         StorageError: the disk is full, read-only or failed; `path` is unchanged, as it is after any other error within.
@@ -88,9 +91,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with temporary.open("xb") as file:  # never through a link that somebody has put there
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        if lasting:
+            _sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -120,6 +125,37 @@ def place_file(source: Path, target: Path) -> None:
         # No second names here, or none from there; what the disk really refuses, it refuses to the copy, too.
         with replacing(target) as file, source.open("rb") as staged:
             shutil.copyfileobj(staged, file, CHUNK)
+
+
+def copy_file(source: Path, target: Path, wanted: tuple[int, str]) -> None:
+    """Copy a file in pieces, atomically; it lasts after `settle`.
+
+    Args:
+        wanted: length and SHA-256 in hexadecimal.
+
+    Raises:
+        FileRefused: the source has other bytes; there is no `target` then, or the one that there was.
+        StorageError: it cannot be read or written.
+    """
+    found, length = sha256(), 0
+    try:
+        # One by one is lasting where the system has no call for all of them.
+        with source.open("rb") as file, replacing(target, lasting=sys.platform == "win32") as copy:
+            while length <= wanted[0] and (chunk := file.read(CHUNK)):
+                found.update(chunk)
+                length += len(chunk)
+                copy.write(chunk)
+            if (length, found.hexdigest()) != wanted:
+                raise FileRefused(f"{source}", expected=f"SHA-256 {wanted[1][:16]}, as a moment ago", got="other bytes")
+    except OSError as error:
+        raise StorageError(f"cannot read {source}: {error.strerror or error}") from error
+
+
+def settle(folder: Path) -> None:
+    """Make what was copied into `folder` last: on the disk, under its name."""
+    if sys.platform != "win32":
+        os.sync()
+    _sync_folder(folder)
 
 
 def digest_of(path: Path) -> tuple[int, str] | None:

@@ -11,7 +11,7 @@ from hillhold_signer.cli.images import image
 from hillhold_signer.cli.keys import key
 from hillhold_signer.cli.products import product
 from hillhold_signer.cli.publishing import publish, refresh, verify
-from hillhold_signer.cli.releases import add
+from hillhold_signer.cli.releases import add, import_command
 from hillhold_signer.cli.repositories import init, status
 from hillhold_signer.cli.signing import sign
 from hillhold_signer.cli.terminal import App
@@ -35,5 +35,5 @@ def main() -> None:
     """
 
 
-for _command in (key, init, product, image, add, sign, status, publish, refresh, bundle, verify):
+for _command in (key, init, product, image, add, import_command, sign, status, publish, refresh, bundle, verify):
     main.add_command(_command)
