@@ -222,4 +222,4 @@ def _stage(edit: Edit, folder: Path, checked: list[tuple[Row, TargetFile]], repo
             except HillholdError as error:
                 raise ImportRefused([(row.line, str(error))]) from error
         report("copied", number, len(checked))
-    settle(edit.layout.staged)
+    settle(edit.layout.staged, (entry.hashes["sha256"] for _, entry in checked))
