@@ -233,7 +233,7 @@ def measure(folder: Path, *, small: bool) -> dict[str, dict[str, float]]:
     sizes, rounds = ((10, 100), 2) if small else ((10, 100, 1000), ROUNDS)
     rows: dict[str, dict[str, float]] = {}
     # First, since memory that a process has had does not fall.
-    lines, releases = (2, 200) if small else (100, 1000)
+    lines, releases = (2, 200) if small else (20, 1000)
     rows["import"] = measure_import(folder, lines, releases)
     for size in sizes:
         world = World(folder, size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -129,22 +129,56 @@ def read_state(layout: Layout, known: Chain | None = None) -> State:
     except VerifyRefused as error:
         raise DamagedRefused(error) from error
     drafts = Drafts(layout)
-    found: dict[str, Draft] = {}
-    stale: list[str] = []
-    state = State(root, chain, {}, ())
-    for role in drafts.roles():
-        draft = drafts.load(role)
-        if draft is None:
-            continue
-        published = state.published(role)
-        if published is not None and draft.signed.version <= published.version:
-            stale.append(role)
-        else:
-            found[role] = draft
+    versions = {role: version for role in drafts.roles() if (version := drafts.version(role)) is not None}
+    stale = [role for role, version in versions.items() if version <= _published_version(root, chain, role)]
+    found = Pending(drafts, [role for role in versions if role not in stale])
     lines = _lines_of(State(root, chain, found, ()))
     orphans = [role for role in found if role not in ("root", "targets", *lines)]
-    drafts_left = {role: draft for role, draft in found.items() if role not in orphans}
-    return State(root, chain, drafts_left, (*stale, *orphans))
+    return State(root, chain, Pending(drafts, [role for role in found if role not in orphans]), (*stale, *orphans))
+
+
+class Pending(Mapping[str, Draft]):
+    """The drafts of some roles, each read when it is asked for: after an import there may be many large ones."""
+
+    def __init__(self, drafts: Drafts, roles: Iterable[str]) -> None:
+        self._drafts, self._roles = drafts, dict.fromkeys(roles)
+        self._read: dict[str, Draft] = {}
+
+    def __getitem__(self, role: str) -> Draft:
+        """Return a draft.
+
+        Raises:
+            KeyError: there is none.
+            RepositoryRefused: it is damaged, or was removed meanwhile.
+        """
+        if role not in self._roles:
+            raise KeyError(role)
+        if role not in self._read:
+            draft = self._drafts.load(role)
+            if draft is None:
+                raise RepositoryRefused(f"draft of {role}", expected="one", got="none")
+            self._read[role] = draft
+        return self._read[role]
+
+    def __contains__(self, role: object) -> bool:
+        """Say whether there is a draft, without reading it."""
+        return role in self._roles
+
+    def __iter__(self) -> Iterator[str]:
+        """The roles, root and targets first."""
+        return iter(self._roles)
+
+    def __len__(self) -> int:
+        """How many drafts there are."""
+        return len(self._roles)
+
+
+def _published_version(root: Root | None, chain: Chain | None, role: str) -> int:
+    """The version of a role that is published, as its lister says; 0 for none."""
+    if role == "root":
+        return root.version if root else 0
+    listing = chain.snapshot.meta.get(f"{role}.json") if chain else None
+    return listing.version if listing else 0
 
 
 def _chain(files: Files, root: Root | None, raw: bytes) -> Chain:
