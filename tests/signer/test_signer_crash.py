@@ -11,6 +11,7 @@ from typing import Literal
 import pytest
 
 from hillhold_signer import (
+    OnlineSigners,
     Repository,
     Wish,
     add_hardware,
@@ -20,9 +21,9 @@ from hillhold_signer import (
     storage,
     verify_tree,
 )
-from hillhold_signer.errors import StorageError
+from hillhold_signer.errors import DamagedRefused, StorageError
 from hillhold_signer.storage import place_file, remove_file, write_file
-from workshop import HARDWARE, NOW, ceremony, image, online, pump, sign_all, started, tree
+from workshop import HARDWARE, NOW, ceremony, image, online, pump, release, sign_all, started, tree
 
 When = Literal["before", "torn", "after"]
 
@@ -202,3 +203,65 @@ def test_a_signature_survives_a_cut_after_it_was_given(tmp_path: Path, monkeypat
     with powered(monkeypatch, Power(0, "after")), pytest.raises(Killed):
         repository.sign(example_signer("root-1"))
     assert str(repository.state().quorum("root")) == "1 of 2"
+
+
+def rotated(path: Path) -> Repository:
+    """A repository with a complete draft of a root that replaces both online keys."""
+    repository = started(path)
+    release(repository, image("1.0.0"))
+    with repository.edit(NOW) as edit:
+        root = edit.root()
+        for role in ("snapshot", "timestamp"):
+            key = example_signer("intruder").public_key
+            root.keys[key.keyid] = key
+            del root.keys[root.roles[role].keyids[0]]
+            root.roles[role].keyids = [key.keyid]
+        edit.save("root", root)
+    sign_all(repository, "root-1", "root-2")
+    return repository
+
+
+@pytest.mark.parametrize("when", ["before", "torn", "after"])
+def test_a_cut_while_online_keys_are_replaced_is_finished_by_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: When
+) -> None:
+    base = rotated(tmp_path / "base").layout.path
+    new = OnlineSigners(example_signer("intruder"), example_signer("intruder"))
+    with powered(monkeypatch, Power()) as power:
+        copy(base, tmp_path / "whole").publish(new, NOW + 1)
+    assert power.count >= 6  # root, snapshot, timestamp; the draft and its signatures
+    interrupted = 0
+    for cut in range(power.count):
+        repository = copy(base, tmp_path / f"{cut}")
+        with powered(monkeypatch, Power(cut, when)), pytest.raises(Killed):
+            repository.publish(new, NOW + 1)
+        repository = Repository(repository.layout.path)
+        interrupted += repository.state().interrupted
+        if cut % 2 and repository.state().interrupted:
+            repository.refresh(new, NOW + 2)
+        repository.publish(new, NOW + 2)
+        assert not repository.state().interrupted
+        assert not repository.state().drafts
+        seen = verify_tree(repository.layout.path, NOW + 2)
+        assert {role: seen.versions[role] for role in ("root", "snapshot", "timestamp")} == {
+            "root": 2,
+            "snapshot": 3,
+            "timestamp": 3,
+        }
+        assert len(seen.targets) == 1
+    assert interrupted >= 2
+
+
+def test_after_an_interruption_old_keys_list_nothing_that_was_not_verified(tmp_path: Path) -> None:
+    """Whoever has a replaced key by now could write a timestamp and snapshot of theirs; every line is verified then."""
+    repository = rotated(tmp_path / "repo")
+    new = OnlineSigners(example_signer("intruder"), example_signer("intruder"))
+    old = {name: repository.layout.metadata(name).read_bytes() for name in ("timestamp.json", "2.snapshot.json")}
+    repository.publish(new, NOW + 1)
+    repository.layout.metadata("timestamp.json").write_bytes(old["timestamp.json"])
+    repository = Repository(repository.layout.path)
+    assert repository.state().interrupted
+    line = repository.layout.metadata("2.pump.json")
+    line.write_bytes(line.read_bytes().replace(b'"length":', b'"length":1'))
+    with pytest.raises(DamagedRefused):
+        repository.state()
