@@ -33,7 +33,8 @@ from time import perf_counter, process_time
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
-from hillhold_signer import Repository, Wish, add_product, add_release, example_signer, import_releases
+from hillhold_signer import Repository, Wish, add_product, add_release, example_signer
+from hillhold_signer.importing import import_releases
 from hillhold_signer.state import read_state
 from hillhold_verifier.canonical import dumps
 from hillhold_verifier.wire import deflate
@@ -233,7 +234,7 @@ def measure(folder: Path, *, small: bool) -> dict[str, dict[str, float]]:
     sizes, rounds = ((10, 100), 2) if small else ((10, 100, 1000), ROUNDS)
     rows: dict[str, dict[str, float]] = {}
     # First, since memory that a process has had does not fall.
-    lines, releases = (2, 200) if small else (20, 1000)
+    lines, releases = (2, 200) if small else (10, 1000)
     rows["import"] = measure_import(folder, lines, releases)
     for size in sizes:
         world = World(folder, size)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hillhold_signer import Repository, Wish, add_release, import_releases, verify_tree
+from hillhold_signer import Repository, Wish, add_release, verify_tree
 from hillhold_signer.errors import ImportRefused, ProductRefused, ReleaseRefused, StorageError, TableRefused
+from hillhold_signer.importing import import_releases
 from hillhold_signer.products import caps_of
 from hillhold_signer.releases import plan
 from hillhold_signer.table import COLUMNS, MAX_TABLE, read_table

@@ -7,7 +7,6 @@ from hillhold_signer.adding import add_release
 from hillhold_signer.ceremony import Ceremony, Expiry, NamedKey, OnlineKey, Team, read_ceremony
 from hillhold_signer.examples import example_signer
 from hillhold_signer.images import ImagePlan, sign_image
-from hillhold_signer.importing import import_releases
 from hillhold_signer.keys import load_public, load_signer
 from hillhold_signer.lines import add_hardware, add_product
 from hillhold_signer.products import Caps, Product
@@ -32,7 +31,6 @@ __all__ = [
     "add_product",
     "add_release",
     "example_signer",
-    "import_releases",
     "load_public",
     "load_signer",
     "read_ceremony",
