@@ -210,10 +210,15 @@ def fuzz_wire(data: bytes) -> None:
     if kind:  # a stream that is whole, for a length that is right, nearly right, or any
         content, packed = packed, deflate(packed, base)
         length = (len(content), len(content) + source.below(3) - 1, length)[kind - 1]
-    oracle = zlib.decompressobj(-15, DICTIONARY_1 + base)
+    whole, rest, right = b"", packed, True
     try:
-        whole = oracle.decompress(packed)
-        right = oracle.eof and not oracle.unused_data and len(whole) == length
+        for at in range(0, length or 1, 16_384):
+            place = at * len(base) // (length or 1)
+            oracle = zlib.decompressobj(-15, DICTIONARY_1 + base[max(0, place - 4096) : place + 20_480])
+            whole += oracle.decompress(rest)
+            rest = oracle.unused_data
+            right = right and oracle.eof and len(whole) == min(at + 16_384, length)
+        right = right and not rest
     except zlib.error:
         right = False
     try:

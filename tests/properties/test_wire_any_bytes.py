@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 
 from hypothesis import given
@@ -31,6 +32,14 @@ def test_any_bytes(packed: bytes, base: bytes, length: int) -> None:
 def test_whatever_was_deflated_comes_back(data: bytes, base: bytes) -> None:
     assert inflate(deflate(data, base), base, len(data)) == data
     assert len(base_name(base)) == 4
+
+
+@given(st.integers(0, 60_000), st.integers(0, 90_000), st.integers(0, 40_000), st.randoms(use_true_random=False))
+def test_whatever_was_deflated_in_pieces_comes_back(length: int, size: int, above: int, noise: random.Random) -> None:
+    held, lister = noise.randbytes(size), noise.randbytes(above)
+    cut = noise.randrange(size + 1)
+    data = (held[:cut] + noise.randbytes(100) + held[cut:] + lister)[:length]
+    assert inflate(deflate(data, held, lister), held, len(data), lister) == data
 
 
 @given(st.binary(max_size=500), bases, st.data())

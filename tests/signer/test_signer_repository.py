@@ -34,8 +34,10 @@ from hillhold_signer.errors import (
     SigningRefused,
 )
 from hillhold_signer.lines import set_caps
+from hillhold_signer.publish import SKEW
 from hillhold_signer.storage import locked
 from hillhold_verifier import canonical, metadata, trust
+from hillhold_verifier.times import show_time
 from workshop import HARDWARE, NOW, ceremony, image, online, pump, release, sign_all, started, team, tree
 
 DAY = 86_400
@@ -214,8 +216,16 @@ def test_a_clock_that_was_set_back_signs_no_timestamp(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     before = tree(tmp_path)
     with pytest.raises(SigningRefused, match="clock"):
-        repository.refresh(online(), NOW - 1)
+        repository.refresh(online(), NOW - SKEW - 1)
     assert tree(tmp_path) == before
+
+
+def test_a_clock_that_is_a_little_behind_dates_nothing_back(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    repository.refresh(online(), NOW - SKEW)
+    chain = repository.state().chain
+    assert chain is not None
+    assert (chain.timestamp.version, chain.timestamp.unrecognized_fields["x-hillhold-issued"]) == (2, show_time(NOW))
 
 
 def test_an_online_key_that_root_does_not_name_publishes_nothing(tmp_path: Path) -> None:

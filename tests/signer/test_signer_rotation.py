@@ -16,8 +16,8 @@ from hillhold_signer.errors import CeremonyRefused, ProductRefused, QuorumRefuse
 from hillhold_signer.lines import add_product, retire_product, set_caps, set_team, team_of
 from hillhold_signer.revocation import MAX_REASON, read_revoked
 from hillhold_signer.roots import renew, revoke, rotate
+from hillhold_signer.rotation import check_roots
 from hillhold_signer.storage import write_file
-from hillhold_signer.succession import check_succession
 from hillhold_verifier.metadata import parse_snapshot
 from workshop import HARDWARE, NOW, ceremony, image, online, pump, release, sign_all, started, team, tree
 
@@ -64,11 +64,11 @@ NEW_S, NEW_T = pair()
 
 
 def test_a_root_that_leaves_the_online_keys_alone_or_replaces_both_is_taken() -> None:
-    check_succession([], first_root())
-    check_succession([first_root()], altered(first_root()))
-    check_succession([first_root()], altered(first_root(), snapshot=([NEW_S], 1), timestamp=([NEW_T], 1)))
-    check_succession([first_root()], altered(first_root(), snapshot=([NEW_S], 1), timestamp=([NEW_S], 1)))
-    check_succession([first_root()], altered(first_root(), timestamp=([OLD_T, NEW_T], 1)))  # a second replica
+    check_roots([], first_root())
+    check_roots([first_root()], altered(first_root()))
+    check_roots([first_root()], altered(first_root(), snapshot=([NEW_S], 1), timestamp=([NEW_T], 1)))
+    check_roots([first_root()], altered(first_root(), snapshot=([NEW_S], 1), timestamp=([NEW_S], 1)))
+    check_roots([first_root()], altered(first_root(), timestamp=([OLD_T, NEW_T], 1)))  # a second replica
 
 
 @pytest.mark.parametrize(
@@ -85,19 +85,19 @@ def test_a_root_under_which_old_files_would_come_back_to_life(
     roles: dict[str, tuple[list[CryptoSigner], int]], says: str
 ) -> None:
     with pytest.raises(RotationRefused, match=says):
-        check_succession([first_root()], altered(first_root(), **roles))
+        check_roots([first_root()], altered(first_root(), **roles))
 
 
 def test_when_one_key_of_an_online_role_goes_all_of_them_go() -> None:
     two = altered(first_root(), timestamp=([OLD_T, NEW_T], 1))
     with pytest.raises(RotationRefused, match="one of them goes"):
-        check_succession([first_root(), two], altered(two, timestamp=([NEW_T], 1), snapshot=([NEW_S], 1)))
+        check_roots([first_root(), two], altered(two, timestamp=([NEW_T], 1), snapshot=([NEW_S], 1)))
 
 
 def test_an_online_key_that_was_replaced_never_comes_back() -> None:
     second = altered(first_root(), snapshot=([NEW_S], 1), timestamp=([NEW_T], 1))
     with pytest.raises(RotationRefused, match="an earlier root named"):
-        check_succession([first_root(), second], altered(second, snapshot=([OLD_S], 1), timestamp=([OLD_T], 1)))
+        check_roots([first_root(), second], altered(second, snapshot=([OLD_S], 1), timestamp=([OLD_T], 1)))
 
 
 # --- rotation ---------------------------------------------------------------------------------------------------------

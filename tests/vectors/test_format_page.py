@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hillhold_verifier import errors
 from hillhold_verifier.bundle import MAX_ENTRIES, MAX_NAME, BundleSource
-from hillhold_verifier.wire import DICTIONARY_1
+from hillhold_verifier.wire import DICTIONARY_1, PIECE, inflate
 from offers import bundle
 
 ROOT = Path(__file__).parents[2]
@@ -18,6 +18,15 @@ PAGE = (ROOT / "docs" / "FORMAT.md").read_text(encoding="utf-8")
 def test_dictionary_1_is_the_one_that_the_page_names() -> None:
     assert (ROOT / "tests/vectors/dictionary-1.bin").read_bytes() == DICTIONARY_1
     assert f"Dictionary 1 has {len(DICTIONARY_1)} bytes, SHA-256 `{sha256(DICTIONARY_1).hexdigest()}`" in PAGE
+
+
+def test_a_file_in_pieces_inflates_to_what_the_page_names() -> None:
+    stated = re.search(r"inflates to the ([0-9,]+) bytes with SHA-256 `([0-9a-f]{64})`", PAGE)
+    assert stated
+    length = int(stated[1].replace(",", ""))
+    packed, held = ((ROOT / "tests/vectors" / name).read_bytes() for name in ("wire-packed.bin", "wire-held.json"))
+    assert length > 2 * PIECE
+    assert sha256(inflate(packed, held, length)).hexdigest() == stated[2]
 
 
 def test_each_refusal_has_a_code_of_its_own_that_the_page_lists() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 
 import pytest
 
 from forge import Repo
 from hillhold_verifier.errors import WireError
-from hillhold_verifier.wire import BASE_NAME, DICTIONARY_1, base_name, deflate, inflate
+from hillhold_verifier.wire import BASE_NAME, DICTIONARY_1, MARGIN, PIECE, WINDOW, base_name, deflate, inflate
 
 
 def generations() -> tuple[dict[str, bytes], dict[str, bytes]]:
@@ -95,7 +96,72 @@ def test_nothing_is_something_that_can_be_sent() -> None:
     assert inflate(deflate(b"", b""), b"", 0) == b""
 
 
-def test_only_the_last_32_kib_of_a_large_base_count_on_both_sides() -> None:
-    held = bytes(range(256)) * 400
-    data = held[-1000:] + held[:1000]
-    assert inflate(deflate(data, held), held, len(data)) == data
+def listing(lines: int, seed: int, changed: frozenset[int] = frozenset()) -> bytes:
+    """What a snapshot of so many lines looks like; the hashes of `changed` ones are others."""
+    digests = random.Random(seed)
+    found = []
+    for number in range(lines):
+        digest = digests.randbytes(32)
+        digest = random.Random(number).randbytes(32) if number in changed else digest
+        found.append(f'"line-{number:04}.json":{{"hashes":{{"sha256":"{digest.hex()}"}},"version":7}}')
+    return f"{{{','.join(found)}}}".encode()
+
+
+def test_a_file_far_beyond_deflates_window_finds_the_one_before_it() -> None:
+    before, after = listing(1000, 1), listing(1000, 1, frozenset({500}))
+    assert len(after) > 3 * WINDOW
+    packed = deflate(after, before)
+    assert inflate(packed, before, len(after)) == after
+    assert len(packed) < 1500 < len(deflate(after)) // 20
+
+
+@pytest.mark.parametrize("count", [1, 50, 300])
+def test_lines_that_come_or_go_shift_the_rest_and_it_is_found_all_the_same(count: int) -> None:
+    whole = listing(1000, 1)
+    entries = whole.split(b",")
+    fewer = b",".join(entry for number, entry in enumerate(entries) if number % (1000 // count))
+    for before, after in ((fewer, whole), (whole, fewer)):
+        packed = deflate(after, before)
+        assert inflate(packed, before, len(after)) == after
+        new = sum(entry not in before for entry in after.split(b","))
+        dropped = sum(entry not in after for entry in before.split(b","))
+        assert len(packed) < 1600 + 45 * new + 15 * dropped
+
+
+@pytest.mark.parametrize("length", [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 1, 100_000])
+@pytest.mark.parametrize("size", [0, 1, PIECE + 2 * MARGIN, PIECE + 2 * MARGIN + 1, 150_000])
+@pytest.mark.parametrize("lister", [0, 3000, 50_000])
+def test_any_lengths_of_file_held_version_and_lister(length: int, size: int, lister: int) -> None:
+    noise = random.Random(length)
+    held, above = noise.randbytes(size), noise.randbytes(lister)
+    data = (held + noise.randbytes(length))[:length]
+    packed = deflate(data, held, above)
+    assert inflate(packed, held, length, above) == data
+    for wrong in (length + 1, length - 1, length + PIECE):
+        with pytest.raises(WireError):
+            inflate(packed, held, wrong, above)
+
+
+def test_pieces_are_streams_that_zlib_alone_inflates_with_the_dictionaries_of_the_page() -> None:
+    above, before, after = b"above" * 9000, listing(500, 1), listing(500, 1, frozenset({3, 300}))
+    packed, whole = deflate(after, before, above), b""
+    while len(whole) < len(after):
+        place = len(whole) * len(before) // len(after)
+        near = before[max(0, place - 4096) : place + 20_480]
+        room = 32_768 - len(DICTIONARY_1) - len(near)
+        stream = zlib.decompressobj(-15, DICTIONARY_1 + above[-room:] + near)
+        whole += stream.decompress(packed)
+        assert stream.eof
+        packed = stream.unused_data
+    assert whole == after
+    assert not packed
+
+
+def test_a_stream_that_goes_on_behind_its_piece_or_ends_before_is_refused() -> None:
+    data = bytes(PIECE + 10)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    one = packer.compress(data) + packer.flush()
+    with pytest.raises(WireError, match="16384 bytes and an end"):
+        inflate(one, b"", len(data))
+    with pytest.raises(WireError, match="16384 bytes and an end"):
+        inflate(deflate(data[:10]) + deflate(data[:PIECE]), b"", len(data))

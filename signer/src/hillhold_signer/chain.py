@@ -1,28 +1,35 @@
-"""A published tree, verified: root → timestamp → snapshot → targets → every product line, by python-tuf's own rules.
+"""A published tree, verified: root → timestamp → snapshot → targets → product lines.
 
-`verify_chain` runs python-tuf's `TrustedMetadataSet`, the state machine of its client, over files that a function hands out, at a
-given time. The same function serves three purposes: to load what is published (`at=0`: nothing has expired then), to check what
-is about to be published before a byte of it is written, and to verify a tree as a client would.
+`verify_chain` verifies all of it as a client would, at a given time: python-tuf's `TrustedMetadataSet`, the state machine of its client,
+over files that a function hands out.
+
+`load_chain` is for work on a repository of any size. It verifies root, timestamp, snapshot and targets, and a product line when it is
+asked for: by the same python-tuf keys and thresholds, over the bytes that stand in the file. What it takes grows with the number of
+lines (an entry each in snapshot and targets), not with their releases. A line that nobody asks for is not looked at: a file that
+something else changed meanwhile is found by `hillhold verify`, and refused by every client, since snapshot names its hash.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tuf.api.exceptions import DownloadError, RepositoryError
-from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+from tuf.api.exceptions import DownloadError, LengthOrHashMismatchError, RepositoryError
+from tuf.api.metadata import MetaFile, Root, Snapshot, Targets, Timestamp
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
-from hillhold_signer.encoding import utc
-from hillhold_signer.errors import VerifyRefused
+from hillhold_signer.encoding import T, parse, utc
+from hillhold_signer.errors import DamagedRefused, VerifyRefused
 from hillhold_signer.layout import file_name
+from hillhold_verifier.errors import MetadataError
 from hillhold_verifier.metadata import max_bytes
 
 MAX_ROOTS: Final = 1024
 """Root versions followed from the first one."""
+MAX_KEPT: Final = 32
+"""Lines that a chain keeps parsed."""
 
 Files = Callable[[str], bytes | None]
 """Hands out a metadata file by its name with version; None where there is none."""
@@ -34,7 +41,7 @@ class Chain:
 
     Attributes:
         lines: by product, those that targets delegate to and snapshot lists.
-        raw: the bytes of the current file of each role.
+        raw: the bytes of the current file of each top-level role.
     """
 
     root: Root
@@ -89,11 +96,9 @@ def verify_chain(files: Files, at: int, anchor: bytes | None = None) -> Chain:
     raw = {"root": root}
 
     def take(role: str, version: int) -> bytes:
-        data = files(file_name(role, version))
-        if data is None:
-            raise VerifyRefused(f"{role} metadata", expected=file_name(role, version), got="none")
-        _limit(role, data)
-        raw[role] = data
+        data = _need(files, role, version)
+        if role in ("timestamp", "snapshot", "targets"):
+            raw[role] = data
         return data
 
     role = "timestamp"
@@ -113,6 +118,85 @@ def verify_chain(files: Files, at: int, anchor: bytes | None = None) -> Chain:
     return Chain(trusted.root, timestamp, snapshot, targets, lines, raw)
 
 
+def load_chain(files: Files, root: Root, root_bytes: bytes) -> Chain:
+    """Read what is published under a verified root, whatever has expired; the lines are verified when they are asked for.
+
+    Raises:
+        VerifyRefused: timestamp, snapshot or targets are missing or do not verify.
+    """
+    raw = {"root": root_bytes, "timestamp": _need(files, "timestamp", 0)}
+    timestamp = accept("timestamp", raw["timestamp"], root, Timestamp)
+    raw["snapshot"] = _need(files, "snapshot", timestamp.snapshot_meta.version)
+    snapshot = accept("snapshot", raw["snapshot"], root, Snapshot, timestamp.snapshot_meta)
+    raw["targets"] = _need(files, "targets", _listed(snapshot, "targets"))
+    targets = accept("targets", raw["targets"], root, Targets, snapshot.meta["targets.json"])
+    return Chain(root, timestamp, snapshot, targets, Lines(files, snapshot, targets), raw)
+
+
+class Lines(Mapping[str, Targets]):
+    """The product lines of a chain, each read and verified when it is asked for; a few are kept."""
+
+    def __init__(self, files: Files, snapshot: Snapshot, targets: Targets) -> None:
+        self._files, self._snapshot, self._targets = files, snapshot, targets
+        self._names = {name: None for name in line_names(targets) if f"{name}.json" in snapshot.meta}
+        self._kept: dict[str, Targets] = {}
+
+    def __getitem__(self, product: str) -> Targets:
+        """Return a line's role.
+
+        Raises:
+            KeyError: there is none.
+            DamagedRefused: it is missing or does not verify.
+        """
+        if product not in self._names:
+            raise KeyError(product)
+        if product not in self._kept:
+            try:
+                data = _need(self._files, product, _listed(self._snapshot, product))
+                line = accept(product, data, self._targets, Targets, self._snapshot.meta[f"{product}.json"])
+            except VerifyRefused as error:
+                raise DamagedRefused(error) from error
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[product] = line
+        return self._kept[product]
+
+    def __contains__(self, product: object) -> bool:
+        """Say whether there is such a line, without reading it."""
+        return product in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the lines, in the order of targets."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """How many lines there are."""
+        return len(self._names)
+
+
+def accept(role: str, data: bytes, delegator: Root | Targets, kind: type[T], listing: MetaFile | None = None) -> T:
+    """Return what a file says, once the delegator's threshold of keys has signed the bytes in it.
+
+    Args:
+        listing: what its lister says of it; its hash is a part of that in this repository.
+
+    Raises:
+        VerifyRefused: another file than the listed one, malformed, or signed by too few.
+    """
+    _limit(role, data)
+    try:
+        if listing is not None:
+            listing.verify_length_and_hashes(data)
+        metadata, payload = parse(data, kind)
+        delegator.verify_delegate(role, payload, metadata.signatures)
+    except (LengthOrHashMismatchError, MetadataError, RepositoryError, ValueError) as error:
+        raise VerifyRefused(f"{role} metadata: {error}") from error
+    signed = metadata.signed
+    if listing is not None and (signed.version != listing.version or not listing.hashes):
+        raise VerifyRefused(f"{role} metadata", expected=f"version {listing.version}, with a hash", got=signed.version)
+    return signed
+
+
 def line_names(targets: Targets) -> list[str]:
     """Return the product lines that top-level targets delegate to, in their order."""
     if targets.delegations is None or targets.delegations.roles is None:
@@ -125,6 +209,14 @@ def _listed(snapshot: Snapshot, role: str) -> int:
     if meta is None:
         raise VerifyRefused("snapshot", expected=f"{role}.json", got="none")
     return meta.version
+
+
+def _need(files: Files, role: str, version: int) -> bytes:
+    data = files(file_name(role, version))
+    if data is None:
+        raise VerifyRefused(f"{role} metadata", expected=file_name(role, version), got="none")
+    _limit(role, data)
+    return data
 
 
 def _limit(role: str, data: bytes) -> None:

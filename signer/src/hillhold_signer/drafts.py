@@ -136,6 +136,24 @@ class Drafts:
         payload = encoding.signed_bytes(signed)
         return Draft(role, signed, payload, self._signatures(role, sha256(payload).hexdigest()))
 
+    def version(self, role: str) -> int | None:
+        """Return the version of the draft of a role, of which nothing else is looked at; None where there is no draft.
+
+        Raises:
+            RepositoryRefused: it is damaged.
+            StorageError: it cannot be read.
+        """
+        data = read_optional(self._folder / role / _DRAFT, MAX_BYTES_OTHER)
+        if data is None:
+            return None
+        try:
+            version = json.loads(data)["signed"]["version"]
+        except (KeyError, RecursionError, TypeError, ValueError):
+            version = None
+        if not isinstance(version, int):
+            raise RepositoryRefused(f"draft of {role}", expected="TUF metadata", got="something else")
+        return version
+
     def save(self, role: str, signed: Root | Targets) -> None:
         """Write a draft; signatures on other bytes than these are removed.
 

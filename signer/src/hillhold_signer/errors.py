@@ -6,7 +6,13 @@ what to do about it. Signer refusals never travel to a device, so they keep the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from hillhold_verifier.errors import OperationalError, Refused
+
+MAX_SHOWN: Final = 5
+"""Rows of a table in the message of one error."""
 
 
 class SignerRefused(Refused):
@@ -52,6 +58,14 @@ class RepositoryRefused(SignerRefused):
     """A repository directory that is not one, is damaged, or whose published metadata do not verify."""
 
 
+class DamagedRefused(RepositoryRefused):
+    """What a repository has published does not verify any more."""
+
+    def __init__(self, error: Refused) -> None:
+        hint = "the files in public/metadata were changed by something else; restore them from a copy"
+        super().__init__(f"what is published does not verify: {error}", hint=hint)
+
+
 class ProductRefused(SignerRefused):
     """A product line that may not be made like this."""
 
@@ -62,6 +76,25 @@ class RotationRefused(SignerRefused):
 
 class ReleaseRefused(SignerRefused):
     """A release that may not be added, before anyone signs it."""
+
+
+class TableRefused(SignerRefused):
+    """A table of releases that cannot be read, or a row of it."""
+
+
+class ImportRefused(SignerRefused):
+    """Rows of a table that may not be imported.
+
+    Attributes:
+        rows: line numbers in the table, and why.
+    """
+
+    def __init__(self, rows: Sequence[tuple[int, str]]) -> None:
+        self.rows = tuple(rows)
+        shown = "; ".join(f"line {line}: {why}" for line, why in self.rows[:MAX_SHOWN])
+        more = f"; and {len(self.rows) - MAX_SHOWN} more" if len(self.rows) > MAX_SHOWN else ""
+        hint = "nothing was written; put the rows right, or leave them out, and run the command again"
+        super().__init__(f"{len(self.rows)} rows of the table are refused: {shown}{more}", hint=hint)
 
 
 class ImageRefused(SignerRefused):

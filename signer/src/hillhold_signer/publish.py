@@ -5,10 +5,11 @@ a hash that no client looks for before the new timestamp names it, so that a cra
 repository or the new one; the next run writes what is missing. A new root comes last where the new files verify under the old one, too:
 where it replaces the online keys, the former ones therefore sign once more, with the new. Where they cannot (a key is lost, or a team was
 replaced whole), root comes before the timestamp; a client that looks in between refuses, and the next time finds the new repository.
+After a crash there, the next `publish` or `refresh` ends it.
 
 Rules that protect devices (DESIGN §4): snapshot lists a role only after its signatures were verified here, only as the successor
 of the version that it listed before, and drops none but those of retired lines, when the online keys are replaced. Nothing is written
-before the whole new tree has been verified in memory as a client would.
+before what is new has been verified in memory (`succession`).
 """
 
 from __future__ import annotations
@@ -19,24 +20,34 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeVar
 
-from securesystemslib.signer import Signer
-from tuf.api.exceptions import RepositoryError as TufError
-from tuf.api.metadata import MetaFile, Root, Snapshot, Targets, Timestamp
+from securesystemslib.signer import Signature, Signer
+from tuf.api.metadata import MetaFile, Root, Signed, Snapshot, Targets, Timestamp
 
 from hillhold_signer import encoding
 from hillhold_signer.ceremony import Expiry
-from hillhold_signer.chain import line_names, verify_chain
+from hillhold_signer.chain import Chain, accept, line_names
 from hillhold_signer.drafts import Draft
-from hillhold_signer.errors import PublicKeyMaterialRefused, RepositoryRefused, SigningRefused, ToolError, VerifyRefused
+from hillhold_signer.errors import (
+    DamagedRefused,
+    PublicKeyMaterialRefused,
+    RepositoryRefused,
+    SigningRefused,
+    ToolError,
+    VerifyRefused,
+)
 from hillhold_signer.examples import refuse_public
 from hillhold_signer.layout import Layout, file_name
-from hillhold_signer.releases import MAX_IMAGE, check_kept
+from hillhold_signer.releases import check_kept
+from hillhold_signer.rotation import online_replaced
 from hillhold_signer.state import State, published_files
-from hillhold_signer.storage import read_optional
-from hillhold_signer.succession import online_replaced
+from hillhold_signer.storage import digest_of
+from hillhold_signer.succession import New, check_succession
 from hillhold_verifier.errors import HillholdError
+from hillhold_verifier.metadata import parse_time
 from hillhold_verifier.times import show_time
 
+SKEW: Final = 60
+"""Seconds by which the clock may be behind the last timestamp: of another machine, or read before this one waited for the lock."""
 RENEW_SHARE: Final = 2
 """`refresh` renews snapshot, too, once less than 1/RENEW_SHARE of its life is left."""
 
@@ -58,13 +69,16 @@ class OnlineSigners:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What is to be written, in this order: path and bytes.
+    """What is to be written, in this order.
 
     Attributes:
+        targets: staged files, and the paths that they get.
+        metadata: paths and bytes; `timestamp.json` is the last.
         roles: versions by role, as they are published with this.
     """
 
-    files: tuple[tuple[Path, bytes], ...]
+    targets: tuple[tuple[Path, Path], ...]
+    metadata: tuple[tuple[Path, bytes], ...]
     roles: Mapping[str, int]
 
 
@@ -93,32 +107,27 @@ def compose(
         raise RepositoryRefused("root", expected="a published or complete one", got="none")
     refuse_keys(state, drafts, demo=demo)
     meta = dict(state.chain.snapshot.meta) if state.chain else {}
-    new: dict[str, bytes] = {}
+    new: dict[str, New] = {}
     for role, draft in drafts.items():
         _check_draft(draft, state, meta, now)
-        new[file_name(role, draft.signed.version)] = data = draft.file()
+        new[role] = New(role, draft.signed.version, draft.file())
         if role != "root":
-            meta[f"{role}.json"] = MetaFile(draft.signed.version, None, {"sha256": sha256(data).hexdigest()})
+            meta[f"{role}.json"] = _listing(new[role])
     meta = _without_tombstones(meta, state, root, drafts)
-    targets = [item for draft in drafts.values() for item in target_files(layout, draft)]
+    targets = [item for draft in drafts.values() for item in target_files(layout, draft, state.published(draft.role))]
     version = state.chain.snapshot.version + 1 if state.chain else 1
     snapshot = Snapshot(version=version, expires=encoding.utc(now + expiry.snapshot), meta=meta)
-    listed = _sign_online("snapshot", snapshot, signers, root)
-    new[file_name("snapshot", version)] = listed
-    new.update(_timestamp(state, root, version, listed, signers, expiry, now))
-    _check_result(layout, new)
-    if "root" in drafts:
-        new = _in_order(layout, new, file_name("root", root.version))
-    metadata = [(layout.metadata(name), data) for name, data in new.items()]
-    versions = {role: draft.signed.version for role, draft in drafts.items()}
-    return Publication((*targets, *metadata), versions)
+    new["snapshot"] = New("snapshot", version, _sign_online("snapshot", snapshot, signers, root))
+    new["timestamp"] = _timestamp(state, root, new["snapshot"], signers, expiry, now)
+    metadata = _checked(layout, state, new)
+    return Publication(tuple(targets), metadata, {role: draft.signed.version for role, draft in drafts.items()})
 
 
 def _without_tombstones(
     meta: dict[str, MetaFile], state: State, root: Root, drafts: Mapping[str, Draft]
 ) -> dict[str, MetaFile]:
     """Leave out retired lines once no client holds a snapshot that would miss them: its key is not trusted any more (TUF 5.3.11)."""
-    if state.published_root is None or not online_replaced(state.published_root, root):
+    if state.chain is None or not online_replaced(state.chain.root, root):
         return meta
     targets = drafts["targets"].signed if "targets" in drafts else state.published("targets")
     known = ["targets", *(line_names(targets) if isinstance(targets, Targets) else ())]
@@ -126,28 +135,25 @@ def _without_tombstones(
 
 
 def renew(layout: Layout, state: State, signers: OnlineSigners, expiry: Expiry, now: int) -> Publication:
-    """Make a new timestamp, and a new snapshot where less than half of its life is left; nothing else changes.
+    """Make a new timestamp, and a new snapshot where less than half of its life is left or root is newer; nothing else changes.
 
     Raises:
-        RepositoryRefused: nothing is published yet, or the result does not verify.
+        RepositoryRefused: nothing is published yet, a published file is not the listed one, or the result does not verify.
         SigningRefused: a signer that root does not name for its role, or a clock that went back.
     """
     chain, root = state.chain, state.published_root
     if chain is None or root is None:
         raise RepositoryRefused("refresh", expected="a published repository", got="none yet", hint="`hillhold publish`")
-    new: dict[str, bytes] = {}
-    roles: dict[str, int] = {}
-    version, listed = chain.snapshot.version, chain.raw["snapshot"]
-    if (encoding.unix(chain.snapshot.expires) - now) * RENEW_SHARE < expiry.snapshot:
-        version += 1
-        expires = encoding.utc(now + expiry.snapshot)
+    _check_listed(layout, chain)
+    new: dict[str, New] = {}
+    listed = New("snapshot", chain.snapshot.version, chain.raw["snapshot"])
+    if state.interrupted or (encoding.unix(chain.snapshot.expires) - now) * RENEW_SHARE < expiry.snapshot:
+        version, expires = chain.snapshot.version + 1, encoding.utc(now + expiry.snapshot)
         snapshot = Snapshot(version=version, expires=expires, meta=dict(chain.snapshot.meta))
-        new[file_name("snapshot", version)] = listed = _sign_online("snapshot", snapshot, signers, root)
-        roles["snapshot"] = version
-    new.update(_timestamp(state, root, version, listed, signers, expiry, now))
-    roles["timestamp"] = chain.timestamp.version + 1
-    _check_result(layout, new)
-    return Publication(tuple((layout.metadata(name), data) for name, data in new.items()), roles)
+        new["snapshot"] = listed = New("snapshot", version, _sign_online("snapshot", snapshot, signers, root))
+    new["timestamp"] = _timestamp(state, root, listed, signers, expiry, now)
+    metadata = _checked(layout, state, new)
+    return Publication((), metadata, {role: item.version for role, item in new.items()})
 
 
 def refuse_keys(state: State, drafts: Mapping[str, Draft], *, demo: bool) -> None:
@@ -167,27 +173,37 @@ def refuse_keys(state: State, drafts: Mapping[str, Draft], *, demo: bool) -> Non
             refuse_public(key, demo=demo)
 
 
-def target_files(layout: Layout, draft: Draft) -> list[tuple[Path, bytes]]:
+def target_files(layout: Layout, draft: Draft, published: Signed | None) -> list[tuple[Path, Path]]:
     """Return the staged files that a draft names and that are not published yet, with the paths that they get.
+
+    Args:
+        published: the version before, whose files need not be looked for: they were written before it was.
 
     Raises:
         RepositoryRefused: one is neither staged nor published, or has other bytes.
         StorageError: one cannot be read.
     """
     found = []
-    if draft.role == "root" or not isinstance(draft.signed, Targets):
-        return []
-    for path, target in draft.signed.targets.items():
+    before = published.targets if isinstance(published, Targets) else {}
+    after = draft.signed.targets if isinstance(draft.signed, Targets) else {}
+    for path, target in after.items():
         digest = target.hashes["sha256"]
-        published = layout.target(path, digest)
-        if published.exists():
+        if path in before and before[path].hashes["sha256"] == digest:
             continue
-        data = read_optional(layout.staged / digest, MAX_IMAGE)
-        if data is None or sha256(data).hexdigest() != digest or len(data) != target.length:
-            got = "none" if data is None else "other bytes"
+        public = layout.target(path, digest)
+        if public.exists():
+            continue
+        staged = layout.staged / digest
+        came = digest_of(staged)
+        if came != (target.length, digest):
+            got = "none" if came is None else "other bytes"
             raise RepositoryRefused(f"target {path}", expected=f"its bytes in staged/{digest[:16]}…", got=got)
-        found.append((published, data))
+        found.append((staged, public))
     return found
+
+
+def _listing(new: New) -> MetaFile:
+    return MetaFile(new.version, None, {"sha256": sha256(new.data).hexdigest()})
 
 
 def _check_draft(draft: Draft, state: State, meta: Mapping[str, MetaFile], now: int) -> None:
@@ -206,23 +222,20 @@ def _check_draft(draft: Draft, state: State, meta: Mapping[str, MetaFile], now: 
         raise RepositoryRefused(f"draft of {draft.role}", expected="one that has not expired", got=got, hint=hint)
 
 
-def _timestamp(
-    state: State, root: Root, version: int, snapshot: bytes, signers: OnlineSigners, expiry: Expiry, now: int
-) -> dict[str, bytes]:
+def _timestamp(state: State, root: Root, snapshot: New, signers: OnlineSigners, expiry: Expiry, now: int) -> New:
     """Sign the timestamp that names a snapshot; `x-hillhold-issued` never goes back (DESIGN §4, "Time")."""
     old = state.chain.timestamp if state.chain else None
-    issued = show_time(now)
-    before = str(old.unrecognized_fields.get("x-hillhold-issued", "")) if old else ""
-    if issued < before:
+    before = parse_time(old.unrecognized_fields["x-hillhold-issued"]) if old else 0
+    if now < before - SKEW:
         hint = "set this computer's clock, and run the command again"
-        raise SigningRefused("clock", expected=f"{before} or later", got=issued, hint=hint)
+        raise SigningRefused("clock", expected=f"{show_time(before)} or later", got=show_time(now), hint=hint)
     new = Timestamp(
         version=old.version + 1 if old else 1,
         expires=encoding.utc(now + expiry.timestamp),
-        snapshot_meta=MetaFile(version, None, {"sha256": sha256(snapshot).hexdigest()}),
-        unrecognized_fields={"x-hillhold-issued": issued},
+        snapshot_meta=_listing(snapshot),
+        unrecognized_fields={"x-hillhold-issued": show_time(max(now, before))},
     )
-    return {file_name("timestamp", 0): _sign_online("timestamp", new, signers, root)}
+    return New("timestamp", new.version, _sign_online("timestamp", new, signers, root))
 
 
 def _sign_online(role: str, signed: Online, signers: OnlineSigners, root: Root) -> bytes:
@@ -234,36 +247,61 @@ def _sign_online(role: str, signed: Online, signers: OnlineSigners, root: Root) 
     found = [signer]
     if signers.former is not None:
         found.append(signers.former.snapshot if role == "snapshot" else signers.former.timestamp)
-    payload = encoding.signed_bytes(signed)
+
+    def sign(payload: bytes) -> dict[str, Signature]:
+        try:
+            return {item.public_key.keyid: item.sign(payload) for item in found}
+        except HillholdError:
+            raise
+        except Exception as error:  # securesystemslib: a signer may raise anything
+            hint = "nothing was published; run the command again"
+            raise ToolError(f"key for {role}: {error}", hint=hint) from error
+
+    return encoding.sign_file(signed, sign, role)
+
+
+def _checked(layout: Layout, state: State, new: Mapping[str, New]) -> tuple[tuple[Path, bytes], ...]:
+    """Verify what is new, before any of it is written; return paths and bytes, in the order of writing."""
+
+    def files(name: str) -> bytes | None:
+        return published_files(layout, name)
+
     try:
-        signatures = {item.public_key.keyid: item.sign(payload) for item in found}
-    except HillholdError:
-        raise
-    except Exception as error:  # securesystemslib: a signer may raise anything
-        raise ToolError(f"key for {role}: {error}", hint="nothing was published; run the command again") from error
-    return encoding.file_bytes(signed, signatures, role)
-
-
-def _in_order(layout: Layout, new: Mapping[str, bytes], root: str) -> dict[str, bytes]:
-    """Put a new root where a client sees the old repository or the new one, or else as near to that as can be."""
-    others = {name: data for name, data in new.items() if name != root}
-    try:
-        verify_chain(lambda name: None if name == root else _either(layout, others, name), at=0)
-    except VerifyRefused:
-        timestamp = file_name("timestamp", 0)
-        before = {name: data for name, data in others.items() if name != timestamp}
-        return {**before, root: new[root], timestamp: others[timestamp]}
-    return {**others, root: new[root]}
-
-
-def _either(layout: Layout, new: Mapping[str, bytes], name: str) -> bytes | None:
-    # A file that is published in this version already is never replaced by another, except after an interrupted run.
-    return new[name] if name in new else published_files(layout, name)
-
-
-def _check_result(layout: Layout, new: Mapping[str, bytes]) -> None:
-    """Verify the tree as it will be, before any of it is written."""
-    try:
-        verify_chain(lambda name: _either(layout, new, name), at=0)
-    except (VerifyRefused, TufError) as error:
+        check_succession(state.chain, state.published_root, new, files)
+    except VerifyRefused as error:
         raise RepositoryRefused(f"the new tree would not verify: {error}") from error
+    return tuple((layout.metadata(item.name), item.data) for item in _in_order(state, new))
+
+
+def _in_order(state: State, new: Mapping[str, New]) -> list[New]:
+    """Put a new root where a client sees the old repository or the new one, or else as near to that as can be."""
+    order = [item for role, item in new.items() if role not in ("root", "timestamp")]
+    timestamp, root = new["timestamp"], new.get("root")
+    if root is None:
+        return [*order, timestamp]
+    if state.chain is not None and _verifies(state.chain, new):
+        return [*order, timestamp, root]
+    return [*order, root, timestamp]
+
+
+def _verifies(old: Chain, new: Mapping[str, New]) -> bool:
+    """Whether the new files verify under the old root as well."""
+    targets = new["targets"].data if "targets" in new else old.raw["targets"]
+    try:
+        timestamp = accept("timestamp", new["timestamp"].data, old.root, Timestamp)
+        snapshot = accept("snapshot", new["snapshot"].data, old.root, Snapshot, timestamp.snapshot_meta)
+        accept("targets", targets, old.root, Targets, snapshot.meta["targets.json"])
+    except VerifyRefused:
+        return False
+    return True
+
+
+def _check_listed(layout: Layout, chain: Chain) -> None:
+    """The file of every line is the listed one: what something else has changed is noticed by what runs every day."""
+    for role in chain.lines:
+        listing = chain.snapshot.meta[f"{role}.json"]
+        name = file_name(role, listing.version)
+        data = published_files(layout, name)
+        if data is None or sha256(data).hexdigest() != (listing.hashes or {}).get("sha256"):
+            got = "none" if data is None else "another"
+            raise DamagedRefused(VerifyRefused(name, expected="the listed file", got=got))

@@ -10,7 +10,7 @@ Whatever writes holds the repository's lock while it reads, decides and writes. 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from tuf.api.metadata import Root, Targets
 
 from hillhold_signer import encoding
 from hillhold_signer.ceremony import Ceremony
+from hillhold_signer.chain import Chain
 from hillhold_signer.config import MAX_CONFIG, Config, parse_config, parse_people, show_config, show_people
 from hillhold_signer.drafts import Draft, Drafts, Quorum
 from hillhold_signer.edit import Edit
@@ -36,7 +37,15 @@ from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.publish import OnlineSigners, Publication, compose, renew
 from hillhold_signer.revocation import check_rotation
 from hillhold_signer.state import State, published_files, read_state
-from hillhold_signer.storage import list_folder, locked, read_file, read_optional, remove_file, write_file
+from hillhold_signer.storage import (
+    list_folder,
+    locked,
+    place_file,
+    read_file,
+    read_optional,
+    remove_file,
+    write_file,
+)
 from hillhold_signer.verify import published_tree, verify_tree
 from hillhold_verifier.errors import HillholdError
 
@@ -53,7 +62,7 @@ class Signed:
 
 
 class Repository:
-    """One repository directory; holds no state but its path."""
+    """One repository directory; holds no state but its path, and the last chain that it verified."""
 
     def __init__(self, path: Path) -> None:
         """Open a repository.
@@ -62,6 +71,7 @@ class Repository:
             RepositoryRefused: `path` is not one.
         """
         self.layout = Layout(path)
+        self._chain: Chain | None = None
         if not self.layout.config.is_file():
             hint = "make one with `hillhold init`"
             raise RepositoryRefused(f"{path}", expected="a Hillhold repository", got="no hillhold.toml", hint=hint)
@@ -142,7 +152,9 @@ class Repository:
 
     def state(self) -> State:
         """Read and verify what the repository holds; raises `RepositoryRefused`, `StorageError`."""
-        return read_state(self.layout)
+        state = read_state(self.layout, self._chain)
+        self._chain = state.chain
+        return state
 
     def wanted(self, key: Key, role: str | None = None) -> tuple[Draft, ...]:
         """Return the drafts that a key may sign.
@@ -203,14 +215,17 @@ class Repository:
             self._check_quorums(state, tuple(roles) or tuple(state.drafts))
             chosen = tuple(role for role in state.drafts if not roles or role in roles)
             config = self.config()
-            if not chosen:
-                return Publication((), {})
-            check_rotation(self.layout, state, chosen, self.people())
-            publication = compose(self.layout, state, chosen, signers, config.expiry, now, demo=config.demo)
+            if chosen:
+                check_rotation(self.layout, state, chosen, self.people())
+                publication = compose(self.layout, state, chosen, signers, config.expiry, now, demo=config.demo)
+            elif state.interrupted:
+                publication = renew(self.layout, state, signers, config.expiry, now)
+            else:
+                return Publication((), (), {})
             self._write(publication)
             for role in chosen:
                 Drafts(self.layout).discard(role)
-            self._clear_staged()
+            self._clear_staged(draft for role, draft in state.drafts.items() if role not in chosen)
         return publication
 
     def check_ready(self, roles: Sequence[str] = ()) -> Root:
@@ -235,6 +250,11 @@ class Repository:
         if (root := self.state().published_root) is None:
             raise RepositoryRefused("repository", expected="a published root", got="none", hint="`hillhold publish`")
         return root
+
+    def chain_root(self) -> Root | None:
+        """Return the root under which the rest of what is published stands; None before the first publication."""
+        chain = self.state().chain
+        return chain.root if chain else None
 
     def refresh(self, signers: OnlineSigners, now: int) -> Publication:
         """Sign the timestamp anew, and snapshot when half of its life is over; raises as `renew` does."""
@@ -278,12 +298,14 @@ class Repository:
             raise QuorumRefused(f"signatures are missing: {'; '.join(short)}", hint=hint)
 
     def _write(self, publication: Publication) -> None:
-        for path, data in publication.files:
+        for staged, path in publication.targets:
+            place_file(staged, path)
+        for path, data in publication.metadata:
             write_file(path, data)
 
-    def _clear_staged(self) -> None:
-        state = self.state()
-        lines = [draft.signed for draft in state.drafts.values() if isinstance(draft.signed, Targets)]
+    def _clear_staged(self, drafts: Iterable[Draft]) -> None:
+        """Remove what no draft names any more."""
+        lines = [draft.signed for draft in drafts if isinstance(draft.signed, Targets)]
         keep = {target.hashes["sha256"] for line in lines for target in line.targets.values()}
         for name in list_folder(self.layout.staged):
             if name not in keep:

@@ -1,6 +1,6 @@
 """Keys that somebody else may have: noted in `revoked/KEYID`, one small file each, so that two copies of a repository merge.
 
-Nothing here is published, and nothing is trusted or mistrusted by it on a device: it binds the publisher (`succession.check_revoked`),
+Nothing here is published, and nothing is trusted or mistrusted by it on a device: it binds the publisher (`rotation.check_revoked`),
 until a publication has taken the key away, and keeps it away after that.
 """
 
@@ -18,9 +18,9 @@ from hillhold_signer import encoding
 from hillhold_signer.encoding import check_text
 from hillhold_signer.errors import RepositoryRefused, RotationRefused
 from hillhold_signer.layout import Layout, file_name
+from hillhold_signer.rotation import check_revoked, check_roots
 from hillhold_signer.state import State, published_files
 from hillhold_signer.storage import list_folder, read_optional, write_file
-from hillhold_signer.succession import check_revoked, check_succession
 
 MAX_REASON: Final = 500
 """Characters."""
@@ -76,7 +76,7 @@ def history(layout: Layout) -> tuple[Root, ...]:
 
 
 def check_rotation(layout: Layout, state: State, roles: Sequence[str], people: Mapping[str, str]) -> None:
-    """Refuse to publish the drafts of `roles` where that would break a rule of `succession`.
+    """Refuse to publish the drafts of `roles` where that would break a rule of `rotation`.
 
     Raises:
         RotationRefused: it would.
@@ -87,9 +87,9 @@ def check_rotation(layout: Layout, state: State, roles: Sequence[str], people: M
     if not isinstance(root, Root) or not isinstance(targets, Targets):
         return  # a first publication that lacks one of them is refused as such
     if "root" in roles:
-        check_succession(history(layout), root)
-    old = (state.published_root, state.published("targets"))
-    before = (old[0], old[1]) if isinstance(old[0], Root) and isinstance(old[1], Targets) else None
+        check_roots(history(layout), root)
+    # An interrupted publication leaves a root that is newer than the one under which the rest stands.
+    before = (state.chain.root, state.chain.targets) if state.chain else None
     names = {keyid: people.get(keyid, keyid[:16]) for keyid in read_revoked(layout)}
     check_revoked(names, before, (root, targets))
 

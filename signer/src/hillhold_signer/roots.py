@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import Root, Targets
 
 from hillhold_signer.ceremony import Ceremony
 from hillhold_signer.edit import Edit
+from hillhold_signer.encoding import parse
 from hillhold_signer.errors import RepositoryRefused, RotationRefused
+from hillhold_signer.layout import file_name
 from hillhold_signer.repository import Repository
 from hillhold_signer.revocation import Revoked, history, read_revoked, write_revoked
-from hillhold_signer.state import State
-from hillhold_signer.succession import check_succession, named_keys
+from hillhold_signer.rotation import check_roots, named_keys
+from hillhold_signer.state import State, published_files
 
 MIN_START: Final = 8
 """Digits by which a key id is recognised."""
@@ -51,7 +53,7 @@ def rotate(repository: Repository, ceremony: Ceremony, now: int, *, dry_run: boo
         ceremony.check(demo=edit.config.demo)
         old, targets = _published(edit)
         new = ceremony.root_after(old, now, demo=edit.config.demo)
-        check_succession(history(edit.layout), new)
+        check_roots(history(edit.layout), new)
         revoked = read_revoked(edit.layout)
         if back := sorted(new.keys.keys() & revoked.keys()):
             what = f"key of {ceremony.names().get(back[0], back[0][:16])}"
@@ -135,11 +137,11 @@ def whose(who: str, places: Mapping[str, Sequence[str]], people: Mapping[str, st
 
 def still_signed(delegator: Root | Targets, role: str, edit: Edit) -> bool:
     """Say whether a role needs no new signatures under its delegator: the published ones suffice, or a draft asks for some already."""
-    raw = edit.state.raw(role)
-    if raw is None or role in edit.state.drafts:
+    published = edit.state.published(role)
+    if published is None or role in edit.state.drafts:
         return True
-    metadata: Metadata[Targets] = Metadata.from_bytes(raw)
-    return bool(delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures).verified)
+    metadata, payload = parse(published_files(edit.layout, file_name(role, published.version)) or b"", Targets)
+    return bool(delegator.get_verification_result(role, payload, metadata.signatures).verified)
 
 
 def _published(edit: Edit) -> tuple[Root, Targets]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from tuf.api.metadata import Root, Signed, Snapshot, Targets, Timestamp
 
-from hillhold_signer.chain import Chain, Files, line_names, verify_chain, verify_roots
+from hillhold_signer.chain import Chain, Files, line_names, load_chain, verify_chain, verify_roots
 from hillhold_signer.drafts import Draft, Drafts, Quorum, quorum
-from hillhold_signer.errors import ProductRefused, RepositoryRefused, VerifyRefused
+from hillhold_signer.errors import DamagedRefused, ProductRefused, RepositoryRefused, VerifyRefused
 from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.storage import read_optional
 from hillhold_verifier.metadata import max_bytes
@@ -22,7 +22,7 @@ class State:
 
     Attributes:
         published_root: the newest published root; there is one before there is a chain only after an interrupted first publication.
-        chain: what is published, or None before the first publication.
+        chain: what is published, or None before the first publication. Under an older root than the newest one after an interruption.
         drafts: by role, those of versions that are not published yet.
         stale: roles whose draft is left over from a run that was interrupted: published already, or of a line that never came to be.
     """
@@ -31,6 +31,12 @@ class State:
     chain: Chain | None
     drafts: Mapping[str, Draft]
     stale: tuple[str, ...]
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a new root is out and what was to come with it is not: clients of that root may refuse the rest until then."""
+        newest = self.published_root
+        return newest is not None and self.chain is not None and self.chain.root.version < newest.version
 
     def published(self, role: str) -> Signed | None:
         """Return the published version of any role, or None."""
@@ -44,10 +50,6 @@ class State:
             "targets": self.chain.targets,
         }
         return top.get(role) or self.chain.lines.get(role)
-
-    def raw(self, role: str) -> bytes | None:
-        """Return the published file of targets or a product line, or None."""
-        return self.chain.raw.get(role) if self.chain else None
 
     def newest(self, role: str) -> Root | Targets | None:
         """Return the draft of root, targets or a line if there is one, else what is published."""
@@ -102,55 +104,98 @@ def published_files(layout: Layout, name: str) -> bytes | None:
     return read_optional(layout.metadata(name), max_bytes(role))
 
 
-def read_state(layout: Layout) -> State:
-    """Read and verify a repository.
+def read_state(layout: Layout, known: Chain | None = None) -> State:
+    """Read a repository, and verify what is read: root, timestamp, snapshot, targets; a line when it is asked for.
+
+    Args:
+        known: a chain that was verified before; it holds as long as root and timestamp are the same, which name all else by hash.
 
     Raises:
         RepositoryRefused: what is published does not verify, or a draft is damaged.
         StorageError: a file cannot be read.
     """
 
-    drafts = Drafts(layout)
-    skip = ""
-
     def files(name: str) -> bytes | None:
-        return None if name == skip else published_files(layout, name)
+        return published_files(layout, name)
 
     try:
         roots = verify_roots(files)
-        draft = drafts.load("root")
-        try:
-            chain = _chain(files)
-        except VerifyRefused:
-            # A publication that was interrupted between its root and its timestamp: the root is not in force yet.
-            if roots is None or draft is None or draft.signed.version != roots[0].root.version:
-                raise
-            skip = file_name("root", draft.signed.version)
-            roots, chain = verify_roots(files), _chain(files)
-    except VerifyRefused as error:
-        hint = "the files in public/metadata were changed by something else; restore them from a copy"
-        raise RepositoryRefused(f"what is published does not verify: {error}", hint=hint) from error
-    root = roots[0].root if roots else None
-    found: dict[str, Draft] = {}
-    stale: list[str] = []
-    state = State(root, chain, {}, ())
-    for role in drafts.roles():
-        draft = drafts.load(role)
-        if draft is None:
-            continue
-        published = state.published(role)
-        if published is not None and draft.signed.version <= published.version:
-            stale.append(role)
+        root, raw = (roots[0].root, roots[1]) if roots else (None, b"")
+        timestamp = files(file_name("timestamp", 0))
+        if known is not None and (known.raw["root"], known.raw["timestamp"]) == (raw, timestamp):
+            chain: Chain | None = known
         else:
-            found[role] = draft
-    known = _lines_of(State(root, chain, found, ()))
-    orphans = [role for role in found if role not in ("root", "targets", *known)]
-    drafts_left = {role: draft for role, draft in found.items() if role not in orphans}
-    return State(root, chain, drafts_left, (*stale, *orphans))
+            chain = _chain(files, root, raw) if timestamp is not None else None
+    except VerifyRefused as error:
+        raise DamagedRefused(error) from error
+    drafts = Drafts(layout)
+    versions = {role: version for role in drafts.roles() if (version := drafts.version(role)) is not None}
+    stale = [role for role, version in versions.items() if version <= _published_version(root, chain, role)]
+    found = Pending(drafts, [role for role in versions if role not in stale])
+    lines = _lines_of(State(root, chain, found, ()))
+    orphans = [role for role in found if role not in ("root", "targets", *lines)]
+    return State(root, chain, Pending(drafts, [role for role in found if role not in orphans]), (*stale, *orphans))
 
 
-def _chain(files: Files) -> Chain | None:
-    return verify_chain(files, at=0) if files(file_name("timestamp", 0)) is not None else None
+class Pending(Mapping[str, Draft]):
+    """The drafts of some roles, each read when it is asked for: after an import there may be many large ones."""
+
+    def __init__(self, drafts: Drafts, roles: Iterable[str]) -> None:
+        self._drafts, self._roles = drafts, dict.fromkeys(roles)
+        self._read: dict[str, Draft] = {}
+
+    def __getitem__(self, role: str) -> Draft:
+        """Return a draft.
+
+        Raises:
+            KeyError: there is none.
+            RepositoryRefused: it is damaged, or was removed meanwhile.
+        """
+        if role not in self._roles:
+            raise KeyError(role)
+        if role not in self._read:
+            draft = self._drafts.load(role)
+            if draft is None:
+                raise RepositoryRefused(f"draft of {role}", expected="one", got="none")
+            self._read[role] = draft
+        return self._read[role]
+
+    def __contains__(self, role: object) -> bool:
+        """Say whether there is a draft, without reading it."""
+        return role in self._roles
+
+    def __iter__(self) -> Iterator[str]:
+        """The roles, root and targets first."""
+        return iter(self._roles)
+
+    def __len__(self) -> int:
+        """How many drafts there are."""
+        return len(self._roles)
+
+
+def _published_version(root: Root | None, chain: Chain | None, role: str) -> int:
+    """The version of a role that is published, as its lister says; 0 for none."""
+    if role == "root":
+        return root.version if root else 0
+    listing = chain.snapshot.meta.get(f"{role}.json") if chain else None
+    return listing.version if listing else 0
+
+
+def _chain(files: Files, root: Root | None, raw: bytes) -> Chain:
+    """What is published under the newest root, or under the one before it where a publication of a new root was interrupted.
+
+    Nobody's word is taken for that: with the old keys, which may be known to others by now, everything is verified, down to each line.
+    """
+    if root is None:
+        raise VerifyRefused("1.root.json", expected="a root", got="none")
+    try:
+        return load_chain(files, root, raw)
+    except VerifyRefused as refused:
+        newest = file_name("root", root.version)
+        try:
+            return verify_chain(lambda name: None if name == newest else files(name), at=0)
+        except VerifyRefused:
+            raise refused from None
 
 
 def _lines_of(state: State) -> list[str]:

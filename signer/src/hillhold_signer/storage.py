@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -22,6 +24,8 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+CHUNK: Final = 1024 * 1024
+"""Bytes of a file read at once, where it may be long."""
 LOCK_TRIES: Final = 50
 """How often a busy lock is tried."""
 LOCK_PAUSE: Final = 0.1
@@ -71,8 +75,11 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
     """Open a file to write, which takes the place of `path` at the end, whole; its folders are made.
+
+    Args:
+        lasting: it is on the disk then, and survives a loss of power; otherwise after `settle`.
 
     Raises:
         StorageError: the disk is full, read-only or failed; `path` is unchanged, as it is after any other error within.
@@ -84,9 +91,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with temporary.open("xb") as file:  # never through a link that somebody has put there
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        if lasting:
+            _sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -94,6 +103,83 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             raise
         hint = "nothing was changed by this write; free some space or check permissions, and run the command again"
         raise StorageError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
+
+
+def place_file(source: Path, target: Path) -> None:
+    """Make `target` the file `source`, atomically and without reading it: a second name for it where the file system has them.
+
+    Only for a source that nobody writes in place, as everything that `write_file` and `replacing` made.
+
+    Raises:
+        StorageError: as `write_file` does.
+    """
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        os.link(source, temporary)
+        temporary.replace(target)
+        temporary.unlink(missing_ok=True)  # it stays where both are names of one file already
+        _sync_folder(target.parent)
+    except OSError:
+        # No second names here, or none from there; what the disk really refuses, it refuses to the copy, too.
+        with replacing(target) as file, source.open("rb") as staged:
+            shutil.copyfileobj(staged, file, CHUNK)
+
+
+def copy_file(source: Path, target: Path, wanted: tuple[int, str]) -> None:
+    """Copy a file in pieces, atomically; it lasts after `settle`.
+
+    Args:
+        wanted: length and SHA-256 in hexadecimal.
+
+    Raises:
+        FileRefused: the source has other bytes; there is no `target` then, or the one that there was.
+        StorageError: it cannot be read or written.
+    """
+    found, length = sha256(), 0
+    try:
+        with source.open("rb") as file, replacing(target, lasting=False) as copy:
+            while length <= wanted[0] and (chunk := file.read(CHUNK)):
+                found.update(chunk)
+                length += len(chunk)
+                copy.write(chunk)
+            if (length, found.hexdigest()) != wanted:
+                raise FileRefused(f"{source}", expected=f"SHA-256 {wanted[1][:16]}, as a moment ago", got="other bytes")
+    except OSError as error:
+        raise StorageError(f"cannot read {source}: {error.strerror or error}") from error
+
+
+def settle(folder: Path, names: Iterable[str]) -> None:
+    """Make what was copied into `folder` last: on the disk, under its name; raises `StorageError`.
+
+    All at once, where the system can do that, is many times faster than one after the other. But only `fsync` tells of errors, and asking
+    costs little then.
+    """
+    try:
+        if sys.platform != "win32":
+            os.sync()
+        for name in names:
+            with (folder / name).open("r+b") as file:
+                os.fsync(file.fileno())
+        _sync_folder(folder)
+    except OSError as error:
+        raise StorageError(f"cannot write {folder}: {error.strerror or error}", hint="run the command again") from error
+
+
+def digest_of(path: Path) -> tuple[int, str] | None:
+    """Return length and SHA-256 in hexadecimal of a file, read in pieces; None where there is none; raises `StorageError`."""
+    found, length = sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                found.update(chunk)
+                length += len(chunk)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+    return length, found.hexdigest()
 
 
 def create_file(path: Path, data: bytes, *, mode: int) -> None:

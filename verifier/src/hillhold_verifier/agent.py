@@ -212,7 +212,7 @@ class Agent:
         if len(incoming.packed) < incoming.announced:
             return {"o": len(incoming.packed)}
         self._incoming = None
-        raw = inflate(bytes(incoming.packed), incoming.base, incoming.length)
+        raw = inflate(bytes(incoming.packed), incoming.held, incoming.length, incoming.lister)
         need: Need | None = installer.receive(incoming.role, raw, clock)
         return {"need": need.role, "v": need.version or 0} if need else {}
 
@@ -222,13 +222,13 @@ class Agent:
             raise SmpError("metadata file number", expected=f"0 to {len(roles) - 1}", got=role)
         return roles[role]
 
-    def _bases(self, role: int, installer: Installer) -> tuple[bytes, ...]:
+    def _bases(self, role: int, installer: Installer) -> tuple[tuple[bytes, bytes], ...]:
         """What the file may be deflated against: its delegator's file, alone or with the held version; or nothing."""
         trust = installer.state.trust
         held = (trust.root, trust.timestamp, trust.snapshot, trust.targets, trust.line)[role]
         lister = (None, trust.root, trust.root, trust.root, trust.targets)[role]
         first, then = lister.raw if lister else b"", held.raw if held else b""
-        return first + then, first, b""
+        return (first, then), (first, b""), (b"", b"")
 
     def _choose(self, body: Fields, installer: Installer, clock: int | None) -> Fields:
         """The plan; where there is none, or from number `o` on, what is said of the others: the newest first, which people ask about."""
@@ -265,15 +265,15 @@ class Agent:
 class _Incoming:
     """A metadata file that is arriving in pieces."""
 
-    def __init__(self, role: str, body: Fields, bases: tuple[bytes, ...]) -> None:
+    def __init__(self, role: str, body: Fields, bases: tuple[tuple[bytes, bytes], ...]) -> None:
         self.role = role
         self.announced, self.length = int_field(body, "n"), int_field(body, "l")
         limit = max_bytes(role)
         if self.length > limit or self.announced > limit:
             raise WireError(f"{role} metadata", expected=f"at most {limit} bytes", got=max(self.length, self.announced))
         name = bytes_field(body, "b")
-        named = {base_name(base): base for base in bases}
+        named = {base_name(lister + held): (lister, held) for lister, held in bases}
         if name not in named:
             raise WireError(f"base of {role} metadata", expected=" or ".join(n.hex() for n in named), got=name.hex())
-        self.base = named[name]
+        self.lister, self.held = named[name]
         self.packed = bytearray()

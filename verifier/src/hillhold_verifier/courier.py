@@ -217,7 +217,7 @@ class Courier:
             before = self._source.metadata(f"{held_version}.{role}.json") if held_version else None
             lister = root if number < len(names) else chain[2][1]
             known = before if before is not None and base_name(before) == name else b""
-            if "need" not in (yield from self._bring_file(number, raw, lister + known)):
+            if "need" not in (yield from self._bring_file(number, raw, lister, known)):
                 return  # the board's chain is complete: whatever else the repository lists, it is not for this board
 
     def _chain(self, product: str) -> list[tuple[str, bytes]]:
@@ -231,18 +231,22 @@ class Courier:
         ]
         return [(TIMESTAMP, timestamp), (SNAPSHOT, snapshot), *listed]
 
-    def _bring_file(self, number: int, raw: bytes, base: bytes) -> Generator[Request | Pause, Body, Body]:
+    def _bring_file(
+        self, number: int, raw: bytes, lister: bytes, held: bytes = b""
+    ) -> Generator[Request | Pause, Body, Body]:
         try:
-            return (yield from self._bring_packed(number, raw, base))
+            return (yield from self._bring_packed(number, raw, lister, held))
         except BoardRefused as refusal:
-            if refusal.board_code != WireError.code or not base:
+            if refusal.board_code != WireError.code or not lister:
                 raise
             # The board holds other files than this repository; without a base it can judge this one all the same.
-            return (yield from self._bring_packed(number, raw, b""))
+            return (yield from self._bring_packed(number, raw, b"", b""))
 
-    def _bring_packed(self, number: int, raw: bytes, base: bytes) -> Generator[Request | Pause, Body, Body]:
-        packed = deflate(raw, base)
-        first: dict[str, object] = {"f": number, "n": len(packed), "l": len(raw), "b": base_name(base)}
+    def _bring_packed(
+        self, number: int, raw: bytes, lister: bytes, held: bytes
+    ) -> Generator[Request | Pause, Body, Body]:
+        packed = deflate(raw, held, lister)
+        first: dict[str, object] = {"f": number, "n": len(packed), "l": len(raw), "b": base_name(lister + held)}
         at = 0
         answer: Body = {}
         while at < len(packed):

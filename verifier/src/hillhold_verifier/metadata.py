@@ -41,7 +41,7 @@ ROOT, TIMESTAMP, SNAPSHOT, TARGETS = "root", "timestamp", "snapshot", "targets"
 MAX_BYTES: Final[Mapping[str, int]] = {ROOT: 64 * 1024, TIMESTAMP: 32 * 1024}
 """Bytes of a metadata file before it is authenticated (TUF 5.3.3, 5.4.1); of any other role `MAX_BYTES_OTHER`."""
 MAX_BYTES_OTHER: Final = 512 * 1024
-"""Bytes of snapshot, targets or a line role: about 1,500 releases or 4,000 lines."""
+"""Bytes of snapshot, targets or a line role: some 1,900 releases; 4,000 lines in snapshot, 700 to 1,400 in targets (docs/adr/0008)."""
 MAX_SIGNATURES: Final = 64
 """Signatures in one file; more is a denial of service, not a quorum (CVE-2020-6173)."""
 MAX_KEYS: Final = 4096

@@ -1,14 +1,18 @@
 """Metadata on the wire: deflated against what the device already holds (DESIGN §3, "On the wire").
 
-The preset dictionary of a raw deflate stream (RFC 1951) is fixed dictionary number 1, followed by the *base*: the file that delegates
-to the role (root; for a line role, targets), whose key ids recur, and the held version of the file itself where the sender has it.
-The base may be empty. Only the last 32 KiB count. Inflating gives the file's exact bytes, of which the signatures are then verified;
-the encoding adds no trust and needs none. The announced length bounds what comes out.
+A file travels in pieces of 16 KiB, each a raw deflate stream (RFC 1951) of its own. A piece's preset dictionary is fixed dictionary
+number 1, followed by the *base*: the end of the *lister*, the file that delegates to the role (root; for a line role, targets), whose key
+ids recur; and the part around the same place of the *held* version of the file itself, where the sender has it. Deflate looks back no more
+than 32 KiB: in one stream, a snapshot of a thousand lines would find nothing of the one before it. Both parts of the base may be empty.
+
+Inflating gives the file's exact bytes, of which the signatures are then verified; the encoding adds no trust and needs none. The
+announced length bounds what comes out.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import Final
 
@@ -16,7 +20,13 @@ from hillhold_verifier.errors import WireError
 
 BASE_NAME: Final = 4
 """Bytes of a base's SHA-256 that name it: enough to notice a mix-up; signatures guard the result."""
-_WINDOW: Final = -15
+PIECE: Final = 16 * 1024
+"""Bytes of a file that one deflate stream codes; the last one has fewer."""
+MARGIN: Final = 4 * 1024
+"""Bytes of the held version before and behind the place of a piece that belong to its dictionary."""
+WINDOW: Final = 32 * 1024
+"""Bytes of a dictionary: deflate reaches no further back."""
+_WINDOW_BITS: Final = -15
 
 # Text that metadata of a repository made by `hillhold` has in common, the most frequent last, since nearer matches are cheaper.
 # Its bytes are part of the format: a change needs a new number (docs/FORMAT.md, "Metadata on the wire").
@@ -66,27 +76,46 @@ def base_name(data: bytes) -> bytes:
     return sha256(data).digest()[:BASE_NAME]
 
 
-def deflate(data: bytes, base: bytes) -> bytes:
+def deflate(data: bytes, held: bytes = b"", lister: bytes = b"") -> bytes:
     """Return `data` deflated against the dictionary and the base."""
-    # Most of a file is hexadecimal: with Z_FILTERED its digits are coded singly, not as chance matches of three.
-    packer = zlib.compressobj(9, zlib.DEFLATED, _WINDOW, 8, zlib.Z_FILTERED, DICTIONARY_1 + base)
-    return packer.compress(data) + packer.flush()
+    packed = []
+    for at, dictionary in _pieces(len(data), held, lister):
+        # Most of a file is hexadecimal: with Z_FILTERED its digits are coded singly, not as chance matches of three.
+        packer = zlib.compressobj(9, zlib.DEFLATED, _WINDOW_BITS, 8, zlib.Z_FILTERED, dictionary)
+        packed += [packer.compress(data[at : at + PIECE]), packer.flush()]
+    return b"".join(packed)
 
 
-def inflate(packed: bytes, base: bytes, length: int) -> bytes:
+def inflate(packed: bytes, held: bytes, length: int, lister: bytes = b"") -> bytes:
     """Return the `length` bytes that `packed` stands for; never produces more than one byte beyond that.
 
     Raises:
-        WireError: not a deflate stream, not of that length, or with bytes after its end.
+        WireError: not deflate streams, not of that length, or with bytes after their end.
     """
     if length < 0:  # zlib would take a limit of 0 for none
         raise WireError("length of deflated metadata", expected="at least 0", got=length)
-    unpacker = zlib.decompressobj(_WINDOW, DICTIONARY_1 + base)
-    try:
-        data = unpacker.decompress(packed, length + 1)
-    except zlib.error as error:
-        raise WireError(f"deflated metadata: {error}") from None
-    if not unpacker.eof or unpacker.unused_data or len(data) != length:
-        came = f"{len(data)} bytes" + ("" if unpacker.eof else " and no end")
-        raise WireError("deflated metadata", expected=f"{length} bytes and an end", got=came)
-    return data
+    made = bytearray()
+    for at, dictionary in _pieces(length, held, lister):
+        wanted = min(PIECE, length - at)
+        unpacker = zlib.decompressobj(_WINDOW_BITS, dictionary)
+        try:
+            made += unpacker.decompress(packed, wanted + 1)
+        except zlib.error as error:
+            raise WireError(f"deflated metadata: {error}") from None
+        packed = unpacker.unused_data
+        if not unpacker.eof or len(made) != at + wanted:
+            came = f"{len(made)} bytes" + ("" if unpacker.eof else " and no end")
+            raise WireError("deflated metadata", expected=f"{at + wanted} bytes and an end", got=came)
+    if packed:
+        raise WireError("deflated metadata", expected="an end", got=f"{len(packed)} bytes more")
+    return bytes(made)
+
+
+def _pieces(length: int, held: bytes, lister: bytes) -> Iterator[tuple[int, bytes]]:
+    """Where each piece of a file begins, and its dictionary; a file without bytes has one piece, too."""
+    for at in range(0, length or 1, PIECE):
+        # The same place in proportion: what a new version adds or drops lies scattered over the whole file.
+        place = at * len(held) // (length or 1)
+        near = held[max(0, place - MARGIN) : place + PIECE + MARGIN]
+        room = WINDOW - len(DICTIONARY_1) - len(near)
+        yield at, DICTIONARY_1 + lister[max(0, len(lister) - room) :] + near

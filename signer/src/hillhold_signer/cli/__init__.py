@@ -10,6 +10,7 @@ from hillhold_signer.cli.adding import add
 from hillhold_signer.cli.bundles import bundle
 from hillhold_signer.cli.imagekeys import image_key
 from hillhold_signer.cli.images import image
+from hillhold_signer.cli.importing import import_command
 from hillhold_signer.cli.keys import key
 from hillhold_signer.cli.products import product
 from hillhold_signer.cli.provisioning import provisioning
@@ -43,7 +44,7 @@ def main() -> None:
 
 product.add_command(image_key)
 for _command in (
-    *(key, init, root, renew, revoke, product, image, add, withdraw, release, sign, status, publish, refresh, prune),
-    *(bundle, provisioning, verify, completion),
+    *(key, init, root, renew, revoke, product, image, add, import_command, withdraw, release, sign, status, publish),
+    *(refresh, prune, bundle, provisioning, verify, completion),
 ):
     main.add_command(_command)

@@ -15,8 +15,8 @@ from hillhold_signer.errors import KeyRefused
 from hillhold_signer.keys import load_signer
 from hillhold_signer.publish import OnlineSigners
 from hillhold_signer.repository import Repository
+from hillhold_signer.rotation import online_replaced
 from hillhold_signer.storage import read_file
-from hillhold_signer.succession import online_replaced
 from hillhold_signer.verify import OPINIONS, verify_tree
 from hillhold_verifier.errors import HillholdError
 from hillhold_verifier.metadata import MAX_BYTES
@@ -52,7 +52,7 @@ def publish(
     ask = secrets(passphrase_fd)
     signers = _signers(repository, root, snapshot_key, timestamp_key, ask)
     lines = []
-    if (old := repository.state().published_root) is not None and online_replaced(old, root):
+    if (old := repository.chain_root()) is not None and online_replaced(old, root):
         try:
             signers = replace(signers, former=_signers(repository, old, None, None, ask))
         except HillholdError as error:
