@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from hillhold_signer import Repository, Wish, add_release, example_signer, verify_tree
 from hillhold_signer.cli import main
 from hillhold_signer.cli.terminal import Edge
+from hillhold_signer.drafted import lineage
 from workshop import HARDWARE, NOW, image, release, started, tree
 
 KEYS = Path(__file__).parents[2] / "keys-example"
@@ -248,8 +249,10 @@ def test_usage_is_exit_code_2_in_two_lines(words: list[str], tmp_path: Path, mon
 def test_damaged_repositories_are_refused_without_a_traceback(repository: Repository) -> None:
     layout = repository.layout
     online = ["--snapshot-key", uri("snapshot"), "--timestamp-key", uri("timestamp")]
-    draft = layout.drafts / "pump/draft.json"
-    for path, data in ((draft, b"{"), (draft, b"\xff"), (layout.config, b"x"), (layout.people, b"x")):
+    (head,) = lineage(layout, "pump", repository.state().published("pump")).heads
+    draft = layout.drafts / "pump" / f"{head.name}.json"
+    person = next(layout.people.iterdir())
+    for path, data in ((draft, b"{"), (draft, b"\xff"), (layout.config, b"x"), (person, b"\x1b")):
         good = path.read_bytes()
         path.write_bytes(data)
         result = hillhold("publish", layout.path, *online)

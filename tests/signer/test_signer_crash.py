@@ -153,7 +153,7 @@ def test_a_cut_while_adding_a_product_or_release_lets_the_command_run_again(
 ) -> None:
     base = tmp_path / "base"
     Repository.create(base, ceremony(), NOW, demo=True)
-    for cut in range(3):  # people, line, targets
+    for cut in range(4):  # two people, line, targets
         repository = copy(base, tmp_path / f"product-{cut}")
         with powered(monkeypatch, Power(cut, when)), pytest.raises(Killed):
             add_product(repository, pump(), NOW)

@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tuf.api.metadata import Targets
 
 from hillhold_signer import Repository, Wish, add_hardware, add_release, example_signer
 from hillhold_signer.difference import difference, label
+from hillhold_signer.drafted import lineage
 from hillhold_signer.errors import RepositoryRefused
 from hillhold_verifier import canonical
-from workshop import HARDWARE, NOW, ceremony, image, started
+from workshop import HARDWARE, NOW, ceremony, image, started, tree
+
+
+def rewrite(repository: Repository, role: str, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Put another draft in the place of the one that counts, as someone with a text editor might."""
+    (head,) = lineage(repository.layout, role, repository.state().published(role)).heads
+    path = repository.layout.drafts / role / f"{head.name}.json"
+    value = json.loads(path.read_bytes())
+    change(value["signed"])
+    path.unlink()
+    data = canonical.dumps(value)
+    found = path.with_name(f"{sha256(data).hexdigest()}.json")
+    found.write_bytes(data)
+    return found
 
 
 def test_a_draft_cannot_put_another_key_under_a_colleagues_id(tmp_path: Path) -> None:
     repository = Repository.create(tmp_path / "repo", ceremony(), NOW, demo=True)
-    path = repository.layout.drafts / "root/draft.json"
-    value = json.loads(path.read_bytes())
     ada = example_signer("root-1").public_key.keyid
-    value["signed"]["keys"][ada] = example_signer("intruder").public_key.to_dict()
-    path.write_bytes(canonical.dumps(value))
+
+    def change(signed: dict[str, Any]) -> None:
+        signed["keys"][ada] = example_signer("intruder").public_key.to_dict()
+
+    path = rewrite(repository, "root", change)
     with pytest.raises(RepositoryRefused, match="the key of that id"):
         repository.sign(example_signer("root-2"))
-    assert [item.name for item in path.parent.iterdir()] == ["draft.json"]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_whatever_someone_wrote_into_a_draft_is_shown_before_it_is_signed(tmp_path: Path) -> None:
@@ -54,13 +72,18 @@ def test_whatever_someone_wrote_into_a_draft_is_shown_before_it_is_signed(tmp_pa
         ("targets", ("delegations",), "more", 1),
     ]
     for role, where, name, what in edits:
-        path = repository.layout.drafts / role / "draft.json"
-        good = path.read_bytes()
-        value = json.loads(good)
-        place = value["signed"]
-        for step in where:
-            place = place[step]
-        place[name] = what
-        path.write_bytes(canonical.dumps(value))
+        good = tree(repository.layout.drafts / role)
+
+        def change(
+            signed: dict[str, Any], where: tuple[str | int, ...] = where, name: str = name, what: object = what
+        ) -> None:
+            place: Any = signed
+            for step in where:
+                place = place[step]
+            place[name] = what
+
+        changed = rewrite(repository, role, change)
         assert any("! " in line and name in line for line in shown(role)), (name, shown(role))
-        path.write_bytes(good)
+        changed.unlink()
+        for file, data in good.items():
+            (changed.parent / file).write_bytes(data)

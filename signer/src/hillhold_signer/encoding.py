@@ -87,6 +87,11 @@ def load(data: bytes, kind: type[T], what: str) -> Metadata[T]:
     return metadata
 
 
+def copied(signed: T) -> T:
+    """Return an independent copy of metadata."""
+    return type(signed).from_dict(signed.to_dict())
+
+
 def utc(now: int) -> datetime:
     """Return Unix seconds as the aware datetime that python-tuf works with.
 

@@ -19,8 +19,17 @@ from tuf.api.metadata import Role, Root, Targets
 
 from hillhold_signer import encoding
 from hillhold_signer.ceremony import Ceremony
-from hillhold_signer.config import MAX_CONFIG, Config, parse_config, parse_people, show_config, show_people
-from hillhold_signer.drafts import Draft, Drafts, Quorum
+from hillhold_signer.config import (
+    GIT_FILES,
+    MAX_CONFIG,
+    Config,
+    parse_config,
+    read_people,
+    show_config,
+    write_people,
+)
+from hillhold_signer.drafted import lineage
+from hillhold_signer.drafts import Draft, Drafts, Quorum, parse_signed
 from hillhold_signer.edit import Edit
 from hillhold_signer.errors import (
     QuorumRefused,
@@ -32,8 +41,9 @@ from hillhold_signer.errors import (
 from hillhold_signer.examples import refuse_public
 from hillhold_signer.layout import Layout
 from hillhold_signer.publish import OnlineSigners, Publication, compose, renew
+from hillhold_signer.signatures import SignatureFile
 from hillhold_signer.state import State, read_state
-from hillhold_signer.storage import list_folder, locked, read_file, read_optional, remove_file, write_file
+from hillhold_signer.storage import locked, read_file, remove_file, write_file
 from hillhold_verifier.errors import HillholdError
 
 
@@ -82,11 +92,14 @@ class Repository:
         with locked(layout.lock):
             root, targets = _first(ceremony, now, demo=demo)
             drafts = Drafts(layout)
-            drafts.save("root", root)
-            drafts.save("targets", targets)
+            drafts.save("root", root, ())
+            drafts.save("targets", targets, ())
             people = {ceremony.snapshot.key.keyid: "online", ceremony.timestamp.key.keyid: "online"}
             people |= {item.key.keyid: item.name for team in (ceremony.root, ceremony.targets) for item in team.keys}
-            write_file(layout.people, show_people(people))
+            write_people(layout, people)
+            for name, data in GIT_FILES.items():
+                if not (path / name).exists():
+                    write_file(path / name, data)
             config = Config(demo, ceremony.expiry, ceremony.snapshot.uri, ceremony.timestamp.uri)
             write_file(layout.config, show_config(config))  # last: its presence makes this a repository
         return cls(path)
@@ -97,7 +110,7 @@ class Repository:
 
     def people(self) -> dict[str, str]:
         """Return names by key id; raises `ConfigRefused`, `StorageError`."""
-        return parse_people(read_optional(self.layout.people, MAX_CONFIG) or b"")
+        return read_people(self.layout)
 
     def state(self) -> State:
         """Read and verify what the repository holds; raises `RepositoryRefused`, `StorageError`."""
@@ -108,8 +121,11 @@ class Repository:
 
         Raises:
             SigningRefused: none, or not the named role's.
+            MergeRefused: the named role's drafts do not go together; without a role, those of all roles that want the key do.
         """
         state = self.state()
+        if clash := next((state.clashes[name] for name in state.clashes if role in (None, name)), None):
+            raise clash
         drafts = (draft for draft in state.drafts.values() if role in (None, draft.role))
         found = tuple(draft for draft in drafts if key.keyid in state.quorum(draft.role).wanted)
         if not found:
@@ -133,14 +149,16 @@ class Repository:
         key = signer.public_key
         refuse_public(key, demo=self.config().demo)
         found = []
-        with self._writing():
+        with self.writing():
             drafts = Drafts(self.layout)
             for draft in self.wanted(key, role):
                 if shown is not None and shown.get(draft.role) != draft.digest:
                     raise SigningRefused(f"draft of {draft.role}", expected="what was shown", got="one changed since")
                 repeated = key.keyid in draft.signatures
                 if not repeated:
-                    drafts.add_signature(draft, _sign(signer, draft.payload), key)
+                    signature = sign_bytes(signer, draft.payload)
+                    file = SignatureFile(draft.role, draft.signed.version, draft.digest, signature)
+                    drafts.add_signature(file, draft, key)
                 quorum = self.state().quorum(draft.role)
                 found.append(Signed(draft.role, draft.signed.version, draft.digest, repeated, quorum))
         return tuple(found)
@@ -156,29 +174,28 @@ class Repository:
 
         Raises:
             QuorumRefused: a draft lacks signatures, which the message names.
+            MergeRefused: drafts that do not go together.
             RepositoryRefused, SigningRefused: see `compose`.
         """
-        with self._writing() as state:
-            self._check_quorums(state, tuple(roles) or tuple(state.drafts))
+        with self.writing() as state:
+            self._check_quorums(state, roles)
             chosen = tuple(role for role in state.drafts if not roles or role in roles)
             config = self.config()
             if not chosen:
                 return Publication((), {})
             publication = compose(self.layout, state, chosen, signers, config.expiry, now, demo=config.demo)
             self._write(publication)
-            for role in chosen:
-                Drafts(self.layout).discard(role)
-            self._clear_staged()
+            self._tidy(state, chosen)
         return publication
 
     def check_quorums(self, roles: Sequence[str] = ()) -> None:
         """Refuse what `publish` would refuse for lack of signatures, before any key is opened; raises `QuorumRefused`."""
         state = self.state()
-        self._check_quorums(state, tuple(roles) or tuple(state.drafts))
+        self._check_quorums(state, roles)
 
     def refresh(self, signers: OnlineSigners, now: int) -> Publication:
         """Sign the timestamp anew, and snapshot when half of its life is over; raises as `renew` does."""
-        with self._writing() as state:
+        with self.writing() as state:
             publication = renew(self.layout, state, signers, self.config().expiry, now)
             self._write(publication)
         return publication
@@ -191,19 +208,42 @@ class Repository:
             RepositoryRefused, ConfigRefused: the repository is damaged.
             StorageError: it cannot be read or written, or somebody else holds it.
         """
-        with self._writing() as state:
+        with self.writing() as state:
             yield Edit(self.layout, state, self.config(), now)
 
     @contextmanager
-    def _writing(self) -> Iterator[State]:
-        """Hold the lock, and finish what an interrupted publication left."""
+    def writing(self) -> Iterator[State]:
+        """Hold the lock, and write down drafts that were merged; raises as `edit` does."""
         with locked(self.layout.lock):
             state = self.state()
-            for role in state.stale:
-                Drafts(self.layout).discard(role)
-            yield state
+            merged = [draft for draft in state.drafts.values() if draft.merged]
+            for draft in merged:
+                Drafts(self.layout).save(draft.role, draft.signed, state.after(draft.role))
+            yield self.state() if merged else state
 
-    def _check_quorums(self, state: State, roles: Sequence[str]) -> None:
+    def drop(self, role: str, digest: str) -> str:
+        """Give up a draft: of several that do not go together, or the only one, so that what is published stands again.
+
+        Args:
+            digest: of the draft, or how it begins.
+
+        Returns:
+            The digest of the draft that was given up.
+
+        Raises:
+            MergeRefused: there is no such draft, or it is the first version of its role.
+            StorageError: the repository cannot be written.
+        """
+        with locked(self.layout.lock):
+            found = lineage(self.layout, role, self.state().published(role))
+            value, after = found.drop(digest)
+            Drafts(self.layout).save(role, parse_signed(value, role), after)
+        return next(node.digest for node in found.heads if node.digest.startswith(digest))
+
+    def _check_quorums(self, state: State, named: Sequence[str]) -> None:
+        if clash := next((state.clashes[role] for role in state.clashes if not named or role in named), None):
+            raise clash
+        roles = tuple(named) or tuple(state.drafts)
         names = self.people()
         short = []
         for role in roles:
@@ -221,13 +261,20 @@ class Repository:
         for path, data in publication.files:
             write_file(path, data)
 
-    def _clear_staged(self) -> None:
-        state = self.state()
-        lines = [draft.signed for draft in state.drafts.values() if isinstance(draft.signed, Targets)]
-        keep = {target.hashes["sha256"] for line in lines for target in line.targets.values()}
-        for name in list_folder(self.layout.staged):
-            if name not in keep:
-                remove_file(self.layout.staged / name)
+    def _tidy(self, before: State, roles: Sequence[str]) -> None:
+        """Remove what a publication has made old, and nothing that somebody's copy of the repository may still build on.
+
+        The drafts that were just published stay until the next publication: who changed one meanwhile is merged against it. Staged files go
+        once they are published; another's may have come in before the draft that names them.
+        """
+        elsewhere = before.files.targets_named(but=roles)
+        for role in roles:
+            settled = before.files.roles[role].settled
+            Drafts(self.layout).forget(role, settled.done if settled else ())
+            signed = before.drafts[role].signed
+            for target in signed.targets.values() if isinstance(signed, Targets) else ():
+                if target.hashes["sha256"] not in elsewhere:
+                    remove_file(self.layout.staged / target.hashes["sha256"])
 
 
 def _first(ceremony: Ceremony, now: int, *, demo: bool) -> tuple[Root, Targets]:
@@ -249,7 +296,8 @@ def _first(ceremony: Ceremony, now: int, *, demo: bool) -> tuple[Root, Targets]:
     return root, Targets(version=1, expires=encoding.utc(now + ceremony.expiry.targets))
 
 
-def _sign(signer: Signer, payload: bytes) -> Signature:
+def sign_bytes(signer: Signer, payload: bytes) -> Signature:
+    """Return a signature; raises `ToolError` where the token or key service fails."""
     try:
         return signer.sign(payload)
     except HillholdError:

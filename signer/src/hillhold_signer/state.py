@@ -8,9 +8,11 @@ from typing import cast
 
 from tuf.api.metadata import Root, Signed, Snapshot, Targets, Timestamp
 
+from hillhold_signer import encoding
 from hillhold_signer.chain import Chain, line_names, verify_chain, verify_roots
-from hillhold_signer.drafts import Draft, Drafts, Quorum, quorum
-from hillhold_signer.errors import ProductRefused, RepositoryRefused, VerifyRefused
+from hillhold_signer.drafted import Drafted, read_drafts, with_signatures
+from hillhold_signer.drafts import Draft, Quorum, quorum
+from hillhold_signer.errors import MergeRefused, ProductRefused, RepositoryRefused, VerifyRefused
 from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.storage import read_optional
 from hillhold_verifier.metadata import max_bytes
@@ -23,14 +25,16 @@ class State:
     Attributes:
         published_root: the newest published root; there is one before there is a chain only after an interrupted first publication.
         chain: what is published, or None before the first publication.
-        drafts: by role, those of versions that are not published yet.
-        stale: roles whose draft is left over from a run that was interrupted: published already, or of a line that never came to be.
+        drafts: by role, the next versions; a line's only where the newest targets delegate to it.
+        clashes: by role, why its drafts do not go together; nothing can be done with such a role until one is dropped.
+        files: what else is known of the drafts' files.
     """
 
     published_root: Root | None
     chain: Chain | None
     drafts: Mapping[str, Draft]
-    stale: tuple[str, ...]
+    clashes: Mapping[str, MergeRefused]
+    files: Drafted
 
     def published(self, role: str) -> Signed | None:
         """Return the published version of any role, or None."""
@@ -46,7 +50,13 @@ class State:
         return top.get(role) or self.chain.lines.get(role)
 
     def newest(self, role: str) -> Root | Targets | None:
-        """Return the draft of root, targets or a line if there is one, else what is published."""
+        """Return the draft of root, targets or a line if there is one, else what is published.
+
+        Raises:
+            MergeRefused: there are drafts that do not go together.
+        """
+        if role in self.clashes:
+            raise self.clashes[role]
         draft = self.drafts.get(role)
         return draft.signed if draft else cast("Root | Targets | None", self.published(role))
 
@@ -77,6 +87,16 @@ class State:
             raise ProductRefused("product line", expected=f"one of: {known}", got=repr(product)[:80], hint=hint)
         return found
 
+    def after(self, role: str) -> tuple[str, ...]:
+        """Return what the next draft of a role comes after (`Drafts.save`); raises `MergeRefused` where there is a clash."""
+        if role in self.clashes:
+            raise self.clashes[role]
+        files = self.files.roles.get(role)
+        if files is not None and files.settled is not None:
+            return files.settled.after
+        published = self.published(role)
+        return (encoding.digest(published),) if published else ()
+
     def delegators(self, role: str) -> tuple[Root | Targets, ...]:
         """Return who says by which keys the next version of a role is signed."""
         if role == "root":
@@ -86,7 +106,7 @@ class State:
         return (self.root(),) if role == "targets" else (self.targets(),)
 
     def quorum(self, role: str) -> Quorum:
-        """Judge the draft of a role; raises `RepositoryRefused` where there is none."""
+        """Judge the draft of a role; raises `RepositoryRefused` where there is none, `MergeRefused` where nobody can say whose it is."""
         if role not in self.drafts:
             raise RepositoryRefused(f"draft of {role}", expected="one", got="none")
         return quorum(self.drafts[role], self.delegators(role))
@@ -116,23 +136,14 @@ def read_state(layout: Layout) -> State:
         hint = "the files in public/metadata were changed by something else; restore them from a copy"
         raise RepositoryRefused(f"what is published does not verify: {error}", hint=hint) from error
     root = roots[0].root if roots else None
-    drafts = Drafts(layout)
-    found: dict[str, Draft] = {}
-    stale: list[str] = []
-    state = State(root, chain, {}, ())
-    for role in drafts.roles():
-        draft = drafts.load(role)
-        if draft is None:
-            continue
-        published = state.published(role)
-        if published is not None and draft.signed.version <= published.version:
-            stale.append(role)
-        else:
-            found[role] = draft
-    known = _lines_of(State(root, chain, found, ()))
-    orphans = [role for role in found if role not in ("root", "targets", *known)]
-    drafts_left = {role: draft for role, draft in found.items() if role not in orphans}
-    return State(root, chain, drafts_left, (*stale, *orphans))
+    found = read_drafts(layout, State(root, chain, {}, {}, Drafted.none()).published)
+    whole = State(root, chain, found.drafts, found.clashes, found)
+    # Where nobody can say which lines there are, none is taken for one that never came to be.
+    lines = found.drafts.keys() if "targets" in found.clashes else _lines_of(whole)
+    drafts = {role: draft for role, draft in found.drafts.items() if role in ("root", "targets", *lines)}
+    state = State(root, chain, drafts, found.clashes, found)
+    judged = {role: with_signatures(draft, state.delegators, found) for role, draft in drafts.items()}
+    return State(root, chain, judged, found.clashes, found)
 
 
 def _lines_of(state: State) -> list[str]:
