@@ -54,7 +54,7 @@ def test_whatever_someone_wrote_into_a_draft_is_shown_before_it_is_signed(tmp_pa
         state = repository.state()
         old = state.published(role)
         assert isinstance(old, Targets)
-        return difference(role, old, state.drafts[role].signed, label({}))
+        return [str(change) for change in difference(role, old, state.drafts[role].signed, label({}))]
 
     assert not any("! " in line for line in (*shown("pump"), *shown("targets")))
     release_at = ("targets", "pump/1.0.0/app.bin")

@@ -1,4 +1,4 @@
-"""One repository, two people, each with a copy: by Git, or by a folder that something copies both ways. Both count, or it is said who does not."""
+"""One repository, two people, each with a copy: by Git, or by a folder that is copied both ways. Both count, or it is said who does not."""
 
 from __future__ import annotations
 
@@ -341,3 +341,23 @@ def test_a_clash_in_targets_stops_its_lines_and_status_still_reads(shared: Share
     ):
         with pytest.raises(SignerRefused, match="product line valve"):
             act()
+
+
+@pytest.mark.system
+def test_both_write_the_merged_draft_down_and_one_publishes_it(tmp_path: Path) -> None:
+    shared = Git(tmp_path)
+    release(shared.ada, image("1.0.1", edits=2))  # so that a publication has old drafts to remove
+    assert shared.push(shared.ada)
+    shared.pull(shared.grace)
+    add_release(shared.ada, "pump", image("1.1.0", edits=3), WISH, NOW)
+    add_release(shared.grace, "pump", image("1.1.0", seed=2), RADIO, NOW)
+    shared.sync()
+    sign_all(shared.ada, "release-1", "release-2")
+    shared.ada.publish(online(), NOW)
+    shared.grace.sign(example_signer("release-1"))
+    add_release(shared.grace, "pump", image("1.2.0", edits=4), WISH, NOW)
+    shared.sync()
+    alike(shared)
+    assert shared.grace.state().drafts["pump"].signed.version == 5
+    sign_all(shared.grace, "release-1", "release-2")
+    shared.grace.publish(online(), NOW)

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from securesystemslib.exceptions import UnverifiedSignatureError
-from securesystemslib.signer import Signature
+from securesystemslib.signer import Key, Signature
 from tuf.api.metadata import Root, Signed, Targets
 
 from hillhold_signer.drafts import Draft, Drafts, Node, parse_signed
@@ -137,14 +137,25 @@ def with_signatures(draft: Draft, delegators: Callable[[str], tuple[Root | Targe
 
 def verifies(file: SignatureFile, payload: bytes, role: str, delegators: tuple[Root | Targets, ...]) -> bool:
     """Say whether a signature is on these bytes, by a key that one of the delegators names for the role."""
+    key = wanted_key(file.keyid, role, delegators)
+    if key is None:
+        return False
+    try:
+        key.verify_signature(file.signature, payload)
+    except UnverifiedSignatureError:
+        return False
+    return True
+
+
+def wanted_key(keyid: str, role: str, delegators: tuple[Root | Targets, ...]) -> Key | None:
+    """Return the key of that id which one of the delegators names for the role, or None."""
     for delegator in delegators:
         try:
-            if file.keyid in delegator.get_delegated_role(role).keyids:
-                delegator.get_key(file.keyid).verify_signature(file.signature, payload)
-                return True
-        except (ValueError, UnverifiedSignatureError):
+            if keyid in delegator.get_delegated_role(role).keyids:
+                return delegator.get_key(keyid)
+        except ValueError:
             continue
-    return False
+    return None
 
 
 def _published(layout: Layout, role: str, signed: Signed | None) -> Published | None:

@@ -255,8 +255,8 @@ def parse_signed(value: Mapping[str, Any], role: str) -> Root | Targets:
     """
     what = f"draft of {role}"
     data = canonical.dumps({"signatures": [], "signed": value})
-    kind: type[Root] | type[Targets] = Root if role == "root" else Targets
-    signed: Root | Targets = encoding.load(data, kind, what).signed
+    root = role == "root"
+    signed = encoding.load(data, Root, what).signed if root else encoding.load(data, Targets, what).signed
     check_keyids(signed, what)
     if encoding.signed_bytes(signed) != canonical.canonical(value):
         raise RepositoryRefused(what, expected="the form in which it is signed", got="another")

@@ -13,7 +13,7 @@ from hillhold_signer.cli.products import product
 from hillhold_signer.cli.publishing import publish, refresh, verify
 from hillhold_signer.cli.releases import add
 from hillhold_signer.cli.repositories import init, status
-from hillhold_signer.cli.signing import sign
+from hillhold_signer.cli.signing import attach, diff, drop, request, sign
 from hillhold_signer.cli.terminal import App
 
 __all__ = ["main"]
@@ -35,5 +35,8 @@ def main() -> None:
     """
 
 
-for _command in (key, init, product, image, add, sign, status, publish, refresh, bundle, verify):
+for _command in (
+    *(key, init, product, image, add, diff, sign, request, attach, drop),
+    *(status, publish, refresh, bundle, verify),
+):
     main.add_command(_command)
