@@ -10,10 +10,11 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from tuf.api.metadata import Root, Targets
 
-from hillhold_signer import example_signer
+from hillhold_signer import Wish, add_release, example_signer
 from hillhold_signer.ceremony import parse_ceremony
 from hillhold_signer.chain import verify_chain
 from hillhold_signer.config import parse_config, parse_person
+from hillhold_signer.drafts import parse_signed
 from hillhold_signer.durations import MAX_SECONDS, parse_duration
 from hillhold_signer.encoding import load
 from hillhold_signer.errors import (
@@ -24,12 +25,15 @@ from hillhold_signer.errors import (
     KeyRefused,
     RepositoryRefused,
     RequestRefused,
+    SignerRefused,
     VerifyRefused,
 )
 from hillhold_signer.images import read_firmware
 from hillhold_signer.keys import parse_public
+from hillhold_signer.merging import merge
+from hillhold_signer.requests import make_request, open_request, sign_request
 from hillhold_signer.signatures import parse_signature
-from workshop import NOW
+from workshop import HARDWARE, NOW, image, started
 
 LINES = st.lists(
     st.sampled_from(
@@ -116,3 +120,58 @@ def test_keys_and_hex_files(data: bytes, armour: bool) -> None:
         except (KeyRefused, ImageRefused) as refused:
             message = str(refused)
             event(message.partition(":")[0])
+
+
+@st.composite
+def _spoiled(draw: st.DrawFn, good: bytes) -> bytes:
+    """A file that people mail, with a piece of it cut out, repeated or replaced."""
+    start = draw(st.integers(0, len(good)))
+    end = draw(st.integers(start, min(len(good), start + 40)))
+    return good[:start] + draw(st.binary(max_size=20) | st.just(good[start:end] * 2)) + good[end:]
+
+
+@given(st.data())
+def test_signatures_and_requests_that_were_mailed(mailed: tuple[bytes, bytes], data: st.DataObject) -> None:
+    request, signature = mailed
+    spoiled = data.draw(_spoiled(signature) | st.binary(max_size=200) | JSON_BYTES)
+    try:
+        assert parse_signature(spoiled).data() == spoiled
+    except RequestRefused:
+        event("signature refused")
+    spoiled = data.draw(_spoiled(request) | st.binary(max_size=200) | JSON_BYTES)
+    try:
+        found = open_request(spoiled)
+    except SignerRefused as refused:
+        event(type(refused).__name__)
+        return
+    # What is asked for is what was asked for: anything else has another digest.
+    assert found.draft.payload == open_request(request).draft.payload
+
+
+@given(st.data())
+def test_a_spoiled_draft_is_the_same_draft_or_refused(mailed: tuple[bytes, bytes], data: st.DataObject) -> None:
+    value = json.loads(mailed[0])["signed"]
+    place, keys = value, []
+    while isinstance(place, dict) and place and data.draw(st.booleans()):
+        keys.append(data.draw(st.sampled_from(sorted(place))))
+        place = place[keys[-1]]
+    if keys:
+        inner = value
+        for key in keys[:-1]:
+            inner = inner[key]
+        inner[keys[-1]] = data.draw(JSON)
+    try:
+        parse_signed(value, "pump")
+    except (RepositoryRefused, ContentRefused):
+        return
+    merged = merge(value, value, value)
+    assert merged == value
+
+
+@pytest.fixture(scope="module")
+def mailed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
+    """A request, and the signature that answers it."""
+    repository = started(tmp_path_factory.mktemp("mail") / "repo")
+    add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
+    request = make_request(repository, "pump")
+    return request, sign_request(open_request(request), example_signer("release-1")).data()

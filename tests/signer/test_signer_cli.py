@@ -50,7 +50,7 @@ def test_the_version_and_every_help_text_with_an_example() -> None:
     assert "The way of a release" in hillhold().output + hillhold("--help").output
     paths = [["key", "new"], ["key", "show"], ["key", "list"], ["image", "sign"], ["image", "show"]]
     paths += [["product", "add"], ["product", "hardware"], *([name] for name in ("init", "add", "sign", "status"))]
-    paths += [[name] for name in ("publish", "refresh", "verify")]
+    paths += [[name] for name in ("publish", "refresh", "verify", "diff", "request", "attach", "drop")]
     for path in paths:
         text = hillhold(*path, "--help").output
         assert f"Example:\n    hillhold {' '.join(path)}" in text, path
@@ -98,12 +98,13 @@ def test_status_as_text_and_json(repository: Repository) -> None:
     repository.sign(example_signer("release-2"))
     text = hillhold("status", repository.layout.path).output
     assert text.startswith("DEMO repository")
-    assert "pump         2          2026-07-02T00:00:00Z  3      1 of 2" in text
+    assert "pump         2          2026-07-02T00:00:00Z  in 182 days            3      1 of 2: release-2\n" in text
     assert "next: sign pump: 1 of 2 signatures; release-1 can" in text
     value = json.loads(hillhold("status", repository.layout.path, "--json", now=NOW + 400 * 86400).stdout)
     assert value["roles"]["pump"]["signatures"][0]["signed"] == [example_signer("release-2").public_key.keyid]
-    assert "refresh: timestamp has expired" in value["next"]
+    assert "refresh timestamp: it has expired" in value["next"]
     assert "renew root: it has expired" in value["next"]
+    assert "change pump: its draft has expired, and a change dates it anew" in value["next"]
 
 
 def test_verify_by_its_own_or_a_given_root(repository: Repository, tmp_path: Path) -> None:

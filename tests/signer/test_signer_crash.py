@@ -198,3 +198,44 @@ def test_a_signature_survives_a_cut_after_it_was_given(tmp_path: Path, monkeypat
     with powered(monkeypatch, Power(0, "after")), pytest.raises(Killed):
         repository.sign(example_signer("root-1"))
     assert str(repository.state().quorum("root")) == "1 of 2"
+
+
+@pytest.mark.parametrize("when", ["before", "torn", "after"])
+def test_a_cut_while_merged_drafts_are_written_down_loses_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: When
+) -> None:
+    base = tmp_path / "base"
+    ready(base)
+    other = copy(base, tmp_path / "other")
+    add_release(other, "pump", image("1.2.0", edits=30), Wish("app.bin", hardware=HARDWARE), NOW)
+    add_release(
+        Repository(base), "pump", image("1.0.0", seed=2), Wish("r.bin", hardware=HARDWARE, component="radio"), NOW
+    )
+    copy(other.layout.path, base)  # what the two drafted comes together
+    whole = Repository(base).state().drafts["pump"]
+    assert whole.merged
+    for cut in range(3):  # the merged draft, two signatures
+        repository = copy(base, tmp_path / f"{when}-{cut}")
+        with powered(monkeypatch, Power(cut, when)), pytest.raises(Killed):
+            sign_all(repository, "release-1", "release-2")
+        assert repository.state().drafts["pump"].digest == whole.digest, f"{when} write {cut}"
+        assert repository.state().drafts["targets"].signatures
+        sign_all(repository, "release-1", "release-2")
+        repository.publish(online(), NOW, roles=("pump",))
+        paths = verify_tree(repository.layout.path, NOW).targets
+        assert {"pump/1.1.0/app.bin", "pump/1.2.0/app.bin", "pump/1.0.0/r.bin"} <= paths.keys()
+
+
+@pytest.mark.parametrize("when", ["before", "torn", "after"])
+def test_a_cut_while_a_draft_is_dropped_leaves_it_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: When
+) -> None:
+    repository = ready(tmp_path / "repo")
+    draft = repository.state().drafts["pump"]
+    with powered(monkeypatch, Power(0, when)), pytest.raises(Killed):
+        repository.drop("pump", draft.digest)
+    assert ("pump" in repository.state().drafts) is (when != "after")
+    if when != "after":
+        assert repository.state().quorum("pump").complete
+        repository.drop("pump", draft.digest)
+    assert "pump" not in repository.state().drafts

@@ -121,13 +121,14 @@ class Repository:
 
         Raises:
             SigningRefused: none, or not the named role's.
-            MergeRefused: the named role's drafts do not go together; without a role, those of all roles that want the key do.
+            MergeRefused: the named role's drafts do not go together; or those of any role, where no other one wants the key.
         """
         state = self.state()
-        if clash := next((state.clashes[name] for name in state.clashes if role in (None, name)), None):
-            raise clash
         drafts = (draft for draft in state.drafts.values() if role in (None, draft.role))
         found = tuple(draft for draft in drafts if key.keyid in state.quorum(draft.role).wanted)
+        clash = next((state.clashes[name] for name in state.clashes if role in (None, name)), None)
+        if clash is not None and (role is not None or not found):
+            raise clash
         if not found:
             what = f"a key of {role}" if role else "a key that a draft wants"
             hint = "`hillhold status` says who has to sign what"

@@ -1,7 +1,7 @@
 """Signing on another machine: a request goes there as a file, a signature comes back as one.
 
     {"hillhold":"request","v":1,"role":"pump","sha256":HEX64,"signed":{…},"delegator":{…}|null,
-     "published":{"1.root.json":"…", …},"people":{KEYID:NAME}}
+     "published":{"1.root.json":"…", …},"demo":false,"people":{KEYID:NAME}}
 
 A request is bound to the bytes that are to be signed. It also carries what is published, so that the other machine shows the same
 difference and knows whose signatures are asked for: the roots, `timestamp.json`, snapshot, targets, and the role itself. All of that is
@@ -38,7 +38,7 @@ from hillhold_verifier.metadata import max_bytes
 MAX_REQUEST: Final = 8 * 1024 * 1024
 """Bytes: some metadata files of the largest size, escaped, and many roots."""
 
-_FIELDS: Final = {"hillhold", "v", "role", "sha256", "signed", "delegator", "published", "people"}
+_FIELDS: Final = {"hillhold", "v", "role", "sha256", "signed", "delegator", "published", "demo", "people"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class Request:
         root: version of the root that says so; None where nothing is published yet.
         issued: when the published timestamp says that it was signed, or "" without one: what is published may have changed since.
         anchored: all that is published was verified from the person's own root, not on the request's word.
+        demo: example keys are allowed; what root says, where there is one.
         people: names by key id, on the request's word.
     """
 
@@ -63,18 +64,13 @@ class Request:
     root: int | None
     issued: str
     anchored: bool
+    demo: bool
     people: Mapping[str, str]
 
     @property
     def quorum(self) -> Quorum:
         """Whose signatures are asked for; nobody's is there yet."""
         return quorum(self.draft, self.delegators)
-
-    @property
-    def demo(self) -> bool:
-        """Whether its root says that example keys are allowed."""
-        roots = [item for item in (*self.delegators, self.draft.signed) if isinstance(item, Root)]
-        return any(root.unrecognized_fields.get("x-hillhold-demo") is True for root in roots)
 
 
 def make_request(repository: Repository, role: str) -> bytes:
@@ -112,6 +108,7 @@ def make_request(repository: Repository, role: str) -> bytes:
         "signed": draft.signed.to_dict(),
         "delegator": delegator.signed.to_dict() if delegator else None,
         "published": files,
+        "demo": repository.config().demo,
         "people": repository.people(),
     }
     data = canonical.dumps(value)
@@ -158,8 +155,11 @@ def open_request(data: bytes, anchor: bytes | None = None) -> Request:
         raise RequestRefused("request file", expected=f"who says by which keys {role} is signed", got="nobody")
     draft = Draft(role, new, payload, {})
     quorum(draft, found)
+    demo = value["demo"] is True
+    if (root := shown.role("root")) and (root.unrecognized_fields.get("x-hillhold-demo") is True) is not demo:
+        raise RequestRefused("demo", expected="the same in the request and its root", got="a difference")
     unsigned = by if delegator is not None else None
-    return Request(draft, old, found, unsigned, shown.number, shown.issued, anchor is not None, people)
+    return Request(draft, old, found, unsigned, shown.number, shown.issued, anchor is not None, demo, people)
 
 
 def sign_request(request: Request, signer: Signer) -> SignatureFile:

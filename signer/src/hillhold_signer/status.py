@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -116,39 +116,34 @@ def _alert(role: str, expires: int | None, now: int, expiry: Expiry) -> Alert | 
 
 
 def _todo(roles: tuple[RoleStatus, ...], people: Mapping[str, str], now: int) -> list[str]:
-    def names(keyids: tuple[str, ...]) -> str:
-        return ", ".join(sorted(people.get(keyid, keyid[:16]) for keyid in keyids))
-
-    found = []
     drafted = [item for item in roles if item.draft is not None]
-    for item in roles:
-        if item.clash:
-            found.append(f"decide about {item.role}: {item.clash}; {item.clash.hint}")
-    for item in drafted:
-        if item.quorum and not item.quorum.complete:
-            found.append(f"sign {item.role}: {item.quorum} signatures; {names(item.quorum.missing)} can")
-        if item.replaced:
-            found.append(f"sign {item.role} again: it was changed after {names(item.replaced)} had signed")
-        if item.strange:
-            files = (
-                "1 file that is not a signature"
-                if item.strange == 1
-                else f"{item.strange} files that are no signatures"
-            )
-            found.append(f"look at drafts/{item.role}: {files} of this draft")
-        if item.draft_expires is not None and item.draft_expires <= now:
-            found.append(f"change {item.role}: its draft has expired, and a change dates it anew")
-    if drafted and not found:
+    found = [f"decide about {item.role}: {item.clash}; {item.clash.hint}" for item in roles if item.clash]
+    found += [text for item in drafted for text in _draft_todo(item, people, now)]
+    clash = any(item.clash for item in roles)
+    if drafted and not clash and all(item.quorum and item.quorum.complete for item in drafted):
         found.append("publish: every draft has its signatures")
     for item in roles:
         if item.alert and item.expires is not None:
             when = "it has expired" if item.alert == "expired" else f"it expires {until(item.expires, now)}"
-            if item.role in ("timestamp", "snapshot"):
-                found.append(f"refresh: {item.role}: {when}")
-            elif item.draft is None:
-                found.append(f"renew {item.role}: {when}")
-            else:
-                found.append(f"publish the draft of {item.role}: {when}")
+            act = "publish the draft of" if item.draft else "renew"
+            found.append(f"{'refresh' if item.role in ('timestamp', 'snapshot') else act} {item.role}: {when}")
     if not drafted and all(item.published is None for item in roles if item.role not in ROLES):
         found.append("add a product line: `hillhold product add`")
     return found
+
+
+def _draft_todo(item: RoleStatus, people: Mapping[str, str], now: int) -> Iterator[str]:
+    def names(keyids: tuple[str, ...]) -> str:
+        return ", ".join(sorted(people.get(keyid, keyid[:16]) for keyid in keyids))
+
+    if item.quorum and not item.quorum.complete:
+        yield f"sign {item.role}: {item.quorum} signatures; {names(item.quorum.missing)} can"
+    if item.replaced:
+        yield f"sign {item.role} again: it was changed after {names(item.replaced)} had signed"
+    if item.strange:
+        files = (
+            "1 file that is not a signature" if item.strange == 1 else f"{item.strange} files that are no signatures"
+        )
+        yield f"look at drafts/{item.role}: {files} of this draft"
+    if item.draft_expires is not None and item.draft_expires <= now:
+        yield f"change {item.role}: its draft has expired, and a change dates it anew"

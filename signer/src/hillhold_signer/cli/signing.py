@@ -167,6 +167,8 @@ def _sign_drafts(
     drafts = repository.wanted(signer.public_key, role)
     for draft in drafts:
         _show(_shown(draft, _changes(draft, _published(state, draft.role), people), full=full), as_json=as_json)
+    clashes = {} if role else state.clashes
+    _show((f"! {name} is not among these: {clash}" for name, clash in clashes.items()), as_json=as_json)
     if not yes:
         click.confirm("Sign this?", abort=True, err=as_json)
     shown = {draft.role: draft.digest for draft in drafts}
@@ -205,7 +207,7 @@ def _sign_request(
 
 def _trust(request: Request) -> list[str]:
     """What the person has to know of the request itself."""
-    lines = []
+    lines = ["  DEMO: example keys are allowed"] if request.demo else []
     if request.root is None:
         lines.append("! nothing is published yet: keys and names stand on the request's word")
     elif request.anchored:
