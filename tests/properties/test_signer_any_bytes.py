@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from tuf.api.metadata import Root, Targets
 
-from hillhold_signer import Wish, add_release, example_signer
+from hillhold_signer import Repository, Wish, add_release, encoding, example_signer
 from hillhold_signer.ceremony import parse_ceremony
 from hillhold_signer.chain import verify_chain
 from hillhold_signer.config import parse_config, parse_person
@@ -33,7 +34,8 @@ from hillhold_signer.keys import parse_public
 from hillhold_signer.merging import merge
 from hillhold_signer.requests import make_request, open_request, sign_request
 from hillhold_signer.signatures import parse_signature
-from workshop import HARDWARE, NOW, image, started
+from hillhold_verifier import canonical
+from workshop import HARDWARE, NOW, image, release, started
 
 LINES = st.lists(
     st.sampled_from(
@@ -175,3 +177,50 @@ def mailed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
     request = make_request(repository, "pump")
     return request, sign_request(open_request(request), example_signer("release-1")).data()
+
+
+@given(st.data())
+def test_any_drafts_in_the_folder_are_read_merged_or_refused(shared: Path, data: st.DataObject) -> None:
+    """What a stranger with write access to the folder may leave there, under names that fit."""
+    repository = Repository(shared)
+    folder = shared / "drafts" / "pump"
+    good = json.loads(repository.state().drafts["pump"].payload)
+    there = sorted(path.stem for path in folder.glob("*.json"))
+    made: list[Path] = []
+    try:
+        for _ in range(data.draw(st.integers(1, 3))):
+            signed = json.loads(json.dumps(good))
+            for _ in range(data.draw(st.integers(0, 2))):
+                place = signed
+                for _ in range(data.draw(st.integers(0, 2))):
+                    below = [item for item in place.values() if isinstance(item, dict)]
+                    place = data.draw(st.sampled_from(below)) if below else place
+                name = data.draw(st.sampled_from([*sorted(place), "roles", "delegations", "x-more"]))
+                place[name] = data.draw(JSON | st.just({"roles": [], "keys": {}}) | st.integers(0, 4))
+            names = [*there, *(path.stem for path in made), "0" * 64]
+            after = data.draw(st.lists(st.sampled_from(names), max_size=2, unique=True))
+            raw = canonical.dumps({"after": sorted(after), "role": "pump", "signed": signed})
+            path = folder / f"{sha256(raw).hexdigest()}.json"
+            if path.stem not in there:
+                path.write_bytes(raw)
+                made.append(path)
+        try:
+            state = repository.state()
+        except SignerRefused as refused:
+            event(type(refused).__name__)
+            return
+        event("clash" if state.clashes else "merged" if state.drafts["pump"].merged else "drafted")
+        for draft in state.drafts.values():
+            assert encoding.signed_bytes(draft.signed) == draft.payload
+    finally:
+        for path in made:
+            path.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with a published release and a draft of a second one."""
+    repository = started(tmp_path_factory.mktemp("shared") / "repo")
+    release(repository, image("1.0.0"))
+    add_release(repository, "pump", image("1.1.0", edits=5), Wish("app.bin", hardware=HARDWARE), NOW)
+    return repository.layout.path

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from hillhold_signer import (
     example_signer,
     verify_tree,
 )
+from hillhold_signer.drafts import Drafts
+from hillhold_signer.encoding import copied
 from hillhold_signer.errors import MergeRefused, QuorumRefused, SignerRefused
 from workshop import HARDWARE, NOW, image, online, pump, release, sign_all, started, tree
 
@@ -242,8 +245,6 @@ def test_two_who_publish_at_once_lose_no_release(tmp_path: Path) -> None:
 
 
 def test_two_new_lines_at_once(shared: Shared) -> None:
-    from dataclasses import replace
-
     add_product(shared.ada, replace(pump(), name="valve"), NOW)
     add_product(shared.grace, replace(pump(), name="scale"), NOW + 9)
     shared.sync()
@@ -255,8 +256,6 @@ def test_two_new_lines_at_once(shared: Shared) -> None:
 
 
 def test_the_same_new_line_at_once_is_one(shared: Shared) -> None:
-    from dataclasses import replace
-
     for who, now in ((shared.ada, NOW), (shared.grace, NOW + 9)):
         add_product(who, replace(pump(), name="valve"), now)
     shared.sync()
@@ -326,8 +325,6 @@ def test_the_same_version_in_two_files_is_refused(shared: Shared) -> None:
 
 
 def test_a_clash_in_targets_stops_its_lines_and_status_still_reads(shared: Shared) -> None:
-    from dataclasses import replace
-
     add_product(shared.ada, replace(pump(cap=1), name="valve"), NOW)
     add_product(shared.grace, replace(pump(cap=2), name="valve"), NOW)
     add_release(shared.ada, "pump", image("1.1.0"), WISH, NOW)
@@ -361,3 +358,43 @@ def test_both_write_the_merged_draft_down_and_one_publishes_it(tmp_path: Path) -
     assert shared.grace.state().drafts["pump"].signed.version == 5
     sign_all(shared.grace, "release-1", "release-2")
     shared.grace.publish(online(), NOW)
+
+
+def test_a_note_that_a_draft_was_published_counts_only_where_it_was(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    release(repository, image("1.0.0"))
+    shutil.copytree(repository.layout.public, tmp_path / "backup")
+    add_release(repository, "pump", image("1.1.0", edits=5), WISH, NOW)
+    sign_all(repository, "release-1", "release-2")
+    repository.publish(online(), NOW)
+    shutil.rmtree(repository.layout.public)
+    shutil.copytree(tmp_path / "backup", repository.layout.public)
+    draft = repository.state().drafts["pump"]  # not lost, and still signed
+    assert draft.signed.version == 3
+    assert repository.state().quorum("pump").complete
+
+
+def test_drafts_of_lines_where_all_is_published_are_not_read(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    release(repository, image("1.0.0"))
+    names = list((repository.layout.drafts / "pump").glob("*.json"))
+    assert names
+    for path in names:
+        path.write_bytes(b"not read")
+    assert not repository.state().drafts
+    add_hardware(repository, "pump", ["nrf54-c"], NOW)
+
+
+def test_drafts_that_claim_to_come_after_each_other_are_no_drafts(tmp_path: Path) -> None:
+    """Names are hashes, so that no circle can be made of them; one by way of a published version's digest ends, too."""
+    repository = started(tmp_path / "repo")
+    line = repository.state().line("pump")
+    (published,) = repository.state().after("pump")
+    drafts = Drafts(repository.layout)
+    new = copied(line)
+    new.version = 2
+    first = drafts.save("pump", new, [published])
+    drafts.save("pump", line, [first])  # the published version again, as if it had come after its successor
+    assert "pump" not in repository.state().drafts
+    add_release(repository, "pump", image("1.0.0"), WISH, NOW)
+    assert repository.state().drafts["pump"].signed.version == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,8 +87,6 @@ def test_status_names_who_has_signed_who_can_and_whose_signature_counts_no_more(
 
 def test_status_and_diff_tell_of_a_clash_and_go_on(repository: Repository, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    import shutil
-
     shutil.copytree(repository.layout.path, other)
     for path, seed in ((repository.layout.path, 1), (other, 2)):
         add_release(Repository(path), "pump", image("1.1.0", seed=seed), WISH, NOW)

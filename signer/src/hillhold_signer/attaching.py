@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from securesystemslib.signer import Key
 
+from hillhold_signer import encoding
 from hillhold_signer.drafted import verifies, wanted_key
 from hillhold_signer.drafts import Draft, Drafts, Quorum
 from hillhold_signer.errors import RequestRefused, SigningRefused, StaleRefused
@@ -53,7 +54,8 @@ def _check(state: State, file: SignatureFile, *, demo: bool) -> tuple[Draft, Key
         raise state.clashes[file.role]
     found = state.files.roles.get(file.role)
     draft = state.drafts.get(file.role)
-    if found is not None and file.sha256 == found.published:
+    published = state.published(file.role)
+    if published is not None and file.sha256 == encoding.digest(published):
         raise StaleRefused(what, expected="one on a draft", got="one on what is published already")
     if draft is None:
         drafted = ", ".join(state.drafts) or "nothing"

@@ -74,11 +74,11 @@ class Drafted:
         return frozenset(found)
 
 
-def read_drafts(layout: Layout, published: Callable[[str], Signed | None]) -> Drafted:
+def read_drafts(layout: Layout, published: Callable[[str], Signed | None], version: Callable[[str], int]) -> Drafted:
     """Read the drafts of all roles, and settle which count.
 
     Args:
-        published: returns the published version of a role.
+        published: returns the published version of a role; `version`: its number, 0 without one.
 
     Raises:
         RepositoryRefused: a draft is damaged.
@@ -86,7 +86,7 @@ def read_drafts(layout: Layout, published: Callable[[str], Signed | None]) -> Dr
     """
     drafts, clashes, roles = {}, {}, {}
     store = Drafts(layout)
-    for role in store.roles():
+    for role in store.roles(version):
         nodes = store.nodes(role)
         before = _published(layout, role, published(role))
         settled: Settled | None = None

@@ -9,7 +9,7 @@ signatures over.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -37,6 +37,7 @@ MAX_DRAFT: Final = MAX_BYTES_OTHER + 128 * MAX_AFTER
 
 _DRAFT: Final = re.compile(r"[0-9a-f]{64}\.json")
 _SIGNATURE: Final = re.compile(r"[0-9a-f]{64}\.sig")
+_DONE: Final = re.compile(r"([0-9a-f]{64})\.([1-9][0-9]{0,15})\.done")
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -157,9 +158,18 @@ class Drafts:
     def __init__(self, layout: Layout) -> None:
         self._folder = layout.drafts
 
-    def roles(self) -> list[str]:
-        """Return the roles that have drafts: root and targets first, then product lines by name; raises `StorageError`."""
-        names = [name for name in list_folder(self._folder) if is_segment(name) and self._names(name, _DRAFT)]
+    def roles(self, published: Callable[[str], int]) -> list[str]:
+        """Return the roles that may have something to sign: root and targets first, then product lines by name.
+
+        Args:
+            published: returns the number of a role's published version, 0 without one. A draft that was noted as a part of that
+                version or one before (`note_done`) is not looked at, so that a repository of many lines is not read whole each time.
+
+        Raises:
+            RepositoryRefused: too many files.
+            StorageError: a folder cannot be read.
+        """
+        names = [name for name in list_folder(self._folder) if is_segment(name) and self._is_open(name, published)]
         return sorted(names, key=lambda name: ({"root": 0, "targets": 1}.get(name, 2), name))
 
     def nodes(self, role: str) -> dict[str, Node]:
@@ -190,8 +200,8 @@ class Drafts:
                     continue
                 if signature.role == role:
                     found.append(signature)
-        others = len(list_folder(self._folder / role)) - len(self._names(role, _DRAFT)) - len(found)
-        return found, others
+        ours = sum(len(self._names(role, pattern)) for pattern in (_DRAFT, _DONE))
+        return found, len(list_folder(self._folder / role)) - ours - len(found)
 
     def save(self, role: str, signed: Root | Targets, after: Iterable[str]) -> str:
         """Write a draft.
@@ -228,8 +238,12 @@ class Drafts:
 
     def forget(self, role: str, names: Iterable[str]) -> None:
         """Remove drafts by name, and then each signature that is on none that is left; raises as `nodes` does."""
-        for name in names:
+        gone = set(names)
+        for name in sorted(gone):
             remove_file(self._folder / role / f"{name}.json")
+        for file in self._names(role, _DONE):
+            if file.partition(".")[0] in gone:
+                remove_file(self._folder / role / file)
         left = {node.digest for node in self.nodes(role).values()}
         for file in self._names(role, _SIGNATURE):
             data = read_optional(self._folder / role / file, MAX_SIGNATURE_FILE)
@@ -239,6 +253,19 @@ class Drafts:
                 keep = True  # not ours to judge: a copy that has not finished, perhaps
             if not keep:
                 remove_file(self._folder / role / file)
+
+    def note_done(self, role: str, names: Iterable[str], version: int) -> None:
+        """Note, by empty files, that drafts are a part of a version that was published; raises `StorageError`."""
+        for name in names:
+            write_file(self._folder / role / f"{name}.{version}.done", b"")
+
+    def _is_open(self, role: str, published: Callable[[str], int]) -> bool:
+        drafts = {file.removesuffix(".json") for file in self._names(role, _DRAFT)}
+        noted = [match for file in self._names(role, _DONE) if (match := _DONE.fullmatch(file))]
+        if not noted:
+            return bool(drafts)
+        number = published(role)
+        return bool(drafts - {match[1] for match in noted if int(match[2]) <= number})
 
     def _names(self, role: str, pattern: re.Pattern[str]) -> list[str]:
         names = list_folder(self._folder / role)

@@ -52,10 +52,12 @@ def merge(base: Value | None, left: Value, right: Value) -> dict[str, Any]:
         side.pop("version", None)
         side.pop("expires", None)
     found = _map((), *sides)
-    for part, of in ((found, sides), (found.get("delegations"), [side.get("delegations") or {} for side in sides])):
-        if isinstance(part, dict) and isinstance(part.get("roles"), dict):
-            _settle_keys(part, of)
-    _check_thresholds(found)
+    # A field that is called `roles` means something in these two places only.
+    of = sides if found.get("_type") == "root" else [side.get("delegations") or {} for side in sides]
+    part = found if found.get("_type") == "root" else found.get("delegations")
+    if isinstance(part, dict) and isinstance(part.get("roles"), dict):
+        _settle_keys(part, of)
+        _check_thresholds(part["roles"])
     return {**_as_listed(found, base), "version": left["version"], "expires": max(dates)}
 
 
@@ -140,8 +142,7 @@ def _settle_keys(found: dict[str, Any], sides: Sequence[Value]) -> None:
     found["keys"] = {**kept, **{keyid: keys[keyid] for keyid in needed if keyid in keys}}
 
 
-def _check_thresholds(found: Value) -> None:
-    roles = found.get("roles") or (found.get("delegations") or {}).get("roles") or {}
+def _check_thresholds(roles: Value) -> None:
     for name, role in roles.items():
         most = len(role["keyids"])
         if not 1 <= role["threshold"] <= most:

@@ -269,10 +269,12 @@ class Repository:
         once they are published; another's may have come in before the draft that names them.
         """
         elsewhere = before.files.targets_named(but=roles)
+        drafts = Drafts(self.layout)
         for role in roles:
-            settled = before.files.roles[role].settled
-            Drafts(self.layout).forget(role, settled.done if settled else ())
-            signed = before.drafts[role].signed
+            files, signed = before.files.roles[role], before.drafts[role].signed
+            done = files.settled.done if files.settled else frozenset()
+            drafts.forget(role, done)
+            drafts.note_done(role, files.nodes.keys() - done, signed.version)
             for target in signed.targets.values() if isinstance(signed, Targets) else ():
                 if target.hashes["sha256"] not in elsewhere:
                     remove_file(self.layout.staged / target.hashes["sha256"])

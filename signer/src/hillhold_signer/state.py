@@ -49,6 +49,13 @@ class State:
         }
         return top.get(role) or self.chain.lines.get(role)
 
+    def version(self, role: str) -> int:
+        """Return the number of the published version of root, targets or a line, 0 without one."""
+        if role == "root":
+            return self.published_root.version if self.published_root else 0
+        meta = self.chain.snapshot.meta.get(f"{role}.json") if self.chain else None
+        return meta.version if meta else 0
+
     def newest(self, role: str) -> Root | Targets | None:
         """Return the draft of root, targets or a line if there is one, else what is published.
 
@@ -136,7 +143,8 @@ def read_state(layout: Layout) -> State:
         hint = "the files in public/metadata were changed by something else; restore them from a copy"
         raise RepositoryRefused(f"what is published does not verify: {error}", hint=hint) from error
     root = roots[0].root if roots else None
-    found = read_drafts(layout, State(root, chain, {}, {}, Drafted.none()).published)
+    bare = State(root, chain, {}, {}, Drafted.none())
+    found = read_drafts(layout, bare.published, bare.version)
     whole = State(root, chain, found.drafts, found.clashes, found)
     # Where nobody can say which lines there are, none is taken for one that never came to be.
     lines = found.drafts.keys() if "targets" in found.clashes else _lines_of(whole)
