@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,9 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from securesystemslib.signer import CryptoSigner
 
 from hillhold_signer import (
+    NamedKey,
     Repository,
+    Team,
     Wish,
     add_hardware,
     add_product,
@@ -398,3 +403,67 @@ def test_drafts_that_claim_to_come_after_each_other_are_no_drafts(tmp_path: Path
     assert "pump" not in repository.state().drafts
     add_release(repository, "pump", image("1.0.0"), WISH, NOW)
     assert repository.state().drafts["pump"].signed.version == 2
+
+
+def test_a_draft_that_comes_in_while_another_is_written_is_not_replaced_unseen(tmp_path: Path) -> None:
+    """A tool copies files whatever lock is held."""
+    shared = Folders(tmp_path)
+    add_release(shared.grace, "pump", image("1.1.0", seed=2), RADIO, NOW)
+    with shared.ada.edit(NOW) as edit:
+        line = edit.line("pump")
+        shared.sync()
+        line.unrecognized_fields["x-note"] = "a"
+        edit.save("pump", line)
+        line.unrecognized_fields["x-note"] = "b"
+        edit.save("pump", line)
+    line = shared.ada.state().line("pump")
+    assert "pump/1.1.0/radio.bin" in line.targets
+    assert line.unrecognized_fields["x-note"] == "b"
+
+
+def test_a_staged_file_that_another_line_waits_for_stays(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    add_product(repository, replace(pump(), name="valve"), NOW)
+    sign_all(repository, "targets-1", "targets-2", "release-1", "release-2")
+    repository.publish(online(), NOW)
+    for line in ("pump", "valve"):
+        add_release(repository, line, image("1.0.0"), WISH, NOW)
+    sign_all(repository, "release-1", "release-2")
+    repository.publish(online(), NOW, roles=("pump",))
+    repository.publish(online(), NOW)
+    assert not list(repository.layout.staged.glob("[0-9a-f]*"))
+    assert {"pump/1.0.0/app.bin", "valve/1.0.0/app.bin"} <= verify_tree(repository.layout.path, NOW).targets.keys()
+
+
+def test_one_person_who_signs_twice_at_once_is_counted_once(tmp_path: Path) -> None:
+    """ECDSA signs the same bytes differently each time: two files, one signature."""
+    person = CryptoSigner(ec.generate_private_key(ec.SECP256R1()))
+    shared = Folders(tmp_path)
+    valve = replace(pump(), name="valve", team=Team((NamedKey("Ada", person.public_key), *pump().team.keys), 2))
+    add_product(shared.ada, valve, NOW)
+    shared.sync()
+    for who in (shared.ada, shared.grace):
+        who.sign(person, role="valve")
+    shared.sync()
+    assert len(list((shared.ada.layout.drafts / "valve").glob("*.sig"))) == 2
+    alike(shared, "valve")
+    assert str(shared.ada.state().quorum("valve")) == "1 of 2"
+    assert shared.ada.state().drafts["valve"].strange == 0
+    sign_all(shared.ada, "release-1", "targets-1", "targets-2")
+    shared.ada.publish(online(), NOW)
+    assert len(json.loads(shared.ada.layout.metadata("1.valve.json").read_bytes())["signatures"]) == 2
+
+
+def test_two_changes_of_root_at_once_are_one(tmp_path: Path) -> None:
+    shared = Folders(tmp_path)
+    for who, name, number in ((shared.ada, "release-1", NOW), (shared.grace, "release-2", NOW + 5)):
+        key = example_signer(name).public_key
+        with who.edit(number) as edit:
+            root = edit.root()
+            root.add_key(key, "root")
+            edit.save("root", root)
+    shared.sync()
+    alike(shared, "root")
+    sign_all(shared.ada, "root-1", "root-3")
+    shared.ada.publish(online(), NOW)
+    assert len(shared.ada.state().root().roles["root"].keyids) == 5

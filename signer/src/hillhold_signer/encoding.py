@@ -10,6 +10,7 @@ line breaks in a key's PEM), lone surrogates, floats, integers beyond ±(2⁵³�
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -88,8 +89,8 @@ def load(data: bytes, kind: type[T], what: str) -> Metadata[T]:
 
 
 def copied(signed: T) -> T:
-    """Return an independent copy of metadata."""
-    return type(signed).from_dict(signed.to_dict())
+    """Return an independent copy of metadata; python-tuf's own `to_dict` hands out the lists and custom data that it holds."""
+    return type(signed).from_dict(copy.deepcopy(signed.to_dict()))
 
 
 def utc(now: int) -> datetime:
