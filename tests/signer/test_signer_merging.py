@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tuf.api.metadata import TargetFile, Targets
 
 from hillhold_signer import Repository, add_hardware, add_product
 from hillhold_signer.drafts import parse_signed
 from hillhold_signer.errors import MergeRefused
-from hillhold_signer.merging import merge
+from hillhold_signer.merging import check_releases, merge
 from workshop import NOW, ceremony, pump, team
 
 Value = dict[str, Any]
@@ -155,6 +156,48 @@ def test_what_is_alike_but_for_the_date_needs_no_base(tmp_path: Path) -> None:
     assert merge(None, left, {**left, "expires": "2030-01-01T00:00:00Z"})["expires"] == "2030-01-01T00:00:00Z"
     with pytest.raises(MergeRefused):
         merge(None, left, of(repository, "targets"))
+
+
+def test_a_release_is_never_put_together_from_two_sides() -> None:
+    def value(**fields: object) -> Value:
+        entry = {"length": 1, "custom": {"hillhold": {"kind": "feature", **fields}}}
+        return {"targets": {"pump/1.0.0/a": entry}, "version": 1, "expires": "1"}
+
+    with pytest.raises(MergeRefused, match=r"target pump/1\.0\.0/a: expected one change"):
+        merge(value(), value(withdrawn="it leaks"), value(kind="security"))
+
+
+def test_lines_keep_their_order_and_new_ones_follow_by_name(targets: Value) -> None:
+    def value(*names: str) -> Value:
+        (line,) = targets["delegations"]["roles"]
+        roles = [{**line, "name": name, "paths": [f"{name}/*/*"]} for name in names]
+        return {**targets, "delegations": {**targets["delegations"], "roles": roles}}
+
+    found = both_ways(value("z", "m"), value("z", "m", "y", "a"), value("z", "m", "b"), "targets")
+    assert [item["name"] for item in found["delegations"]["roles"]] == ["z", "m", "a", "b", "y"]
+
+
+def test_releases_of_either_side_are_held_against_each_other_and_not_what_was_there_before() -> None:
+    def value(**releases: tuple[str, int]) -> Value:
+        line = Targets(version=1)
+        for name, (version, counter) in releases.items():
+            custom = {"v": 1, "hardware": ["a"], "version": version, "security_counter": counter}
+            custom |= {"format": "raw", "kind": "feature"}
+            path = f"pump/{version}/{name}"
+            line.targets[path] = TargetFile(9, {"sha256": "0" * 64}, path, {"custom": {"hillhold": custom}})
+        return line.to_dict()
+
+    base = value(a=("1.0.0", 5))
+    again = value(b=("1.0.0", 5))  # one side built the only release again, under another name
+    check_releases("pump", base, value(a=("1.0.0", 5), c=("1.1.0", 5)), again)
+    for left, right in (
+        (value(b=("1.1.0", 5)), value(c=("1.1.0", 5))),
+        (value(b=("1.1.0", 6)), value(c=("1.2.0", 5))),
+        (value(b=("1.2.0", 5)), value(c=("1.1.0", 6))),
+    ):
+        with pytest.raises(MergeRefused):
+            check_releases("pump", base, left, right)
+    check_releases("pump", base, value(b=("1.1.0", 5)), value(c=("1.2.0", 6)))
 
 
 PATHS = st.dictionaries(st.sampled_from("abcd"), st.sampled_from([1, 2, 3]), max_size=4)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Targets
 
 from hillhold_signer import (
     NamedKey,
@@ -25,9 +26,11 @@ from hillhold_signer import (
     example_signer,
     verify_tree,
 )
-from hillhold_signer.drafts import Drafts
+from hillhold_signer.drafts import Drafts, Node
 from hillhold_signer.encoding import copied
-from hillhold_signer.errors import MergeRefused, QuorumRefused, SignerRefused
+from hillhold_signer.errors import MergeRefused, QuorumRefused, RepositoryRefused, SignerRefused
+from hillhold_signer.lineage import Lineage
+from hillhold_verifier import canonical
 from workshop import HARDWARE, NOW, image, online, pump, release, sign_all, started, tree
 
 WISH = Wish("app.bin", hardware=HARDWARE[:1])
@@ -467,3 +470,85 @@ def test_two_changes_of_root_at_once_are_one(tmp_path: Path) -> None:
     sign_all(shared.ada, "root-1", "root-3")
     shared.ada.publish(online(), NOW)
     assert len(shared.ada.state().root().roles["root"].keyids) == 5
+
+
+def test_one_old_draft_of_what_was_published_long_ago_is_nothing_to_sign(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    add_release(repository, "pump", image("1.0.0"), WISH, NOW)
+    (old,) = (path for path in (repository.layout.drafts / "pump").glob("*.json") if b"1.0.0" in path.read_bytes())
+    data = old.read_bytes()
+    sign_all(repository, "release-1", "release-2")
+    repository.publish(online(), NOW)
+    for version in ("1.1.0", "1.2.0", "1.3.0"):
+        release(repository, image(version, edits=5))
+    assert not old.exists()
+    old.write_bytes(data)  # from a copy that has nothing else of then
+    state = repository.state()
+    assert (dict(state.drafts), dict(state.clashes)) == ({}, {})
+
+
+def test_the_drafts_folder_does_not_grow_with_the_releases(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    counts = []
+    for number in range(5):
+        add_hardware(repository, "pump", [f"a{number}"], NOW)
+        add_release(repository, "pump", image(f"1.{number}.0", edits=number), WISH, NOW)
+        sign_all(repository, "targets-1", "targets-2", "release-1", "release-2")
+        repository.publish(online(), NOW)
+        counts.append(len(tree(repository.layout.drafts)))
+    assert counts[1:] == [counts[1]] * 4
+
+
+def test_two_who_published_beside_each_other_merge_into_the_next_version_once(tmp_path: Path) -> None:
+    shared = Folders(tmp_path)
+    add_release(shared.grace, "pump", image("1.1.0", seed=2), RADIO, NOW)
+    add_release(shared.ada, "pump", image("1.1.0"), WISH, NOW)
+    sign_all(shared.ada, "release-1", "release-2")
+    shared.ada.publish(online(), NOW)
+    shutil.copytree(shared.ada.layout.public, shared.grace.layout.public, dirs_exist_ok=True)
+    shared.sync()
+    draft = shared.ada.state().drafts["pump"]
+    assert (draft.merged, draft.signed.version) == (True, 4)
+    shared.ada.sign(example_signer("release-1"))
+    written = shared.ada.state().drafts["pump"]
+    assert (written.merged, written.digest) == (False, draft.digest)
+    shared.sync()
+    assert alike(shared) == draft.digest
+
+
+def test_a_change_that_changes_nothing_writes_nothing(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    add_hardware(repository, "pump", ["nrf54-c"], NOW)
+    repository.sign(example_signer("targets-1"))
+    before = tree(repository.layout.path)
+    add_hardware(repository, "pump", ["nrf54-c"], NOW)
+    assert tree(repository.layout.path) == before
+
+
+def test_a_draft_whose_bytes_are_not_those_of_its_name_is_refused(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    add_release(repository, "pump", image("1.0.0"), WISH, NOW)
+    (path,) = (path for path in (repository.layout.drafts / "pump").glob("*.json") if b"1.0.0" in path.read_bytes())
+    path.write_bytes(path.read_bytes().replace(b"2026-07-02", b"2026-07-03"))
+    with pytest.raises(RepositoryRefused, match="the bytes that its name is the hash of") as refused:
+        repository.state()
+    assert refused.value.hint
+    path.rename(path.with_name("x" + path.name[1:]))
+    assert not repository.state().drafts
+
+
+def test_an_origin_of_which_a_part_is_not_here_is_not_guessed_at() -> None:
+    def node(name: str, note: str, *after: str) -> Node:
+        value = {
+            **Targets(version=1, unrecognized_fields={"x-note": note}).to_dict(),
+            "expires": "2030-01-01T00:00:00Z",
+        }
+        return Node(name * 64, tuple(item * 64 for item in after), value, canonical.canonical(value))
+
+    known, left, right = node("a", "a"), node("b", "b", "a", "f"), node("c", "a", "a", "f")
+    with pytest.raises(MergeRefused, match="origin"):  # "f" is missing, and newer than "a" for all that is known
+        Lineage("pump", {item.name: item for item in (known, left, right)}, None).settle()
+    left, right = node("b", "b", "a"), node("c", "a", "a")
+    settled = Lineage("pump", {item.name: item for item in (known, left, right)}, None).settle()
+    assert settled.value is not None
+    assert settled.value["x-note"] == "b"
