@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,11 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from tuf.api.metadata import Root, Targets
 
-from hillhold_signer import example_signer
+from hillhold_signer import Repository, Wish, add_release, encoding, example_signer
 from hillhold_signer.ceremony import parse_ceremony
 from hillhold_signer.chain import verify_chain
-from hillhold_signer.config import parse_config, parse_people
-from hillhold_signer.drafts import parse_signature
+from hillhold_signer.config import parse_config, parse_person
+from hillhold_signer.drafts import parse_signed
 from hillhold_signer.durations import MAX_SECONDS, parse_duration
 from hillhold_signer.encoding import load
 from hillhold_signer.errors import (
@@ -24,11 +25,17 @@ from hillhold_signer.errors import (
     ImageRefused,
     KeyRefused,
     RepositoryRefused,
+    RequestRefused,
+    SignerRefused,
     VerifyRefused,
 )
 from hillhold_signer.images import read_firmware
 from hillhold_signer.keys import parse_public
-from workshop import NOW
+from hillhold_signer.merging import merge
+from hillhold_signer.requests import make_request, open_request, sign_request
+from hillhold_signer.signatures import parse_signature
+from hillhold_verifier import canonical
+from workshop import HARDWARE, NOW, image, release, started
 
 LINES = st.lists(
     st.sampled_from(
@@ -65,10 +72,10 @@ def test_settings_and_people(data: bytes) -> None:
         config = None
     assert config is None or all(config.online.values())
     try:
-        people = parse_people(data)
+        name = parse_person(data, "name")
     except ConfigRefused:
         return
-    assert all(isinstance(name, str) for name in people.values())
+    assert name.strip("\r\n").isprintable() or not name.isascii()
 
 
 @given(st.text(max_size=200) | LINES.map(bytes.decode))
@@ -96,7 +103,8 @@ def test_drafts_and_signatures(data: bytes) -> None:
         load(data, Root, "draft")
     with pytest.raises(RepositoryRefused):
         load(data, Targets, "draft")
-    assert parse_signature(data, "0" * 64) is None
+    with pytest.raises(RequestRefused):
+        parse_signature(data)
 
 
 @given(st.binary(max_size=300) | JSON_BYTES)
@@ -114,3 +122,105 @@ def test_keys_and_hex_files(data: bytes, armour: bool) -> None:
         except (KeyRefused, ImageRefused) as refused:
             message = str(refused)
             event(message.partition(":")[0])
+
+
+@st.composite
+def _spoiled(draw: st.DrawFn, good: bytes) -> bytes:
+    """A file that people mail, with a piece of it cut out, repeated or replaced."""
+    start = draw(st.integers(0, len(good)))
+    end = draw(st.integers(start, min(len(good), start + 40)))
+    return good[:start] + draw(st.binary(max_size=20) | st.just(good[start:end] * 2)) + good[end:]
+
+
+@given(st.data())
+def test_signatures_and_requests_that_were_mailed(mailed: tuple[bytes, bytes], data: st.DataObject) -> None:
+    request, signature = mailed
+    spoiled = data.draw(_spoiled(signature) | st.binary(max_size=200) | JSON_BYTES)
+    try:
+        assert parse_signature(spoiled).data() == spoiled
+    except RequestRefused:
+        event("signature refused")
+    spoiled = data.draw(_spoiled(request) | st.binary(max_size=200) | JSON_BYTES)
+    try:
+        found = open_request(spoiled)
+    except SignerRefused as refused:
+        event(type(refused).__name__)
+        return
+    # What is asked for is what was asked for: anything else has another digest.
+    assert found.draft.payload == open_request(request).draft.payload
+
+
+@given(st.data())
+def test_a_spoiled_draft_is_the_same_draft_or_refused(mailed: tuple[bytes, bytes], data: st.DataObject) -> None:
+    value = json.loads(mailed[0])["signed"]
+    place, keys = value, []
+    while isinstance(place, dict) and place and data.draw(st.booleans()):
+        keys.append(data.draw(st.sampled_from(sorted(place))))
+        place = place[keys[-1]]
+    if keys:
+        inner = value
+        for key in keys[:-1]:
+            inner = inner[key]
+        inner[keys[-1]] = data.draw(JSON)
+    try:
+        parse_signed(value, "pump")
+    except (RepositoryRefused, ContentRefused):
+        return
+    merged = merge(value, value, value)
+    assert merged == value
+
+
+@pytest.fixture(scope="module")
+def mailed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
+    """A request, and the signature that answers it."""
+    repository = started(tmp_path_factory.mktemp("mail") / "repo")
+    add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
+    request = make_request(repository, "pump")
+    return request, sign_request(open_request(request), example_signer("release-1")).data()
+
+
+@given(st.data())
+def test_any_drafts_in_the_folder_are_read_merged_or_refused(shared: Path, data: st.DataObject) -> None:
+    """What a stranger with write access to the folder may leave there, under names that fit."""
+    repository = Repository(shared)
+    folder = shared / "drafts" / "pump"
+    good = json.loads(repository.state().drafts["pump"].payload)
+    there = sorted(path.stem for path in folder.glob("*.json"))
+    made: list[Path] = []
+    try:
+        for _ in range(data.draw(st.integers(1, 3))):
+            signed = json.loads(json.dumps(good))
+            for _ in range(data.draw(st.integers(0, 2))):
+                place = signed
+                for _ in range(data.draw(st.integers(0, 2))):
+                    below = [item for item in place.values() if isinstance(item, dict)]
+                    place = data.draw(st.sampled_from(below)) if below else place
+                name = data.draw(st.sampled_from([*sorted(place), "roles", "delegations", "x-more"]))
+                place[name] = data.draw(JSON | st.just({"roles": [], "keys": {}}) | st.integers(0, 4))
+            names = [*there, *(path.stem for path in made), "0" * 64]
+            after = data.draw(st.lists(st.sampled_from(names), max_size=2, unique=True))
+            raw = canonical.dumps({"after": sorted(after), "role": "pump", "signed": signed})
+            path = folder / f"{sha256(raw).hexdigest()}.json"
+            if path.stem not in there:
+                path.write_bytes(raw)
+                made.append(path)
+        try:
+            state = repository.state()
+        except SignerRefused as refused:
+            event(type(refused).__name__)
+            return
+        event("clash" if state.clashes else "merged" if state.drafts["pump"].merged else "drafted")
+        for draft in state.drafts.values():
+            assert encoding.signed_bytes(draft.signed) == draft.payload
+    finally:
+        for path in made:
+            path.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with a published release and a draft of a second one."""
+    repository = started(tmp_path_factory.mktemp("shared") / "repo")
+    release(repository, image("1.0.0"))
+    add_release(repository, "pump", image("1.1.0", edits=5), Wish("app.bin", hardware=HARDWARE), NOW)
+    return repository.layout.path

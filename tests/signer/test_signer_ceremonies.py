@@ -12,6 +12,7 @@ import pytest
 
 from command import hillhold, pub, uri
 from hillhold_signer import Caps, Product, Repository, Wish, add_product, add_release, example_signer, verify_tree
+from hillhold_signer.adopting import adopt
 from hillhold_signer.bundle import write_bundle
 from hillhold_signer.errors import ProductRefused, RepositoryRefused, StorageError, VerifyRefused
 from hillhold_signer.lines import set_grace
@@ -184,7 +185,7 @@ def test_a_copy_that_is_not_whole_or_does_not_follow_from_the_root_is_refused(
         found = next(repository.layout.public.rglob(f"*{file}"))
         found.write_bytes(found.read_bytes().replace(b"0", b"1", 1))
     with pytest.raises(VerifyRefused):
-        Repository.adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
+        adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
     assert not (tmp_path / "new").exists()
 
 
@@ -200,9 +201,9 @@ def test_a_full_disk_while_it_is_copied_leaves_nothing(
         patch.setattr("shutil.copy2", full)
         patch.setattr("shutil.copytree", full)
         with pytest.raises(StorageError, match="No space left"):
-            Repository.adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
+            adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
     assert not (tmp_path / "new" / "public").exists()
-    Repository.adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
+    adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
 
 
 # --- devices ----------------------------------------------------------------------------------------------------------

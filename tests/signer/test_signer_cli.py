@@ -17,6 +17,7 @@ import pytest
 from command import KEYS, hillhold, pub, uri
 from hillhold_signer import Repository, Wish, add_release, example_signer, verify_tree
 from hillhold_signer.cli import main
+from hillhold_signer.drafted import lineage
 from workshop import HARDWARE, NOW, image, release, started, tree
 
 
@@ -88,12 +89,13 @@ def test_status_as_text_and_json(repository: Repository) -> None:
     repository.sign(example_signer("release-2"))
     text = hillhold("status", repository.layout.path).output
     assert text.startswith("DEMO repository")
-    assert "pump         2          2026-07-02T00:00:00Z  3      1 of 2" in text
+    assert "pump         2          2026-07-02T00:00:00Z  in 182 days            3      1 of 2: release-2\n" in text
     assert "next: sign pump: 1 of 2 signatures; release-1 can" in text
     value = json.loads(hillhold("status", repository.layout.path, "--json", now=NOW + 400 * 86400).stdout)
     assert value["roles"]["pump"]["signatures"][0]["signed"] == [example_signer("release-2").public_key.keyid]
-    assert "refresh: timestamp has expired" in value["next"]
+    assert "refresh timestamp: it has expired" in value["next"]
     assert "renew root: it has expired" in value["next"]
+    assert "change pump: its draft has expired, and a change dates it anew" in value["next"]
 
 
 def test_verify_by_its_own_or_a_given_root(repository: Repository, tmp_path: Path) -> None:
@@ -240,8 +242,10 @@ def test_usage_is_exit_code_2_in_two_lines(words: list[str], tmp_path: Path, mon
 def test_damaged_repositories_are_refused_without_a_traceback(repository: Repository) -> None:
     layout = repository.layout
     online = ["--snapshot-key", uri("snapshot"), "--timestamp-key", uri("timestamp")]
-    draft = layout.drafts / "pump/draft.json"
-    for path, data in ((draft, b"{"), (draft, b"\xff"), (layout.config, b"x"), (layout.people, b"x")):
+    (head,) = lineage(layout, "pump", repository.state().published("pump")).heads
+    draft = layout.drafts / "pump" / f"{head.name}.json"
+    person = next(layout.people.iterdir())
+    for path, data in ((draft, b"{"), (draft, b"\xff"), (layout.config, b"x"), (person, b"\x1b")):
         good = path.read_bytes()
         path.write_bytes(data)
         result = hillhold("publish", layout.path, *online)

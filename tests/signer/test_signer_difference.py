@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tuf.api.metadata import Targets
@@ -13,24 +13,24 @@ from hillhold_signer import Repository, Wish, add_release, example_signer
 from hillhold_signer.adding import add_releases
 from hillhold_signer.difference import difference, label
 from hillhold_signer.documents import Document
-from hillhold_signer.edit import copied
+from hillhold_signer.encoding import copied
 from hillhold_signer.errors import RepositoryRefused
 from hillhold_signer.lines import set_caps
-from hillhold_verifier import canonical
 from hillhold_verifier.release import Version
-from workshop import HARDWARE, NOW, ceremony, image, release, started
+from workshop import HARDWARE, NOW, ceremony, image, release, rewrite, started, tree
 
 
 def test_a_draft_cannot_put_another_key_under_a_colleagues_id(tmp_path: Path) -> None:
     repository = Repository.create(tmp_path / "repo", ceremony(), NOW, demo=True)
-    path = repository.layout.drafts / "root/draft.json"
-    value = json.loads(path.read_bytes())
     ada = example_signer("root-1").public_key.keyid
-    value["signed"]["keys"][ada] = example_signer("intruder").public_key.to_dict()
-    path.write_bytes(canonical.dumps(value))
+
+    def change(signed: dict[str, Any]) -> None:
+        signed["keys"][ada] = example_signer("intruder").public_key.to_dict()
+
+    path = rewrite(repository, "root", change)
     with pytest.raises(RepositoryRefused, match="the key of that id"):
         repository.sign(example_signer("root-2"))
-    assert [item.name for item in path.parent.iterdir()] == ["draft.json"]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_whatever_someone_wrote_into_a_draft_is_shown_before_it_is_signed(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_whatever_someone_wrote_into_a_draft_is_shown_before_it_is_signed(tmp_pa
         state = repository.state()
         old = state.published(role)
         assert isinstance(old, Targets)
-        return difference(role, old, state.drafts[role].signed, label({}))
+        return [str(change) for change in difference(role, old, state.drafts[role].signed, label({}))]
 
     assert not any("! " in line for line in (*shown("pump"), *shown("targets")))
     release_at = ("targets", "pump/1.0.0/app.bin")
@@ -66,17 +66,22 @@ def test_whatever_someone_wrote_into_a_draft_is_shown_before_it_is_signed(tmp_pa
         ("targets", ("delegations",), "more", 1),
     ]
     for role, where, name, what in edits:
-        path = repository.layout.drafts / role / "draft.json"
-        good = path.read_bytes()
-        value = json.loads(good)
-        place = value["signed"]
-        for step in where:
-            place = place[step]
-        place[name] = what
-        path.write_bytes(canonical.dumps(value))
+        good = tree(repository.layout.drafts / role)
+
+        def change(
+            signed: dict[str, Any], where: tuple[str | int, ...] = where, name: str = name, what: object = what
+        ) -> None:
+            place: Any = signed
+            for step in where:
+                place = place[step]
+            place[name] = what
+
+        changed = rewrite(repository, role, change)
         words = "STEP DOWN from 9.0.0" if name == "downgrade_from" else "! "
         assert any(words in line and (name in line or words != "! ") for line in shown(role)), (name, shown(role))
-        path.write_bytes(good)
+        changed.unlink()
+        for file, data in good.items():
+            (changed.parent / file).write_bytes(data)
 
 
 def test_every_field_of_a_release_is_in_words(tmp_path: Path) -> None:
@@ -101,7 +106,7 @@ def test_every_field_of_a_release_is_in_words(tmp_path: Path) -> None:
         state = repository.state()
         old = state.published("pump")
         assert isinstance(old, Targets)
-        lines = difference("pump", old, state.drafts["pump"].signed, label({}))
+        lines = map(str, difference("pump", old, state.drafts["pump"].signed, label({})))
         return next(line for line in lines if line[2:].startswith(f"{path}: "))
 
     line = shown("pump/1.0.0/app.bin")
@@ -125,7 +130,7 @@ def test_what_a_release_no_longer_says_is_shown_beside_what_it_says(tmp_path: Pa
     custom = line.targets["pump/1.0.0/app.bin"].custom["hillhold"]
     custom["hardware"], custom["withdrawn"] = ["nrf51-a", "nrf52-b", "nrf53-c"], "leaks"
     del custom["source"]
-    found = difference("pump", old, line, label({}))[-1]
+    found = str(difference("pump", old, line, label({}))[-1])
     assert found.startswith(
         '~ pump/1.0.0/app.bin: WITHDRAWN ("leaks"), feature release, for nrf51-a and nrf52-b and nrf53-c'
     )
@@ -136,10 +141,11 @@ def test_what_somebody_wrote_does_not_read_like_a_fact(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     wish = Wish("app.bin", hardware=HARDWARE, source='a", security counter 9, sha256 00; before: "b')
     add_release(repository, "pump", image("1.0.0"), wish, NOW)
-    path = repository.layout.drafts / "pump/draft.json"
-    value = json.loads(path.read_bytes())
-    value["signed"]["targets"]["pump/1.0.0/app.bin"]["custom"]["hillhold"]["component"] = "app, security counter 0"
-    path.write_bytes(canonical.dumps(value))
-    line = difference("pump", None, repository.state().drafts["pump"].signed, label({}))[-1]
+
+    def change(signed: dict[str, Any]) -> None:
+        signed["targets"]["pump/1.0.0/app.bin"]["custom"]["hillhold"]["component"] = "app, security counter 0"
+
+    rewrite(repository, "pump", change)
+    line = str(difference("pump", None, repository.state().drafts["pump"].signed, label({}))[-1])
     assert r', built from "a\", security counter 9, sha256 00; before: \"b", ' in line
     assert ', component "app, security counter 0", ' in line

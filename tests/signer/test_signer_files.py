@@ -12,10 +12,11 @@ import pytest
 
 from hillhold_signer import Expiry, example_signer
 from hillhold_signer.ceremony import parse_ceremony
-from hillhold_signer.config import Config, parse_config, parse_people, show_config, show_people
+from hillhold_signer.config import Config, parse_config, read_people, show_config, write_people
 from hillhold_signer.durations import parse_duration, show_duration
 from hillhold_signer.encoding import check_content, utc
 from hillhold_signer.errors import CeremonyRefused, ConfigRefused, ContentRefused, FileRefused, StorageError
+from hillhold_signer.layout import Layout
 from hillhold_signer.storage import create_file, list_folder, read_file, write_file
 from workshop import NOW, ceremony, tree
 
@@ -90,9 +91,6 @@ def test_a_name_that_would_move_the_cursor() -> None:
 def test_settings_are_read_as_they_are_written() -> None:
     config = Config(False, Expiry(1, 60, 3600, 86400, 7 * 86400), {"b" * 64: 'file:C:/a "b"/ü.pem', "a" * 64: "hv:key"})
     assert parse_config(show_config(config)) == config
-    people = {"b" * 64: 'Grace "Amazing" Höpper', "a" * 64: "Ada\\"}
-    assert parse_people(show_people(people)) == people
-    assert parse_people(b"") == {}
 
 
 @pytest.mark.parametrize(
@@ -103,9 +101,30 @@ def test_settings_that_are_refused(data: bytes) -> None:
         parse_config(data)
 
 
-def test_people_are_names() -> None:
-    with pytest.raises(ConfigRefused):
-        parse_people(b"a = 1")
+def test_people_are_names_in_files_that_two_people_never_both_write(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    people = {"b" * 64: 'Grace "Amazing" Höpper', "a" * 64: "Ada\\"}
+    write_people(layout, people)
+    assert read_people(layout) == people
+    before = tree(tmp_path)
+    write_people(layout, {"a" * 64: "Ada L."})
+    assert {name: data for name, data in tree(tmp_path).items() if name in before} == before
+    assert read_people(layout)["a" * 64] == "Ada L. or Ada\\"
+    (file,) = (path for path in layout.people.iterdir() if path.read_bytes() == b"Ada L.\n")
+    file.write_text("Ada Lovelace\r\n")  # an editor
+    assert read_people(layout)["a" * 64] == "Ada Lovelace or Ada\\"
+    (layout.people / "README").write_text("not a name")
+    assert set(read_people(layout)) == set(people)
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"\xff", b"a\nb", b"\x1b[2J", b"x" * 101, b"x" * 1000])
+def test_names_that_are_refused(data: bytes, tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    write_people(layout, {"a" * 64: "Ada"})
+    (file,) = layout.people.iterdir()
+    file.write_bytes(data)
+    with pytest.raises((ConfigRefused, FileRefused)):
+        read_people(layout)
 
 
 def test_durations() -> None:

@@ -15,6 +15,7 @@ from hillhold_signer.errors import ImportRefused, ProductRefused, ReleaseRefused
 from hillhold_signer.importing import import_releases
 from hillhold_signer.products import caps_of
 from hillhold_signer.releases import plan
+from hillhold_signer.storage import list_folder
 from hillhold_signer.table import COLUMNS, MAX_TABLE, read_table
 from workshop import HARDWARE, NOW, image, online, sign_all, started, tree
 
@@ -67,7 +68,7 @@ def test_a_table_becomes_a_draft_that_is_signed_and_published(tmp_path: Path) ->
     custom = repository.state().line("pump").targets["pump/1.0.0/pump.bin"].custom["hillhold"]
     assert custom["withdrawn"] == "loses its settings, twice"
     assert custom["kind"] == "security"
-    assert not list(repository.layout.staged.iterdir())
+    assert not list_folder(repository.layout.staged)
 
 
 def test_each_row_is_the_entry_that_add_makes_of_it(tmp_path: Path) -> None:
@@ -226,7 +227,10 @@ def test_an_interrupted_import_goes_on_without_copying_again(tmp_path: Path) -> 
     with pytest.raises(Stopped):
         import_releases(repository, "pump", folder, table_of(rows_of()), NOW, report=stop)
     assert "pump" not in repository.state().drafts
-    there = {path: path.stat().st_mtime_ns for path in repository.layout.staged.iterdir()}
+    there = {
+        path: path.stat().st_mtime_ns
+        for path in map(repository.layout.staged.joinpath, list_folder(repository.layout.staged))
+    }
     assert len(there) == 2
     torn = next(iter(there))
     torn.write_bytes(torn.read_bytes()[:100])

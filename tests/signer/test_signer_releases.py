@@ -168,7 +168,7 @@ def test_text_that_must_not_be_signed_stops_a_draft_and_leaves_the_old_one(repos
     line.version += 1
     line.unrecognized_fields["x-note"] = "a\x1b[2Jb"
     with pytest.raises(ContentRefused, match=r"U\+001B"):
-        Drafts(repository.layout).save("pump", line)
+        Drafts(repository.layout).save("pump", line, ())
     assert not repository.state().drafts
 
 

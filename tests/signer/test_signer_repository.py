@@ -98,7 +98,7 @@ def test_the_published_layout_is_that_of_the_format_page(tmp_path: Path) -> None
     stamp = json.loads((repository.layout.public / "metadata/timestamp.json").read_bytes())["signed"]
     assert stamp["x-hillhold-issued"] == "2026-01-01T00:00:00Z"
     assert set(stamp["meta"]["snapshot.json"]) == {"hashes", "version"}
-    assert not list(repository.layout.drafts.iterdir())
+    assert not repository.state().drafts
 
 
 def test_nothing_is_published_without_the_quorum_and_the_error_names_who_is_missing(tmp_path: Path) -> None:
@@ -158,18 +158,35 @@ def test_a_signature_over_other_bytes_or_by_a_stranger_counts_for_nothing(tmp_pa
     repository = Repository.create(tmp_path / "repo", ceremony(), NOW, demo=True)
     repository.sign(example_signer("root-1"))
     folder = repository.layout.drafts / "root"
-    (file,) = [path for path in folder.iterdir() if path.name != "draft.json"]
+    (file,) = folder.glob("*.sig")
     good = json.loads(file.read_bytes())
+
+    def put(value: dict[str, object]) -> Path:
+        data = canonical.dumps(value)
+        path = folder / f"{sha256(data).hexdigest()}.sig"
+        path.write_bytes(data)
+        return path
+
     stranger = example_signer("intruder")
     payload = repository.state().drafts["root"].payload
     forged = {**good, "keyid": stranger.public_key.keyid, "sig": stranger.sign(payload).signature}
-    (folder / f"{stranger.public_key.keyid}.json").write_text(json.dumps(forged))
-    claimed = example_signer("root-2").public_key.keyid
-    (folder / f"{claimed}.json").write_text(json.dumps({**good, "keyid": claimed, "sig": forged["sig"]}))
-    quorum = repository.state().quorum("root")
-    assert str(quorum) == "1 of 2"
-    file.write_text(json.dumps({**good, "sha256": "0" * 64}))
+    put(forged)
+    put({**good, "keyid": example_signer("root-2").public_key.keyid, "sig": forged["sig"]})
+    put({**good, "sig": forged["sig"]})  # one that does not verify does not hide the one that does
+    put({**good, "sha256": "0" * 64})
+    put({**good, "role": "targets"})
+    (folder / "copy of a file.sig").write_bytes(file.read_bytes())
+    assert str(repository.state().quorum("root")) == "1 of 2"
+    assert repository.state().drafts["root"].strange == 6
+    renamed = folder / f"{'0' * 64}.sig"
+    file.rename(renamed)
     assert str(repository.state().quorum("root")) == "0 of 2"
+    assert repository.state().drafts["root"].strange == 7
+    renamed.unlink()
+    file.write_bytes(canonical.dumps(good)[:-20])
+    assert str(repository.state().quorum("root")) == "0 of 2"
+    repository.sign(example_signer("root-1"))
+    assert str(repository.state().quorum("root")) == "1 of 2"
 
 
 def test_a_line_that_waits_does_not_hold_up_another_that_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tuf.api.metadata import Root, Targets
 
 from hillhold_signer import Ceremony, NamedKey, OnlineKey, OnlineSigners, Repository, Team, example_signer, verify_tree
 from hillhold_signer.difference import difference, label
-from hillhold_signer.edit import copied
+from hillhold_signer.encoding import copied
 from hillhold_signer.errors import CeremonyRefused, ProductRefused, QuorumRefused, RepositoryRefused, RotationRefused
 from hillhold_signer.lines import add_product, retire_product, set_caps, set_team, team_of
 from hillhold_signer.revocation import MAX_REASON, read_revoked
@@ -170,7 +170,7 @@ def test_roles_are_renewed_as_they_are(tmp_path: Path) -> None:
     for role in ("targets", "pump"):
         old, new = state.published(role), state.drafts[role].signed
         assert isinstance(old, Targets)
-        shown = difference(role, old, new, label({}))
+        shown = [str(change) for change in difference(role, old, new, label({}))]
         assert [line[:9] for line in shown[1:]] == ["~ expires"]
     sign_all(repository, "root-1", "root-2", "targets-1", "targets-2", "release-1", "release-2")
     publish(repository, now=later)

@@ -24,7 +24,7 @@ from hillhold_signer import (
 from hillhold_signer.chain import load_chain, verify_roots
 from hillhold_signer.errors import ContentRefused, DamagedRefused, RepositoryRefused, SignerRefused, StorageError
 from hillhold_signer.state import published_files
-from hillhold_signer.storage import place_file
+from hillhold_signer.storage import list_folder, place_file
 from large import large_repository, line_name, line_team
 from workshop import HARDWARE, NOW, image, online, pump, release, sign_all, started, team, tree
 
@@ -224,15 +224,17 @@ def test_what_is_published_does_not_change_with_the_folder_that_it_came_from(tmp
     repository.publish(online(), NOW)
     (file,) = (repository.layout.public / "targets/pump/1.0.0").iterdir()
     assert file.stat().st_nlink == 1
-    assert not list(repository.layout.staged.iterdir())
+    assert not list_folder(repository.layout.staged)
 
 
 def test_a_damaged_draft_is_named_when_it_is_read(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     add_product(repository, Product("valve", team("release-1", threshold=1), Caps(("stm32",))), NOW)
-    file = repository.layout.drafts / "valve" / "draft.json"
+    (file,) = (repository.layout.drafts / "valve").glob("*.json")
     for data in (b"", b"[]", b'{"signed":{"version":"1"}}', b'{"signed":{"version":1}}'):
+        file.unlink()
+        file = file.with_name(f"{sha256(data).hexdigest()}.json")
         file.write_bytes(data)
-        with pytest.raises(RepositoryRefused, match="draft of valve"):
+        with pytest.raises(RepositoryRefused, match="drafts/valve/"):
             _ = repository.state().drafts["valve"]
     assert pump().name in repository.state().products()

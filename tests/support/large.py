@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from shutil import rmtree
 from typing import Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -52,7 +53,7 @@ def large_repository(path: Path, lines: int, releases: int) -> Repository:
     repository = Repository.create(path, ceremony(), NOW, demo=True)
     root = repository.state().root()
     for role in ("root", "targets"):
-        (repository.layout.drafts / role / "draft.json").unlink()
+        rmtree(repository.layout.drafts / role)
     folder = repository.layout.public / "metadata"
     folder.mkdir(parents=True)
     write(folder / "1.root.json", root, example_signer("root-1"), example_signer("root-2"))

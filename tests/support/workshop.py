@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Callable
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from hillhold_signer import (
     Caps,
@@ -22,6 +26,8 @@ from hillhold_signer import (
     example_signer,
     sign_image,
 )
+from hillhold_signer.drafted import lineage
+from hillhold_verifier import canonical
 
 NOW = 1_767_225_600
 """2026-01-01T00:00:00Z"""
@@ -89,3 +95,16 @@ def release(repository: Repository, data: bytes, now: int = NOW, wish: Wish | No
 def tree(path: Path) -> dict[str, bytes]:
     """All files below a folder, by relative path."""
     return {str(item.relative_to(path)): item.read_bytes() for item in sorted(path.rglob("*")) if item.is_file()}
+
+
+def rewrite(repository: Repository, role: str, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Put another draft in the place of the one that counts, as someone with a text editor might."""
+    (head,) = lineage(repository.layout, role, repository.state().published(role)).heads
+    path = repository.layout.drafts / role / f"{head.name}.json"
+    value = json.loads(path.read_bytes())
+    change(value["signed"])
+    path.unlink()
+    data = canonical.dumps(value)
+    found = path.with_name(f"{sha256(data).hexdigest()}.json")
+    found.write_bytes(data)
+    return found

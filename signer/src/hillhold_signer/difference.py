@@ -3,12 +3,15 @@
 What decides is shown in words: releases with their hashes, keys, thresholds, caps and dates. Every field beyond those that this
 program writes is shown as it stands, so that nobody who changed a draft can have it signed unseen. The digest beside it binds the text
 to the bytes, and two people compare it to know that they sign the same.
+
+Where very many releases come or go, `summary` counts those of them that decide nothing: the ones that no device would choose now.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, TargetFile, Targets
@@ -17,7 +20,7 @@ from hillhold_signer import encoding
 from hillhold_signer.documents import in_words
 from hillhold_signer.durations import show_duration
 from hillhold_signer.layout import is_segment
-from hillhold_signer.products import caps_of
+from hillhold_signer.products import Caps, caps_of
 from hillhold_signer.releases import check_kept, understood
 from hillhold_verifier.release import Patch, Release
 from hillhold_verifier.times import show_time
@@ -25,6 +28,19 @@ from hillhold_verifier.times import show_time
 GRACE: Final = "x-hillhold-offline-grace"
 
 _CAPS: Final = ("hardware", "max_security_counter", "max_offline_grace")
+_PLAIN: Final = (
+    "v",
+    "hardware",
+    "version",
+    "security_counter",
+    "format",
+    "kind",
+    "component",
+    "sbom",
+    "source",
+    "notes",
+)
+"""Fields of a release from which nothing follows for other releases."""
 _PATCH: Final = ("v", "algorithm", "base", "base_length", "makes")
 _RELEASE: Final = (
     *("v", "hardware", "version", "security_counter", "format", "kind", "component", "withdrawn"),
@@ -33,6 +49,8 @@ _RELEASE: Final = (
 
 Label = Callable[[str], str]
 """Turns a key id into what a person recognises."""
+MAX_LINES: Final = 40
+"""Files that decide nothing and are still shown one by one."""
 
 
 def label(people: Mapping[str, str]) -> Label:
@@ -40,8 +58,34 @@ def label(people: Mapping[str, str]) -> Label:
     return lambda keyid: f"{people.get(keyid, 'unnamed key')} ({keyid[:16]})"
 
 
-def difference(role: str, old: Root | Targets | None, new: Root | Targets, show: Label) -> list[str]:
-    """Return the lines of a difference, each starting with "+", "-", "~", "!" (a field that this program does not write) or a blank.
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that is different.
+
+    Attributes:
+        mark: "+", "-", "~", "!" (a field that this program does not write) or a blank.
+        what: `version`, `expires`, `demo`, `threshold`, `key`, `line`, `caps`, `grace`, `target` or `field`.
+        name: what it is about: a role, a path, a key id, a field.
+        before, after: as JSON; None where there was or is nothing.
+        text: in words, one line.
+        decides: whether people must see it by itself, however many there are.
+    """
+
+    mark: str
+    what: str
+    name: str
+    before: object
+    after: object
+    text: str
+    decides: bool = True
+
+    def __str__(self) -> str:
+        """The line that people see."""
+        return f"{self.mark} {self.text}"
+
+
+def difference(role: str, old: Root | Targets | None, new: Root | Targets, show: Label) -> list[Change]:
+    """Return what is different, in the order in which people are shown it.
 
     Args:
         old: what is published; None shows all of `new` as added.
@@ -51,77 +95,131 @@ def difference(role: str, old: Root | Targets | None, new: Root | Targets, show:
         ReleaseRefused: a target entry that no device would understand, other bytes under an old path, a withdrawal undone.
     """
     before = f"version {old.version}" if old else "nothing"
-    lines = [f"  {role}: version {new.version} after {before}"]
+    text = f"{role}: version {new.version} after {before}"
+    found = [Change(" ", "version", role, old.version if old else None, new.version, text)]
     was = show_time(encoding.unix(old.expires)) if old else None
-    lines += _value("expires", was, show_time(encoding.unix(new.expires)))
+    found += _value("expires", "expires", was, show_time(encoding.unix(new.expires)))
     if isinstance(new, Root):
-        lines += _root(old if isinstance(old, Root) else None, new, show)
+        found += _root(old if isinstance(old, Root) else None, new, show)
     else:
-        lines += _targets(old if isinstance(old, Targets) else None, new, show)
+        found += _targets(old if isinstance(old, Targets) else None, new, show)
+    return found
+
+
+def summary(changes: Iterable[Change], limit: int = MAX_LINES) -> list[str]:
+    """Return the lines that people see.
+
+    Whatever decides is among them: all but the releases, patches and other files that come or go and that no device would choose. Where
+    there are more of these than `limit`, they are counted.
+    """
+    changes = list(changes)
+    minor = [change for change in changes if not change.decides]
+    if len(minor) <= limit:
+        return [str(change) for change in changes]
+    lines = [str(change) for change in changes if change.decides]
+    for mark, words in (("+", "come"), ("-", "go")):
+        if some := [change.name for change in minor if change.mark == mark]:
+            lines.append(f"{mark} {len(some)} more files {words}, from {some[0]} to {some[-1]} (--full shows each)")
     return lines
 
 
-def _root(old: Root | None, new: Root, show: Label) -> Iterator[str]:
+def _root(old: Root | None, new: Root, show: Label) -> Iterator[Change]:
     if new.unrecognized_fields.get("x-hillhold-demo"):
-        yield "  DEMO: example keys, whose private parts are public"
+        was = old.unrecognized_fields.get("x-hillhold-demo") if old else None
+        yield Change(" ", "demo", "root", was, True, "DEMO: example keys, whose private parts are public")
     for name, role in new.roles.items():
         before = old.roles[name] if old else None
-        yield from _value(f"{name} threshold", _threshold(before), _threshold(role) or "")
+        yield from _value("threshold", f"{name} threshold", _threshold(before), _threshold(role) or "")
         yield from _keys(name, set(before.keyids) if before else set(), set(role.keyids), show)
-        yield from _others(f"{name} role", role.unrecognized_fields, ())
+        yield from _fields(f"{name} role", before.unrecognized_fields if before else {}, role.unrecognized_fields)
     named = {keyid for role in new.roles.values() for keyid in role.keyids}
-    yield from (f"! key of no role: {show(keyid)}" for keyid in sorted(new.keys.keys() - named))
+    for keyid in sorted(new.keys.keys() - named):
+        yield Change("!", "key", keyid, None, keyid, f"key of no role: {show(keyid)}")
     if not new.consistent_snapshot:
-        yield "! consistent_snapshot: false"
-    yield from _others("root", new.unrecognized_fields, ("x-hillhold-demo",))
+        yield Change("!", "field", "consistent_snapshot", None, False, "consistent_snapshot: false")
+    yield from _fields("root", old.unrecognized_fields if old else {}, new.unrecognized_fields, ("x-hillhold-demo",))
 
 
-def _targets(old: Targets | None, new: Targets, show: Label) -> Iterator[str]:
+def _targets(old: Targets | None, new: Targets, show: Label) -> Iterator[Change]:
     yield from _delegations(old, new, show)
     was = old.unrecognized_fields.get(GRACE, 0) if old else 0
     grace = new.unrecognized_fields.get(GRACE, 0)
     if was or grace:
-        yield from _value("offline grace", show_duration(was) if old else None, show_duration(grace))
+        yield from _value("grace", "offline grace", show_duration(was) if old else None, show_duration(grace))
+    yield from _fields(new.type, old.unrecognized_fields if old else {}, new.unrecognized_fields, (GRACE,))
     before = old.targets if old else {}
     if old:
         check_kept(old, new)
+    heard = _deciding(before) if old else frozenset()
     for path in sorted(before.keys() - new.targets.keys()):
-        yield f"- {path}"
-    for path, target in sorted(new.targets.items()):
+        yield Change("-", "target", path, before[path].to_dict(), None, path, path in heard)
+    decide = _deciding(new.targets)
+    # Patches, which only carry what their release says, last.
+    for path, target in sorted(new.targets.items(), key=lambda item: (item[0].endswith(".patch"), item[0])):
         if path not in before:
-            yield f"+ {_describe(target)}"
+            yield Change("+", "target", path, None, target.to_dict(), _describe(target), path in decide)
         elif before[path] != target:
-            yield f"~ {_describe(target, before[path])}"
-    yield from _others(new.type, new.unrecognized_fields, (GRACE,))
+            text = _describe(target, before[path])
+            yield Change("~", "target", path, before[path].to_dict(), target.to_dict(), text)
 
 
-def _delegations(old: Targets | None, new: Targets, show: Label) -> Iterator[str]:
+def _deciding(targets: Mapping[str, TargetFile]) -> frozenset[str]:
+    """Return the paths that devices act on: what each would choose now, and whatever says more than a plain release or patch does."""
+    found: set[str] = set()
+    best: dict[tuple[str, str], Release] = {}
+    for path, target in targets.items():
+        item = understood(target)
+        custom = target.custom if isinstance(target.custom, dict) else {}
+        known = _PATCH if isinstance(item, Patch) else _PLAIN
+        more = set(custom.get("hillhold", {})) - set(known), set(custom) - {"hillhold"}, set(target.hashes) - {"sha256"}
+        if any(more) or set(target.unrecognized_fields) - {"custom"}:
+            found.add(path)
+        if isinstance(item, Release) and item.withdrawn is None:
+            for place in ((hardware, item.component) for hardware in item.hardware):
+                best[place] = max(item, best.get(place, item), key=lambda one: (one.version, one.path))
+    return frozenset(found) | {item.path for item in best.values()}
+
+
+def _delegations(old: Targets | None, new: Targets, show: Label) -> Iterator[Change]:
     before, after = _roles(old.delegations if old else None), _roles(new.delegations)
     for name in sorted(before.keys() - after.keys()):
-        yield f"- product line {name}"
+        yield Change("-", "line", name, before[name].to_dict(), None, f"product line {name}")
     for name in sorted(after):
         role, was = after[name], before.get(name)
-        mark = "+" if was is None else " "
         if role == was:
             continue
-        yield f"{mark} product line {name}"
-        caps = caps_of(new, name)
-        past = caps_of(old, name) if old and was else None
-        yield from _value(f"{name} hardware", ", ".join(past.hardware) if past else None, ", ".join(caps.hardware))
-        most = str(past.max_security_counter) if past else None
-        yield from _value(f"{name} highest security counter", most, str(caps.max_security_counter))
-        grace = show_duration(past.max_offline_grace) if past else None
-        yield from _value(f"{name} longest offline grace", grace, show_duration(caps.max_offline_grace))
-        yield from _value(f"{name} threshold", _threshold(was), _threshold(role) or "")
+        mark = "+" if was is None else " "
+        yield Change(mark, "line", name, was.to_dict() if was else None, role.to_dict(), f"product line {name}")
+        yield from _caps(name, caps_of(old, name) if old and was else None, caps_of(new, name))
+        yield from _value("threshold", f"{name} threshold", _threshold(was), _threshold(role) or "")
         yield from _keys(name, set(was.keyids) if was else set(), set(role.keyids), show)
         if role.paths != [f"{name}/*/*"] or not role.terminating:
-            yield f"! {name} paths: {_json(role.paths or role.path_hash_prefixes)}, terminating: {_json(role.terminating)}"
-        yield from _others(f"{name} delegation", role.unrecognized_fields, ("x-hillhold",))
-        yield from _others(f"{name} caps", role.unrecognized_fields.get("x-hillhold", {}), _CAPS)
+            text = (
+                f"{name} paths: {_json(role.paths or role.path_hash_prefixes)}, terminating: {_json(role.terminating)}"
+            )
+            yield Change("!", "line", name, None, role.paths, text)
+        past, fields = was.unrecognized_fields if was else {}, role.unrecognized_fields
+        yield from _fields(f"{name} delegation", past, fields, ("x-hillhold",))
+        yield from _fields(f"{name} caps", past.get("x-hillhold", {}), fields.get("x-hillhold", {}), _CAPS)
     if new.delegations is not None:
         named = {keyid for role in after.values() for keyid in role.keyids}
-        yield from (f"! key of no line: {show(keyid)}" for keyid in sorted(new.delegations.keys.keys() - named))
-        yield from _others("delegations", new.delegations.unrecognized_fields, ())
+        for keyid in sorted(new.delegations.keys.keys() - named):
+            yield Change("!", "key", keyid, None, keyid, f"key of no line: {show(keyid)}")
+        past = old.delegations.unrecognized_fields if old and old.delegations else {}
+        yield from _fields("delegations", past, new.delegations.unrecognized_fields)
+
+
+def _caps(name: str, old: Caps | None, new: Caps) -> Iterator[Change]:
+    for words, value in _words_of(new).items():
+        yield from _value("caps", f"{name} {words}", _words_of(old)[words] if old else None, value)
+
+
+def _words_of(caps: Caps) -> dict[str, str]:
+    return {
+        "hardware": ", ".join(caps.hardware),
+        "highest security counter": str(caps.max_security_counter),
+        "longest offline grace": show_duration(caps.max_offline_grace),
+    }
 
 
 def _roles(delegations: Delegations | None) -> Mapping[str, DelegatedRole]:
@@ -203,15 +301,28 @@ def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _keys(name: str, old: set[str], new: set[str], show: Label) -> Iterator[str]:
-    yield from (f"- {name} key {text}" for text in sorted(map(show, old - new)))
-    yield from (f"+ {name} key {text}" for text in sorted(map(show, new - old)))
+def _fields(
+    what: str, old: Mapping[str, object], new: Mapping[str, object], known: tuple[str, ...] = ()
+) -> Iterator[Change]:
+    """Whatever stands or stood there beyond what is shown in words."""
+    for name in sorted({*old, *new} - set(known)):
+        text = f"{what} {name}: {_json(new[name])}" if name in new else f"{what} {name}: gone"
+        yield Change("!", "field", f"{what} {name}", old.get(name), new.get(name), text)
 
 
-def _value(name: str, old: str | None, new: str) -> list[str]:
+def _keys(name: str, old: set[str], new: set[str], show: Label) -> Iterator[Change]:
+    for keyid in sorted(old - new, key=show):
+        yield Change("-", "key", name, keyid, None, f"{name} key {show(keyid)}")
+    for keyid in sorted(new - old, key=show):
+        yield Change("+", "key", name, None, keyid, f"{name} key {show(keyid)}")
+
+
+def _value(what: str, name: str, old: str | None, new: str) -> list[Change]:
     if old == new:
         return []
-    return [f"~ {name}: {old} -> {new}"] if old is not None else [f"+ {name}: {new}"]
+    if old is None:
+        return [Change("+", what, name, None, new, f"{name}: {new}")]
+    return [Change("~", what, name, old, new, f"{name}: {old} -> {new}")]
 
 
 def _threshold(role: Role | None) -> str | None:

@@ -1,34 +1,71 @@
-"""Drafts: the next version of a role while people are signing it, and their signatures.
+"""Drafts: what a role is to become, while people are signing it; and their signatures.
 
-A signature belongs to exact bytes: its file states the SHA-256 of what was signed, and one that belongs to other bytes, or that
-does not verify, counts for nothing. Whoever changes a draft therefore starts its signatures over.
+Every file is named by the SHA-256 of its bytes and never changed. A draft says which drafts it comes after, so that whoever holds
+two files knows whether one replaced the other or both were made at once (`lineage`). A signature states the SHA-256 of what was
+signed: one that belongs to other bytes, or does not verify, counts for nothing. Whoever changes a draft therefore starts its
+signatures over.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key, Signature
 from tuf.api.metadata import Root, Targets
 
 from hillhold_signer import encoding
-from hillhold_signer.errors import RepositoryRefused, StorageError
+from hillhold_signer.errors import RepositoryRefused, RequestRefused
 from hillhold_signer.keys import default_keyid
 from hillhold_signer.layout import Layout, is_segment
+from hillhold_signer.signatures import MAX_SIGNATURE_FILE, SignatureFile, parse_signature
 from hillhold_signer.storage import list_folder, read_optional, remove_file, write_file
-from hillhold_verifier.metadata import MAX_BYTES_OTHER, MAX_SIGNATURES
+from hillhold_verifier import canonical
+from hillhold_verifier.errors import MetadataError
+from hillhold_verifier.metadata import MAX_BYTES_OTHER
 
-MAX_SIGNATURE_FILE: Final = 32 * 1024
-"""Bytes: an ML-DSA-87 signature has 9,254 hexadecimal digits."""
+MAX_FILES: Final = 4096
+"""Files in the drafts of one role: far more than people make between two publications."""
+MAX_AFTER: Final = 64
+"""Drafts that one draft may say it comes after."""
+MAX_DRAFT: Final = MAX_BYTES_OTHER + 128 * MAX_AFTER
+"""Bytes of a draft's file."""
 
-_DRAFT: Final = "draft.json"
-_KEYID: Final = re.compile(r"[0-9a-f]{64}")
+_DRAFT: Final = re.compile(r"[0-9a-f]{64}\.json")
+_SIGNATURE: Final = re.compile(r"[0-9a-f]{64}\.sig")
+_DONE: Final = re.compile(r"([0-9a-f]{64})\.([1-9][0-9]{0,15})\.done")
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The file of a draft.
+
+    Attributes:
+        name: SHA-256 of the file, in hexadecimal as everywhere here.
+        after: what it comes after: names of drafts, or the digest of the published version that it grew from.
+        value: the JSON of `signed`.
+        payload: what people sign, the canonical JSON of `value`.
+    """
+
+    name: str
+    after: tuple[str, ...]
+    value: Mapping[str, Any]
+    payload: bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what people sign."""
+        return sha256(self.payload).hexdigest()
+
+    @property
+    def version(self) -> int:
+        """Version of the role."""
+        return int(self.value["version"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +75,19 @@ class Draft:
     Attributes:
         signed: what people sign.
         payload: its bytes.
-        signatures: by key id, those on these bytes; whether they verify is for `Quorum` to say.
+        signatures: by key id, those on these bytes; they verify, unless nobody can say by which keys they should.
+        merged: it was put together from several drafts, and has no file of its own yet.
+        replaced: key id and digest of signatures on drafts that this one comes after: they count no more.
+        strange: files that are no signature of any draft that is here.
     """
 
     role: str
     signed: Root | Targets
     payload: bytes
     signatures: Mapping[str, Signature]
+    merged: bool = False
+    replaced: tuple[tuple[str, str], ...] = ()
+    strange: int = 0
 
     @property
     def digest(self) -> str:
@@ -83,6 +126,11 @@ class Quorum:
         return tuple(dict.fromkeys(keyid for share in short for keyid in share.unsigned))
 
     @property
+    def signed(self) -> tuple[str, ...]:
+        """Key ids that have signed."""
+        return tuple(dict.fromkeys(keyid for share in self.shares for keyid in share.signed))
+
+    @property
     def wanted(self) -> frozenset[str]:
         """Key ids that may sign, whether or not they have."""
         return frozenset(keyid for share in self.shares for keyid in (*share.signed, *share.unsigned))
@@ -105,70 +153,76 @@ def quorum(draft: Draft, delegators: Iterable[Root | Targets]) -> Quorum:
 
 
 class Drafts:
-    """The drafts of a repository. Writing needs the repository's lock."""
+    """The files of a repository's drafts. Writing needs the repository's lock."""
 
     def __init__(self, layout: Layout) -> None:
         self._folder = layout.drafts
 
-    def roles(self) -> list[str]:
-        """Return the roles that have a draft: root and targets first, then product lines by name; raises `StorageError`."""
-        names = [
-            name for name in list_folder(self._folder) if is_segment(name) and (self._folder / name / _DRAFT).exists()
-        ]
+    def roles(self, published: Callable[[str], int]) -> list[str]:
+        """Return the roles that may have something to sign: root and targets first, then product lines by name.
+
+        Args:
+            published: returns the number of a role's published version, 0 without one. A draft that was noted as a part of that
+                version or one before (`note_done`) is not looked at, so that a repository of many lines is not read whole each time.
+
+        Raises:
+            RepositoryRefused: too many files.
+            StorageError: a folder cannot be read.
+        """
+        names = [name for name in list_folder(self._folder) if is_segment(name) and self._is_open(name, published)]
         return sorted(names, key=lambda name: ({"root": 0, "targets": 1}.get(name, 2), name))
 
-    def load(self, role: str) -> Draft | None:
-        """Return the draft of a role with the signatures on it, or None.
+    def nodes(self, role: str) -> dict[str, Node]:
+        """Return the drafts of a role by name, each as it was written.
 
         Raises:
-            RepositoryRefused: it is damaged.
-            StorageError: it cannot be read.
+            RepositoryRefused: one is damaged, or there are too many.
+            StorageError: one cannot be read.
         """
-        data = read_optional(self._folder / role / _DRAFT, MAX_BYTES_OTHER)
-        if data is None:
-            return None
-        signed: Root | Targets
-        if role == "root":
-            signed = encoding.load(data, Root, "draft of root").signed
-        else:
-            signed = encoding.load(data, Targets, f"draft of {role}").signed
-        check_keyids(signed, f"draft of {role}")
-        payload = encoding.signed_bytes(signed)
-        return Draft(role, signed, payload, self._signatures(role, sha256(payload).hexdigest()))
+        found = {}
+        for file in self._names(role, _DRAFT):
+            data = read_optional(self._folder / role / file, MAX_DRAFT)
+            if data is not None:
+                name = file.removesuffix(".json")
+                found[name] = _parse_node(data, name, role)
+        return found
 
-    def version(self, role: str) -> int | None:
-        """Return the version of the draft of a role, of which nothing else is looked at; None where there is no draft.
+    def signatures(self, role: str) -> tuple[list[SignatureFile], int]:
+        """Return the well-formed signatures among a role's files, and how many other files there are; raises `StorageError`."""
+        found = []
+        names = self._names(role, _SIGNATURE)
+        for file in names:
+            data = read_optional(self._folder / role / file, MAX_SIGNATURE_FILE)
+            if data is not None and f"{sha256(data).hexdigest()}.sig" == file:
+                try:
+                    signature = parse_signature(data)
+                except RequestRefused:
+                    continue
+                if signature.role == role:
+                    found.append(signature)
+        ours = sum(len(self._names(role, pattern)) for pattern in (_DRAFT, _DONE))
+        return found, len(list_folder(self._folder / role)) - ours - len(found)
 
-        Raises:
-            RepositoryRefused: it is damaged.
-            StorageError: it cannot be read.
-        """
-        data = read_optional(self._folder / role / _DRAFT, MAX_BYTES_OTHER)
-        if data is None:
-            return None
-        try:
-            version = json.loads(data)["signed"]["version"]
-        except (KeyError, RecursionError, TypeError, ValueError):
-            version = None
-        if not isinstance(version, int):
-            raise RepositoryRefused(f"draft of {role}", expected="TUF metadata", got="something else")
-        return version
+    def save(self, role: str, signed: Root | Targets, after: Iterable[str]) -> str:
+        """Write a draft.
 
-    def save(self, role: str, signed: Root | Targets) -> None:
-        """Write a draft; signatures on other bytes than these are removed.
+        Args:
+            after: names of the drafts that it replaces, or the digest of the published version that it grew from.
+
+        Returns:
+            Its name.
 
         Raises:
             ContentRefused: values that may not be signed.
             StorageError: it cannot be written.
         """
-        data = encoding.file_bytes(signed, {}, role)
-        write_file(self._folder / role / _DRAFT, data)
-        keep = self._signatures(role, encoding.digest(signed))
-        for name in list_folder(self._folder / role):
-            if name != _DRAFT and name.removesuffix(".json") not in keep:
-                remove_file(self._folder / role / name)
+        encoding.file_bytes(signed, {}, role)
+        data = canonical.dumps({"after": sorted(set(after)), "role": role, "signed": signed.to_dict()})
+        name = sha256(data).hexdigest()
+        write_file(self._folder / role / f"{name}.json", data)
+        return name
 
-    def add_signature(self, draft: Draft, signature: Signature, key: Key) -> None:
+    def add_signature(self, file: SignatureFile, draft: Draft, key: Key) -> None:
         """Keep one person's signature on a draft.
 
         Raises:
@@ -176,32 +230,64 @@ class Drafts:
             StorageError: it cannot be written.
         """
         try:
-            key.verify_signature(signature, draft.payload)
+            key.verify_signature(file.signature, draft.payload)
         except UnverifiedSignatureError as error:
             raise RepositoryRefused("new signature", expected="one that verifies", got="another") from error
-        value = {"keyid": signature.keyid, "sha256": draft.digest, "sig": signature.signature}
-        data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-        write_file(self._folder / draft.role / f"{signature.keyid}.json", data)
+        data = file.data()
+        write_file(self._folder / draft.role / f"{sha256(data).hexdigest()}.sig", data)
 
-    def discard(self, role: str) -> None:
-        """Remove a draft and its signatures; raises `StorageError`."""
-        remove_file(self._folder / role / _DRAFT)
-        for name in list_folder(self._folder / role):
-            remove_file(self._folder / role / name)
-        try:
-            (self._folder / role).rmdir()
-        except OSError as error:
-            raise StorageError(f"cannot remove {self._folder / role}: {error.strerror or error}") from error
+    def forget(self, role: str, names: Iterable[str]) -> None:
+        """Remove drafts by name, and then each signature that is on none that is left; raises as `nodes` does."""
+        gone = set(names)
+        for name in sorted(gone):
+            remove_file(self._folder / role / f"{name}.json")
+        for file in self._names(role, _DONE):
+            if file.partition(".")[0] in gone:
+                remove_file(self._folder / role / file)
+        left = {node.digest for node in self.nodes(role).values()}
+        for file in self._names(role, _SIGNATURE):
+            data = read_optional(self._folder / role / file, MAX_SIGNATURE_FILE)
+            try:
+                keep = data is not None and parse_signature(data).sha256 in left
+            except RequestRefused:
+                keep = True  # not ours to judge: a copy that has not finished, perhaps
+            if not keep:
+                remove_file(self._folder / role / file)
 
-    def _signatures(self, role: str, digest: str) -> dict[str, Signature]:
-        found = {}
-        for name in list_folder(self._folder / role)[: MAX_SIGNATURES + 1]:
-            if name != _DRAFT:
-                data = read_optional(self._folder / role / name, MAX_SIGNATURE_FILE)
-                signature = parse_signature(data, digest) if data is not None else None
-                if signature is not None and name == f"{signature.keyid}.json":
-                    found[signature.keyid] = signature
-        return found
+    def note_done(self, role: str, names: Iterable[str], version: int) -> None:
+        """Note, by empty files, that drafts are a part of a version that was published; raises `StorageError`."""
+        for name in names:
+            write_file(self._folder / role / f"{name}.{version}.done", b"")
+
+    def _is_open(self, role: str, published: Callable[[str], int]) -> bool:
+        drafts = {file.removesuffix(".json") for file in self._names(role, _DRAFT)}
+        noted = [match for file in self._names(role, _DONE) if (match := _DONE.fullmatch(file))]
+        if not noted:
+            return bool(drafts)
+        number = published(role)
+        return bool(drafts - {match[1] for match in noted if int(match[2]) <= number})
+
+    def _names(self, role: str, pattern: re.Pattern[str]) -> list[str]:
+        names = list_folder(self._folder / role)
+        if len(names) > MAX_FILES:
+            raise RepositoryRefused(f"drafts of {role}", expected=f"at most {MAX_FILES} files", got=len(names))
+        return [name for name in names if pattern.fullmatch(name)]
+
+
+def parse_signed(value: Mapping[str, Any], role: str) -> Root | Targets:
+    """Return the JSON of a draft's `signed` as metadata.
+
+    Raises:
+        RepositoryRefused: not of that role, or not in the form in which it would be signed.
+    """
+    what = f"draft of {role}"
+    data = canonical.dumps({"signatures": [], "signed": value})
+    root = role == "root"
+    signed = encoding.load(data, Root, what).signed if root else encoding.load(data, Targets, what).signed
+    check_keyids(signed, what)
+    if encoding.signed_bytes(signed) != canonical.canonical(value):
+        raise RepositoryRefused(what, expected="the form in which it is signed", got="another")
+    return signed
 
 
 def check_keyids(signed: Root | Targets, what: str) -> None:
@@ -219,17 +305,25 @@ def check_keyids(signed: Root | Targets, what: str) -> None:
             raise RepositoryRefused(f"key {keyid[:16]} in {what}", expected="the key of that id", got="another key")
 
 
-def parse_signature(data: bytes, digest: str) -> Signature | None:
-    """Parse a signature file; None where it is damaged or belongs to other bytes than those of `digest`."""
+def _parse_node(data: bytes, name: str, role: str) -> Node:
+    what = f"drafts/{role}/{name[:16]}….json"
+    hint = "copy it again from where it came, or remove it; a copy that has not finished looks like this, too"
+    if sha256(data).hexdigest() != name:
+        raise RepositoryRefused(what, expected="the bytes that its name is the hash of", got="others", hint=hint)
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict) or value.get("sha256") != digest:
-        return None
-    keyid, sig = value.get("keyid"), value.get("sig")
-    if not isinstance(keyid, str) or not _KEYID.fullmatch(keyid):
-        return None
-    if not isinstance(sig, str) or not re.fullmatch(r"([0-9a-f]{2})+", sig):
-        return None
-    return Signature(keyid, sig)
+        found = canonical.loads(data)
+    except MetadataError as error:
+        raise RepositoryRefused(what, expected="a draft", got=f"{error}"[:120], hint=hint) from error
+    if not isinstance(found, dict) or set(found) != {"after", "role", "signed"} or found["role"] != role:
+        raise RepositoryRefused(what, expected=f"a draft of {role}", got="something else", hint=hint)
+    after, value = found["after"], found["signed"]
+    if not isinstance(after, list) or len(after) > MAX_AFTER or not all(_is_hash(item) for item in after):
+        raise RepositoryRefused(what, expected="hashes of what it comes after", got="something else", hint=hint)
+    version = value.get("version") if isinstance(value, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise RepositoryRefused(what, expected="metadata with a version", got="something else", hint=hint)
+    return Node(name, tuple(after), value, canonical.canonical(value))
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, str) and _HASH.fullmatch(value) is not None

@@ -11,19 +11,20 @@ A change that raises before its first `save` has written nothing that counts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from hashlib import sha256
 from typing import TypeVar
 
 from tuf.api.metadata import Root, Targets
 
 from hillhold_signer import encoding
-from hillhold_signer.config import MAX_CONFIG, Config, parse_people, show_config, show_people
+from hillhold_signer.config import Config, read_people, show_config, write_people
 from hillhold_signer.drafts import Drafts
+from hillhold_signer.encoding import copied
 from hillhold_signer.layout import Layout
 from hillhold_signer.state import State
-from hillhold_signer.storage import read_optional, write_file
+from hillhold_signer.storage import write_file
 
 S = TypeVar("S", Root, Targets)
 
@@ -41,6 +42,7 @@ class Edit:
     state: State
     config: Config
     now: int
+    _saved: dict[str, str] = field(default_factory=dict)
 
     def root(self) -> Root:
         """Return the next version of root, dated anew; raises `RepositoryRefused` where there is none."""
@@ -54,32 +56,40 @@ class Edit:
         """Return the next version of a line's role, dated anew; raises `ProductRefused` where there is no such line."""
         return self._next(product, self.state.line(product))
 
+    def reissue(self, role: str) -> None:
+        """Draft the next version of a role as it is, dated anew; raises as `root`, `targets`, `line` and `save` do."""
+        new = self.root() if role == "root" else self.targets() if role == "targets" else self.line(role)
+        published = self.state.published(role)
+        if published is not None and new.expires == published.expires:
+            new.expires += timedelta(seconds=1)  # a version that says what the one before says is none (`lineage`)
+        self.save(role, new)
+
     def save(self, role: str, signed: Root | Targets) -> None:
-        """Write a draft; its signatures start over.
+        """Write a draft, which replaces those of its role that `state` has; its signatures start over.
 
         Raises:
             ContentRefused: values that may not be signed.
             StorageError: it cannot be written.
         """
-        Drafts(self.layout).save(role, signed)
+        draft = self.state.drafts.get(role)
+        if role not in self._saved and draft is not None and draft.digest == encoding.digest(signed):
+            return  # nothing has changed, and what was signed stays so
+        # Not what lies in the folder now: a draft that came in since, by a copy from elsewhere, was not looked at.
+        after = (self._saved[role],) if role in self._saved else self.state.after(role)
+        self._saved[role] = Drafts(self.layout).save(role, signed, after)
 
     def stage(self, data: bytes) -> None:
         """Keep the bytes of a target file until it is published; raises `StorageError`."""
         write_file(self.layout.staged / sha256(data).hexdigest(), data)
 
     def remember(self, names: Mapping[str, str]) -> None:
-        """Note who holds which key, by key id, where it is not known yet; raises `ContentRefused`, `StorageError`."""
-        known = parse_people(read_optional(self.layout.people, MAX_CONFIG) or b"")
-        write_file(self.layout.people, show_people({**names, **known}))
+        """Note who holds which key, by key id, where it is not known yet; raises `ConfigRefused`, `ContentRefused`, `StorageError`."""
+        known = read_people(self.layout)
+        write_people(self.layout, {keyid: name for keyid, name in names.items() if keyid not in known})
 
     def configure(self, config: Config) -> None:
         """Write the settings; raises `ContentRefused`, `StorageError`."""
         write_file(self.layout.config, show_config(config))
-
-    def discard(self, role: str) -> None:
-        """Remove the draft of a role, if there is one, with its signatures; raises `StorageError`."""
-        if role in self.state.drafts:
-            Drafts(self.layout).discard(role)
 
     def _next(self, role: str, newest: S) -> S:
         """Return a copy of the draft of a role, or of its published version with the next number, dated anew."""
@@ -88,8 +98,3 @@ class Edit:
             new.version += 1
         new.expires = encoding.utc(self.now + self.config.expiry.of(role))
         return new
-
-
-def copied(signed: S) -> S:
-    """Return an independent copy of metadata."""
-    return type(signed).from_dict(deepcopy(signed.to_dict()))  # `to_dict` hands out custom data as they are

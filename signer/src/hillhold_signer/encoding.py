@@ -12,6 +12,7 @@ larger than a device accepts.
 
 from __future__ import annotations
 
+import copy
 import json
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -146,6 +147,11 @@ def parse(data: bytes, kind: type[T]) -> tuple[Metadata[T], bytes]:
     if not isinstance(metadata.signed, kind):
         raise MetadataError("metadata type", expected=kind.type, got=metadata.signed.type[:40])
     return metadata, payload
+
+
+def copied(signed: T) -> T:
+    """Return an independent copy of metadata; python-tuf's own `to_dict` hands out the lists and custom data that it holds."""
+    return type(signed).from_dict(copy.deepcopy(signed.to_dict()))
 
 
 def utc(now: int) -> datetime:

@@ -47,7 +47,7 @@ class CeremonyRefused(SignerRefused):
 
 
 class ConfigRefused(SignerRefused):
-    """A `hillhold.toml` or `people.toml` that cannot be read."""
+    """A `hillhold.toml`, or a name in `people/`, that cannot be read."""
 
 
 class ContentRefused(SignerRefused):
@@ -103,6 +103,18 @@ class ImageRefused(SignerRefused):
 
 class SigningRefused(SignerRefused):
     """A signature that nothing asks for, or over something else than what was shown."""
+
+
+class MergeRefused(SignerRefused):
+    """Two drafts of a role that changed the same thing differently, so that no program can say which is meant."""
+
+
+class RequestRefused(SignerRefused):
+    """A request or a signature file that is malformed, or does not say what it claims."""
+
+
+class StaleRefused(SignerRefused):
+    """A signature or request for bytes that are drafted no more: changed since, or published."""
 
 
 class QuorumRefused(SignerRefused):

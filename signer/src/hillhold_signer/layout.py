@@ -2,18 +2,19 @@
 
     REPO/
       hillhold.toml              settings
-      people.toml                names by key id
+      people/KEYID.X             the name of who holds a key
       revoked/KEYID              why a key must not be trusted any more, {"reason":…,"since":…}
       .lock                      held by whoever writes
-      drafts/ROLE/draft.json     the next version of a role, {"signatures":[],"signed":{…}}
-      drafts/ROLE/KEYID.json     one person's signature on it, {"keyid":…,"sha256":…,"sig":…}
+      drafts/ROLE/SHA256.json    what a role is to become, and which drafts it comes after
+      drafts/ROLE/SHA256.sig     one person's signature on it
       staged/SHA256              target files that drafts name and that are not published yet
       image-keys/PRODUCT/FINGERPRINT.pub   public keys of a line's bootloaders
       public/                    what any static server serves
         metadata/                N.root.json timestamp.json N.snapshot.json N.targets.json N.PRODUCT.json
         targets/PRODUCT/VERSION/SHA256.FILE
 
-A signature is a file of its own, so that two people who sign at once, in two copies of a repository, both count.
+Drafts and signatures are named by the hash of their bytes and never changed, so that two copies of a repository, in which two
+people drafted or signed at once, become one by copying files: there is no name that both wrote with other bytes.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Layout:
 
     @property
     def people(self) -> Path:
-        """Names by key id."""
-        return self.path / "people.toml"
+        """The folder of names by key id."""
+        return self.path / "people"
 
     @property
     def revoked(self) -> Path:

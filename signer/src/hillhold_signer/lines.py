@@ -61,7 +61,7 @@ def set_team(repository: Repository, name: str, team: Team, now: int) -> bool:
         again = not still_signed(targets, name, edit)
         edit.remember(team.names())
         if again:
-            edit.save(name, edit.line(name))
+            edit.reissue(name)
         edit.save("targets", targets)
     return again
 
@@ -142,7 +142,6 @@ def retire_product(repository: Repository, name: str, now: int) -> None:
     with repository.edit(now) as edit:
         targets = without_line(edit.targets(), name)
         edit.save("targets", targets)
-        edit.discard(name)
 
 
 def _check_used(name: str, caps: Caps, line: Targets) -> None:

@@ -18,7 +18,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Targets
 from hillhold_signer.ceremony import Team
 from hillhold_signer.chain import line_names
 from hillhold_signer.durations import MAX_SECONDS
-from hillhold_signer.edit import copied
+from hillhold_signer.encoding import copied
 from hillhold_signer.errors import ProductRefused
 from hillhold_signer.layout import TOP_LEVEL, is_segment
 

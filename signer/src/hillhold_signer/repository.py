@@ -9,8 +9,7 @@ Whatever writes holds the repository's lock while it reads, decides and writes. 
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,9 @@ from tuf.api.metadata import Root, Targets
 from hillhold_signer import encoding
 from hillhold_signer.ceremony import Ceremony
 from hillhold_signer.chain import Chain
-from hillhold_signer.config import MAX_CONFIG, Config, parse_config, parse_people, show_config, show_people
-from hillhold_signer.drafts import Draft, Drafts, Quorum
+from hillhold_signer.config import GIT_FILES, MAX_CONFIG, Config, parse_config, read_people, show_config, write_people
+from hillhold_signer.drafted import lineage
+from hillhold_signer.drafts import Draft, Drafts, Quorum, parse_signed
 from hillhold_signer.edit import Edit
 from hillhold_signer.errors import (
     QuorumRefused,
@@ -30,23 +30,14 @@ from hillhold_signer.errors import (
     SigningRefused,
     StorageError,
     ToolError,
-    VerifyRefused,
 )
 from hillhold_signer.examples import refuse_public
-from hillhold_signer.layout import Layout, file_name
+from hillhold_signer.layout import Layout
 from hillhold_signer.publish import OnlineSigners, Publication, compose, renew
 from hillhold_signer.revocation import check_rotation
-from hillhold_signer.state import State, published_files, read_state
-from hillhold_signer.storage import (
-    list_folder,
-    locked,
-    place_file,
-    read_file,
-    read_optional,
-    remove_file,
-    write_file,
-)
-from hillhold_signer.verify import published_tree, verify_tree
+from hillhold_signer.signatures import SignatureFile
+from hillhold_signer.state import State, read_state
+from hillhold_signer.storage import locked, place_file, read_file, remove_file, write_file
 from hillhold_verifier.errors import HillholdError
 
 
@@ -97,49 +88,9 @@ class Repository:
             root = ceremony.root_after(None, now, demo=demo)
             targets = Targets(version=1, expires=encoding.utc(now + ceremony.expiry.targets))
             drafts = Drafts(layout)
-            drafts.save("root", root)
-            drafts.save("targets", targets)
-            write_file(layout.people, show_people(ceremony.names()))
-            config = Config(demo, ceremony.expiry, ceremony.online())
-            write_file(layout.config, show_config(config))  # last: its presence makes this a repository
-        return cls(path)
-
-    @classmethod
-    def adopt(cls, path: Path, tree: Path, anchor: bytes, ceremony: Ceremony) -> Repository:
-        """Make a repository around a published tree, where everything else of it was lost: drafts, settings, the online keys.
-
-        Args:
-            tree: a copy of what was published last, from a back-up or the server.
-            anchor: bytes of a root that is known to be right, from paper or a device: the tree has to follow from it.
-            ceremony: settings and names are taken from it; who is trusted changes with `hillhold root rotate`.
-
-        Raises:
-            VerifyRefused: the tree is not whole, or does not follow from the root.
-            CeremonyRefused, PublicKeyMaterialRefused: the ceremony.
-            RepositoryRefused: there is a repository already.
-            StorageError: a file cannot be read or written.
-        """
-        layout, source = Layout(path), published_tree(tree)
-        if layout.config.exists() or layout.public.exists():
-            raise RepositoryRefused(f"{path}", expected="no repository yet", got="one that exists")
-        seen = verify_tree(tree, 0, anchor)
-        named = file_name("root", encoding.load(anchor, Root, "root").signed.version)
-        if published_files(source, named) != anchor:
-            raise VerifyRefused(f"{named} of {tree}", expected="the root that is known to be right", got="another")
-        newest = published_files(source, file_name("root", seen.versions["root"])) or b""
-        demo = encoding.load(newest, Root, "root").signed.unrecognized_fields.get("x-hillhold-demo", False) is True
-        verify_tree(tree, 0)  # from its first root, too: later rotations look at all of them
-        ceremony.check(demo=demo)
-        partial = path / ".public.tmp"
-        try:
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(source.public, partial)
-            partial.rename(layout.public)
-        except (OSError, shutil.Error) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise StorageError(f"cannot copy {source.public}: {error}") from error
-        write_file(layout.people, show_people(ceremony.names()))
-        write_file(layout.config, show_config(Config(demo, ceremony.expiry, ceremony.online())))
+            drafts.save("root", root, ())
+            drafts.save("targets", targets, ())
+            write_settings(layout, Config(demo, ceremony.expiry, ceremony.online()), ceremony.names())
         return cls(path)
 
     def config(self) -> Config:
@@ -148,7 +99,7 @@ class Repository:
 
     def people(self) -> dict[str, str]:
         """Return names by key id; raises `ConfigRefused`, `StorageError`."""
-        return parse_people(read_optional(self.layout.people, MAX_CONFIG) or b"")
+        return read_people(self.layout)
 
     def state(self) -> State:
         """Read and verify what the repository holds; raises `RepositoryRefused`, `StorageError`."""
@@ -161,10 +112,14 @@ class Repository:
 
         Raises:
             SigningRefused: none, or not the named role's.
+            MergeRefused: the named role's drafts do not go together; or those of any role, where no other one wants the key.
         """
         state = self.state()
         drafts = (draft for draft in state.drafts.values() if role in (None, draft.role))
         found = tuple(draft for draft in drafts if key.keyid in state.quorum(draft.role).wanted)
+        clash = next((state.clashes[name] for name in state.clashes if role in (None, name)), None)
+        if clash is not None and (role is not None or not found):
+            raise clash
         if not found:
             what = f"a key of {role}" if role else "a key that a draft wants"
             hint = "`hillhold status` says who has to sign what"
@@ -186,14 +141,16 @@ class Repository:
         key = signer.public_key
         refuse_public(key, demo=self.config().demo)
         found = []
-        with self._writing():
+        with self.writing():
             drafts = Drafts(self.layout)
             for draft in self.wanted(key, role):
                 if shown is not None and shown.get(draft.role) != draft.digest:
                     raise SigningRefused(f"draft of {draft.role}", expected="what was shown", got="one changed since")
                 repeated = key.keyid in draft.signatures
                 if not repeated:
-                    drafts.add_signature(draft, _sign(signer, draft.payload), key)
+                    signature = sign_bytes(signer, draft.payload)
+                    file = SignatureFile(draft.role, draft.signed.version, draft.digest, signature)
+                    drafts.add_signature(file, draft, key)
                 quorum = self.state().quorum(draft.role)
                 found.append(Signed(draft.role, draft.signed.version, draft.digest, repeated, quorum))
         return tuple(found)
@@ -209,10 +166,11 @@ class Repository:
 
         Raises:
             QuorumRefused: a draft lacks signatures, which the message names.
+            MergeRefused: drafts that do not go together.
             RepositoryRefused, SigningRefused: see `compose`.
         """
-        with self._writing() as state:
-            self._check_quorums(state, tuple(roles) or tuple(state.drafts))
+        with self.writing() as state:
+            self._check_quorums(state, roles)
             chosen = tuple(role for role in state.drafts if not roles or role in roles)
             config = self.config()
             if chosen:
@@ -223,9 +181,7 @@ class Repository:
             else:
                 return Publication((), (), {})
             self._write(publication)
-            for role in chosen:
-                Drafts(self.layout).discard(role)
-            self._clear_staged(draft for role, draft in state.drafts.items() if role not in chosen)
+            self._tidy(state, chosen)
         return publication
 
     def check_ready(self, roles: Sequence[str] = ()) -> Root:
@@ -240,8 +196,8 @@ class Repository:
             RepositoryRefused: there is no root.
         """
         state = self.state()
+        self._check_quorums(state, roles)
         chosen = tuple(roles) or tuple(state.drafts)
-        self._check_quorums(state, chosen)
         check_rotation(self.layout, state, chosen, self.people())
         return state.root() if "root" in chosen else self.published_root()
 
@@ -258,7 +214,7 @@ class Repository:
 
     def refresh(self, signers: OnlineSigners, now: int) -> Publication:
         """Sign the timestamp anew, and snapshot when half of its life is over; raises as `renew` does."""
-        with self._writing() as state:
+        with self.writing() as state:
             publication = renew(self.layout, state, signers, self.config().expiry, now)
             self._write(publication)
         return publication
@@ -271,19 +227,42 @@ class Repository:
             RepositoryRefused, ConfigRefused: the repository is damaged.
             StorageError: it cannot be read or written, or somebody else holds it.
         """
-        with self._writing() as state:
+        with self.writing() as state:
             yield Edit(self.layout, state, self.config(), now)
 
     @contextmanager
-    def _writing(self) -> Iterator[State]:
-        """Hold the lock, and finish what an interrupted publication left."""
+    def writing(self) -> Iterator[State]:
+        """Hold the lock, and write down drafts that were merged; raises as `edit` does."""
         with locked(self.layout.lock):
             state = self.state()
-            for role in state.stale:
-                Drafts(self.layout).discard(role)
-            yield state
+            merged = [draft for draft in state.drafts.values() if draft.merged]
+            for draft in merged:
+                Drafts(self.layout).save(draft.role, draft.signed, state.after(draft.role))
+            yield self.state() if merged else state
 
-    def _check_quorums(self, state: State, roles: Sequence[str]) -> None:
+    def drop(self, role: str, digest: str) -> str:
+        """Give up a draft: of several that do not go together, or the only one, so that what is published stands again.
+
+        Args:
+            digest: of the draft, or how it begins.
+
+        Returns:
+            The digest of the draft that was given up.
+
+        Raises:
+            MergeRefused: there is no such draft, or it is the first version of its role.
+            StorageError: the repository cannot be written.
+        """
+        with locked(self.layout.lock):
+            found = lineage(self.layout, role, self.state().published(role))
+            value, after = found.drop(digest)
+            Drafts(self.layout).save(role, parse_signed(value, role), after)
+        return next(node.digest for node in found.heads if node.digest.startswith(digest))
+
+    def _check_quorums(self, state: State, named: Sequence[str]) -> None:
+        if clash := next((state.clashes[role] for role in state.clashes if not named or role in named), None):
+            raise clash
+        roles = tuple(named) or tuple(state.drafts)
         names = self.people()
         short = []
         for role in roles:
@@ -303,16 +282,35 @@ class Repository:
         for path, data in publication.metadata:
             write_file(path, data)
 
-    def _clear_staged(self, drafts: Iterable[Draft]) -> None:
-        """Remove what no draft names any more."""
-        lines = [draft.signed for draft in drafts if isinstance(draft.signed, Targets)]
-        keep = {target.hashes["sha256"] for line in lines for target in line.targets.values()}
-        for name in list_folder(self.layout.staged):
-            if name not in keep:
-                remove_file(self.layout.staged / name)
+    def _tidy(self, before: State, roles: Sequence[str]) -> None:
+        """Remove what a publication has made old, and nothing that somebody's copy of the repository may still build on.
+
+        The drafts that were just published stay until the next publication: who changed one meanwhile is merged against it. Staged files go
+        once they are published; another's may have come in before the draft that names them.
+        """
+        elsewhere = before.files.targets_named(but=roles)
+        drafts = Drafts(self.layout)
+        for role in roles:
+            files, signed = before.files.of(role), before.drafts[role].signed
+            done = files.settled.done if files.settled else frozenset()
+            drafts.forget(role, done)
+            drafts.note_done(role, files.nodes.keys() - done, signed.version)
+            for target in signed.targets.values() if isinstance(signed, Targets) else ():
+                if target.hashes["sha256"] not in elsewhere:
+                    remove_file(self.layout.staged / target.hashes["sha256"])
 
 
-def _sign(signer: Signer, payload: bytes) -> Signature:
+def write_settings(layout: Layout, config: Config, names: Mapping[str, str]) -> None:
+    """Make a directory a repository; raises `ContentRefused`, `StorageError`."""
+    write_people(layout, names)
+    for name, data in GIT_FILES.items():
+        if not (layout.path / name).exists():
+            write_file(layout.path / name, data)
+    write_file(layout.config, show_config(config))  # last: its presence makes this a repository
+
+
+def sign_bytes(signer: Signer, payload: bytes) -> Signature:
+    """Return a signature; raises `ToolError` where the token or key service fails."""
     try:
         return signer.sign(payload)
     except HillholdError:

@@ -64,7 +64,7 @@ def rotate(repository: Repository, ceremony: Ceremony, now: int, *, dry_run: boo
             online = {keyid: uri for keyid, uri in edit.config.online.items() if keyid in old.keys}
             edit.configure(replace(edit.config, expiry=ceremony.expiry, online=online | ceremony.online()))
             for role in reissued:
-                edit.save(role, edit.targets())
+                edit.reissue(role)
             edit.save("root", new)
         lines = {keyid: tuple(places) for keyid, places in named_keys(new, targets).items() if keyid in revoked}
     return Rotation(old, new, reissued, lines)
@@ -81,12 +81,11 @@ def renew(repository: Repository, roles: Sequence[str], now: int) -> dict[str, i
         RepositoryRefused, StorageError: the repository.
     """
     with repository.edit(now) as edit:
-        made: dict[str, Root | Targets] = {}
+        for role in roles:  # all of them are there, before one is drafted
+            _ = edit.root() if role == "root" else edit.targets() if role == "targets" else edit.line(role)
         for role in roles:
-            made[role] = edit.root() if role == "root" else edit.targets() if role == "targets" else edit.line(role)
-        for role, signed in made.items():
-            edit.save(role, signed)
-    return {role: signed.version for role, signed in made.items()}
+            edit.reissue(role)
+    return {role: repository.state().drafts[role].signed.version for role in roles}
 
 
 def revoke(repository: Repository, who: str, reason: str, now: int) -> dict[str, list[str]]:

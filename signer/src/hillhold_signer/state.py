@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from tuf.api.metadata import Root, Signed, Snapshot, Targets, Timestamp
 
+from hillhold_signer import encoding
 from hillhold_signer.chain import Chain, Files, line_names, load_chain, verify_chain, verify_roots
-from hillhold_signer.drafts import Draft, Drafts, Quorum, quorum
-from hillhold_signer.errors import DamagedRefused, ProductRefused, RepositoryRefused, VerifyRefused
+from hillhold_signer.drafted import Drafted, with_signatures
+from hillhold_signer.drafts import Draft, Quorum, quorum
+from hillhold_signer.errors import DamagedRefused, MergeRefused, ProductRefused, RepositoryRefused, VerifyRefused
 from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.storage import read_optional
 from hillhold_verifier.metadata import max_bytes
@@ -23,14 +25,16 @@ class State:
     Attributes:
         published_root: the newest published root; there is one before there is a chain only after an interrupted first publication.
         chain: what is published, or None before the first publication. Under an older root than the newest one after an interruption.
-        drafts: by role, those of versions that are not published yet.
-        stale: roles whose draft is left over from a run that was interrupted: published already, or of a line that never came to be.
+        drafts: by role, the next versions; a line's only where the newest targets delegate to it.
+        clashes: by role, why its drafts do not go together; nothing can be done with such a role until one is dropped.
+        files: what else is known of the drafts' files.
     """
 
     published_root: Root | None
     chain: Chain | None
     drafts: Mapping[str, Draft]
-    stale: tuple[str, ...]
+    clashes: Mapping[str, MergeRefused]
+    files: Drafted
 
     @property
     def interrupted(self) -> bool:
@@ -40,19 +44,20 @@ class State:
 
     def published(self, role: str) -> Signed | None:
         """Return the published version of any role, or None."""
-        if role == "root":
-            return self.published_root
-        if self.chain is None:
-            return None
-        top: dict[str, Root | Timestamp | Snapshot | Targets] = {
-            "timestamp": self.chain.timestamp,
-            "snapshot": self.chain.snapshot,
-            "targets": self.chain.targets,
-        }
-        return top.get(role) or self.chain.lines.get(role)
+        return _published(self.published_root, self.chain, role)
+
+    def version(self, role: str) -> int:
+        """Return the number of the published version of root, targets or a line, 0 without one."""
+        return _version(self.published_root, self.chain, role)
 
     def newest(self, role: str) -> Root | Targets | None:
-        """Return the draft of root, targets or a line if there is one, else what is published."""
+        """Return the draft of root, targets or a line if there is one, else what is published.
+
+        Raises:
+            MergeRefused: there are drafts that do not go together.
+        """
+        if role in self.clashes:
+            raise self.clashes[role]
         draft = self.drafts.get(role)
         return draft.signed if draft else cast("Root | Targets | None", self.published(role))
 
@@ -83,6 +88,15 @@ class State:
             raise ProductRefused("product line", expected=f"one of: {known}", got=repr(product)[:80], hint=hint)
         return found
 
+    def after(self, role: str) -> tuple[str, ...]:
+        """Return what the next draft of a role comes after (`Drafts.save`); raises `MergeRefused` where there is a clash."""
+        if role in self.clashes:
+            raise self.clashes[role]
+        if role in self.files.names and (settled := self.files.of(role).settled) is not None:
+            return settled.after
+        published = self.published(role)
+        return (encoding.digest(published),) if published else ()
+
     def delegators(self, role: str) -> tuple[Root | Targets, ...]:
         """Return who says by which keys the next version of a role is signed."""
         if role == "root":
@@ -92,7 +106,7 @@ class State:
         return (self.root(),) if role == "targets" else (self.targets(),)
 
     def quorum(self, role: str) -> Quorum:
-        """Judge the draft of a role; raises `RepositoryRefused` where there is none."""
+        """Judge the draft of a role; raises `RepositoryRefused` where there is none, `MergeRefused` where nobody can say whose it is."""
         if role not in self.drafts:
             raise RepositoryRefused(f"draft of {role}", expected="one", got="none")
         return quorum(self.drafts[role], self.delegators(role))
@@ -105,13 +119,13 @@ def published_files(layout: Layout, name: str) -> bytes | None:
 
 
 def read_state(layout: Layout, known: Chain | None = None) -> State:
-    """Read a repository, and verify what is read: root, timestamp, snapshot, targets; a line when it is asked for.
+    """Read a repository, and verify what is read: root, timestamp, snapshot, targets; a line when it is asked for, and so a draft.
 
     Args:
         known: a chain that was verified before; it holds as long as root and timestamp are the same, which name all else by hash.
 
     Raises:
-        RepositoryRefused: what is published does not verify, or a draft is damaged.
+        RepositoryRefused: what is published does not verify.
         StorageError: a file cannot be read.
     """
 
@@ -128,53 +142,92 @@ def read_state(layout: Layout, known: Chain | None = None) -> State:
             chain = _chain(files, root, raw) if timestamp is not None else None
     except VerifyRefused as error:
         raise DamagedRefused(error) from error
-    drafts = Drafts(layout)
-    versions = {role: version for role in drafts.roles() if (version := drafts.version(role)) is not None}
-    stale = [role for role, version in versions.items() if version <= _published_version(root, chain, role)]
-    found = Pending(drafts, [role for role in versions if role not in stale])
-    lines = _lines_of(State(root, chain, found, ()))
-    orphans = [role for role in found if role not in ("root", "targets", *lines)]
-    return State(root, chain, Pending(drafts, [role for role in found if role not in orphans]), (*stale, *orphans))
+    drafted = Drafted(layout, lambda role: _published(root, chain, role), lambda role: _version(root, chain, role))
+    clashes = Clashes(drafted)
+    bare = State(root, chain, Pending(drafted, chain, lambda draft: draft), clashes, drafted)
+    judged = Pending(drafted, chain, lambda draft: with_signatures(draft, bare.delegators, drafted))
+    return State(root, chain, judged, clashes, drafted)
 
 
 class Pending(Mapping[str, Draft]):
-    """The drafts of some roles, each read when it is asked for: after an import there may be many large ones."""
+    """The drafts of roles that there are, each read when it is asked for, and then judged."""
 
-    def __init__(self, drafts: Drafts, roles: Iterable[str]) -> None:
-        self._drafts, self._roles = drafts, dict.fromkeys(roles)
-        self._read: dict[str, Draft] = {}
+    def __init__(self, files: Drafted, chain: Chain | None, judge: Callable[[Draft], Draft]) -> None:
+        self._files, self._chain, self._judge = files, chain, judge
+        self._judged: dict[str, Draft] = {}
 
     def __getitem__(self, role: str) -> Draft:
         """Return a draft.
 
         Raises:
             KeyError: there is none.
-            RepositoryRefused: it is damaged, or was removed meanwhile.
+            RepositoryRefused: it is damaged.
         """
-        if role not in self._roles:
-            raise KeyError(role)
-        if role not in self._read:
-            draft = self._drafts.load(role)
+        if role not in self._judged:
+            draft = self._files.draft(role) if self._is_known(role) else None
             if draft is None:
-                raise RepositoryRefused(f"draft of {role}", expected="one", got="none")
-            self._read[role] = draft
-        return self._read[role]
+                raise KeyError(role)
+            self._judged[role] = self._judge(draft)
+        return self._judged[role]
 
     def __contains__(self, role: object) -> bool:
-        """Say whether there is a draft, without reading it."""
-        return role in self._roles
+        """Say whether there is a draft of a role."""
+        return isinstance(role, str) and self._is_known(role) and self._files.draft(role) is not None
 
     def __iter__(self) -> Iterator[str]:
         """The roles, root and targets first."""
-        return iter(self._roles)
+        return (role for role in self._files.names if role in self)
 
     def __len__(self) -> int:
         """How many drafts there are."""
-        return len(self._roles)
+        return sum(1 for _ in self)
+
+    def _is_known(self, role: str) -> bool:
+        """Whether it is a top-level role, or a line that the newest targets delegate to."""
+        if role in ("root", "targets") or role not in self._files.names:
+            return True
+        if self._files.clash("targets") is not None:
+            return True  # where nobody can say which lines there are, none is taken for one that never came to be
+        draft = self._files.draft("targets")
+        targets = draft.signed if draft else self._chain.targets if self._chain else None
+        return isinstance(targets, Targets) and role in line_names(targets)
 
 
-def _published_version(root: Root | None, chain: Chain | None, role: str) -> int:
-    """The version of a role that is published, as its lister says; 0 for none."""
+class Clashes(Mapping[str, MergeRefused]):
+    """Why the drafts of roles do not go together, each looked at when it is asked for."""
+
+    def __init__(self, files: Drafted) -> None:
+        self._files = files
+
+    def __getitem__(self, role: str) -> MergeRefused:
+        """Return why; raises `KeyError` where there is no clash."""
+        if (found := self._files.clash(role)) is None:
+            raise KeyError(role)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        """The roles whose drafts clash."""
+        return (role for role in self._files.names if self._files.clash(role) is not None)
+
+    def __len__(self) -> int:
+        """How many roles' drafts clash."""
+        return sum(1 for _ in self)
+
+
+def _published(root: Root | None, chain: Chain | None, role: str) -> Signed | None:
+    if role == "root":
+        return root
+    if chain is None:
+        return None
+    top: dict[str, Root | Timestamp | Snapshot | Targets] = {
+        "timestamp": chain.timestamp,
+        "snapshot": chain.snapshot,
+        "targets": chain.targets,
+    }
+    return top.get(role) or chain.lines.get(role)
+
+
+def _version(root: Root | None, chain: Chain | None, role: str) -> int:
     if role == "root":
         return root.version if root else 0
     listing = chain.snapshot.meta.get(f"{role}.json") if chain else None
@@ -196,9 +249,3 @@ def _chain(files: Files, root: Root | None, raw: bytes) -> Chain:
             return verify_chain(lambda name: None if name == newest else files(name), at=0)
         except VerifyRefused:
             raise refused from None
-
-
-def _lines_of(state: State) -> list[str]:
-    """Return the product lines that targets delegate to; none where there are no targets at all."""
-    found = state.newest("targets")
-    return line_names(found) if isinstance(found, Targets) else []

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 from hillhold_signer import encoding
+from hillhold_signer.ceremony import Expiry
 from hillhold_signer.drafts import Quorum
+from hillhold_signer.errors import MergeRefused, RepositoryRefused
 from hillhold_signer.state import State
+from hillhold_verifier.times import show_span
 
-ROLES = ("root", "targets", "snapshot", "timestamp")
+ROLES: Final = ("root", "targets", "snapshot", "timestamp")
+DAY: Final = 86_400
+AHEAD: Final[Mapping[str, int]] = {"root": 30 * DAY, "targets": 30 * DAY}
+"""Seconds before expiry at which people are warned, since they have to come together to sign."""
+AHEAD_LINE: Final = 14 * DAY
+ONLINE_SHARE: Final = 4
+"""Snapshot and timestamp are late once less than 1/ONLINE_SHARE of their life is left: `refresh` renews snapshot when half is over."""
+
+Alert = Literal["expired", "soon"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +30,27 @@ class RoleStatus:
 
     Attributes:
         published, draft: versions, or None.
-        expires: Unix seconds of the published version, or None.
-        quorum: of the draft, or None.
+        expires, draft_expires: Unix seconds, or None.
+        alert: of what is published; None where there is time.
+        digest, quorum: of the draft, or None; quorum also where nobody can say yet whose signatures count.
+        merged: several drafts were put together, and the result is written down by the next command that changes something.
+        replaced: key ids of those who signed a draft that was changed since, and have not signed this one.
+        strange: files that are no signature of this draft.
+        clash: why the drafts do not go together, or None.
     """
 
     role: str
     published: int | None
     expires: int | None
-    draft: int | None
-    digest: str | None
-    quorum: Quorum | None
+    alert: Alert | None
+    draft: int | None = None
+    draft_expires: int | None = None
+    digest: str | None = None
+    quorum: Quorum | None = None
+    merged: bool = False
+    replaced: tuple[str, ...] = ()
+    strange: int = 0
+    clash: MergeRefused | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,40 +61,89 @@ class Status:
     roles: tuple[RoleStatus, ...]
     todo: tuple[str, ...]
 
+    @property
+    def late(self) -> bool:
+        """Whether something has expired or is about to."""
+        return any(item.alert for item in self.roles)
 
-def status(state: State, people: Mapping[str, str], now: int, *, demo: bool) -> Status:
-    """Judge a repository at `now` (Unix seconds); raises `RepositoryRefused` for damaged drafts."""
-    lines = dict.fromkeys((*state.products(), *(role for role in state.drafts if role not in ROLES)))
-    roles = tuple(_role(state, name) for name in (*ROLES, *lines))
+
+def status(state: State, people: Mapping[str, str], now: int, expiry: Expiry, *, demo: bool) -> Status:
+    """Judge a repository at `now` (Unix seconds).
+
+    Args:
+        expiry: how long snapshot and timestamp last, from the settings.
+    """
+    lines = dict.fromkeys((*(state.chain.lines if state.chain else ()), *state.drafts, *state.clashes))
+    roles = tuple(_role(state, name, now, expiry) for name in (*ROLES, *(name for name in lines if name not in ROLES)))
     return Status(demo, roles, tuple(_todo(roles, people, now)))
 
 
-def _role(state: State, name: str) -> RoleStatus:
+def until(seconds: int, now: int) -> str:
+    """Return how long something still lasts: "in 3 days", or "EXPIRED 2 hours ago"."""
+    return f"in {show_span(seconds - now)}" if seconds > now else f"EXPIRED {show_span(now - seconds)} ago"
+
+
+def _role(state: State, name: str, now: int, expiry: Expiry) -> RoleStatus:
     published, draft = state.published(name), state.drafts.get(name)
-    return RoleStatus(
-        name,
-        published.version if published else None,
-        encoding.unix(published.expires) if published else None,
-        draft.signed.version if draft else None,
-        draft.digest if draft else None,
-        state.quorum(name) if draft else None,
+    expires = encoding.unix(published.expires) if published else None
+    found = RoleStatus(name, published.version if published else None, expires, _alert(name, expires, now, expiry))
+    if draft is None:
+        return replace(found, clash=state.clashes.get(name))
+    try:
+        quorum = state.quorum(name)
+    except (MergeRefused, RepositoryRefused):
+        quorum = None
+    return replace(
+        found,
+        draft=draft.signed.version,
+        draft_expires=encoding.unix(draft.signed.expires),
+        digest=draft.digest,
+        quorum=quorum,
+        merged=draft.merged,
+        replaced=tuple(dict.fromkeys(keyid for keyid, _ in draft.replaced)),
+        strange=draft.strange,
     )
 
 
+def _alert(role: str, expires: int | None, now: int, expiry: Expiry) -> Alert | None:
+    if expires is None:
+        return None
+    online = role in ("snapshot", "timestamp")
+    ahead = expiry.of(role) // ONLINE_SHARE if online else AHEAD.get(role, AHEAD_LINE)
+    if expires <= now:
+        return "expired"
+    return "soon" if expires - now < ahead else None
+
+
 def _todo(roles: tuple[RoleStatus, ...], people: Mapping[str, str], now: int) -> list[str]:
-    found = []
-    drafted = [item for item in roles if item.quorum]
-    for item in drafted:
-        if item.quorum and not item.quorum.complete:
-            names = ", ".join(sorted(people.get(keyid, keyid[:16]) for keyid in item.quorum.missing))
-            found.append(f"sign {item.role}: {item.quorum} signatures; {names} can")
-    if drafted and not found:
+    drafted = [item for item in roles if item.draft is not None]
+    found = [f"decide about {item.role}: {item.clash}; {item.clash.hint}" for item in roles if item.clash]
+    found += [text for item in drafted for text in _draft_todo(item, people, now)]
+    clash = any(item.clash for item in roles)
+    if drafted and not clash and all(item.quorum and item.quorum.complete for item in drafted):
         found.append("publish: every draft has its signatures")
     for item in roles:
-        if item.expires is not None and item.expires <= now and item.role in ("timestamp", "snapshot"):
-            found.append(f"refresh: {item.role} has expired")
-        elif item.expires is not None and item.expires <= now and item.draft is None:
-            found.append(f"renew {item.role}: it has expired")
+        if item.alert and item.expires is not None:
+            when = "it has expired" if item.alert == "expired" else f"it expires {until(item.expires, now)}"
+            act = "publish the draft of" if item.draft else "renew"
+            found.append(f"{'refresh' if item.role in ('timestamp', 'snapshot') else act} {item.role}: {when}")
     if not drafted and all(item.published is None for item in roles if item.role not in ROLES):
         found.append("add a product line: `hillhold product add`")
     return found
+
+
+def _draft_todo(item: RoleStatus, people: Mapping[str, str], now: int) -> Iterator[str]:
+    def names(keyids: tuple[str, ...]) -> str:
+        return ", ".join(sorted(people.get(keyid, keyid[:16]) for keyid in keyids))
+
+    if item.quorum and not item.quorum.complete:
+        yield f"sign {item.role}: {item.quorum} signatures; {names(item.quorum.missing)} can"
+    if item.replaced:
+        yield f"sign {item.role} again: it was changed after {names(item.replaced)} had signed"
+    if item.strange:
+        files = (
+            "1 file that is not a signature" if item.strange == 1 else f"{item.strange} files that are no signatures"
+        )
+        yield f"look at drafts/{item.role}: {files} of this draft"
+    if item.draft_expires is not None and item.draft_expires <= now:
+        yield f"change {item.role}: its draft has expired, and a change dates it anew"

@@ -77,7 +77,7 @@ def _draft(draft: Draft, state: State, people: Mapping[str, str]) -> Iterator[st
     yield from (title, "-" * len(title), "")
     old = state.published(draft.role)
     before = old if isinstance(old, (Root, Targets)) else None
-    yield from difference(draft.role, before, draft.signed, label(people))
+    yield from map(str, difference(draft.role, before, draft.signed, label(people)))
     quorum = state.quorum(draft.role)
     yield from ("", "SHA-256 of what is signed, compared aloud by everyone:", f"  {_grouped(draft.digest)}", "")
     yield f"Signatures: {quorum}"

@@ -20,7 +20,7 @@ from hillhold_signer.cli.releases import release, withdraw
 from hillhold_signer.cli.repositories import init, status
 from hillhold_signer.cli.roots import renew, revoke, root
 from hillhold_signer.cli.shell import completion
-from hillhold_signer.cli.signing import sign
+from hillhold_signer.cli.signing import attach, diff, drop, request, sign
 from hillhold_signer.cli.terminal import App
 
 __all__ = ["main"]
@@ -44,7 +44,23 @@ def main() -> None:
 
 product.add_command(image_key)
 for _command in (
-    *(key, init, root, renew, revoke, product, image, add, import_command, withdraw, release, sign, status, publish),
-    *(refresh, prune, bundle, provisioning, verify, completion),
+    *(
+        key,
+        init,
+        root,
+        renew,
+        revoke,
+        product,
+        image,
+        add,
+        import_command,
+        withdraw,
+        release,
+        diff,
+        sign,
+        request,
+        attach,
+    ),
+    *(drop, status, publish, refresh, prune, bundle, provisioning, verify, completion),
 ):
     main.add_command(_command)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
+from hillhold_signer.adopting import adopt
 from hillhold_signer.ceremony import Ceremony, read_ceremony
-from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, edge, emit, json_option
+from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, REFUSED, edge, emit, json_option
 from hillhold_signer.difference import difference, label
 from hillhold_signer.repository import Repository
-from hillhold_signer.status import RoleStatus
+from hillhold_signer.status import RoleStatus, until
 from hillhold_signer.status import status as judge
 from hillhold_signer.storage import read_file
 from hillhold_verifier.metadata import MAX_BYTES
@@ -54,7 +56,7 @@ def init(
         ceremony.check(demo=demo)
         show = label(ceremony.names())
         first = ceremony.root_after(None, edge().now(), demo=demo)
-        lines = [*difference("root", None, first, show), "dry run: nothing was written"]
+        lines = [*map(str, difference("root", None, first, show)), "dry run: nothing was written"]
         emit({"directory": str(directory), "demo": demo, "difference": lines[:-1]}, lines, as_json=as_json)
         return
     Repository.create(directory, ceremony, edge().now(), demo=demo)
@@ -71,7 +73,7 @@ def init(
 
 
 def _adopt(directory: Path, published: Path, root: Path, ceremony: Ceremony, *, as_json: bool) -> None:
-    repository = Repository.adopt(directory, published, read_file(root, MAX_BYTES["root"]), ceremony)
+    repository = adopt(directory, published, read_file(root, MAX_BYTES["root"]), ceremony)
     found = repository.published_root()
     lines = [
         f"made {directory} from {published}: root version {found.version}, every role and target file verified",
@@ -83,34 +85,48 @@ def _adopt(directory: Path, published: Path, root: Path, ceremony: Ceremony, *, 
 
 @click.command()
 @click.argument("repo", type=FOLDER)
+@click.option(
+    "--check", is_flag=True, help="Exit with 1 if something has expired or is about to: for an unattended job."
+)
 @json_option
-def status(repo: Path, as_json: bool) -> None:
-    """Show what is published, what is drafted, who still has to sign what, and what is next.
+def status(repo: Path, check: bool, as_json: bool) -> int:
+    """Show what is published and until when, what is drafted, who still has to sign what, and what is next.
+
+    Root and targets are due 30 days before they expire, product lines 14 days, snapshot and timestamp when a quarter of their life is left.
 
     \b
     Example:
       hillhold status REPO
     """
     repository = Repository(repo)
-    people = repository.people()
-    found = judge(repository.state(), people, edge().now(), demo=repository.config().demo)
+    people, config, now = repository.people(), repository.config(), edge().now()
+    found = judge(repository.state(), people, now, config.expiry, demo=config.demo)
     value = {
         "demo": found.demo,
-        "roles": {item.role: _value(item) for item in found.roles},
+        "late": found.late,
+        "people": people,
+        "roles": {item.role: _value(item, now) for item in found.roles},
         "next": list(found.todo),
     }
     lines = ["DEMO repository: example keys; nothing here is to be trusted"] if found.demo else []
-    lines += ["role         published  until                 draft  signatures"]
-    lines += [_line(item) for item in found.roles]
+    lines += ["role         published  until                 left                   draft  signatures"]
+    lines += [_line(item, people, now) for item in found.roles]
     lines += [f"next: {item}" for item in found.todo] or ["nothing to do"]
     emit(value, lines, as_json=as_json)
+    return REFUSED if check and found.late else 0
 
 
-def _value(item: RoleStatus) -> dict[str, object]:
-    value: dict[str, object] = {"published": item.published, "draft": item.draft}
+def _value(item: RoleStatus, now: int) -> dict[str, object]:
+    value: dict[str, object] = {"published": item.published, "draft": item.draft, "alert": item.alert}
     value["expires"] = show_time(item.expires) if item.expires is not None else None
+    value["seconds_left"] = item.expires - now if item.expires is not None else None
+    if item.clash:
+        value["clash"] = {"error": str(item.clash), "hint": item.clash.hint}
+    if item.draft_expires is not None:
+        value["draft_expires"] = show_time(item.draft_expires)
+        value |= {"digest": item.digest, "merged": item.merged}
+        value |= {"signed_before": list(item.replaced), "strange_files": item.strange}
     if item.quorum:
-        value["digest"] = item.digest
         value["complete"] = item.quorum.complete
         value["missing"] = list(item.quorum.missing)
         value["signatures"] = [
@@ -120,7 +136,13 @@ def _value(item: RoleStatus) -> dict[str, object]:
     return value
 
 
-def _line(item: RoleStatus) -> str:
-    until = show_time(item.expires) if item.expires is not None else "-"
-    quorum = str(item.quorum) if item.quorum else "-"
-    return f"{item.role:<12} {item.published or '-':<9}  {until:<20}  {item.draft or '-':<5}  {quorum}"
+def _line(item: RoleStatus, people: Mapping[str, str], now: int) -> str:
+    when = show_time(item.expires) if item.expires is not None else "-"
+    left = until(item.expires, now) if item.expires is not None else "-"
+    told = "-"
+    if item.clash:
+        told = "drafts that do not go together"
+    elif item.quorum:
+        names = ", ".join(sorted(people.get(keyid, keyid[:16]) for keyid in item.quorum.signed))
+        told = f"{item.quorum}{f': {names}' if names else ''}{'; merged from several drafts' if item.merged else ''}"
+    return f"{item.role:<12} {item.published or '-':<9}  {when:<20}  {left:<21}  {item.draft or '-':<5}  {told}"

@@ -80,7 +80,7 @@ def rotate(repo: Path, config: Path, dry_run: bool, as_json: bool) -> None:
     repository = Repository(repo)
     done = rotate_root(repository, read_ceremony(config), edge().now(), dry_run=dry_run)
     show_key = label({**repository.people(), **read_ceremony(config).names()})
-    lines = difference("root", done.old, done.new, show_key)
+    lines = [str(change) for change in difference("root", done.old, done.new, show_key)]
     lines += [f"  {role} has to be signed again by its new keys, as it is" for role in done.reissued]
     for keyid, places in done.revoked.items():
         lines.append(

@@ -1,44 +1,174 @@
-"""`hillhold sign`: one person, one key, what it is asked for."""
+"""`hillhold diff`, `sign`, `request`, `attach` and `drop`: what people see, sign and decide."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
+from securesystemslib.signer import Signer
 from tuf.api.metadata import Root, Targets
 
-from hillhold_signer.cli.terminal import FILE, FOLDER, emit, json_option, passphrase_option, plain, secrets
-from hillhold_signer.difference import difference, label
+from hillhold_signer.attaching import Attached
+from hillhold_signer.attaching import attach as attach_files
+from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, emit, json_option, passphrase_option, plain, secrets
+from hillhold_signer.difference import Change, difference, label, summary
 from hillhold_signer.drafts import Draft
 from hillhold_signer.keys import load_public, load_signer
 from hillhold_signer.repository import Repository, Signed
+from hillhold_signer.requests import MAX_REQUEST, Request, make_request, open_request, sign_request
+from hillhold_signer.signatures import MAX_SIGNATURE_FILE
 from hillhold_signer.state import State
+from hillhold_signer.storage import read_file, write_file
+from hillhold_verifier.metadata import MAX_BYTES
+
+EITHER = click.Path(exists=True, path_type=Path)
+
+full_option = click.option("--full", is_flag=True, help="Show each file, where many come or go.")
 
 
 @click.command()
 @click.argument("repo", type=FOLDER)
+@click.argument("role", required=False)
+@full_option
+@json_option
+def diff(repo: Path, role: str | None, full: bool, as_json: bool) -> None:
+    """Show what the drafts, or only that of ROLE, change of what is published. Nothing is written.
+
+    \b
+    Example:
+      hillhold diff REPO pump
+    """
+    repository = Repository(repo)
+    state, people = repository.state(), repository.people()
+    if role is not None and role not in state.drafts and role not in state.clashes:
+        raise click.UsageError(f"{role!r} has no draft; drafted: {', '.join(state.drafts) or 'nothing'}")
+    drafts = [draft for draft in state.drafts.values() if role in (None, draft.role)]
+    clashes = {name: clash for name, clash in state.clashes.items() if role in (None, name)}
+    found = [(draft, _changes(draft, _published(state, draft.role), people)) for draft in drafts]
+    value = {
+        "drafts": [_drafted(draft, changes) for draft, changes in found],
+        "clashes": {name: {"error": str(clash), "hint": clash.hint} for name, clash in clashes.items()},
+    }
+    lines = [line for draft, changes in found for line in _shown(draft, changes, full=full)]
+    lines += [f"! {name}: {clash}; {clash.hint}" for name, clash in clashes.items()]
+    emit(value, lines or ["nothing is drafted"], as_json=as_json)
+
+
+@click.command()
+@click.argument("source", type=EITHER, metavar="REPO|REQUEST")
 @click.option("--key", "uri", required=True, metavar="URI", help="Your private key, such as file:ada.pem.")
 @click.option("--public", type=FILE, help="Its public key, where the URI does not lead to it (HSM, KMS).")
 @click.option("--role", help="Sign only this role.")
+@click.option("--root", type=FILE, help="Of a request: the root that you trust, to verify what it says is published.")
+@click.option("-o", "--output", type=PATH, help="Of a request: the signature file; by default beside it.")
 @click.option("--yes", is_flag=True, help="Sign without asking.")
+@full_option
 @passphrase_option
 @json_option
 def sign(
-    repo: Path, uri: str, public: Path | None, role: str | None, yes: bool, passphrase_fd: int | None, as_json: bool
+    source: Path,
+    uri: str,
+    public: Path | None,
+    role: str | None,
+    root: Path | None,
+    output: Path | None,
+    yes: bool,
+    full: bool,
+    passphrase_fd: int | None,
+    as_json: bool,
 ) -> None:
     """Sign, as one person, every draft that asks for your key, after showing what changes.
+
+    With the file of a request (`hillhold request`), sign that: no repository is needed.
 
     \b
     Example:
       hillhold sign REPO --key file:ada.pem
+      hillhold sign pump.request --key file:ada.pem --root 1.root.json
+    """
+    if source.is_dir() and (root or output):
+        raise click.UsageError("--root and --output belong to a request")
+    if not source.is_dir() and role:
+        raise click.UsageError("--role belongs to a repository: a request is for one role")
+    signer = load_signer(uri, load_public(public) if public else None, secrets(passphrase_fd))
+    if source.is_dir():
+        _sign_drafts(Repository(source), signer, role, yes=yes, full=full, as_json=as_json)
+    else:
+        _sign_request(source, signer, root, output, yes=yes, full=full, as_json=as_json)
+
+
+@click.command()
+@click.argument("repo", type=FOLDER)
+@click.argument("role")
+@click.option("-o", "--output", type=PATH, required=True, metavar="NAME.request", help="The file to write.")
+@json_option
+def request(repo: Path, role: str, output: Path, as_json: bool) -> None:
+    """Write the draft of ROLE into one file, for people who sign on a machine without the repository.
+
+    \b
+    Example:
+      hillhold request REPO pump -o pump.request
     """
     repository = Repository(repo)
-    signer = load_signer(uri, load_public(public) if public else None, secrets(passphrase_fd))
-    state = repository.state()
+    data = make_request(repository, role)
+    write_file(output, data)
+    found = open_request(data)
+    names = ", ".join(sorted(found.people.get(keyid, keyid[:16]) for keyid in found.quorum.wanted))
+    lines = [
+        f"wrote {output}: version {found.draft.signed.version} of {role}, {len(data)} bytes",
+        f"  sha256 of what is signed: {found.draft.digest}",
+        f"next: send it to {names}; each signs it (`hillhold sign {output.name}`), and you `hillhold attach` what comes back",
+    ]
+    value = {"request": str(output), "role": role, "version": found.draft.signed.version, "sha256": found.draft.digest}
+    emit(value, lines, as_json=as_json)
+
+
+@click.command()
+@click.argument("repo", type=FOLDER)
+@click.argument("files", type=FILE, nargs=-1, required=True, metavar="SIGNATURE...")
+@json_option
+def attach(repo: Path, files: tuple[Path, ...], as_json: bool) -> None:
+    """Put signatures that were made elsewhere onto their drafts: all that are given, or none.
+
+    \b
+    Example:
+      hillhold attach REPO pump.ecd72832.signature
+    """
+    repository = Repository(repo)
+    found = attach_files(repository, [read_file(file, MAX_SIGNATURE_FILE) for file in files])
+    people = repository.people()
+    value = {"attached": [_attached(item) for item in found]}
+    emit(value, [_attached_line(item, people) for item in found], as_json=as_json)
+
+
+@click.command()
+@click.argument("repo", type=FOLDER)
+@click.argument("role")
+@click.argument("digest")
+@json_option
+def drop(repo: Path, role: str, digest: str, as_json: bool) -> None:
+    """Give up the draft of ROLE whose sha256 begins with DIGEST (`hillhold status` and `diff` show it).
+
+    Where two drafts do not go together, the other one stays, with its signatures. Where it is the only one, what is published stands again.
+
+    \b
+    Example:
+      hillhold drop REPO pump 1d2c3b4a59687766
+    """
+    gone = Repository(repo).drop(role, digest)
+    emit({"role": role, "dropped": gone}, [f"dropped the draft {gone[:16]}… of {role}"], as_json=as_json)
+
+
+def _sign_drafts(
+    repository: Repository, signer: Signer, role: str | None, *, yes: bool, full: bool, as_json: bool
+) -> None:
+    state, people = repository.state(), repository.people()
     drafts = repository.wanted(signer.public_key, role)
     for draft in drafts:
-        for line in _preview(repository, draft, state):
-            click.echo(plain(line), err=as_json)
+        _show(_shown(draft, _changes(draft, _published(state, draft.role), people), full=full), as_json=as_json)
+    clashes = {} if role else state.clashes
+    _show((f"! {name} is not among these: {clash}" for name, clash in clashes.items()), as_json=as_json)
     if not yes:
         click.confirm("Sign this?", abort=True, err=as_json)
     shown = {draft.role: draft.digest for draft in drafts}
@@ -47,13 +177,95 @@ def sign(
     emit(value, [_line(item) for item in signed], as_json=as_json)
 
 
-def _preview(repository: Repository, draft: Draft, state: State) -> list[str]:
-    old = state.published(draft.role)
-    before = old if isinstance(old, (Root, Targets)) else None
-    return [
-        *difference(draft.role, before, draft.signed, label(repository.people())),
-        f"  sha256 of what is signed: {draft.digest}",
+def _sign_request(
+    file: Path, signer: Signer, root: Path | None, output: Path | None, *, yes: bool, full: bool, as_json: bool
+) -> None:
+    anchor = read_file(root, MAX_BYTES["root"]) if root else None
+    found = open_request(read_file(file, MAX_REQUEST), anchor)
+    draft = found.draft
+    changes = _changes(draft, found.old, found.people)
+    _show([*_shown(draft, changes, full=full), *_trust(found)], as_json=as_json)
+    keyid = signer.public_key.keyid
+    made = output or file.with_name(f"{file.name.removesuffix('.request')}.{keyid[:8]}.signature")
+    if not yes:
+        click.confirm("Sign this?", abort=True, err=as_json)
+    signature = sign_request(found, signer)
+    write_file(made, signature.data())
+    value = {
+        "key": keyid,
+        "role": draft.role,
+        "version": signature.version,
+        "sha256": draft.digest,
+        "signature": str(made),
+    }
+    lines = [
+        f"signed {draft.role} version {signature.version}: {made}",
+        f"next: send it back (`hillhold attach REPO {made.name}`)",
     ]
+    emit({**value, "anchored": found.anchored}, lines, as_json=as_json)
+
+
+def _trust(request: Request) -> list[str]:
+    """What the person has to know of the request itself."""
+    lines = ["  DEMO: example keys are allowed"] if request.demo else []
+    if request.root is None:
+        lines.append("! nothing is published yet: keys and names stand on the request's word")
+    elif request.anchored:
+        lines.append(f"  what is published was verified from your root, up to root version {request.root}")
+    else:
+        lines.append(
+            "! what is published stands on the request's word: give --root FILE to verify it from a root that you keep"
+        )
+    if request.issued:
+        lines.append(f"  what is published is that of {request.issued}; what came after is not known here")
+    if request.unsigned:
+        lines.append(f"! whose signatures count is drafted, too: nobody has signed that version of {request.unsigned}")
+    for share in request.quorum.shares:
+        names = ", ".join(label(request.people)(keyid) for keyid in share.unsigned)
+        lines.append(f"  {share.threshold} of these sign: {names}")
+    return lines
+
+
+def _changes(draft: Draft, old: Root | Targets | None, people: Mapping[str, str]) -> list[Change]:
+    return difference(draft.role, old, draft.signed, label(people))
+
+
+def _published(state: State, role: str) -> Root | Targets | None:
+    old = state.published(role)
+    return old if isinstance(old, (Root, Targets)) else None
+
+
+def _shown(draft: Draft, changes: list[Change], *, full: bool) -> list[str]:
+    lines = [str(change) for change in changes] if full else summary(changes)
+    if draft.merged:
+        lines.insert(1, "  merged from several drafts")
+    return [*lines, f"  sha256 of what is signed: {draft.digest}"]
+
+
+def _show(lines: Iterable[str], *, as_json: bool) -> None:
+    for line in lines:
+        click.echo(plain(line), err=as_json)
+
+
+def _drafted(draft: Draft, changes: list[Change]) -> dict[str, object]:
+    return {
+        "role": draft.role,
+        "version": draft.signed.version,
+        "sha256": draft.digest,
+        "merged": draft.merged,
+        "changes": [
+            {
+                "mark": change.mark,
+                "what": change.what,
+                "name": change.name,
+                "before": change.before,
+                "after": change.after,
+                "text": change.text,
+                "decides": change.decides,
+            }
+            for change in changes
+        ],
+    }
 
 
 def _value(item: Signed) -> dict[str, object]:
@@ -70,3 +282,20 @@ def _line(item: Signed) -> str:
     if item.repeated:
         return f"{item.role} version {item.version}: this key had signed it already; nothing changed ({item.quorum})"
     return f"signed {item.role} version {item.version} ({item.quorum})"
+
+
+def _attached(item: Attached) -> dict[str, object]:
+    return {
+        "role": item.file.role,
+        "version": item.file.version,
+        "sha256": item.file.sha256,
+        "key": item.file.keyid,
+        "repeated": item.repeated,
+        "complete": item.quorum.complete,
+    }
+
+
+def _attached_line(item: Attached, people: Mapping[str, str]) -> str:
+    done = "had been attached already" if item.repeated else "attached"
+    who = people.get(item.file.keyid, item.file.keyid[:16])
+    return f"{item.file.role} version {item.file.version}: signature of {who} {done} ({item.quorum})"
