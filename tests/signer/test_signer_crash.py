@@ -201,7 +201,13 @@ def test_a_cut_while_adding_a_product_or_release_lets_the_command_run_again(
         repository = copy(base, tmp_path / f"product-{cut}")
         with powered(monkeypatch, Power(cut, when)), pytest.raises(Killed):
             add_product(repository, pump(), NOW)
-        if "pump" not in repository.state().products():
+        state = repository.state()
+        assert set(state.drafts) == {
+            "root",
+            "targets",
+            *state.products(),
+        }  # no draft of a line that nobody delegates to
+        if "pump" not in state.products():
             add_product(repository, pump(), NOW)
         assert set(repository.state().drafts) == {"root", "targets", "pump"}
     line = started(tmp_path / "line").layout.path

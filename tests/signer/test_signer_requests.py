@@ -210,6 +210,11 @@ def test_an_example_key_signs_no_request_of_a_repository_that_is_no_demo(reposit
     found = replace(open_request(canonical.dumps(value)), demo=False)
     with pytest.raises(PublicKeyMaterialRefused):
         sign_request(found, example_signer("release-1"))
+    good = signed(repository, "release-1")
+    config = repository.layout.config
+    config.write_text(config.read_text().replace("demo = true", "demo = false"))
+    with pytest.raises(PublicKeyMaterialRefused):
+        attach(repository, [good])
 
 
 def test_each_signature_that_does_not_count_has_a_refusal_of_its_own(repository: Repository, tmp_path: Path) -> None:

@@ -179,6 +179,12 @@ def test_a_thousand_releases_are_counted_and_what_decides_is_shown_whole() -> No
     ]
     del new.targets["pump/1.0.999/app.bin"]
     assert "- pump/1.0.999/app.bin" in summary(difference("pump", old, new, label({})))  # what devices chose
+    new = many(2000)
+    new.targets["pump/1.0.1999/app.bin"].custom["hillhold"]["withdrawn"] = "it leaks"
+    short = summary(difference("pump", old, new, label({})))
+    assert any(
+        "pump/1.0.1998/app.bin: " in line for line in short
+    )  # what devices will choose, since the last is withdrawn
     few = difference("pump", many(1), many(MAX_LINES + 2), label({}))
     assert summary(few) == [str(change) for change in few]
 
