@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import functools
 import gc
 import importlib.abc
 import importlib.util
@@ -31,7 +32,7 @@ from hashlib import sha256
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import coverage
 import pytest
@@ -43,15 +44,17 @@ from mutants import Mutant, mutants  # noqa: E402
 
 PACKAGE = ROOT / "verifier/src/hillhold_verifier"
 MODULES = (
-    *("trust", "checks", "delegations", "keys", "keytypes.ecdsa", "keytypes.ed25519", "keytypes.mldsa", "keytypes.rsa"),
-    *("keytypes.scheme", "select", "session", "client", "canonical", "fields", "metadata", "release", "context"),
+    *("trust", "checks", "content", "header", "roles", "delegations", "keys"),
+    *("keytypes.ecdsa", "keytypes.ed25519", "keytypes.mldsa", "keytypes.rsa", "keytypes.scheme"),
+    *("select", "session", "client", "canonical", "fields", "metadata", "release", "context"),
     *("installer", "transfer", "state", "wire", "agent_image"),
 )
 """The trust rules, in the order of their importance."""
 OWN = {"keytypes": "key", "checks": "listed", "fields": "metadata", "context": "installer", "agent_image": "agent"}
 """Whose tests are a module's own, where the names differ."""
 AT_IMPORT = "keytypes."
-"""Modules whose functions have done their work once they are imported."""
+"""Modules some of whose functions have done their work once they are imported, and the others of which are called once for each key:
+any test of the module can tell, and a mutant that survives is tried once more, imported changed."""
 TESTS = ("tests/verifier", "tests/attacks", "tests/differential", "tests/properties", "tests/vectors")
 SURVIVORS = Path(__file__).with_name("survivors.toml")
 CACHE = ROOT / ".cache/mutation"
@@ -267,9 +270,12 @@ def measure(session: pytest.Session, modules: Sequence[str]) -> dict[str, object
     seconds: dict[str, float] = {}
     failed: list[str] = []
     session.config.pluginmanager.register(_Reports(failed))
+    remembering = caches()
     cov.start()
     for item, following in zip(session.items, [*session.items[1:], None], strict=True):
         cov.switch_context(item.nodeid)
+        for cache in remembering:  # or only the first test that needs a value would be seen to execute what makes it
+            cache.cache_clear()
         began = time.perf_counter()
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         seconds[item.nodeid] = time.perf_counter() - began
@@ -288,7 +294,7 @@ def fingerprint(paths: Sequence[str]) -> str:
     """What the run without a fault depends on."""
     files = sorted([*(path for name in TESTS for path in (ROOT / name).rglob("*.py")), *ROOT.glob("*/src/**/*.py")])
     return sha256(
-        repr([paths, *((str(path.relative_to(ROOT)), path.read_bytes()) for path in files)]).encode()
+        repr([paths, MODULES, *((str(path.relative_to(ROOT)), path.read_bytes()) for path in files)]).encode()
     ).hexdigest()[:16]
 
 
@@ -313,10 +319,17 @@ def codes(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
             yield from codes(const)
 
 
+def caches() -> list[functools._lru_cache_wrapper[Any]]:
+    """The verifier's functions that remember what they returned."""
+    found = [item for item in gc.get_objects() if isinstance(item, functools._lru_cache_wrapper)]
+    return [item for item in found if item.__wrapped__.__module__.startswith(PACKAGE.name)]
+
+
 class Replacer:
     """Replaces the code of functions that were imported; knows them by their code."""
 
     def __init__(self) -> None:
+        self._caches = caches()
         self._functions: dict[tuple[str, tuple[str, int]], list[FunctionType]] = defaultdict(list)
         for item in gc.get_objects():
             if isinstance(item, FunctionType) and item.__code__.co_filename.startswith(str(PACKAGE)):
@@ -341,6 +354,8 @@ class Replacer:
             return False  # a closure without one of its variables
         for function, code in found:
             function.__code__ = code
+        for cache in self._caches:  # what the unchanged code returned while tests were collected
+            cache.cache_clear()
         return bool(found)
 
 
@@ -456,6 +471,12 @@ def _row(module: str, count: Counter[str], known: int) -> None:
     print(f"{module:18} {sum(count.values()):8} {count[KILLED]:8} {count[TIMED_OUT]:10} {count[SURVIVED]:9} {known:9}")
 
 
+def imports(mutant: Mutant, result: tuple[str, str]) -> bool:
+    """Whether to import the mutant changed, after what came of replacing its code."""
+    verdict, by = result
+    return by == UNKNOWN or (verdict == SURVIVED and mutant.module.startswith(AT_IMPORT))
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description="Mutation testing of the rules of trust.")
@@ -481,7 +502,7 @@ def main() -> int:
     )
     assert isinstance(found, dict), "the tests were not run"
     results = {int(number): (verdict, by) for number, (verdict, by) in found["results"].items()}
-    outside = [one for one in chosen if not one[1].inside or results[one[0]][1] == UNKNOWN]
+    outside = [one for one in chosen if not one[1].inside or imports(one[1], results[one[0]])]
     results.update(cold(outside, trees, tests_of(found["tests"]), options.jobs, options.budget))
     CACHE.mkdir(parents=True, exist_ok=True)
     survivors = [(m.module, m.name) for n, m in enumerate(everything) if n in results and results[n][0] == SURVIVED]
