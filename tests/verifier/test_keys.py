@@ -156,10 +156,13 @@ def test_a_check_that_this_machines_library_lacks_is_no_error(monkeypatch: pytes
     def lacks(signature: bytes, message: bytes) -> None:
         raise UnsupportedAlgorithm("padding")
 
+    one = Key("rsa", "rsassa-pss-sha512", "00" * 40)  # of this test alone
+    loaded = Usable(one.identity() or b"", lacks)
     monkeypatch.setitem(
-        keytypes.SCHEMES, "rsassa-pss-sha512", Scheme(frozenset({"rsa"}), lambda _: Usable(b"k", lacks), lambda: None)
+        keytypes.SCHEMES, "rsassa-pss-sha512", Scheme(frozenset({"rsa"}), lambda _: loaded, lambda: None)
     )
-    assert Key("rsa", "rsassa-pss-sha512", "of this test alone").verifies(b"", MESSAGE) is None
+    assert one.fingerprint(SCHEMES) is not None
+    assert one.verifies(b"", MESSAGE) is None
 
 
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))
@@ -170,6 +173,30 @@ def test_a_key_is_told_apart_where_its_algorithm_is_lacking(scheme: str) -> None
     assert one.identity() == fingerprint
     lacking = Key(one.keytype, "of-another-library", one.public)
     assert (lacking.fingerprint(SCHEMES), lacking.identity()) == (None, fingerprint)
+
+
+def compressed(public: ec.EllipticCurvePublicKey) -> str:
+    """A public key in PEM whose point is compressed: rare, and read by libraries."""
+    whole = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    point = public.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint)
+    algorithm = whole[2 : 4 + whole[3]]
+    body = algorithm + bytes([3, len(point) + 1, 0]) + point
+    encoded = b64encode(bytes([0x30, len(body)]) + body).decode()
+    return f"-----BEGIN PUBLIC KEY-----\n{encoded}\n-----END PUBLIC KEY-----\n"
+
+
+def test_a_key_in_a_form_that_only_its_library_can_read_is_unusable() -> None:
+    """A floor that it set would fall once the library cannot read it, or it would count beside itself in its usual form."""
+    curve, number = ec.generate_private_key(ec.SECP256R1()).public_key(), rsa.generate_private_key(65537, 2048)
+    text = compressed(curve)
+    pkcs1 = (
+        number.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.PKCS1).decode()
+    )  # "BEGIN RSA PUBLIC KEY"
+    for public in (text, pkcs1):
+        assert serialization.load_pem_public_key(public.encode()) is not None
+    assert Key("ecdsa", "ecdsa-sha2-nistp256", pem(curve)).fingerprint(SCHEMES) is not None
+    assert Key("ecdsa", "ecdsa-sha2-nistp256", text).fingerprint(SCHEMES) is None
+    assert Key("rsa", "rsassa-pss-sha256", pkcs1).fingerprint(SCHEMES) is None
 
 
 @pytest.mark.parametrize("public", ["zz", "-----BEGIN PUBLIC KEY-----\nA\n-----END PUBLIC KEY-----\n"])
