@@ -84,7 +84,7 @@ def _load(key: Key) -> Usable | None:
         return None
     try:
         usable = scheme.load(key.public)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm):
         return None
     # A library reads other forms of a key as well; without it nobody could tell that they are the same key (`Key.identity`).
     return usable if usable.fingerprint == key.identity() else None
