@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
-import functools
 import gc
 import importlib.abc
 import importlib.util
@@ -25,14 +24,14 @@ import sys
 import time
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
-from typing import Any, NoReturn
+from types import CodeType, ModuleType
+from typing import NoReturn
 
 import coverage
 import pytest
@@ -41,8 +40,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests/support"))
 
 from mutants import Mutant, mutants  # noqa: E402
+from replacer import Replacer, caches, path_of  # noqa: E402
 
-PACKAGE = ROOT / "verifier/src/hillhold_verifier"
 MODULES = (
     *("trust", "checks", "content", "header", "roles", "delegations", "keys"),
     *("keytypes.ecdsa", "keytypes.ed25519", "keytypes.mldsa", "keytypes.rsa", "keytypes.scheme"),
@@ -109,11 +108,6 @@ def say(text: str) -> None:
 def _in_function(mutant: Mutant) -> bool:
     """Only what calls the function can tell; not what has happened at import."""
     return mutant.inside and not mutant.module.startswith(AT_IMPORT)
-
-
-def path_of(module: str) -> Path:
-    """The file of a module."""
-    return PACKAGE / f"{module.replace('.', '/')}.py"
 
 
 # --- in the process of one mutant -------------------------------------------------------------------------------------
@@ -309,54 +303,6 @@ def tests_of(found: object) -> Tests:
 
 
 # --- mutants ----------------------------------------------------------------------------------------------------------
-
-
-def codes(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
-    """A code object and all that are nested in it, each by qualified name and first line."""
-    yield (code.co_qualname, code.co_firstlineno), code
-    for const in code.co_consts:
-        if isinstance(const, CodeType):
-            yield from codes(const)
-
-
-def caches() -> list[functools._lru_cache_wrapper[Any]]:
-    """The verifier's functions that remember what they returned."""
-    found = [item for item in gc.get_objects() if isinstance(item, functools._lru_cache_wrapper)]
-    return [item for item in found if item.__wrapped__.__module__.startswith(PACKAGE.name)]
-
-
-class Replacer:
-    """Replaces the code of functions that were imported; knows them by their code."""
-
-    def __init__(self) -> None:
-        self._caches = caches()
-        self._functions: dict[tuple[str, tuple[str, int]], list[FunctionType]] = defaultdict(list)
-        for item in gc.get_objects():
-            if isinstance(item, FunctionType) and item.__code__.co_filename.startswith(str(PACKAGE)):
-                code = item.__code__
-                self._functions[code.co_filename, (code.co_qualname, code.co_firstlineno)].append(item)
-
-    def replace(self, mutant: Mutant, tree: ast.Module) -> bool:
-        """Put the mutant in place; says whether any function became another."""
-        name = str(path_of(mutant.module))
-        changed = mutant.compile(tree, name)
-        by_key: dict[tuple[str, int], list[CodeType]] = defaultdict(list)
-        for key, code in codes(changed):
-            by_key[key].append(code)
-        found: list[tuple[FunctionType, CodeType]] = []
-        for key, options in by_key.items():
-            functions = self._functions.get((name, key), [])
-            known = [function.__code__ for function in functions]
-            for function in functions:
-                if function.__code__ not in options:
-                    found += [(function, code) for code in options if code not in known][:1]
-        if any(code.co_freevars != function.__code__.co_freevars for function, code in found):
-            return False  # a closure without one of its variables
-        for function, code in found:
-            function.__code__ = code
-        for cache in self._caches:  # what the unchanged code returned while tests were collected
-            cache.cache_clear()
-        return bool(found)
 
 
 def warm(
