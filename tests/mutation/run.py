@@ -123,6 +123,7 @@ def run_tests(items: Sequence[pytest.Item], seconds: Mapping[str, float], verdic
         item.config.pluginmanager.unregister(name="verdict")
         if failed:
             ended(verdict, item.nodeid)
+    signal.setitimer(signal.ITIMER_REAL, 0)  # what comes next, such as to import other tests, is not this test's time
 
 
 def ended(verdict: int, killer: str) -> NoReturn:
