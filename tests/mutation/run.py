@@ -24,13 +24,13 @@ import sys
 import time
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, ModuleType
 from typing import NoReturn
 
 import coverage
@@ -40,18 +40,20 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests/support"))
 
 from mutants import Mutant, mutants  # noqa: E402
+from replacer import Replacer, caches, path_of  # noqa: E402
 
-PACKAGE = ROOT / "verifier/src/hillhold_verifier"
 MODULES = (
-    *("trust", "checks", "delegations", "keys", "keytypes.ecdsa", "keytypes.ed25519", "keytypes.mldsa", "keytypes.rsa"),
-    *("keytypes.scheme", "select", "session", "client", "canonical", "fields", "metadata", "release", "context"),
+    *("trust", "checks", "content", "header", "roles", "delegations", "keys"),
+    *("keytypes.ecdsa", "keytypes.ed25519", "keytypes.mldsa", "keytypes.rsa", "keytypes.scheme"),
+    *("select", "session", "client", "canonical", "fields", "metadata", "release", "context"),
     *("installer", "transfer", "state", "wire", "agent_image"),
 )
 """The trust rules, in the order of their importance."""
 OWN = {"keytypes": "key", "checks": "listed", "fields": "metadata", "context": "installer", "agent_image": "agent"}
 """Whose tests are a module's own, where the names differ."""
 AT_IMPORT = "keytypes."
-"""Modules whose functions have done their work once they are imported."""
+"""Modules some of whose functions have done their work once they are imported, and the others of which are called once for each key:
+any test of the module can tell, and a mutant that survives is tried once more, imported changed."""
 TESTS = ("tests/verifier", "tests/attacks", "tests/differential", "tests/properties", "tests/vectors")
 SURVIVORS = Path(__file__).with_name("survivors.toml")
 CACHE = ROOT / ".cache/mutation"
@@ -108,11 +110,6 @@ def _in_function(mutant: Mutant) -> bool:
     return mutant.inside and not mutant.module.startswith(AT_IMPORT)
 
 
-def path_of(module: str) -> Path:
-    """The file of a module."""
-    return PACKAGE / f"{module.replace('.', '/')}.py"
-
-
 # --- in the process of one mutant -------------------------------------------------------------------------------------
 
 
@@ -126,6 +123,7 @@ def run_tests(items: Sequence[pytest.Item], seconds: Mapping[str, float], verdic
         item.config.pluginmanager.unregister(name="verdict")
         if failed:
             ended(verdict, item.nodeid)
+    signal.setitimer(signal.ITIMER_REAL, 0)  # what comes next, such as to import other tests, is not this test's time
 
 
 def ended(verdict: int, killer: str) -> NoReturn:
@@ -267,9 +265,12 @@ def measure(session: pytest.Session, modules: Sequence[str]) -> dict[str, object
     seconds: dict[str, float] = {}
     failed: list[str] = []
     session.config.pluginmanager.register(_Reports(failed))
+    remembering = caches()
     cov.start()
     for item, following in zip(session.items, [*session.items[1:], None], strict=True):
         cov.switch_context(item.nodeid)
+        for cache in remembering:  # or only the first test that needs a value would be seen to execute what makes it
+            cache.cache_clear()
         began = time.perf_counter()
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         seconds[item.nodeid] = time.perf_counter() - began
@@ -288,7 +289,7 @@ def fingerprint(paths: Sequence[str]) -> str:
     """What the run without a fault depends on."""
     files = sorted([*(path for name in TESTS for path in (ROOT / name).rglob("*.py")), *ROOT.glob("*/src/**/*.py")])
     return sha256(
-        repr([paths, *((str(path.relative_to(ROOT)), path.read_bytes()) for path in files)]).encode()
+        repr([paths, MODULES, *((str(path.relative_to(ROOT)), path.read_bytes()) for path in files)]).encode()
     ).hexdigest()[:16]
 
 
@@ -303,45 +304,6 @@ def tests_of(found: object) -> Tests:
 
 
 # --- mutants ----------------------------------------------------------------------------------------------------------
-
-
-def codes(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
-    """A code object and all that are nested in it, each by qualified name and first line."""
-    yield (code.co_qualname, code.co_firstlineno), code
-    for const in code.co_consts:
-        if isinstance(const, CodeType):
-            yield from codes(const)
-
-
-class Replacer:
-    """Replaces the code of functions that were imported; knows them by their code."""
-
-    def __init__(self) -> None:
-        self._functions: dict[tuple[str, tuple[str, int]], list[FunctionType]] = defaultdict(list)
-        for item in gc.get_objects():
-            if isinstance(item, FunctionType) and item.__code__.co_filename.startswith(str(PACKAGE)):
-                code = item.__code__
-                self._functions[code.co_filename, (code.co_qualname, code.co_firstlineno)].append(item)
-
-    def replace(self, mutant: Mutant, tree: ast.Module) -> bool:
-        """Put the mutant in place; says whether any function became another."""
-        name = str(path_of(mutant.module))
-        changed = mutant.compile(tree, name)
-        by_key: dict[tuple[str, int], list[CodeType]] = defaultdict(list)
-        for key, code in codes(changed):
-            by_key[key].append(code)
-        found: list[tuple[FunctionType, CodeType]] = []
-        for key, options in by_key.items():
-            functions = self._functions.get((name, key), [])
-            known = [function.__code__ for function in functions]
-            for function in functions:
-                if function.__code__ not in options:
-                    found += [(function, code) for code in options if code not in known][:1]
-        if any(code.co_freevars != function.__code__.co_freevars for function, code in found):
-            return False  # a closure without one of its variables
-        for function, code in found:
-            function.__code__ = code
-        return bool(found)
 
 
 def warm(
@@ -456,6 +418,12 @@ def _row(module: str, count: Counter[str], known: int) -> None:
     print(f"{module:18} {sum(count.values()):8} {count[KILLED]:8} {count[TIMED_OUT]:10} {count[SURVIVED]:9} {known:9}")
 
 
+def imports(mutant: Mutant, result: tuple[str, str]) -> bool:
+    """Whether to import the mutant changed, after what came of replacing its code."""
+    verdict, by = result
+    return by == UNKNOWN or (verdict == SURVIVED and mutant.module.startswith(AT_IMPORT))
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description="Mutation testing of the rules of trust.")
@@ -481,7 +449,7 @@ def main() -> int:
     )
     assert isinstance(found, dict), "the tests were not run"
     results = {int(number): (verdict, by) for number, (verdict, by) in found["results"].items()}
-    outside = [one for one in chosen if not one[1].inside or results[one[0]][1] == UNKNOWN]
+    outside = [one for one in chosen if not one[1].inside or imports(one[1], results[one[0]])]
     results.update(cold(outside, trees, tests_of(found["tests"]), options.jobs, options.budget))
     CACHE.mkdir(parents=True, exist_ok=True)
     survivors = [(m.module, m.name) for n, m in enumerate(everything) if n in results and results[n][0] == SURVIVED]

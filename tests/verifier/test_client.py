@@ -155,6 +155,38 @@ def test_a_missing_file_is_named() -> None:
     assert set(world.kept) == {"timestamp"}
 
 
+def test_a_repository_without_a_timestamp_is_named_so() -> None:
+    world = World()
+    del world.repo.tree["metadata/timestamp.json"]
+    with pytest.raises(MissingError, match="timestamp metadata: expected one, got none"):
+        world.client().refresh()
+
+
+def test_nothing_is_found_before_the_client_is_up_to_date() -> None:
+    with pytest.raises(MissingError, match="targets metadata: expected one that holds now, got none"):
+        World().client().find(PATH)
+
+
+def test_once_root_has_expired_nothing_else_is_asked_for() -> None:
+    """TUF 5.3.10."""
+    world = World()
+    del world.repo.tree["metadata/timestamp.json"]
+    with pytest.raises(ExpiredError, match="root"):
+        world.client(now=T0 + 10 * YEAR).refresh()
+    assert world.fetched == [("root", 2)]
+
+
+def test_a_timestamp_of_the_held_version_is_not_kept_in_another_form() -> None:
+    """TUF 5.4.3.1: nothing has changed. Nobody signed the form, and a client would write what it is sent for ever."""
+    world = World()
+    client = world.client()
+    client.refresh()
+    kept = dict(world.kept)
+    world.repo.tree["metadata/timestamp.json"] = b" " + kept["timestamp"]
+    client.refresh()
+    assert world.kept == kept
+
+
 def test_too_many_bytes_are_refused_at_the_limit() -> None:
     world = World()
     whole = json.loads(world.repo.tree["metadata/timestamp.json"])

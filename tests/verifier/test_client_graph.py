@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256, sha512
 from itertools import pairwise
 
 import pytest
 
-from forge import DAY, T0, YEAR, Object, Repo, SigningKey, date, envelope, key, listing
+from forge import DAY, T0, YEAR, Object, Repo, SigningKey, date, ecdsa_key, envelope, key, listing
 from hillhold_verifier.client import MAX_DELEGATIONS, Client, check_target
 from hillhold_verifier.errors import (
     ExpiredError,
@@ -28,7 +28,8 @@ from holder import NOW
 class Graph:
     """Roles that delegate to each other. `below`: by role, those that it delegates to, in order; `names`: the paths that a role names.
 
-    A role is signed by the key of its name, and trusted by each delegator by the key that `trusted` names.
+    A role is signed by the key that `signing` names, and trusted by each delegator by the key that `trusted` names; else by that of its
+    name. `hashed`: snapshot lists hashes.
     """
 
     below: dict[str, list[str]]
@@ -36,8 +37,10 @@ class Graph:
     terminating: set[str] = field(default_factory=set)
     patterns: dict[str, list[str]] = field(default_factory=dict)
     trusted: dict[tuple[str, str], SigningKey] = field(default_factory=dict)
+    signing: dict[str, SigningKey] = field(default_factory=dict)
     expires: dict[str, int] = field(default_factory=dict)
     unlisted: set[str] = field(default_factory=set)
+    hashed: bool = True
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[tuple[str, int | None, int]] = field(default_factory=list)
     kept: dict[str, bytes] = field(default_factory=dict)
@@ -72,7 +75,7 @@ class Graph:
         """The next version of everything."""
         self.generation += 1
         for role in {name for names in self.below.values() for name in names}:
-            self.files[role] = made.get(role) or envelope(self.body(role), [key(role)])
+            self.files[role] = made.get(role) or envelope(self.body(role), [self.signing.get(role, key(role))])
         repo = Repo()
         repo.files["targets"] = repo.targets(
             version=self.generation,
@@ -81,6 +84,8 @@ class Graph:
             ),
         )
         meta = {f"{role}.json": listing(data) for role, data in self.files.items() if role not in self.unlisted}
+        if not self.hashed:
+            meta = {name: {"version": entry["version"]} for name, entry in meta.items()}
         meta["targets.json"] = listing(repo.files["targets"])
         snapshot = repo.snapshot(
             line=repo.files["targets"], version=self.generation, edit=lambda signed: signed.update(meta=meta)
@@ -138,6 +143,16 @@ def test_a_terminating_role_ends_the_search_with_what_is_below_it() -> None:
     assert graph.find() == ("aa", ["a", "aa"])
 
 
+def test_a_terminating_role_ends_the_search_behind_others_too() -> None:
+    graph = Graph({"targets": ["a", "b"], "a": ["aa", "ab"]}, {"b": ["x"]}, terminating={"ab"})
+    assert graph.find() == (None, ["a", "aa", "ab"])
+
+
+def test_the_search_goes_on_behind_a_role_that_was_visited_before() -> None:
+    graph = Graph({"targets": ["a", "b", "c"], "a": ["shared"], "b": ["shared"]}, {"c": ["x"]})
+    assert graph.find() == ("c", ["a", "shared", "b", "c"])
+
+
 def test_a_circle_ends() -> None:
     graph = Graph({"targets": ["a"], "a": ["b"], "b": ["a"]}, {})
     assert graph.find() == (None, ["a", "b"])
@@ -148,6 +163,7 @@ def test_a_search_visits_a_bounded_number_of_roles() -> None:
     graph = Graph({above: [below] for above, below in pairwise(chain)}, {chain[-1]: ["x"]})
     found, asked = graph.find()
     assert (found, len(asked)) == (None, MAX_DELEGATIONS)
+    assert MAX_DELEGATIONS == 64
     graph = Graph(graph.below, {chain[MAX_DELEGATIONS]: ["x"]})
     assert graph.find()[0] == chain[MAX_DELEGATIONS]
 
@@ -162,9 +178,9 @@ def one(**more: object) -> Graph:
     return graph
 
 
-def refused(graph: Graph, error: type[Refused], *, now: int = NOW) -> None:
+def refused(graph: Graph, error: type[Refused], words: str | None = None, *, now: int = NOW) -> None:
     client = graph.client(now)
-    with pytest.raises(error):
+    with pytest.raises(error, match=words):
         client.find("x")
     assert dict(client.delegated) == {}
     assert graph.kept == {}, "what is refused is not kept"
@@ -242,7 +258,46 @@ def test_a_file_of_another_type_is_no_role() -> None:
     graph = one()
     graph.publish()
     graph.publish(a=graph.files["timestamp"])
-    refused(graph, MetadataError)
+    refused(graph, MetadataError, "a metadata type: expected targets, got timestamp")
+
+
+def test_a_role_is_the_listed_version_where_no_hash_is_listed() -> None:
+    """Or whoever serves files could go back to an older one of the same keys."""
+    graph = one(hashed=False)
+    graph.publish()
+    old = graph.files["a"]
+    graph.publish()
+    client = graph.client()
+    new = graph.files["a"]
+    graph.files["a"] = old
+    with pytest.raises(MismatchError, match="a version: expected 2, got 1"):
+        client.find("x")
+    assert graph.kept == {}
+    graph.files["a"] = new
+    assert client.find("x") is not None
+
+
+def test_a_held_role_is_not_asked_for_again_where_no_hash_is_listed() -> None:
+    graph = one(hashed=False)
+    graph.publish()
+    client = graph.client()
+    assert client.find("x") is not None
+    del graph.files["a"]
+    assert client.find("x") is not None
+    assert [role for role, _, _ in graph.asked] == ["a"]
+
+
+def test_a_role_is_signed_by_a_scheme_that_counts_here() -> None:
+    other = ecdsa_key("a")
+    graph = one(trusted={("targets", "a"): other}, signing={"a": other})
+    graph.publish()
+    client = graph.client()
+    assert client.find("x") is not None
+    narrow = Client(replace(client.trust, schemes=frozenset({"ed25519"})), {}, NOW, graph.fetch, graph.kept.__setitem__)
+    graph.kept.clear()
+    with pytest.raises(SignatureError, match="a signatures"):
+        narrow.find("x")
+    assert graph.kept == {}
 
 
 # --- a target's content -----------------------------------------------------------------------------------------------

@@ -63,6 +63,12 @@ def test_where_tuf_leaves_hashes_to_the_lister_the_version_decides(repo: Repo) -
         check_listed(held, replace(bare, version=2), hashed=False)
 
 
+def test_a_wrong_length_is_told_with_both(repo: Repo) -> None:
+    held = snapshot_of(repo)
+    with pytest.raises(MismatchError, match=rf"^snapshot length: expected 600, got {len(held.raw)}$"):
+        check_content(held.raw, "snapshot", MetaFile(1, 600, {}), hashed=False)
+
+
 @pytest.mark.parametrize("role", ["snapshot", "targets", "line"])
 def test_a_held_file_is_not_the_listed_one_of_the_same_version(repo: Repo, role: str) -> None:
     """Its lister names the version that is held, and another content: what is held is no longer current."""

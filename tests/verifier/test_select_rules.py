@@ -145,6 +145,24 @@ def test_the_first_component_decides_between_plans_on_a_board_without_images() -
     assert plan(judge(repo, {"app": runs("app", "0.0.1")})) == ["radio 9.0.0"]
 
 
+@pytest.mark.parametrize("version", ["0.0.0", "0.0.1", "0.1.0", "1.0.0"])
+def test_a_component_without_an_image_counts_as_one_of_version_0_0_0(version: str) -> None:
+    repo = Repo()
+    add(repo, "app", version)
+    add(repo, "radio", "9.0.0")
+    assert plan(judge(repo)) == (["radio 9.0.0"] if version == "0.0.0" else [f"app {version}"])
+
+
+def test_of_two_images_of_one_version_the_one_that_is_listed_first_is_chosen() -> None:
+    """Neither is above the other; every device chooses the same, and keeps it."""
+    repo = Repo()
+    paths = [repo.add_release("2.0.0", name.encode(), file=f"{name}.bin") for name in ("b", "a", "c")]
+    (chosen,) = judge(repo, device=PUMP).plan
+    assert chosen.path == min(paths)
+    held = Installed(chosen.path, chosen.version, chosen.sha256, chosen.length, 0)
+    assert judge(repo, {"app": held}, device=PUMP).plan == ()
+
+
 def test_what_a_replaced_release_required_does_not_bind_its_successor() -> None:
     repo = Repo()
     add(repo, "app", "2.0.0")
@@ -183,6 +201,21 @@ def test_reasons_are_told_as_they_are() -> None:
         down: (Outcome.INSTALLABLE, "above the confirmed 1.0.0"),
         far: (Outcome.PASSED_OVER, "names hardware valve-a, valve-b, which the line may not"),
     }
+
+
+def test_names_are_told_in_order() -> None:
+    names = [f"valve-{letter}" for letter in "abcdefgh"]
+    repo = Repo(hardware=["nrf-a", "nrf-b", *names])
+    elsewhere = repo.add_release("1.0.0", b"1", hardware=names)
+    beyond = repo.add_release("2.0.0", b"2", hardware=["nrf-a", *(f"x-{name}" for name in names)])
+    unknown = repo.add_release("3.0.0", b"3", hardware=["nrf-a"], crit=names)
+    selection = judge(repo, device=PUMP)
+    together = ", ".join(names)
+    assert said(selection, elsewhere)[1] == f"for hardware {together}; this device is nrf-a"
+    assert (
+        said(selection, beyond)[1] == f"names hardware {together.replace('valve', 'x-valve')}, which the line may not"
+    )
+    assert said(selection, unknown)[1] == f"needs a device that understands {together}"
 
 
 def test_a_set_says_what_keeps_it_back() -> None:

@@ -241,3 +241,38 @@ def test_a_trial_that_failed_here_is_not_selected_again(repo: Repo) -> None:
     session.absent()
     assert session.select({}, {}).plan
     assert not session.select({}, {}, frozenset({sha256(b"image").digest()})).plan
+
+
+def test_a_session_follows_256_roots_and_the_next_one_goes_on_from_there() -> None:
+    """TUF 5.3.3 wants a bound: who serves roots without end would keep a device busy for ever."""
+    repo = Repo()
+    repo.publish()
+    first = fresh(repo)
+    for _ in range(258):
+        repo.publish("root")
+    asked = walk(start(first), repo.tree, most=1000)
+    roots = [name for name in asked if name.endswith(".root.json")]
+    assert roots == [f"{version}.root.json" for version in range(2, 258)]
+    session = start(first)
+    walk(session, repo.tree, most=1000)
+    again = start(session.trust)
+    assert walk(again, repo.tree)[:3] == ["258.root.json", "259.root.json", "260.root.json"]
+    assert again.step is Step.READY
+
+
+def test_a_caller_out_of_order_is_told_the_step(repo: Repo) -> None:
+    session = start(fresh(repo))
+    for step in ("root", "timestamp", "snapshot", "targets", "line"):
+        with pytest.raises(MisuseError, match=f"the session is at step {step}, not ready"):
+            session.select({}, {})
+        if step not in ("root", "timestamp"):
+            with pytest.raises(MisuseError, match=f"{step}: this file is not optional"):
+                session.absent()
+        if step == "root":
+            session.absent()
+        else:
+            session.receive(repo.files[step])
+    with pytest.raises(MisuseError, match="no metadata is needed at step ready"):
+        session.receive(repo.files["timestamp"])
+    with pytest.raises(MisuseError, match="ready: this file is not optional"):
+        session.absent()

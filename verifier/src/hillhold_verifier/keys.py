@@ -48,8 +48,6 @@ class Key:
 
         By it a floor outlives a library that has lost an algorithm.
         """
-        if usable := _load(self):
-            return usable.fingerprint
         pem = _PEM.search(self.public)
         try:
             der = a2b_base64(pem[1]) if pem else SPKI + bytes.fromhex(self.public)
@@ -85,6 +83,8 @@ def _load(key: Key) -> Usable | None:
     if scheme is None or key.keytype not in scheme.keytypes:
         return None
     try:
-        return scheme.load(key.public)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+        usable = scheme.load(key.public)
+    except (ValueError, UnsupportedAlgorithm):
         return None
+    # A library reads other forms of a key as well; without it nobody could tell that they are the same key (`Key.identity`).
+    return usable if usable.fingerprint == key.identity() else None

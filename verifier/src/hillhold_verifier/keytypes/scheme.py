@@ -30,7 +30,7 @@ class Scheme:
 
     Attributes:
         keytypes: TUF key types that it goes with.
-        load: loads a public value; raises ValueError or TypeError for a bad one, `UnsupportedAlgorithm` where this machine lacks it.
+        load: loads a public value; raises ValueError for a bad one, `UnsupportedAlgorithm` where this machine lacks it.
         probe: loads some key of the algorithm, and raises likewise: that there is a module for it says little.
     """
 
