@@ -9,6 +9,7 @@ import click
 from hillhold_signer.cli.bundles import bundle
 from hillhold_signer.cli.images import image
 from hillhold_signer.cli.keys import key
+from hillhold_signer.cli.logs import log
 from hillhold_signer.cli.products import product
 from hillhold_signer.cli.provisioning import provisioning
 from hillhold_signer.cli.pruning import prune
@@ -41,6 +42,6 @@ def main() -> None:
 
 for _command in (
     *(key, init, root, renew, revoke, product, image, add, sign, status, publish, refresh, prune, bundle, provisioning),
-    *(verify, completion),
+    *(verify, log, completion),
 ):
     main.add_command(_command)

@@ -112,7 +112,8 @@ def verify_consistency(old: int, old_root: bytes, size: int, root: bytes, proof:
         raise ProofRefused(what, expected="a tree that has grown", got="a smaller one")
     if old == 0:
         _check_length(what, 0, proof)
-        return _check_root(f"root of the empty tree, for the {what}", EMPTY_ROOT, old_root)
+        _check_root(f"{what}: the empty tree's root", EMPTY_ROOT, old_root)
+        return None if size else _check_root(f"{what}: the newer root", EMPTY_ROOT, root)
     way = _way(old - 1, size, old)
     start, _ = _end(way, size)
     _check_length(what, len(way) + bool(start), proof)
