@@ -139,7 +139,8 @@ class MemoryStore:
         if hit and self.when == "before":
             raise Killed
         if hit and self.when == "torn" and data is not None:
-            self.files[f"{path}.tmp"] = data[: len(data) // 2]
+            folder, _, name = path.rpartition("/")
+            self.files[f"{folder}/.{name}.tmp"] = data[: len(data) // 2]
             raise Killed
         if data is None:
             self.files.pop(path, None)
