@@ -64,7 +64,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 bench: setup
-	for name in wire_bytes verify_cpu content_stream whole_process; do PYTHONPATH=tests/support $(BIN)/python tests/bench/$$name.py || exit 1; echo; done
+	for name in wire_bytes verify_cpu content_stream whole_process log; do PYTHONPATH=tests/support $(BIN)/python tests/bench/$$name.py || exit 1; echo; done
 
 # atheris lies beside the project's packages, not among them: everything else does without it.
 $(FUZZ)/.ready: tests/fuzz/requirements-fuzz.txt $(VENV)/.ready

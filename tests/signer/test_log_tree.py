@@ -221,7 +221,8 @@ def test_the_tiles_of_c2sps_example() -> None:
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=6))
 def test_a_tree_that_grows_has_the_root_and_the_tiles_that_its_entries_say(batches: list[int]) -> None:
-    edge, files, entries = Edge(0, {}, []), {}, numbered(sum(batches))
+    edge, entries = Edge(0, {}, []), numbered(sum(batches))
+    files: dict[str, bytes] = {}
     for count in batches:
         edge, new = edge.grown(entries[edge.size : edge.size + count])
         assert not files.keys() & new.keys()

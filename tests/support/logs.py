@@ -176,7 +176,7 @@ class TearingFolder(FolderStore):
 
 def event(number: int) -> bytes:
     """An entry that says its number."""
-    fields = {"role": "pump", "version": number + 1, "sha256": f"{number:064x}"}
+    fields: dict[str, str | int] = {"role": "pump", "version": number + 1, "sha256": f"{number:064x}"}
     return Event(NOW + number, Kind.PUBLICATION, "Ada", fields).encode()
 
 

@@ -202,7 +202,8 @@ def key(origin: str, file: Path, as_json: bool) -> None:
 
 def _find(tree: Tree, text: str) -> int:
     """The one entry that contains a text; raises `EntryRefused`."""
-    found = [index for index, entry in tree.iterate() if text.encode() in entry]
+    wanted = text.encode(errors="surrogateescape")  # as it came on the command line
+    found = [index for index, entry in tree.iterate() if wanted in entry]
     if len(found) != 1:
         named = ", ".join(map(str, found[:SHOWN])) + (", …" if len(found) > SHOWN else "")
         got = f"{len(found)}: {named}" if found else "none"

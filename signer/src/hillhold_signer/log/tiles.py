@@ -138,9 +138,10 @@ def decode_bundle(data: bytes, count: int, what: str) -> list[bytes]:
         start = at + 2
         at = start + int.from_bytes(data[at:start], "big")
         entries.append(data[start:at])
+    if at > len(data):
+        raise LogRefused(what, expected=f"{count} entries", got=f"{len(entries) - 1} and one that is cut off")
     if len(entries) != count or at != len(data):
-        got = f"{len(entries)}, and {len(data) - at:+d} bytes"
-        raise LogRefused(what, expected=f"{count} entries to its end", got=got)
+        raise LogRefused(what, expected=f"{count} entries", got=f"{len(entries)} and {len(data) - at} bytes")
     return entries
 
 
