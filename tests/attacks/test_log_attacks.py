@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hillhold_signer.errors import FileRefused, LogRefused, NoteRefused, ProofRefused
-from hillhold_signer.log import Checkpoint, Proof, Tree, audit, create_log, fetch_checkpoint, open_log, prove_entry
+from hillhold_signer.log import Checkpoint, Proof, Tree, create_log, fetch_checkpoint, open_log, prove_entry
 from hillhold_signer.log.checkpoint import sign_checkpoint
 from hillhold_signer.log.merkle import leaf_hash
 from hillhold_signer.log.tiles import ENTRIES, Tile, encode_bundle
-from logs import KEYS, ORIGIN, SIGNER, MemoryStore, event, events, filled, key_signer, mth
+from logs import KEYS, ORIGIN, SIGNER, MemoryStore, check, event, events, filled, key_signer, mth
 
 SMALL = (1, 2, 4)
 LARGE = (3, 300, 210)
@@ -24,7 +24,7 @@ LARGE = (3, 300, 210)
 def log_of(*batches: int) -> MemoryStore:
     store = MemoryStore()
     filled(store, *batches)
-    audit(store, KEYS)
+    check(store, KEYS)
     return store
 
 
@@ -56,7 +56,7 @@ def test_every_byte_of_every_file_of_a_small_log() -> None:
     for name, data in store.files.items():
         for wrong in (*flips(data), data[:-1], data + b"\0", b"", data * 2):
             with pytest.raises((LogRefused, NoteRefused, FileRefused)) as refused:
-                audit(put(store, name, wrong), KEYS)
+                check(put(store, name, wrong), KEYS)
             if name != "checkpoint":
                 assert name in str(refused.value) or "entry " in str(refused.value)
 
@@ -67,7 +67,7 @@ def test_a_byte_in_every_file_of_a_log_with_two_levels() -> None:
         for at in range(0, len(data), max(1, len(data) // 25)):
             wrong = data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
             with pytest.raises((LogRefused, NoteRefused)):
-                audit(put(store, name, wrong), KEYS)
+                check(put(store, name, wrong), KEYS)
 
 
 def test_what_is_wrong_is_named() -> None:
@@ -76,7 +76,7 @@ def test_what_is_wrong_is_named() -> None:
 
     def says(path: str, change: Callable[[bytes], bytes]) -> str:
         with pytest.raises(LogRefused) as refused:
-            audit(put(store, path, change(files[path])), KEYS)
+            check(put(store, path, change(files[path])), KEYS)
         return str(refused.value)
 
     def entry(number: int) -> Callable[[bytes], bytes]:
@@ -102,7 +102,7 @@ def test_a_file_that_is_gone_is_named() -> None:
         with pytest.raises(
             LogRefused, match=re.escape(name.removesuffix(".p/1")) if name != "checkpoint" else "checkpoint"
         ):
-            audit(put(store, name, None), KEYS)
+            check(put(store, name, None), KEYS)
 
 
 def test_an_entry_and_its_hash_replaced_together() -> None:
@@ -112,24 +112,24 @@ def test_an_entry_and_its_hash_replaced_together() -> None:
     tile = leaf_hash(lie) + store.files["tile/0/000"][32:]
     both = altered(store, **{"tile/entries/000": bundle, "tile/0/000": tile})
     with pytest.raises(LogRefused, match=r"tile/0/000: expected the hash [0-9a-f]{16}…, as its parent states"):
-        audit(both, KEYS)
+        check(both, KEYS)
     parent = mth([lie, *events(1, 256)]) + store.files["tile/1/000.p/2"][32:]
     with pytest.raises(LogRefused, match="checkpoint of size 513: expected a tree with its root"):
-        audit(put(both, "tile/1/000.p/2", parent), KEYS)
+        check(put(both, "tile/1/000.p/2", parent), KEYS)
 
 
 def test_two_entries_change_places() -> None:
     store = log_of(*SMALL)
     swapped = [event(0), event(2), event(1), *events(3, 7)]
     with pytest.raises(LogRefused, match=r"entry 1 in tile/entries/000\.p/7"):
-        audit(put(store, "tile/entries/000.p/7", encode_bundle(swapped)), KEYS)
+        check(put(store, "tile/entries/000.p/7", encode_bundle(swapped)), KEYS)
     other = MemoryStore()
     create_log(other, [key_signer(ORIGIN, 4)])
     with open_log(other, [key_signer(ORIGIN, 4)]) as log:
         log.append(swapped)
     whole = {**other.files, "checkpoint": store.files["checkpoint"]}
     with pytest.raises(LogRefused, match="checkpoint of size 7: expected a tree with its root"):
-        audit(MemoryStore(whole), KEYS)
+        check(MemoryStore(whole), KEYS)
 
 
 def test_lines_cut_off_at_the_end() -> None:
@@ -138,13 +138,13 @@ def test_lines_cut_off_at_the_end() -> None:
     filled(older, *SMALL[:-1])
     kept = checkpoint_of(store)
     back = checkpoint_of(older)
-    audit(older, KEYS, [back])
+    check(older, KEYS, [back])
     with pytest.raises(LogRefused, match="at least the 7 entries kept, got 3"):
-        audit(older, KEYS, [back, kept])
+        check(older, KEYS, [back, kept])
     # Whoever sets the checkpoint back, and forgets the tiles, is found out by anybody.
     half = put(store, "checkpoint", older.files["checkpoint"])
     with pytest.raises(LogRefused, match="nothing beyond the size 3"):
-        audit(half, KEYS)
+        check(half, KEYS)
 
 
 def test_a_full_tile_beyond_the_checkpoint_is_found_too() -> None:
@@ -153,7 +153,7 @@ def test_a_full_tile_beyond_the_checkpoint_is_found_too() -> None:
         if name.startswith("tile/") and name.endswith((".p/47", ".p/1")):
             del store.files[name]
     with pytest.raises(LogRefused, match="nothing beyond the size 3"):
-        audit(put(store, "checkpoint", older.files["checkpoint"]), KEYS)
+        check(put(store, "checkpoint", older.files["checkpoint"]), KEYS)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_full_tile_beyond_the_checkpoint_is_found_too() -> None:
 )
 def test_files_that_no_log_has_are_refused_where_tiles_lie(name: str) -> None:
     with pytest.raises(LogRefused, match="tile path"):
-        audit(put(log_of(*SMALL), name, b"?"), KEYS)
+        check(put(log_of(*SMALL), name, b"?"), KEYS)
 
 
 # --- whoever holds the key --------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def forked(store: MemoryStore, size: int, last: bytes) -> MemoryStore:
     create_log(other, [SIGNER])
     with open_log(other, [SIGNER]) as log:
         log.append([*events(0, size - 1), last])
-    audit(other, KEYS)
+    check(other, KEYS)
     return other
 
 
@@ -181,7 +181,7 @@ def test_two_checkpoints_of_one_size() -> None:
     one = log_of(*SMALL)
     two = forked(one, 7, b"another")
     with pytest.raises(LogRefused, match=r"root of size 7: expected [0-9a-f]{16}…, as was kept") as refused:
-        audit(two, KEYS, [checkpoint_of(one)])
+        check(two, KEYS, [checkpoint_of(one)])
     assert "whoever holds its key signed both" in str(refused.value.hint)
 
 
@@ -191,9 +191,9 @@ def test_a_fork_that_has_grown_on(size: int) -> None:
     two = forked(one, size, b"another")
     with open_log(two, [SIGNER]) as log:
         log.append(events(size, size + 300))
-    audit(two, KEYS)
+    check(two, KEYS)
     with pytest.raises(LogRefused, match=f"to go on from the kept checkpoint of size {size}"):
-        audit(two, KEYS, [checkpoint_of(one)])
+        check(two, KEYS, [checkpoint_of(one)])
 
 
 def test_a_log_that_goes_on_passes_for_every_checkpoint_that_it_had() -> None:
@@ -203,7 +203,7 @@ def test_a_log_that_goes_on_passes_for_every_checkpoint_that_it_had() -> None:
         for count in (0, 1, 1, 253, 1, 1, 255, 1, 100):
             log.append(events(log.size, log.size + count))
             kept.append(log.checkpoint.checkpoint)
-            audit(store, KEYS, kept)
+            check(store, KEYS, kept)
 
 
 def test_the_whole_log_made_anew_is_no_continuation() -> None:
@@ -212,19 +212,19 @@ def test_the_whole_log_made_anew_is_no_continuation() -> None:
     two.files = {**two.files}
     with open_log(two, [SIGNER]) as log:
         log.append([b"more"])
-    audit(two, KEYS, [checkpoint_of(one)])  # up to there it is the same
+    check(two, KEYS, [checkpoint_of(one)])  # up to there it is the same
     other = MemoryStore()
     create_log(other, [SIGNER])
     with open_log(other, [SIGNER]) as log:
         log.append([b"nothing ever happened"] * 600)
     with pytest.raises(LogRefused, match="another past"):
-        audit(other, KEYS, [checkpoint_of(one)])
+        check(other, KEYS, [checkpoint_of(one)])
 
 
 def test_a_checkpoint_of_another_log_is_not_compared() -> None:
     other = Checkpoint("log.example/other", 3, mth(events(0, 3)))
     with pytest.raises(LogRefused, match=r"kept checkpoint: expected one of log\.example/hillhold"):
-        audit(log_of(*SMALL), KEYS, [other])
+        check(log_of(*SMALL), KEYS, [other])
 
 
 # --- whoever serves it ------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def test_a_signed_size_that_lies(size: int) -> None:
     store = log_of(*SMALL)
     lie = sign_checkpoint(Checkpoint(ORIGIN, size, mth(events(0, 7))), [SIGNER])
     with pytest.raises(LogRefused):
-        audit(put(store, "checkpoint", lie), KEYS)
+        check(put(store, "checkpoint", lie), KEYS)
 
 
 def test_a_proof_for_another_index_and_a_proof_under_another_checkpoint() -> None:

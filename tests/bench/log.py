@@ -108,7 +108,7 @@ def measure(size: int, folder: Path) -> Figures:
         spread(single),
         spread(proving),
         spread(checking),
-        round(timed(lambda: audit(store, keys)), 1),
+        round(timed(lambda: audit(store, signed)), 1),
         sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
     )
 

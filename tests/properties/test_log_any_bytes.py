@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hillhold_signer.errors import EntryRefused, FileRefused, LogRefused, NoteRefused, ProofRefused
-from hillhold_signer.log import Event, Proof, Verifier, audit
+from hillhold_signer.log import Event, Proof, Verifier
 from hillhold_signer.log.checkpoint import read_checkpoint
 from hillhold_signer.log.note import read_note
 from hillhold_signer.log.tiles import Tile, decode_bundle, encode_bundle
-from logs import KEYS, SIGNER, MemoryStore, filled
+from logs import MemoryStore, check, filled
 
 BASE64 = st.binary(max_size=80).map(base64.b64encode)
 LINES = st.lists(
@@ -41,7 +41,7 @@ LINES = st.lists(
 @given(st.binary(max_size=200) | LINES)
 def test_notes_and_checkpoints(data: bytes) -> None:
     try:
-        note = read_note(data, KEYS)
+        note = read_note(data)
     except NoteRefused:
         return
     assert data.startswith(note.text)
@@ -111,7 +111,7 @@ def test_a_log_with_any_bytes_in_it(name: str, data: bytes, at: int, cut: int) -
     if changed == held:
         return
     try:
-        audit(MemoryStore({**BASE.files, name: changed}), [SIGNER.verifier])
+        check(MemoryStore({**BASE.files, name: changed}))
     except (LogRefused, NoteRefused, FileRefused):
         return
     raise AssertionError(f"{name} was changed, and nobody noticed")

@@ -12,14 +12,14 @@ from command import hillhold, pub
 from hillhold_signer.errors import FileRefused, LogRefused
 from hillhold_signer.log import FolderStore, NoteSigner, UrlReader, create_log, open_log
 from hillhold_signer.log.checkpoint import sign_checkpoint
-from hillhold_signer.log.note import Kind
+from hillhold_signer.log.note import KeyKind
 from hillhold_verifier.errors import MisuseError, OperationalError
 from logs import ORIGIN, SIGNER, event, events, filled, key_signer
 from web import Web, cut, raw, status
 from workshop import tree
 
 VKEY = SIGNER.verifier.vkey
-WITNESS = key_signer("witness.example/w", 5, Kind.COSIGNATURE)
+WITNESS = key_signer("witness.example/w", 5, KeyKind.COSIGNATURE)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_verify_says_how_large_it_is_and_who_signed(log: Path) -> None:
 
 
 def test_verify_names_witnesses_and_those_that_it_does_not_know(log: Path) -> None:
-    cosigned(log, WITNESS, key_signer("witness.example/other", 6, Kind.COSIGNATURE))
+    cosigned(log, WITNESS, key_signer("witness.example/other", 6, KeyKind.COSIGNATURE))
     text = hillhold("log", "verify", log, "--key", VKEY, "--key", WITNESS.verifier.vkey).stdout
     assert "signed by witness.example/w, a witness, at 2026-01-01T00:00:00Z\n" in text
     assert "signed also by keys that were not given: witness.example/other+" in text

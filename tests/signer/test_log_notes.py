@@ -14,7 +14,7 @@ from hillhold_signer.errors import KeyRefused, NoteRefused, ProofRefused
 from hillhold_signer.log import NoteSigner, Proof, Verifier, note_signer, note_verifier
 from hillhold_signer.log.checkpoint import Checkpoint, open_checkpoint, read_checkpoint, sign_checkpoint
 from hillhold_signer.log.merkle import leaf_hash
-from hillhold_signer.log.note import Kind, open_note, read_note, sign_note
+from hillhold_signer.log.note import KeyKind, open_note, read_note, sign_note
 from logs import KEYS, ORIGIN, SIGNER, key_signer, mth, path
 from workshop import NOW
 
@@ -177,7 +177,7 @@ def test_a_witness_alone_opens_no_checkpoint_and_a_wrong_one_spoils_it() -> None
 def test_a_cosignature_is_no_signature_of_a_log_by_the_same_key() -> None:
     """The kind is in the key id, and in what is signed."""
     text = Checkpoint(ORIGIN, 0, mth([])).text
-    witness = key_signer(ORIGIN, 3, Kind.COSIGNATURE)
+    witness = key_signer(ORIGIN, 3, KeyKind.COSIGNATURE)
     log = key_signer(ORIGIN, 3)
     assert witness.verifier.key_id != log.verifier.key_id
     with pytest.raises(NoteRefused):
@@ -226,7 +226,7 @@ def test_texts_that_are_no_checkpoints(text: bytes) -> None:
 def test_extension_lines_are_kept_and_cosigned() -> None:
     checkpoint = Checkpoint(ORIGIN, 3, mth(WORDS[:3]), ("one", "two"))
     assert Checkpoint.parse(checkpoint.text) == checkpoint
-    witness = key_signer("witness.example/w", 5, Kind.COSIGNATURE)
+    witness = key_signer("witness.example/w", 5, KeyKind.COSIGNATURE)
     data = sign_checkpoint(checkpoint, [SIGNER, witness])
     assert len(open_checkpoint(data, [*KEYS, witness.verifier]).signatures) == 2
     assert read_note(data).unknown[1].startswith("witness.example/w+")

@@ -19,7 +19,6 @@ from hillhold_signer.log import (
     Proof,
     Store,
     Tree,
-    audit,
     create_log,
     fetch_checkpoint,
     open_kept,
@@ -37,6 +36,7 @@ from logs import (
     MemoryStore,
     TearingFolder,
     When,
+    check,
     events,
     filled,
     key_signer,
@@ -48,7 +48,7 @@ from logs import (
 
 def held(store: Store) -> list[bytes]:
     """All entries of a log, after all of it was checked."""
-    checkpoint = audit(store, KEYS).signed.checkpoint
+    checkpoint = check(store, KEYS)
     return [entry for _, entry in Tree(store, checkpoint.size, checkpoint.root).iterate()]
 
 
@@ -132,7 +132,7 @@ def test_a_proof_at_an_older_checkpoint_stays_good() -> None:
             proofs.append(log.prove(log.size - 1))
     for found in proofs:
         older = found.verify(events(found.index, found.index + 1)[0], KEYS).checkpoint
-        audit(store, KEYS, [older])
+        check(store, KEYS, [older])
 
 
 # --- power cuts -------------------------------------------------------------------------------------------------------
@@ -335,9 +335,9 @@ def test_another_key_opens_nothing_and_a_new_one_takes_over_from_the_old() -> No
         assert len(log.checkpoint.signatures) == 2
     with open_log(store, [new]) as log:
         log.append(events(6, 7))
-    audit(store, [new.verifier])
+    check(store, [new.verifier])
     with pytest.raises(NoteRefused):
-        audit(store, KEYS)
+        check(store, KEYS)
 
 
 def test_a_change_of_key_by_way_of_the_former_one() -> None:
@@ -349,7 +349,7 @@ def test_a_change_of_key_by_way_of_the_former_one() -> None:
     store = copied(store)
     with open_log(store, [new], former=KEYS) as log:  # what the former key decided is finished by the new one
         assert log.size == 7
-    assert audit(store, [new.verifier]).signed.checkpoint.size == 7
+    assert check(store, [new.verifier]).size == 7
 
 
 def test_a_log_without_its_checkpoint_is_not_made_anew() -> None:
@@ -387,7 +387,7 @@ def test_a_restored_back_up_does_not_write_over_what_came_after_it() -> None:
         log.append([b"another"])
     assert fetch_checkpoint(store, KEYS).checkpoint.size == 5
     with pytest.raises(LogRefused, match="at least the 6 entries kept, got 5"):
-        audit(store, KEYS, [later])
+        check(store, KEYS, [later])
 
 
 # --- .pending ---------------------------------------------------------------------------------------------------------

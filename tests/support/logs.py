@@ -15,9 +15,20 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hillhold_signer import example_signer
 from hillhold_signer.errors import FileRefused, LockedError, LogRefused
-from hillhold_signer.log import Event, FolderStore, Kind, NoteSigner, Store, create_log, note_signer, open_log
-from hillhold_signer.log.note import Kind as KeyKind
-from hillhold_signer.log.note import Verifier
+from hillhold_signer.log import (
+    Checkpoint,
+    Event,
+    FolderStore,
+    Kind,
+    NoteSigner,
+    Store,
+    audit,
+    create_log,
+    fetch_checkpoint,
+    note_signer,
+    open_log,
+)
+from hillhold_signer.log.note import KeyKind, Verifier
 from workshop import NOW
 
 ORIGIN = "log.example/hillhold"
@@ -182,6 +193,13 @@ def event(number: int) -> bytes:
 
 def events(start: int, end: int) -> list[bytes]:
     return [event(number) for number in range(start, end)]
+
+
+def check(store: Store, verifiers: Sequence[Verifier] = KEYS, kept: Sequence[Checkpoint] = ()) -> Checkpoint:
+    """Check all of a log as an auditor does; return its checkpoint."""
+    signed = fetch_checkpoint(store, verifiers)
+    audit(store, signed, kept)
+    return signed.checkpoint
 
 
 def filled(store: Store, *batches: int) -> list[bytes]:

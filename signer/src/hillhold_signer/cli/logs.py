@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -93,18 +94,17 @@ def verify(place: FolderStore | UrlReader, keys: Sequence[Verifier], kept: Seque
       hillhold log verify https://log.example/fw --key "$VKEY" --checkpoint last-month
     """
     older = [open_kept(read_file(path, MAX_NOTE), keys).checkpoint for path in kept]
-    size = fetch_checkpoint(place, keys).checkpoint.size
-    with click.progressbar(length=size, label="entries", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        found = audit(place, keys, older, lambda done: bar.update(done - bar.pos))
-    checkpoint = found.signed.checkpoint
+    signed = fetch_checkpoint(place, keys)
+    checkpoint = signed.checkpoint
+    with _progress(checkpoint.size) as report:
+        audit(place, signed, older, report)
     lines = [
         f"{checkpoint.origin}: {checkpoint.size} entries, root {show_hash(checkpoint.root)}",
         "every tile and every entry agrees with the root",
-        *(f"goes on from the checkpoint of size {size}" for size in found.kept),
-        *_signed_by(found.signed),
+        *(f"goes on from the checkpoint of size {one.size}" for one in older),
+        *_signed_by(signed),
     ]
-    value = {**_describe(found.signed), "kept": list(found.kept)}
-    emit(value, lines, as_json=as_json)
+    emit({**_describe(signed), "kept": [one.size for one in older]}, lines, as_json=as_json)
 
 
 @log.command("prove")
@@ -198,6 +198,16 @@ def key(origin: str, file: Path, as_json: bool) -> None:
     """
     found = note_verifier(origin, load_public(file))
     emit({"vkey": found.vkey}, [found.vkey], as_json=as_json)
+
+
+@contextmanager
+def _progress(size: int) -> Iterator[Callable[[int], object] | None]:
+    """A bar for a person who waits; nothing where nobody looks."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=size, label="entries", file=sys.stderr) as bar:
+        yield lambda done: bar.update(done - bar.pos)
 
 
 def _find(tree: Tree, text: str) -> int:

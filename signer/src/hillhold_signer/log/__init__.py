@@ -6,7 +6,7 @@
 - `events`: what Hillhold's own entries say
 """
 
-from hillhold_signer.log.audit import Audited, audit, check_consistent, fetch_checkpoint, open_kept
+from hillhold_signer.log.audit import audit, check_consistent, fetch_checkpoint, open_kept
 from hillhold_signer.log.checkpoint import Checkpoint, SignedCheckpoint
 from hillhold_signer.log.events import Event, Kind
 from hillhold_signer.log.note import NoteSigner, Verifier, note_signer, note_verifier
@@ -16,7 +16,6 @@ from hillhold_signer.log.tree import Tree
 from hillhold_signer.log.writer import Log, create_log, open_log, prove_entry
 
 __all__ = [
-    "Audited",
     "Checkpoint",
     "Event",
     "FolderStore",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from hillhold_signer.errors import LogRefused, ProofRefused
@@ -24,19 +23,6 @@ from hillhold_verifier.errors import short
 _FORKED: Final = (
     "this log has shown two pasts, and whoever holds its key signed both: keep both checkpoints as evidence"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Audited:
-    """A log that was checked.
-
-    Attributes:
-        signed: its checkpoint; its signatures, where keys were given.
-        kept: sizes of the checkpoints from which it goes on.
-    """
-
-    signed: SignedCheckpoint
-    kept: tuple[int, ...]
 
 
 def fetch_checkpoint(reader: Reader, verifiers: Sequence[Verifier]) -> SignedCheckpoint:
@@ -63,26 +49,24 @@ def open_kept(data: bytes, verifiers: Sequence[Verifier]) -> SignedCheckpoint:
 
 def audit(
     reader: Reader,
-    verifiers: Sequence[Verifier],
+    signed: SignedCheckpoint,
     kept: Sequence[Checkpoint] = (),
     report: Callable[[int], object] | None = None,
-) -> Audited:
+) -> None:
     """Check all of a log.
 
     Args:
         reader: where it lies.
-        verifiers: the log's key and those of witnesses; without any, only that the log agrees with itself.
+        signed: its checkpoint, from `fetch_checkpoint`; what that was opened with is what vouches for the log.
         kept: checkpoints of this log that were seen earlier.
         report: called with the number of entries checked so far.
 
     Raises:
         LogRefused: something was altered, is missing, or contradicts a checkpoint that was kept.
-        NoteRefused: the checkpoint is malformed, or not signed by the log.
         OperationalError: it cannot be read.
     """
-    signed = fetch_checkpoint(reader, verifiers)
     checkpoint = signed.checkpoint
-    for older in kept:  # before the long work: whoever is lied to should know at once
+    for older in kept:  # before anything is read: whoever is shown two pasts should learn that first
         _check_follows(older, checkpoint)
     tree = Tree(reader, checkpoint.size, checkpoint.root)
     for older in kept:
@@ -92,7 +76,6 @@ def audit(
         if report:
             report(min((index + 1) * WIDTH, tree.size))
     _check_others(reader, tree, signed)
-    return Audited(signed, tuple(older.size for older in kept))
 
 
 def check_consistent(tree: Tree, older: Checkpoint) -> None:

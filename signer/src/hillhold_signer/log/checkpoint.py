@@ -13,7 +13,7 @@ from typing import Final
 
 from hillhold_signer.errors import NoteRefused
 from hillhold_signer.log.merkle import HASH_SIZE, MAX_SIZE
-from hillhold_signer.log.note import Kind, NoteSigner, Signature, Verifier, open_note, read_note, sign_note
+from hillhold_signer.log.note import KeyKind, NoteSigner, Signature, Verifier, open_note, read_note, sign_note
 
 PATH: Final = "checkpoint"
 """Where it lies in a log."""
@@ -85,7 +85,7 @@ def open_checkpoint(data: bytes, verifiers: Sequence[Verifier]) -> SignedCheckpo
     """
     note = open_note(data, verifiers)
     checkpoint = Checkpoint.parse(note.text)
-    own = [one for one in note.signatures if one.verifier.kind is Kind.ED25519]
+    own = [one for one in note.signatures if one.verifier.kind is KeyKind.ED25519]
     if not any(one.verifier.name == checkpoint.origin for one in own):
         got = ", ".join(one.verifier.name for one in note.signatures)
         raise NoteRefused(f"checkpoint of {checkpoint.origin}", expected="a signature by the log's own key", got=got)

@@ -37,7 +37,7 @@ _SIGNATURE: Final = 64
 _MAX_TIME: Final = 2**63 - 1
 
 
-class Kind(IntEnum):
+class KeyKind(IntEnum):
     """What a key signs: the signature type identifier byte."""
 
     ED25519 = 1
@@ -55,7 +55,7 @@ class Verifier:
     """
 
     name: str
-    kind: Kind
+    kind: KeyKind
     public: bytes
 
     @classmethod
@@ -70,10 +70,10 @@ class Verifier:
         key = _unbase64(key64)
         if not (is_name(name) and re.fullmatch("[0-9a-f]{8}", key_id) and key):
             raise NoteRefused("vkey", expected="NAME+HEX+BASE64", got=f"{vkey[:80]!r}", hint="see `hillhold log key`")
-        if key[0] not in list(Kind) or len(key) != 1 + 32:
+        if key[0] not in list(KeyKind) or len(key) != 1 + 32:
             got = f"kind {key[0]} with {len(key) - 1} bytes"
             raise NoteRefused(f"vkey of {name}", expected="an Ed25519 key of kind 1 (log) or 4 (witness)", got=got)
-        found = cls(name, Kind(key[0]), key[1:])
+        found = cls(name, KeyKind(key[0]), key[1:])
         if found.key_id.hex() != key_id:
             raise NoteRefused(f"vkey of {name}", expected=f"the key id {found.key_id.hex()}", got=key_id)
         return found
@@ -98,7 +98,7 @@ class Verifier:
             NoteRefused: it is not by this key.
         """
         time = None
-        if self.kind is Kind.COSIGNATURE:
+        if self.kind is KeyKind.COSIGNATURE:
             time, signature = int.from_bytes(signature[:_TIMESTAMP], "big"), signature[_TIMESTAMP:]
             text = b"cosignature/v1\ntime %d\n" % time + text
         try:
@@ -134,7 +134,7 @@ def note_verifier(name: str, key: Key) -> Verifier:
         raise NoteRefused("name of a log", expected="text without spaces and +", got=f"{name[:80]!r}")
     if key.keytype != "ed25519":
         raise KeyRefused("key of a log", expected="Ed25519 (C2SP signed-note)", got=key.keytype)
-    return Verifier(name, Kind.ED25519, bytes.fromhex(str(key.keyval["public"])))
+    return Verifier(name, KeyKind.ED25519, bytes.fromhex(str(key.keyval["public"])))
 
 
 def note_signer(name: str, signer: Signer) -> NoteSigner:

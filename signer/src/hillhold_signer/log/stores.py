@@ -5,13 +5,15 @@ A store only ever adds, but for `checkpoint` and the writer's own `.pending`: a 
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from hillhold_signer.errors import FileRefused, LogRefused
+from hillhold_signer.errors import FileRefused, LogRefused, StorageError
 from hillhold_signer.log.checkpoint import PATH as CHECKPOINT
 from hillhold_signer.log.tiles import MAX_BUNDLE, Tile
 from hillhold_signer.log.tree import Reader
@@ -82,7 +84,9 @@ class FolderStore:
 
     def replace(self, path: str, data: bytes) -> None:
         """Write a file."""
-        with replacing(self._file(path)) as file:
+        target = self._file(path)
+        _make_folder(target.parent)
+        with replacing(target) as file:
             file.write(data)
 
     def remove(self, path: str) -> None:
@@ -95,10 +99,7 @@ class FolderStore:
 
     def lock(self) -> AbstractContextManager[None]:
         """Lock the folder."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OperationalError(f"cannot make {self.path}: {error.strerror or error}") from error
+        _make_folder(self.path)
         return locked(self.path / ".lock")
 
     def _file(self, path: str) -> Path:
@@ -106,6 +107,23 @@ class FolderStore:
         if path not in (CHECKPOINT, PENDING):
             Tile.parse(path)
         return self.path / path
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it, each on the disk: what is in a folder that is lost is lost, however well it was written."""
+    if path.is_dir():
+        return
+    _make_folder(path.parent)
+    try:
+        path.mkdir(exist_ok=True)
+        if sys.platform != "win32":  # which has no such call for folders
+            descriptor = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        raise StorageError(f"cannot make {path}: {error.strerror or error}") from error
 
 
 class UrlReader:

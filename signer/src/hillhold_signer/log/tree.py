@@ -7,7 +7,7 @@ hashes to what its tile holds. So a wrong tile or entry is found when it is read
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from hillhold_signer.errors import LogRefused
 from hillhold_signer.log.merkle import HASH_SIZE, fold, leaf_hash, prove_consistency, prove_inclusion
@@ -144,7 +144,7 @@ class Tree:
         entries = self.entries(self.tiles - 1) if self.size % WIDTH else []
         return Edge(self.size, self._edge, entries)
 
-    def _blame(self) -> None:
+    def _blame(self) -> NoReturn:
         """Name the file at the edge that is wrong: the tile which, made anew of what lies below it, gives the root."""
         for level, held in self._edge.items():
             tile = tile_at(level, self.size >> HEIGHT * (level + 1), self.size)
@@ -157,9 +157,8 @@ class Tree:
                 raise LogRefused(what, expected=f"{short(below[at])}, of {made}", got=short(held[at]), hint=_ALTERED)
             number = tile.index * WIDTH + at
             child = f"entry {number}" if level == 0 else Tile(level - 1, number).path
-            raise LogRefused(
-                f"{tile.path}, or {child} below it", expected="each to hash to the other", got="another", hint=_ALTERED
-            )
+            what, got = f"{tile.path} and {child} below it", f"{short(held[at])} and {short(below[at])}"
+            raise LogRefused(what, expected="one hash", got=got, hint=_ALTERED)
         got = f"a tree with the root {short(edge_root(self._edge))}"
         hint = "the tiles agree with each other: the checkpoint is another log's, or the whole log was made anew"
         what = f"checkpoint of size {self.size}"

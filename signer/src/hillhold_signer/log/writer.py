@@ -194,6 +194,9 @@ def create_log(store: Store, signers: Sequence[NoteSigner]) -> SignedCheckpoint:
 def open_log(store: Store, signers: Sequence[NoteSigner], former: Sequence[Verifier] = ()) -> Iterator[Log]:
     """Open a log to write, while no other writer can: check its signature and edge, and finish what was cut off.
 
+    A log that was restored from a back-up looks whole. Who keeps its latest checkpoint elsewhere calls
+    `check_consistent(log.tree(), kept)` before anything is appended.
+
     Args:
         signers: as for `create_log`.
         former: keys by which the log was signed until now, where they are to be replaced.
