@@ -75,7 +75,7 @@ def audit(
         tree.entries(index)
         if report:
             report(min((index + 1) * WIDTH, tree.size))
-    _check_others(reader, tree, signed)
+    _check_others(reader, tree)
 
 
 def check_consistent(tree: Tree, older: Checkpoint) -> None:
@@ -107,7 +107,7 @@ def _check_follows(older: Checkpoint, newer: Checkpoint) -> None:
         raise LogRefused(what, expected=expected, got=short(newer.root), hint=_FORKED)
 
 
-def _check_others(reader: Reader, tree: Tree, signed: SignedCheckpoint) -> None:
+def _check_others(reader: Reader, tree: Tree) -> None:
     """Look at the tiles in a folder that its checkpoint does not need: older partial ones, and any beyond the tree."""
     beyond = None
     for tile in _listed(reader):
@@ -118,8 +118,7 @@ def _check_others(reader: Reader, tree: Tree, signed: SignedCheckpoint) -> None:
     if beyond is None or reader.read(PENDING, MAX_PENDING) is not None:
         return
     # A writer at work makes tiles before the checkpoint, and then this one is not the latest any more.
-    now = reader.read(PATH, MAX_NOTE)
-    if now == signed.data:
+    if fetch_checkpoint(reader, ()).checkpoint.size == tree.size:
         hint = "the log was longer once: it was set back, perhaps by a restored back-up"
         raise LogRefused(beyond.path, expected=f"nothing beyond the size {tree.size}", got="a file", hint=hint)
 
