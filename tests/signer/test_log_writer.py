@@ -301,6 +301,22 @@ def test_two_writers_exclude_each_other(tmp_path: Path, monkeypatch: pytest.Monk
     assert held(store)[-1] == b"x"
 
 
+def test_an_audit_of_a_folder_in_which_a_writer_is_at_work(tmp_path: Path) -> None:
+    """Tiles lie beyond the checkpoint, and partial ones go, while it reads."""
+    store = FolderStore(tmp_path / "log")
+    create_log(store, [SIGNER])
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(store.path)], stdout=subprocess.PIPE, env=paths())
+    assert child.stdout
+    child.stdout.readline()
+    kept: list[Checkpoint] = []
+    while len(kept) < 20 or kept[-1].size < kept[0].size + 300:
+        kept.append(check(store, kept=kept[-3:]))
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    assert held(store)[: kept[-1].size] == events(0, kept[-1].size)
+
+
 def test_a_writer_that_found_no_lock_overwrites_nothing() -> None:
     """Two machines on one network folder whose locks do not work: the second is refused, and the log is whole."""
     one = MemoryStore()
