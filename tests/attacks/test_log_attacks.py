@@ -92,6 +92,12 @@ def test_what_is_wrong_is_named() -> None:
     assert says("tile/0/002.p/1", hash_at(0)).startswith("hash 0 in tile/0/002.p/1: expected ")
     assert says("tile/1/000.p/2", hash_at(1)).startswith("hash 1 in tile/1/000.p/2: expected ")
     assert says("tile/1/000.p/1", hash_at(0)).startswith("tile/1/000.p/1: expected the beginning of tile/1/000.p/2")
+    two = put(store, "tile/0/001", hash_at(3)(files["tile/0/001"]))
+    with pytest.raises(LogRefused, match=r"tile/1/000\.p/2 and tile/0/001 below it: expected one hash, got .* and "):
+        check(put(two, "tile/1/000.p/2", hash_at(1)(files["tile/1/000.p/2"])))
+    two = put(store, "tile/0/002.p/1", hash_at(0)(files["tile/0/002.p/1"]))
+    with pytest.raises(LogRefused, match=r"tile/0/002\.p/1 and entry 512 below it: expected one hash, got .* and "):
+        check(put(two, "tile/entries/002.p/1", entry(512)(files["tile/entries/002.p/1"])))
 
 
 def test_a_file_that_is_gone_is_named() -> None:

@@ -93,6 +93,8 @@ def test_a_signed_note_has_the_bytes_that_go_writes() -> None:
         TEXT + b"\n" + "— PeterNeumann \n".encode(),
         TEXT + b"\n" + "— PeterNeumann x08gow==\n".encode(),  # a key id alone
         TEXT + b"\n" + PETER_LINE[:60] + b"ABCD" + PETER_LINE[60:],
+        TEXT + b"\n" + PETER_LINE + PETER_LINE[:60] + b"ABCD" + PETER_LINE[60:],
+        TEXT + b"\n" + PETER_LINE + "— EnochRoot rwz+eA==\n".encode(),
         TEXT + b"\n" + PETER_LINE.replace(b"nAM=", b"nAN="),  # bits that base64 does not use
         TEXT + b"\r\n\n" + PETER_LINE,
         b"x" * 300_000 + b"\n\n" + PETER_LINE,

@@ -215,8 +215,9 @@ def test_the_tiles_of_c2sps_example() -> None:
     assert tile_at(0, 272, 70_000).path == "tile/0/272"
     assert tile_at(1, 0, 70_000).path == "tile/1/000"
     assert tile_at(ENTRIES, 273, 70_000).path == "tile/entries/273.p/112"
-    with pytest.raises(LogRefused):
-        tile_at(0, 274, 70_000)
+    for level, index, size in ((0, 274, 70_000), (0, 0, 0), (0, 1, 256), (ENTRIES, 1, 256), (1, 0, 255)):
+        with pytest.raises(LogRefused):
+            tile_at(level, index, size)
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=6))

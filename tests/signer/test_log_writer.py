@@ -26,6 +26,7 @@ from hillhold_signer.log import (
 )
 from hillhold_signer.log.note import open_note, sign_note
 from hillhold_signer.log.stores import PENDING
+from hillhold_signer.log.tiles import MAX_BUNDLE
 from hillhold_signer.log.writer import MAX_BATCH
 from hillhold_verifier.errors import MisuseError
 from logs import (
@@ -116,10 +117,22 @@ def test_what_may_not_go_in_changes_nothing() -> None:
             with pytest.raises(EntryRefused):
                 log.append(batch)
         assert store.files == before
+        writes = store.count
+        assert log.append([]) == range(5, 5)
+        assert store.count == writes
         log.append([b"", b"x" * 65_535])
     assert held(store)[5:] == [b"", b"x" * 65_535]
     with pytest.raises(MisuseError, match="closed"):
         log.append([b"late"])
+
+
+def test_the_largest_entries_fill_a_bundle() -> None:
+    store, entry = MemoryStore(), b"x" * 65_535
+    create_log(store, [SIGNER])
+    with open_log(store, [SIGNER]) as log:
+        log.append([entry] * 256)
+    assert len(store.files["tile/entries/000"]) == MAX_BUNDLE
+    assert held(store) == [entry] * 256
 
 
 def test_a_proof_at_an_older_checkpoint_stays_good() -> None:

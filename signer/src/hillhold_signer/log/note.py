@@ -216,7 +216,7 @@ def read_note(data: bytes, verifiers: Sequence[Verifier] = ()) -> Note:
         verifier = known.get((name, key_id))
         if verifier is None:
             unknown.append(f"{name}+{key_id.hex()}")
-        elif (name, key_id) not in signatures:
+        else:
             signatures[name, key_id] = Signature(verifier, verifier.verify(text + b"\n", signature))
     return Note(text + b"\n", tuple(signatures.values()), tuple(dict.fromkeys(unknown)))
 
