@@ -86,8 +86,10 @@ def log() -> None:
 )
 @json_option
 def verify(place: FolderStore | UrlReader, keys: Sequence[Verifier], kept: Sequence[Path], as_json: bool) -> None:
-    """Check all of a log, a folder or a URL: every entry, every tile, the signature, and that it goes on from each
-    checkpoint that you kept. Keep its file `checkpoint` for the next time.
+    """Check all of a log. LOG is a folder or a URL.
+
+    Every entry, every tile, the signature, and that it goes on from each checkpoint that you kept. Keep its file
+    `checkpoint` for the next time: without one, a log that was set back or made anew looks like any other.
 
     \b
     Example:
@@ -122,7 +124,7 @@ def prove(
     keys: Sequence[Verifier],
     as_json: bool,
 ) -> None:
-    """Write a proof that an entry is in a log, which anyone can check offline. It holds the entry itself.
+    """Write a proof that an entry is in a log. It holds the entry itself, and anyone can check it offline.
 
     \b
     Example:
@@ -146,7 +148,7 @@ def prove(
 @click.option("--entry", type=FILE, help="The bytes of the entry, for a proof that does not hold it.")
 @json_option
 def check_proof(file: Path, keys: Sequence[Verifier], entry: Path | None, as_json: bool) -> None:
-    """Check a proof offline: that the log with this key holds the entry, which is printed.
+    """Check a proof offline. The entry that the log with this key holds is printed: read what it says.
 
     \b
     Example:
@@ -168,7 +170,7 @@ def check_proof(file: Path, keys: Sequence[Verifier], entry: Path | None, as_jso
 @_keys()
 @json_option
 def show(place: FolderStore | UrlReader, start: int, keys: Sequence[Verifier], as_json: bool) -> None:
-    """Print the entries of a log, each checked against its root before it is printed.
+    """Print the entries of a log. Each is checked against the root before it is printed.
 
     \b
     Example:
@@ -190,7 +192,7 @@ def show(place: FolderStore | UrlReader, start: int, keys: Sequence[Verifier], a
 @click.argument("file", type=FILE)
 @json_option
 def key(origin: str, file: Path, as_json: bool) -> None:
-    """Print the vkey of a log: its origin, which names the log, and its public key (Ed25519), in the form that others know.
+    """Print the vkey of a log. It holds the log's name (its origin) and public key (Ed25519), as other tools read it.
 
     \b
     Example:
