@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hillhold_signer.errors import FileRefused, LogRefused, NoteRefused, ProofRefused
-from hillhold_signer.log import Checkpoint, Proof, Tree, create_log, fetch_checkpoint, open_log, prove_entry
+from hillhold_signer.log import Checkpoint, Proof, Tree, audit, create_log, fetch_checkpoint, open_log, prove_entry
 from hillhold_signer.log.checkpoint import sign_checkpoint
 from hillhold_signer.log.merkle import leaf_hash
 from hillhold_signer.log.tiles import ENTRIES, Tile, encode_bundle
@@ -68,6 +68,12 @@ def test_a_byte_in_every_file_of_a_log_with_two_levels() -> None:
             wrong = data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
             with pytest.raises((LogRefused, NoteRefused)):
                 check(put(store, name, wrong), KEYS)
+
+
+def test_progress_is_told_to_the_last_entry() -> None:
+    store, told = log_of(*LARGE), []
+    audit(store, fetch_checkpoint(store, KEYS), report=told.append)
+    assert told == [256, 512, 513]
 
 
 def test_what_is_wrong_is_named() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -96,6 +98,16 @@ def test_what_people_are_called_is_not_refused() -> None:
 def test_entries_that_are_no_events(entry: bytes) -> None:
     with pytest.raises(EntryRefused):
         Event.decode(entry)
+
+
+def test_the_table_of_kinds_is_the_one_of_the_format_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/FORMAT.md").read_text(encoding="utf-8").partition("**Events.**")[2]
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", page, re.MULTILINE)
+    told = {kind: set(re.findall("`([a-z0-9_]+)`", fields)) for kind, fields in rows if kind != "kind"}
+    assert told == {str(kind): set(fields) for kind, fields in FIELDS.items()}
+    example = re.search(r"^`(\{.*\})` is one", page, re.MULTILINE)
+    assert example
+    assert Event.decode(example[1].encode()) == LOGIN
 
 
 def test_an_event_has_a_limit() -> None:

@@ -108,6 +108,20 @@ def test_full_tiles_take_the_place_of_partial_ones(tmp_path: Path) -> None:
     assert held(store) == events(0, 513)
 
 
+def test_what_somebody_put_among_the_partial_tiles_is_left_alone(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "log")
+    filled(store, 200)
+    strays = [tmp_path / "log/tile/0/000.p" / name for name in ("notes.txt", "256", "007")]
+    for stray in strays:
+        stray.write_bytes(b"?")
+    with open_log(store, [SIGNER]) as log:
+        assert log.append(events(200, 300)) == range(200, 300)
+    assert all(stray.exists() for stray in strays)
+    assert not (tmp_path / "log/tile/0/000.p/200").exists()
+    with pytest.raises(LogRefused, match="tile path"):
+        check(store)
+
+
 def test_what_may_not_go_in_changes_nothing() -> None:
     store = MemoryStore()
     filled(store, 5)
