@@ -71,7 +71,7 @@ def test_a_byte_in_every_file_of_a_log_with_two_levels() -> None:
 
 
 def test_progress_is_told_to_the_last_entry() -> None:
-    store, told = log_of(*LARGE), []
+    store, told = log_of(*LARGE), list[int]()
     audit(store, fetch_checkpoint(store, KEYS), report=told.append)
     assert told == [256, 512, 513]
 
