@@ -43,8 +43,8 @@ test-fast: setup
 
 # What tests run of the operating system: U-Boot's environment tool, and a PKCS#11 token made of software.
 system:
-	@command -v fw_setenv >/dev/null && command -v softhsm2-util >/dev/null \
-	    || { apt-get update -q && apt-get install -q -y libubootenv-tool softhsm2; }
+	@command -v git >/dev/null && command -v fw_setenv >/dev/null && command -v softhsm2-util >/dev/null \
+	    || { apt-get update -q && apt-get install -q -y git libubootenv-tool softhsm2; }
 
 CASES ?= 100000
 SEED ?= 1
@@ -64,7 +64,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 bench: setup
-	for name in wire_bytes publish verify_cpu content_stream whole_process; do PYTHONPATH=tests/support $(BIN)/python tests/bench/$$name.py || exit 1; echo; done
+	for name in wire_bytes publish verify_cpu content_stream whole_process log; do PYTHONPATH=tests/support $(BIN)/python tests/bench/$$name.py || exit 1; echo; done
 
 # atheris lies beside the project's packages, not among them: everything else does without it.
 $(FUZZ)/.ready: tests/fuzz/requirements-fuzz.txt $(VENV)/.ready

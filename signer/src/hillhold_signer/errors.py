@@ -129,6 +129,22 @@ class FileRefused(SignerRefused):
     """A file that is longer than what it may be."""
 
 
+class NoteRefused(SignerRefused):
+    """A signed note, checkpoint or vkey that is malformed, or a signature that does not verify."""
+
+
+class LogRefused(SignerRefused):
+    """A log whose tiles, entries and checkpoints do not agree with each other, or with a checkpoint that somebody kept."""
+
+
+class ProofRefused(SignerRefused):
+    """A proof that is malformed, or does not prove what it should."""
+
+
+class EntryRefused(SignerRefused):
+    """An entry or event that may not go into a log, or that is not one."""
+
+
 class StorageError(OperationalError):
     """A file could not be read or written."""
 

@@ -12,6 +12,7 @@ from hillhold_signer.cli.imagekeys import image_key
 from hillhold_signer.cli.images import image
 from hillhold_signer.cli.importing import import_command
 from hillhold_signer.cli.keys import key
+from hillhold_signer.cli.logs import log
 from hillhold_signer.cli.products import product
 from hillhold_signer.cli.provisioning import provisioning
 from hillhold_signer.cli.pruning import prune
@@ -44,23 +45,8 @@ def main() -> None:
 
 product.add_command(image_key)
 for _command in (
-    *(
-        key,
-        init,
-        root,
-        renew,
-        revoke,
-        product,
-        image,
-        add,
-        import_command,
-        withdraw,
-        release,
-        diff,
-        sign,
-        request,
-        attach,
-    ),
-    *(drop, status, publish, refresh, prune, bundle, provisioning, verify, completion),
+    *(key, init, root, renew, revoke, product, image),
+    *(add, import_command, withdraw, release, diff, sign, request, attach, drop, status),
+    *(publish, refresh, prune, bundle, provisioning, verify, log, completion),
 ):
     main.add_command(_command)
