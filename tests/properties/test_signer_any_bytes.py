@@ -206,11 +206,12 @@ def test_any_drafts_in_the_folder_are_read_merged_or_refused(shared: Path, data:
                 made.append(path)
         try:
             state = repository.state()
+            drafts, clashes = dict(state.drafts), dict(state.clashes)
         except SignerRefused as refused:
             event(type(refused).__name__)
             return
-        event("clash" if state.clashes else "merged" if state.drafts["pump"].merged else "drafted")
-        for draft in state.drafts.values():
+        event("clash" if clashes else "merged" if drafts["pump"].merged else "drafted")
+        for draft in drafts.values():
             assert encoding.signed_bytes(draft.signed) == draft.payload
     finally:
         for path in made:

@@ -184,6 +184,11 @@ class Repository:
             self._tidy(state, chosen)
         return publication
 
+    def ready(self) -> tuple[str, ...]:
+        """Return the roles whose drafts have their quorum; raises `RepositoryRefused`, `StorageError`."""
+        state = self.state()
+        return tuple(role for role in state.drafts if state.quorum(role).complete)
+
     def check_ready(self, roles: Sequence[str] = ()) -> Root:
         """Refuse what `publish` would refuse for lack of signatures, or for the rules of rotation, before any key is opened.
 

@@ -29,6 +29,7 @@ _TIMESTAMP_HELP = "URI of the timestamp key, instead of the one in hillhold.toml
 @click.command()
 @click.argument("repo", type=FOLDER)
 @click.option("--role", "roles", multiple=True, help="Publish only this role; repeat it. By default every draft.")
+@click.option("--ready", is_flag=True, help="Publish the drafts that have their signatures, and leave the others.")
 @click.option("--snapshot-key", metavar="URI", help=_SNAPSHOT_HELP)
 @click.option("--timestamp-key", metavar="URI", help=_TIMESTAMP_HELP)
 @passphrase_option
@@ -36,6 +37,7 @@ _TIMESTAMP_HELP = "URI of the timestamp key, instead of the one in hillhold.toml
 def publish(
     repo: Path,
     roles: tuple[str, ...],
+    ready: bool,
     snapshot_key: str | None,
     timestamp_key: str | None,
     passphrase_fd: int | None,
@@ -47,7 +49,12 @@ def publish(
     Example:
       hillhold publish REPO
     """
+    if ready and roles:
+        raise click.UsageError("--ready and --role exclude each other")
     repository = Repository(repo)
+    if ready and not (roles := repository.ready()):
+        emit({"published": {}}, ["nothing is ready"], as_json=as_json)
+        return
     root = repository.check_ready(roles)
     ask = secrets(passphrase_fd)
     signers = _signers(repository, root, snapshot_key, timestamp_key, ask)
