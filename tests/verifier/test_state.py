@@ -73,7 +73,7 @@ def full(repo: Repo) -> DeviceState:
         PUMP,
         holding(repo),
         (release("1.0.0", 1), release("1.1.0+7", 2)),
-        Transfer(0, release("1.1.0+7", 2), (b"\5" * 32, 77), (b"\6" * 32, 101), erased=True),
+        Transfer(0, release("1.1.0+7", 2), (b"\5" * 32, 77), (b"\6" * 32, 101)),
         (b"\7" * 32, b"\10" * 32),
         frozenset({"ed25519"}),
     )
