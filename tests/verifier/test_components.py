@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from copy import deepcopy
 from hashlib import sha256
 
 import pytest
 
-from duo import CLOCK, PAIR, Duo, PowerCut
+from duo import CLOCK, PAIR, Duo, PowerCut, factory
 from forge import Repo
-from hillhold_verifier.errors import ConfirmError, MisuseError, SelectionError, SlotError, TransferError
+from hillhold_signer.patches import make_patch
+from hillhold_verifier.errors import ConfirmError, MismatchError, MisuseError, SelectionError, SlotError, TransferError
 from hillhold_verifier.installer import Installer, provision
 from hillhold_verifier.release import Version
 from hillhold_verifier.select import Device, Installed, Outcome, Selection, select, trial_id
+from hillhold_verifier.slots import Mark
 from hillhold_verifier.state import StateStore
 from hillhold_verifier.trust import current
 from holder import NOW, holding
@@ -328,6 +331,161 @@ def finish(duo: Duo) -> None:
         duo.installer.confirm(self_tested=True)
 
 
+def test_a_component_on_trial_alone_keeps_the_other_slots_of_all() -> None:
+    duo = started()
+    duo.repo.change("pump/5.0.0/radio.bin", set=None)
+    duo.repo.change("pump/2.0.0/app.bin", set=None, withdrawn="not yet")
+    duo.repo.publish("line", "snapshot", "timestamp")
+    duo.update()
+    duo.start()
+    assert duo.runs() == (OLD[0], NEW[1])
+    for component in (0, 1):
+        with pytest.raises(SlotError, match="way back"):
+            duo.installer.erase(component)
+    assert duo.installer.status()["trial"] is True
+    assert [str(one.version) for one in duo.installer.confirm(self_tested=True)] == ["1.0.0", "5.0.0"]
+
+
+def test_status_has_each_component() -> None:
+    duo = started()
+    duo.update()
+    status = duo.installer.status()
+    assert (status["confirmed"], status["marked"]) == (["1.0.0", sha256(OLD[0]).digest()], "2.0.0")
+    assert status["more"] == [
+        {
+            "running": ["4.0.0", sha256(OLD[1]).digest()],
+            "confirmed": ["4.0.0", sha256(OLD[1]).digest()],
+            "marked": "5.0.0",
+            "starts": 0,
+            "counter": 1,
+            "withdrawn": False,
+        }
+    ]
+
+
+def test_a_mark_of_what_the_state_does_not_know_has_no_version() -> None:
+    duo = started()
+    duo.boot.set_marks({0: Mark(b"\1" * 32, 100)})
+    assert duo.installer.status()["marked"] is None
+
+
+def test_a_start_that_finds_nothing_new_writes_nothing() -> None:
+    duo = started()
+    before = duo.power.operations
+    duo.start()
+    assert duo.power.operations == before
+
+
+def test_a_withdrawn_member_is_not_confirmed_whatever_the_flags_say() -> None:
+    """The mark came back: someone writes the bootloader's flags beside the agent."""
+    duo = started()
+    duo.update()
+    duo.start()
+    marks = {n: Mark(sha256(data).digest(), len(data)) for n, data in enumerate(NEW)}
+    duo.repo.change("pump/5.0.0/radio.bin", withdrawn="deaf")
+    duo.repo.publish("line", "snapshot", "timestamp")
+    duo.take()
+    duo.boot.set_marks(marks)
+    with pytest.raises(ConfirmError, match="a withdrawn one"):
+        duo.installer.confirm(self_tested=True)
+    assert [duo.installer.flags(n).confirmed for n in (0, 1)] == [0, 0]
+
+
+def test_the_line_names_the_confirmed_image_of_each_component_anew_when_it_is_marked() -> None:
+    """The same bytes with other requirements since they were sent."""
+    duo = started()
+    duo.update()
+    before = [duo.installer.held(n, 1) for n in (0, 1)]
+    duo.repo.change("pump/5.0.0/radio.bin", requires={"app": "1.0.0"})
+    duo.repo.publish("line", "snapshot", "timestamp")
+    duo.take()
+    duo.installer.mark(CLOCK)
+    duo.start()
+    radio = duo.installer.held(1, 1)
+    assert radio is not None
+    assert radio.requires == (("app", Version(1, 0, 0)),)
+    assert duo.installer.held(0, 1) == before[0]
+    assert [duo.installer.held(n, 0) for n in (0, 1)] == [
+        factory(duo.repo, *one) for one in zip(PAIR.components, OLD, strict=True)
+    ]
+
+
+def test_the_order_in_which_a_file_names_requirements_makes_no_difference() -> None:
+    duo = started()
+    duo.repo.change("pump/2.0.0/app.bin", requires={"app": "1.0.0", "radio": "4.0.0"})
+    whole = json.loads(duo.repo.line(version=3))
+    custom = whole["signed"]["targets"]["pump/2.0.0/app.bin"]["custom"]["hillhold"]
+    custom["requires"] = dict(reversed(custom["requires"].items()))
+    duo.repo.publish("snapshot", "timestamp", line=json.dumps(whole).encode())
+    duo.take()
+    digest = sha256(NEW[0]).digest()
+    duo.installer.begin(digest, len(NEW[0]), CLOCK, 0)
+    duo.installer.write(0, NEW[0])
+    duo.start()
+    app = duo.installer.held(0, 1)
+    assert app is not None
+    assert [name for name, _ in app.requires] == ["app", "radio"]
+    assert duo.installer.begin(digest, len(NEW[0]), CLOCK, 0) == len(NEW[0]), "it is there"
+
+
+def test_content_that_decayed_is_forgotten_of_its_own_component_alone() -> None:
+    duo = started()
+    duo.update()
+    duo.slots[1].data[1][0] ^= 1
+    with pytest.raises(MismatchError, match="image hash"):
+        duo.installer.mark(CLOCK)
+    duo.start()
+    assert [duo.installer.held(n, 1) is None for n in (0, 1)] == [False, True]
+    assert [duo.installer.held(n, 0) is None for n in (0, 1)] == [False, False]
+    duo.update()
+    duo.start()
+    assert duo.runs() == NEW
+
+
+def offer_radio_patch(duo: Duo) -> bytes:
+    made = make_patch(OLD[1], NEW[1])
+    duo.repo.add_patch("pump/5.0.0/radio.bin", OLD[1], made, algorithm="hhp1")
+    duo.repo.publish("line", "snapshot", "timestamp")
+    duo.take()
+    return made
+
+
+def send_patch(duo: Duo, made: bytes, component: int) -> None:
+    assert duo.installer.begin(sha256(made).digest(), len(made), CLOCK, component) == 0
+    assert duo.installer.write(0, made) == len(made)
+
+
+def test_a_patch_makes_the_image_of_its_own_component() -> None:
+    duo = started()
+    made = offer_radio_patch(duo)
+    send_patch(duo, made, 1)
+    assert duo.installer.apply().path == "pump/5.0.0/radio.bin"
+    assert duo.slots[1].read(1, 0, len(NEW[1])) == NEW[1]
+    assert [duo.installer.held(n, 1) is None for n in (0, 1)] == [True, False]
+    duo.update()
+    duo.start()
+    assert duo.runs() == NEW
+
+
+def test_a_patch_goes_to_its_own_component_only() -> None:
+    duo = started()
+    made = offer_radio_patch(duo)
+    with pytest.raises(TransferError, match=r"pump/2\.0\.0/app\.bin"):
+        duo.installer.begin(sha256(made).digest(), len(made), CLOCK, 0)
+
+
+def test_to_apply_makes_what_is_under_way_and_not_what_another_slot_holds_already() -> None:
+    duo = started()
+    made = offer_radio_patch(duo)
+    digest = sha256(NEW[0]).digest()
+    duo.installer.begin(digest, len(NEW[0]), CLOCK, 0)
+    duo.installer.write(0, NEW[0])
+    send_patch(duo, made, 1)
+    assert duo.installer.begin(digest, len(NEW[0]), CLOCK, 0) == len(NEW[0]), "it is there"
+    assert duo.installer.apply().path == "pump/5.0.0/radio.bin"
+    assert duo.slots[1].read(1, 0, len(NEW[1])) == NEW[1]
+
+
 @pytest.mark.parametrize("components", [(), ("app", "app")])
 def test_a_device_has_components_with_names_of_their_own(components: tuple[str, ...]) -> None:
     duo = started()
@@ -335,6 +493,14 @@ def test_a_device_has_components_with_names_of_their_own(components: tuple[str, 
         provision(
             StateStore(duo.areas), Device("pump", "nrf-a", "x", components), duo.repo.tree["metadata/1.root.json"]
         )
+
+
+def test_a_factory_says_what_two_slots_of_each_component_hold() -> None:
+    duo = started()
+    areas = deepcopy(duo.areas.data)
+    with pytest.raises(MisuseError, match="expected two for each component, got 2"):
+        provision(StateStore(duo.areas), PAIR, duo.repo.tree["metadata/1.root.json"], (None, None))
+    assert duo.areas.data == areas
 
 
 def test_slots_and_counters_are_as_many_as_components() -> None:

@@ -25,11 +25,13 @@ from hillhold_verifier.errors import (
     SelectionError,
     SignatureError,
     SlotError,
+    SpaceError,
     UnprovisionedError,
 )
 from hillhold_verifier.installer import provision
+from hillhold_verifier.keys import usable_schemes
 from hillhold_verifier.select import Outcome
-from hillhold_verifier.state import StateStore
+from hillhold_verifier.state import StateStore, encode_record
 from offers import held_keys, image, offer, started
 
 
@@ -73,7 +75,7 @@ def test_the_first_image_goes_to_slot_0_and_the_next_to_slot_1() -> None:
 def test_the_counter_follows_the_confirmation_and_never_goes_before() -> None:
     rig, _ = on_trial(counter=7)
     assert (rig.facts().running, rig.facts().counter, rig.installer.security_counter()) == ("1.1.0", 1, 1)
-    rig.installer.confirm(self_tested=True)
+    assert str(rig.installer.confirm(self_tested=True)[0].version) == "1.1.0"
     assert (rig.facts().counter, rig.installer.security_counter()) == (7, 7)
 
 
@@ -102,6 +104,23 @@ def test_a_root_comes_before_the_rest_and_may_be_left_out() -> None:
     assert rig.held().versions["root"] == 2
     rig.reset()
     assert rig.held().versions["root"] == 2
+
+
+def test_a_release_below_the_counter_store_is_refused_though_the_confirmed_image_is_below_it_too() -> None:
+    rig = confirmed_rig()
+    newer(rig)
+    rig.counter.raise_to(3)
+    with pytest.raises(SelectionError, match="counter 2 is below this device's 3"):
+        rig.installer.mark(CLOCK)
+
+
+def test_each_file_is_judged_at_the_time_at_which_it_comes() -> None:
+    rig = confirmed_rig()
+    offer(rig.repo, "1.1.0")
+    rig.repo.publish()
+    rig.installer.receive("timestamp", rig.repo.files["timestamp"], CLOCK)
+    with unchanged(rig), pytest.raises(ExpiredError, match="root"):
+        rig.installer.receive("snapshot", rig.repo.files["snapshot"], CLOCK + 3 * YEAR)
 
 
 # --- order ------------------------------------------------------------------------------------------------------------
@@ -267,6 +286,33 @@ def test_during_a_trial_the_other_slot_is_the_only_way_back() -> None:
                 act()
 
 
+def test_a_trial_is_the_first_reason_not_to_mark() -> None:
+    rig, _ = on_trial()
+    with unchanged(rig), pytest.raises(SlotError, match="only way back"):
+        rig.installer.mark(CLOCK + YEAR)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_an_image_on_trial_that_is_not_the_marked_one_is_not_confirmed(known: bool) -> None:
+    """By what the state says of the slot: nothing, or another release."""
+    rig, _ = on_trial()
+    store = StateStore(rig.areas)
+    state = store.load()
+    store.save(state.with_slot(1, state.slots[0] if known else None))
+    assert rig.reset(ResetReason.POWER_ON).trial
+    with unchanged(rig), pytest.raises(ConfirmError, match="the image that was marked, got another"):
+        rig.installer.confirm(self_tested=True)
+
+
+def test_in_recovery_nothing_is_confirmed() -> None:
+    rig = confirmed_rig()
+    rig.slots.erase(0, 0, rig.slots.size)
+    rig.reset()
+    assert (rig.facts().running, rig.facts().confirmed) == (None, 0)
+    with unchanged(rig), pytest.raises(ConfirmError, match="got none"):
+        rig.installer.confirm(self_tested=True)
+
+
 def test_nothing_is_confirmed_before_its_own_test() -> None:
     rig, _ = on_trial()
     with unchanged(rig), pytest.raises(ConfirmError, match="not yet"):
@@ -365,6 +411,23 @@ def test_a_withdrawal_ends_a_trial() -> None:
     assert facts.failed_here == (), "it did not fail; it is withdrawn"
 
 
+def test_a_mark_of_a_withdrawn_image_that_is_found_at_a_start_is_cleared() -> None:
+    """Someone wrote the bootloader's flags beside the agent."""
+    rig = confirmed_rig()
+    rig.send(newer(rig))
+    rig.installer.mark(CLOCK)
+    mark = rig.control.flags().mark
+    assert mark is not None
+    withdraw(rig, "1.1.0")
+    rig.control.set_marks({0: mark})
+    assert rig.reset().trial, "the bootloader does not know"
+    assert rig.installer.trial_ended
+    with pytest.raises(ConfirmError, match="ended"):
+        rig.installer.confirm(self_tested=True)
+    rig.reset()
+    assert rig.facts().running == "1.0.0"
+
+
 def test_another_release_withdrawn_leaves_the_mark() -> None:
     rig = confirmed_rig()
     rig.send(newer(rig))
@@ -445,6 +508,71 @@ def test_a_failure_that_the_bootloader_recorded_is_kept_through_a_cut() -> None:
     assert rig.control.flags().failed == sha256(data).digest()
     rig.reset(ResetReason.POWER_ON)
     assert (rig.facts().failed, rig.facts().failed_here) == (None, (sha256(data).digest(),))
+
+
+def test_the_stored_schemes_are_those_of_the_confirmed_image() -> None:
+    rig, _ = on_trial()
+    store = StateStore(rig.areas)
+    store.save(replace(store.load(), schemes=frozenset({"ed25519"})))
+    rig.reset(ResetReason.POWER_ON)
+    assert rig.stored().schemes == {"ed25519"}
+    rig.installer.confirm(self_tested=True)
+    assert rig.stored().schemes == usable_schemes()
+
+
+# --- room for what must always fit -----------------------------------------------------------------------------------
+
+
+def padded_snapshot(rig: Rig, left: int) -> dict[str, bytes]:
+    """Files of which the snapshot fills the state's area up to `left` bytes."""
+
+    def files(pad: int) -> dict[str, bytes]:
+        snapshot = rig.repo.snapshot(version=2, edit=lambda signed: signed.update(pad="x" * pad))
+        return {**rig.repo.files, "snapshot": snapshot, "timestamp": rig.repo.timestamp(version=2, snapshot=snapshot)}
+
+    trial = files(5000)
+    sizes = {name: len(trial[name]) - len(rig.repo.files[name]) for name in ("snapshot", "timestamp")}
+    free = LAYOUT.state_size - len(encode_record(1, rig.stored())) - sum(sizes.values())
+    return files(5000 + free - left)
+
+
+@pytest.mark.parametrize(("left", "fits"), [(4096, True), (4095, False)])
+def test_metadata_leaves_4096_bytes_free_to_the_byte(left: int, fits: bool) -> None:
+    rig = confirmed_rig()
+    files = padded_snapshot(rig, left)
+    rig.installer.receive("timestamp", files["timestamp"], CLOCK)
+    if fits:
+        assert rig.installer.receive("snapshot", files["snapshot"], CLOCK) is None
+        assert LAYOUT.state_size - len(encode_record(1, rig.stored())) == 4096
+    else:
+        with unchanged(rig), pytest.raises(SpaceError, match="expected 4096 bytes left free, got 4095"):
+            rig.installer.receive("snapshot", files["snapshot"], CLOCK)
+        assert rig.held().versions["snapshot"] == 1
+
+
+@pytest.mark.parametrize(("left", "fits"), [(4096, True), (4095, False)])
+def test_a_new_root_puts_all_other_files_out_where_it_finds_no_room_and_floors_stay(left: int, fits: bool) -> None:
+    rig = confirmed_rig()
+    rig.take(padded_snapshot(rig, 4096))
+    before = rig.held()
+    bare = replace(rig.stored().trust, timestamp=None, snapshot=None, targets=None, line=None)
+    free = LAYOUT.state_size - len(encode_record(1, replace(rig.stored(), trust=bare)))
+
+    def root(pad: int) -> bytes:
+        return rig.repo.root(version=2, edit=lambda signed: signed.update(pad="x" * pad))
+
+    large = root(5000 + free - left - len(root(5000)) + len(rig.repo.files["root"]))
+    if not fits:
+        with unchanged(rig), pytest.raises(SpaceError, match="got 4095"):
+            rig.take_root(large)
+        return
+    rig.take_root(large)
+    trust = rig.stored().trust
+    assert (trust.timestamp, trust.snapshot, trust.targets, trust.line) == (None, None, None, None)
+    assert rig.held().is_not_below(before)
+    assert rig.held().versions == {"root": 2}
+    rig.reset()
+    assert rig.held().is_not_below(before)
 
 
 # --- provisioning -----------------------------------------------------------------------------------------------------

@@ -9,11 +9,13 @@ from hashlib import sha256
 import pytest
 
 from bench import CLOCK, LAYOUT, Rig, unchanged
+from hillhold_bootsim.bootloader import ResetReason
 from hillhold_bootsim.flash import Cut, CutAt, Flash, PowerLost
 from hillhold_bootsim.layout import SimSlots
 from hillhold_verifier.errors import (
     MismatchError,
     MisuseError,
+    OperationalError,
     OrderError,
     PatchError,
     SelectionError,
@@ -73,6 +75,16 @@ def test_nothing_is_written_before_a_begin() -> None:
     with unchanged(rig):
         assert rig.installer.write(0, data[:100]) == 0
         assert rig.installer.write(100, data[100:200]) == 0
+
+
+def test_nothing_is_written_after_a_reset_before_a_begin() -> None:
+    rig, data = ready()
+    rig.send(data, until=3000)
+    rig.reset()
+    with unchanged(rig):
+        assert rig.installer.write(3000, data[3000:3100]) == 0
+        assert rig.installer.write(0, data[:100]) == 0
+    assert rig.trial(data).trial
 
 
 def test_content_elsewhere_is_ignored_and_answered_with_the_right_offset() -> None:
@@ -150,6 +162,71 @@ def test_mark_and_knowledge_of_a_slot_go_before_its_content_does(act: str) -> No
             assert victim.control.flags().mark is None, number
             assert victim.stored().slots[1] is None, number
     assert changed > 2
+
+
+def test_what_was_made_and_then_erased_is_not_there_when_it_is_asked_for_again() -> None:
+    rig, data = ready()
+    rig.send(data)
+    rig.installer.erase()
+    with unchanged(rig), pytest.raises(OrderError, match="received whole"):
+        rig.installer.apply()
+
+
+def test_what_was_made_and_then_decayed_is_not_there_when_it_is_asked_for_again() -> None:
+    rig, data = ready()
+    rig.send(data)
+    rig.slots.erase(1, 0, SECTOR)
+    with pytest.raises(MismatchError):
+        rig.installer.mark(CLOCK)
+    with unchanged(rig), pytest.raises(OrderError, match="received whole"):
+        rig.installer.apply()
+
+
+def test_a_slot_that_is_erased_for_other_content_is_never_gone_on_with() -> None:
+    """Cut before each operation of a begin in the middle of another transfer."""
+    rig, data = ready()
+    rig.send(data, until=3000)
+    third = offer(rig.repo, "1.2.0", 2)
+    rig.repo.publish()
+    rig.take()
+    was, start, changed = rig.slots.read(1, 0, rig.slots.size), rig.flash.operations, 0
+    for number in range(start, start + 100):
+        victim = Rig(rig.repo, flash=copy.deepcopy(rig.flash), boots=False)
+        victim.flash.power_cut = CutAt(number, Cut.BEFORE)
+        try:
+            begin(victim, third)
+        except PowerLost:
+            victim.flash.power_cut = None
+            victim.reset(ResetReason.POWER_ON)
+        else:
+            break
+        if victim.slots.read(1, 0, rig.slots.size) != was:
+            changed += 1
+            transfer = victim.stored().transfer
+            assert transfer is None or transfer.release.path == "pump/1.2.0/app.bin", number
+        assert victim.trial(third).trial, number
+    assert changed > 2
+
+
+def test_after_a_write_that_failed_the_flash_is_looked_at() -> None:
+    """A chip that took part of a piece, said that it failed, and is well again."""
+    rig, data = ready()
+    rig.send(data, until=3000)
+    write, taken = rig.slots.write, []
+
+    def fails(slot: int, offset: int, piece: bytes) -> None:
+        taken.append(piece)
+        write(slot, offset, piece[:8])
+        raise OperationalError("the chip failed")
+
+    rig.slots.write = fails  # type: ignore[method-assign]
+    with pytest.raises(OperationalError, match="the chip failed"):
+        rig.installer.write(3000, data[3000:3500])
+    rig.slots.write = write  # type: ignore[method-assign]
+    assert taken
+    assert rig.installer.write(3000, data[3000:3500]) == 0, "the sender begins again"
+    assert begin(rig, data) == SECTOR
+    assert rig.trial(data).trial
 
 
 # --- going on ---------------------------------------------------------------------------------------------------------
@@ -245,6 +322,42 @@ def test_a_patch_makes_the_image() -> None:
     assert str(rig.installer.apply().version) == "1.1.0", "asked for again, it is done"
     rig.installer.mark(CLOCK)
     assert rig.reset().trial
+
+
+def test_a_patch_makes_the_image_over_what_the_slot_held_before() -> None:
+    rig, data, made = ready_to_patch()
+    rig.install(data)
+    newest = offer(rig.repo, "1.2.0", 2)
+    made = offer_patch(rig.repo, "1.2.0", data, newest)
+    rig.repo.publish()
+    rig.take()
+    rig.send(made)
+    assert rig.slots.read(0, 0, 8) == image("1.0.0")[:8]
+    rig.installer.apply()
+    assert rig.slots.read(0, 0, len(newest)) == newest
+    rig.installer.mark(CLOCK)
+    assert rig.reset().trial
+
+
+def test_a_patch_needs_a_confirmed_image() -> None:
+    rig = Rig(started())
+    made = offer_patch(rig.repo, "1.0.0", image("0.9.0"), image("1.0.0"))
+    rig.repo.publish()
+    rig.take()
+    with unchanged(rig), pytest.raises(TransferError, match="got no confirmed image"):
+        begin(rig, made)
+
+
+def test_a_signed_patch_that_ends_early_is_refused_as_a_patch() -> None:
+    rig, _, made = ready_to_patch()
+    short = made[:-1]
+    rig.repo.add_patch("pump/1.1.0/app.bin", image("1.0.0"), short, algorithm="hhp1")
+    rig.repo.publish()
+    rig.take()
+    rig.send(short)
+    with pytest.raises(PatchError):
+        rig.installer.apply()
+    assert (rig.stored().transfer, rig.stored().slots[1]) == (None, None)
 
 
 def test_a_patch_is_not_marked_before_it_is_applied() -> None:
