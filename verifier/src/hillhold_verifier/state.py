@@ -179,21 +179,16 @@ def decode_record(data: bytes) -> tuple[int, DeviceState]:
         raise RecordError("state record checksum", expected="one that fits", got="another")
     if version != FORMAT:
         raise _OtherFormatError(version, sequence)
+    stream = BytesIO(data[_HEADER.size : end])
     try:
-        stream = BytesIO(data[_HEADER.size : end])
         body = cbor2.load(stream)
-        if stream.read():
-            raise RecordError("state record body", expected="one CBOR map", got="bytes after it")
+    except (cbor2.CBORDecodeError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:  # the rest: cbor2 5
+        raise RecordError(f"state record body: {error}") from None
+    if stream.read():
+        raise RecordError("state record body", expected="one CBOR map", got="bytes after it")
+    try:
         return sequence, _from_map(body)
-    except (
-        cbor2.CBORDecodeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RecursionError,
-        MetadataError,
-    ) as error:
+    except (KeyError, ValueError, MetadataError) as error:
         raise RecordError(f"state record body: {error}") from None
 
 
