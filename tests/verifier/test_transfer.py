@@ -22,7 +22,9 @@ from hillhold_verifier.errors import (
     SlotError,
     TransferError,
 )
+from hillhold_verifier.installer import Installer
 from hillhold_verifier.slotio import SlotWriter, resume_offset, round_up, slot_sha256
+from hillhold_verifier.state import StateStore
 from offers import IMAGE_LENGTH, image, offer, offer_patch, patch, started
 
 SECTOR = LAYOUT.geometry.sector
@@ -208,22 +210,26 @@ def test_a_slot_that_is_erased_for_other_content_is_never_gone_on_with() -> None
     assert changed > 2
 
 
+class Chip(SimSlots):
+    """One that takes the first bytes of a piece and says that it failed, while it is `ill`."""
+
+    ill = False
+
+    def write(self, slot: int, offset: int, data: bytes) -> None:
+        super().write(slot, offset, data[:8] if self.ill else data)
+        if self.ill:
+            raise OperationalError("the chip failed")
+
+
 def test_after_a_write_that_failed_the_flash_is_looked_at() -> None:
-    """A chip that took part of a piece, said that it failed, and is well again."""
     rig, data = ready()
+    chip = Chip(rig.flash, LAYOUT)
+    rig.installer = Installer(StateStore(rig.areas), [chip], rig.control, [rig.counter])
     rig.send(data, until=3000)
-    write, taken = rig.slots.write, []
-
-    def fails(slot: int, offset: int, piece: bytes) -> None:
-        taken.append(piece)
-        write(slot, offset, piece[:8])
-        raise OperationalError("the chip failed")
-
-    rig.slots.write = fails  # type: ignore[method-assign]
+    chip.ill = True
     with pytest.raises(OperationalError, match="the chip failed"):
         rig.installer.write(3000, data[3000:3500])
-    rig.slots.write = write  # type: ignore[method-assign]
-    assert taken
+    chip.ill = False
     assert rig.installer.write(3000, data[3000:3500]) == 0, "the sender begins again"
     assert begin(rig, data) == SECTOR
     assert rig.trial(data).trial
