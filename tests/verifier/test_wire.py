@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +95,21 @@ def test_other_containers_are_refused() -> None:
 
 def test_nothing_is_something_that_can_be_sent() -> None:
     assert inflate(deflate(b"", b""), b"", 0) == b""
+
+
+def test_the_dictionary_is_the_published_one() -> None:
+    published = (Path(__file__).parents[1] / "vectors/dictionary-1.bin").read_bytes()
+    packed = deflate(published[:200], b"")
+    assert len(packed) < 20
+    assert zlib.decompressobj(-15, published).decompress(packed) == published[:200]
+    assert published == DICTIONARY_1
+
+
+def test_a_base_counts_up_to_32_kib_back() -> None:
+    base = random.Random(1).randbytes(32_000)
+    packed = deflate(base[:1000], base)
+    assert len(packed) < 100
+    assert inflate(packed, base, 1000) == base[:1000]
 
 
 def test_only_the_last_32_kib_of_a_large_base_count_on_both_sides() -> None:
