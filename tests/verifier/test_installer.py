@@ -575,6 +575,19 @@ def test_a_new_root_puts_all_other_files_out_where_it_finds_no_room_and_floors_s
     assert rig.held().is_not_below(before)
 
 
+def test_a_new_root_that_just_fits_puts_nothing_out() -> None:
+    rig = confirmed_rig()
+    before = rig.held().versions
+    free = LAYOUT.state_size - len(encode_record(1, rig.stored())) + len(rig.repo.files["root"])
+
+    def root(pad: int) -> bytes:
+        return rig.repo.root(version=2, edit=lambda signed: signed.update(pad="x" * pad))
+
+    rig.take_root(root(5000 + free - 4096 - len(root(5000))))
+    assert LAYOUT.state_size - len(encode_record(1, rig.stored())) == 4096
+    assert rig.held().versions == {**before, "root": 2}
+
+
 # --- provisioning -----------------------------------------------------------------------------------------------------
 
 

@@ -267,6 +267,7 @@ def test_a_state_that_does_not_fit_is_not_written(full: DeviceState) -> None:
 
 
 def test_failed_hashes_are_bounded_and_the_oldest_goes_first(full: DeviceState) -> None:
+    assert (MAX_FAILED, RESERVE) == (32, 4096), "as the format page says"
     state = replace(full, failed=())
     hashes = [bytes([n]) * 32 for n in range(MAX_FAILED + 3)]
     for digest in hashes:
@@ -274,10 +275,6 @@ def test_failed_hashes_are_bounded_and_the_oldest_goes_first(full: DeviceState) 
     assert state.failed == tuple(hashes[3:])
     again = state.with_failed(hashes[5])
     assert again.failed == (*(h for h in hashes[3:] if h != hashes[5]), hashes[5])
-
-
-def test_limits_are_what_the_format_page_says() -> None:
-    assert (MAX_FAILED, RESERVE) == (32, 4096)
 
 
 def test_the_first_record_has_number_1_and_lies_in_the_first_area(repo: Repo) -> None:
@@ -334,6 +331,14 @@ def test_a_body_with_a_value_of_another_form_is_refused(full: DeviceState, name:
     assert decode_record(with_body(cbor2.dumps(body)))[1].slots == full.slots
     with pytest.raises(RecordError, match="state record"):
         decode_record(with_body(cbor2.dumps({**body, name: value})))
+
+
+@pytest.mark.parametrize("components", [[], ["app", "app"], ["app", "radio", "app"]], ids=str)
+def test_a_device_has_components_with_names_of_their_own(full: DeviceState, components: list[str]) -> None:
+    body = cbor2.loads(body_of(encode_record(1, full)))
+    body |= {"device": ["pump", "nrf-a", "x", *components], "slots": [None] * 2 * len(components), "transfer": None}
+    with pytest.raises(RecordError, match="state record components: expected distinct names"):
+        decode_record(with_body(cbor2.dumps(body)))
 
 
 def test_a_file_that_is_no_bytes_is_refused_whatever_its_name(full: DeviceState) -> None:
