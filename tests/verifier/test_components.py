@@ -9,7 +9,7 @@ from hashlib import sha256
 
 import pytest
 
-from duo import CLOCK, PAIR, Duo, PowerCut, factory
+from duo import CLOCK, PAIR, Duo, MemoryCounter, PowerCut, factory
 from forge import Repo
 from hillhold_signer.patches import make_patch
 from hillhold_verifier.errors import ConfirmError, MismatchError, MisuseError, SelectionError, SlotError, TransferError
@@ -374,6 +374,19 @@ def test_a_start_that_finds_nothing_new_writes_nothing() -> None:
     before = duo.power.operations
     duo.start()
     assert duo.power.operations == before
+
+
+def test_only_a_confirmed_boot_raises_a_counter() -> None:
+    """Counter stores that are behind the confirmed images, as after a write that failed."""
+    duo = started()
+    duo.update()
+    duo.counters = [MemoryCounter(duo.power), MemoryCounter(duo.power)]
+    duo.start()
+    assert duo.installer.on_trial
+    assert [counter.value() for counter in duo.counters] == [0, 0]
+    duo.boot.clear_marks()
+    duo.start()
+    assert [counter.value() for counter in duo.counters] == [1, 1]
 
 
 def test_a_withdrawn_member_is_not_confirmed_whatever_the_flags_say() -> None:

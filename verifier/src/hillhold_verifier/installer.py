@@ -272,13 +272,16 @@ class Installer:
         failed = [found for component in context.components if (found := self.flags(component).failed) is not None]
         if failed:
             state = state.with_failed(trial_id(failed))
-        if not context.on_trial:
+        on_trial = context.on_trial
+        if not on_trial:
             state = replace(state, schemes=usable_schemes())
         if state != context.state:
             context.save(state)
         if failed:
             context.boot.acknowledge_failure()
         self._clear_withdrawn(state.trust.line)
+        if on_trial:
+            return  # only a confirmed boot raises a counter
         for component in context.components:
             if confirmed := context.confirmed(component):
                 # The confirmed image's own counter holds the floor meanwhile; a full store must not take the agent away.

@@ -182,7 +182,8 @@ def decode_record(data: bytes) -> tuple[int, DeviceState]:
     stream = BytesIO(data[_HEADER.size : end])
     try:
         body = cbor2.load(stream)
-    except (cbor2.CBORDecodeError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:  # the rest: cbor2 5
+    # All but the first are what releases 5 of cbor2 raise of bytes that are no CBOR.
+    except (cbor2.CBORDecodeError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise RecordError(f"state record body: {error}") from None
     if stream.read():
         raise RecordError("state record body", expected="one CBOR map", got="bytes after it")
