@@ -26,6 +26,7 @@ from hillhold_verifier.errors import (
     SignatureError,
     SlotError,
     SpaceError,
+    TransferError,
     UnprovisionedError,
 )
 from hillhold_verifier.installer import provision
@@ -189,6 +190,18 @@ def test_an_empty_slot_is_not_marked() -> None:
     newer(rig)
     with unchanged(rig), pytest.raises(SelectionError, match="no whole image"):
         rig.installer.mark(CLOCK)
+
+
+def test_marking_says_what_is_marked() -> None:
+    rig = confirmed_rig()
+    rig.send(newer(rig))
+    assert [release.path for release in rig.installer.mark(CLOCK)] == ["pump/1.1.0/app.bin"]
+
+
+def test_a_component_of_which_nothing_is_chosen_takes_nothing() -> None:
+    rig = confirmed_rig()
+    with unchanged(rig), pytest.raises(TransferError, match="no release may be installed now"):
+        rig.installer.begin(sha256(image("1.0.0")).digest(), len(image("1.0.0")), CLOCK)
 
 
 def test_marking_chooses_again() -> None:
