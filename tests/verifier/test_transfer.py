@@ -10,11 +10,10 @@ import pytest
 
 from bench import CLOCK, LAYOUT, Rig, unchanged
 from hillhold_bootsim.bootloader import ResetReason
-from hillhold_bootsim.flash import Cut, CutAt, Flash, PowerLost
+from hillhold_bootsim.flash import Cut, CutAt, PowerLost
 from hillhold_bootsim.layout import SimSlots
 from hillhold_verifier.errors import (
     MismatchError,
-    MisuseError,
     OperationalError,
     OrderError,
     PatchError,
@@ -23,9 +22,8 @@ from hillhold_verifier.errors import (
     TransferError,
 )
 from hillhold_verifier.installer import Installer
-from hillhold_verifier.slotio import SlotWriter, resume_offset, round_up, slot_sha256
 from hillhold_verifier.state import StateStore
-from offers import IMAGE_LENGTH, image, offer, offer_patch, patch, started
+from offers import image, offer, offer_patch, patch, started
 
 SECTOR = LAYOUT.geometry.sector
 
@@ -354,18 +352,6 @@ def test_a_patch_needs_a_confirmed_image() -> None:
         begin(rig, made)
 
 
-def test_a_signed_patch_that_ends_early_is_refused_as_a_patch() -> None:
-    rig, _, made = ready_to_patch()
-    short = made[:-1]
-    rig.repo.add_patch("pump/1.1.0/app.bin", image("1.0.0"), short, algorithm="hhp1")
-    rig.repo.publish()
-    rig.take()
-    rig.send(short)
-    with pytest.raises(PatchError):
-        rig.installer.apply()
-    assert (rig.stored().transfer, rig.stored().slots[1]) == (None, None)
-
-
 def test_a_patch_is_not_marked_before_it_is_applied() -> None:
     rig, _, made = ready_to_patch()
     rig.send(made)
@@ -455,18 +441,17 @@ def test_a_signed_patch_that_makes_other_bytes_is_found_at_the_end() -> None:
     assert rig.trial(data).trial, "the image itself still goes"
 
 
-def test_a_signed_patch_that_is_none_is_refused() -> None:
-    rig = Rig(started())
-    rig.install(image("1.0.0"))
-    data = offer(rig.repo, "1.1.0", 2)
-    junk = random.Random(7).randbytes(3000)
+@pytest.mark.parametrize("whole", [False, True], ids=["ends early", "is none"])
+def test_a_signed_patch_that_is_none_is_refused(whole: bool) -> None:
+    rig, data, made = ready_to_patch()
+    junk = random.Random(7).randbytes(3000) if whole else made[:-1]
     rig.repo.add_patch("pump/1.1.0/app.bin", image("1.0.0"), junk, algorithm="hhp1")
     rig.repo.publish()
     rig.take()
     rig.send(junk)
     with pytest.raises(PatchError):
         rig.installer.apply()
-    assert rig.stored().transfer is None
+    assert (rig.stored().transfer, rig.stored().slots[1]) == (None, None)
     assert rig.trial(data).trial
 
 
@@ -501,50 +486,3 @@ def test_a_patch_is_resumed_and_applied_after_a_reset() -> None:
         rig.installer.apply()
     assert rig.send(made) == len(made)
     assert rig.installer.apply().sha256 == sha256(data).digest()
-
-
-# --- slotio -----------------------------------------------------------------------------------------------------------
-
-
-def slots() -> SimSlots:
-    return SimSlots(Flash(LAYOUT.geometry), LAYOUT)
-
-
-def test_round_up() -> None:
-    assert [round_up(value, 4) for value in (0, 1, 4, 5)] == [0, 4, 4, 8]
-
-
-@pytest.mark.parametrize("piece", [1, 3, 4, 7, 1000])
-@pytest.mark.parametrize("length", [0, 1, 4, 4999, IMAGE_LENGTH])
-def test_a_writer_writes_every_byte_whatever_the_pieces(length: int, piece: int) -> None:
-    flash, data = slots(), random.Random(length).randbytes(length)
-    writer = SlotWriter(flash, 0, SECTOR, length)
-    assert writer.complete == (length == 0)
-    for at in range(0, length, piece):
-        assert writer.offset == at
-        writer.write(data[at : at + piece])
-    assert writer.complete
-    assert flash.read(0, SECTOR, length) == data
-    assert slot_sha256(flash, 0, SECTOR, length) == sha256(data).digest()
-    assert flash.read(0, 0, SECTOR) == b"\xff" * SECTOR
-
-
-def test_a_writer_does_not_leave_its_region() -> None:
-    writer = SlotWriter(slots(), 0, 0, 100)
-    writer.write(bytes(60))
-    with pytest.raises(MisuseError):
-        writer.write(bytes(41))
-    assert writer.offset == 60
-
-
-@pytest.mark.parametrize("written", [0, 1, 2047, 2048, 2049, 6000])
-def test_after_resuming_everything_behind_the_offset_can_be_written(written: int) -> None:
-    flash, length = slots(), 6000
-    data = random.Random(1).randbytes(length)
-    if written:
-        flash.write(1, 0, data[: round_up(written, 4)])
-    offset = resume_offset(flash, 1, 0, length)
-    assert offset % SECTOR == 0
-    assert max(0, written - SECTOR) <= offset <= written
-    flash.write(1, offset, data[offset:])
-    assert flash.read(1, 0, length) == data
