@@ -27,6 +27,7 @@ from hillhold_verifier.errors import (
     UnprovisionedError,
 )
 from hillhold_verifier.installer import provision
+from hillhold_verifier.keys import usable_schemes
 from hillhold_verifier.state import StateStore, encode_record
 from offers import image, offer, started
 
@@ -369,6 +370,13 @@ def test_a_new_root_that_just_fits_puts_nothing_out() -> None:
 
 
 # --- provisioning -----------------------------------------------------------------------------------------------------
+
+
+def test_a_device_is_provisioned_with_the_schemes_that_it_can_use() -> None:
+    """They count while its first image is on trial."""
+    areas = SimRecordAreas(Flash(LAYOUT.geometry), LAYOUT)
+    provision(StateStore(areas), DEVICE, started().files["root"])
+    assert StateStore(areas).load().schemes == usable_schemes()
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from hashlib import sha256
 
 import pytest
 
 from duo import CLOCK, NEW, OLD, PAIR, Duo, MemoryCounter, PowerCut, factory, started
-from hillhold_verifier.errors import ConfirmError, MisuseError, SelectionError, SlotError
+from hillhold_verifier.errors import ConfirmError, MisuseError, OperationalError, SelectionError, SlotError
 from hillhold_verifier.installer import Installer, provision
 from hillhold_verifier.release import Version
 from hillhold_verifier.select import Device, trial_id
@@ -162,6 +163,47 @@ def test_a_start_that_finds_nothing_new_writes_nothing() -> None:
     before = duo.power.operations
     duo.start()
     assert duo.power.operations == before
+
+
+def test_the_order_in_which_a_file_names_requirements_makes_no_difference() -> None:
+    duo = started()
+    duo.repo.change("pump/2.0.0/app.bin", requires={"app": "1.0.0", "radio": "4.0.0"})
+    whole = json.loads(duo.repo.line(version=3))
+    custom = whole["signed"]["targets"]["pump/2.0.0/app.bin"]["custom"]["hillhold"]
+    custom["requires"] = dict(reversed(custom["requires"].items()))
+    duo.repo.publish("snapshot", "timestamp", line=json.dumps(whole).encode())
+    duo.take()
+    digest = sha256(NEW[0]).digest()
+    duo.installer.begin(digest, len(NEW[0]), CLOCK, 0)
+    duo.installer.write(0, NEW[0])
+    duo.start()
+    app = duo.installer.held(0, 1)
+    assert app is not None
+    assert [name for name, _ in app.requires] == ["app", "radio"]
+    assert duo.installer.begin(digest, len(NEW[0]), CLOCK, 0) == len(NEW[0]), "it is there"
+
+
+def test_the_counter_of_a_component_is_the_higher_of_its_store_and_its_confirmed_image() -> None:
+    duo = started()
+    duo.counters[0].raise_to(9)
+    duo.counters[1] = MemoryCounter(duo.power)
+    assert [counter.value() for counter in duo.counters] == [9, 0]
+    assert [duo.installer.security_counter(number) for number in (0, 1)] == [9, 1]
+
+
+class Full(MemoryCounter):
+    """A counter store that takes nothing more."""
+
+    def raise_to(self, value: int) -> None:
+        raise OperationalError("the counter store is full")
+
+
+def test_a_counter_store_that_is_full_does_not_take_the_agent_away() -> None:
+    duo = started()
+    duo.counters = [Full(duo.power), MemoryCounter(duo.power)]
+    duo.start()
+    assert [counter.value() for counter in duo.counters] == [0, 1]
+    assert [duo.installer.security_counter(number) for number in (0, 1)] == [1, 1]
 
 
 def test_only_a_confirmed_boot_raises_a_counter() -> None:

@@ -261,6 +261,8 @@ def test_a_state_that_does_not_fit_is_not_written(full: DeviceState) -> None:
     with pytest.raises(OperationalError, match="do not fit"):
         StateStore(areas).save(full)
     assert areas.written == []
+    assert StateStore(areas).room(full) == -1
+    assert StateStore(Areas(len(encode_record(1, full)) + 100)).room(full) == 100
     exact = Areas(len(encode_record(1, full)))
     StateStore(exact).save(full)
     assert StateStore(exact).load().slots == full.slots

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from hashlib import sha256
 
 import pytest
@@ -26,24 +25,6 @@ def test_writing_one_slot_takes_the_marks_of_all() -> None:
     assert [duo.installer.flags(n).mark for n in (0, 1)] == [None, None]
     duo.start()
     assert duo.runs() == OLD
-
-
-def test_the_order_in_which_a_file_names_requirements_makes_no_difference() -> None:
-    duo = started()
-    duo.repo.change("pump/2.0.0/app.bin", requires={"app": "1.0.0", "radio": "4.0.0"})
-    whole = json.loads(duo.repo.line(version=3))
-    custom = whole["signed"]["targets"]["pump/2.0.0/app.bin"]["custom"]["hillhold"]
-    custom["requires"] = dict(reversed(custom["requires"].items()))
-    duo.repo.publish("snapshot", "timestamp", line=json.dumps(whole).encode())
-    duo.take()
-    digest = sha256(NEW[0]).digest()
-    duo.installer.begin(digest, len(NEW[0]), CLOCK, 0)
-    duo.installer.write(0, NEW[0])
-    duo.start()
-    app = duo.installer.held(0, 1)
-    assert app is not None
-    assert [name for name, _ in app.requires] == ["app", "radio"]
-    assert duo.installer.begin(digest, len(NEW[0]), CLOCK, 0) == len(NEW[0]), "it is there"
 
 
 def test_content_that_decayed_is_forgotten_of_its_own_component_alone() -> None:
