@@ -152,6 +152,13 @@ def test_status_has_each_component() -> None:
     ]
 
 
+def test_status_names_the_release_that_is_under_way() -> None:
+    duo = started()
+    duo.take()
+    duo.installer.begin(sha256(NEW[1]).digest(), len(NEW[1]), CLOCK, 1)
+    assert duo.installer.status()["transfer"] == "pump/5.0.0/radio.bin"
+
+
 def test_a_mark_of_what_the_state_does_not_know_has_no_version() -> None:
     duo = started()
     duo.boot.set_marks({0: Mark(b"\1" * 32, 100)})

@@ -112,6 +112,15 @@ def test_everything_comes_back(repo: Repo, full: DeviceState) -> None:
     assert current(decode_record(encode_record(1, full))[1].trust, "pump", NOW).line.version == 1
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_each_component_has_two_slots(full: DeviceState, count: int) -> None:
+    device = replace(PUMP, components=("app", "radio", "modem")[:count])
+    slots = tuple(release(f"1.0.{number}", number) for number in range(2 * count))
+    transfer = Transfer(count - 1, release("2.0.0", 9))
+    again = decode_record(encode_record(1, replace(full, device=device, slots=slots, transfer=transfer)))[1]
+    assert (again.device, again.slots, again.transfer) == (device, slots, transfer)
+
+
 def test_what_a_release_requires_comes_back_in_order(full: DeviceState) -> None:
     """CBOR puts the shorter name first."""
     needs = (("modem", Version(1, 0, 0)), ("z", Version(2, 0, 0, 3)))
