@@ -37,7 +37,7 @@ from hillhold_verifier.select import Device
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, decode, encode
 from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
 from hillhold_verifier.state import DeviceState, StateStore
-from offers import TreeSource, held_keys, started
+from offers import TreeSource, held_keys, image, offer, started
 
 T = TypeVar("T")
 
@@ -209,6 +209,21 @@ class Rig(Parts):
         outcome = self.trial(data)
         assert outcome.trial, outcome.events
         self.installer.confirm(self_tested=True)
+
+
+def confirmed_rig(repo: Repo | None = None) -> Rig:
+    """A board that runs 1.0.0, confirmed."""
+    rig = Rig(repo or started())
+    rig.install(image("1.0.0"))
+    return rig
+
+
+def newer(rig: Rig, version: str = "1.1.0", counter: int = 2) -> bytes:
+    """Publish a newer release, and bring the board its metadata."""
+    data = offer(rig.repo, version, counter)
+    rig.repo.publish()
+    rig.take()
+    return data
 
 
 # --- the board with its agent -----------------------------------------------------------------------------------------

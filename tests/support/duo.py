@@ -203,3 +203,20 @@ def factory(repo: Repo, component: str, data: bytes) -> Installed:
     return Installed(
         path, Version.parse(fields["version"]), sha256(data).digest(), len(data), fields["security_counter"], requires
     )
+
+
+OLD = (b"app 1.0.0" * 20, b"radio 4.0.0" * 20)
+NEW = (b"app 2.0.0" * 25, b"radio 5.0.0" * 15)
+
+
+def started() -> Duo:
+    """A device that runs `OLD`; the repository has the set `NEW`."""
+    repo = Repo()
+    for name, version, data in (("app", "1.0.0", OLD[0]), ("radio", "4.0.0", OLD[1])):
+        repo.add_release(version, data, counter=1, file=f"{name}.bin", component=name)
+    repo.publish()
+    duo = Duo(repo, OLD)
+    for name, version, data in (("app", "2.0.0", NEW[0]), ("radio", "5.0.0", NEW[1])):
+        repo.add_release(version, data, counter=2, file=f"{name}.bin", component=name, set="summer")
+    repo.publish("line", "snapshot", "timestamp")
+    return duo

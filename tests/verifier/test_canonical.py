@@ -88,9 +88,14 @@ def test_a_pem_key_is_one_line_in_the_file_and_several_under_the_signature() -> 
         b"[" + b"9" * 100_000 + b"]",
         b'["\\ud800"]',
         b'["\\udc00\\ud800"]',
+        b'["a\\ud800"]',
+        b'{"a":{"b":["\\ud800b"]}}',
         b'{"\\udfff":1}',
         b'["\xed\xa0\x80"]',
         b"[" * 17 + b"1" + b"]" * 17,
+        b'{"a":' * 17 + b"1" + b"}" * 17,
+        b'{"a": ' * 17 + b"1" + b"}" * 17,
+        b'{"a":[ ' * 9 + b"1" + b"]}" * 9,
         b"[" * 400_000,
         b'{"a":' * 100_000,
     ],
@@ -108,7 +113,16 @@ def test_limits_are_reached_exactly() -> None:
         assert isinstance(value, list)
         (value,) = value
     assert value == 1
+    assert MAX_DEPTH == 16
+    for opening in (b'{"a":', b'{"a": '):
+        assert json.loads(opening * 16 + b"1" + b"}" * 16) == loads(opening * 16 + b"1" + b"}" * 16)
     assert loads(b'["\\ud834\\udd1e"]') == ["𝄞"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_json_cannot_say_is_not_written(value: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dumps({"a": value})
 
 
 def test_a_lone_surrogate_has_no_canonical_form() -> None:

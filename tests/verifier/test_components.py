@@ -1,4 +1,4 @@
-"""Components: which releases of several fit together (DESIGN §3, `requires` and `set`), and that a set is tried, kept or left whole."""
+"""Components: which releases of several fit together (DESIGN §3, `requires` and `set`)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from hashlib import sha256
 
 import pytest
 
-from duo import CLOCK, PAIR, Duo, PowerCut
+from duo import PAIR
 from forge import Repo
-from hillhold_verifier.errors import ConfirmError, MisuseError, SelectionError, SlotError, TransferError
-from hillhold_verifier.installer import Installer, provision
 from hillhold_verifier.release import Version
-from hillhold_verifier.select import Device, Installed, Outcome, Selection, select, trial_id
-from hillhold_verifier.state import StateStore
+from hillhold_verifier.select import Installed, Outcome, Selection, select, trial_id
 from hillhold_verifier.trust import current
 from holder import NOW, holding
 
@@ -190,154 +187,3 @@ def test_a_failed_set_does_not_condemn_its_members() -> None:
     repo.change("pump/5.0.0/again.bin", set="repaired")
     failed = trial_id(sha256(data).digest() for data in (b"radio 5.0.0", b"app 2.0.0"))
     assert plan(judge(repo, BEFORE, failed=frozenset({failed}))) == ["app 2.0.1", "radio 5.0.0"]
-
-
-# --- the device -------------------------------------------------------------------------------------------------------
-
-OLD = (b"app 1.0.0" * 20, b"radio 4.0.0" * 20)
-NEW = (b"app 2.0.0" * 25, b"radio 5.0.0" * 15)
-
-
-def started() -> Duo:
-    repo = Repo()
-    for name, version, data in (("app", "1.0.0", OLD[0]), ("radio", "4.0.0", OLD[1])):
-        repo.add_release(version, data, counter=1, file=f"{name}.bin", component=name)
-    repo.publish()
-    duo = Duo(repo, OLD)
-    for name, version, data in (("app", "2.0.0", NEW[0]), ("radio", "5.0.0", NEW[1])):
-        repo.add_release(version, data, counter=2, file=f"{name}.bin", component=name, set="summer")
-    repo.publish("line", "snapshot", "timestamp")
-    return duo
-
-
-def test_a_set_is_tried_and_confirmed_together() -> None:
-    duo = started()
-    duo.update()
-    duo.start()
-    assert (duo.runs(), duo.installer.on_trial) == (NEW, True)
-    assert [counter.value() for counter in duo.counters] == [1, 1]
-    assert [str(i.version) for i in duo.installer.confirm(self_tested=True)] == ["2.0.0", "5.0.0"]
-    assert [counter.value() for counter in duo.counters] == [2, 2]
-    duo.start()
-    assert (duo.runs(), duo.installer.on_trial) == (NEW, False)
-    assert duo.installer.choose(CLOCK).plan == ()
-
-
-def test_a_set_whose_trial_failed_goes_back_together_and_is_passed_over() -> None:
-    duo = started()
-    duo.update()
-    duo.start()
-    duo.boot.fail()
-    duo.start()
-    assert (duo.runs(), duo.installer.on_trial) == (OLD, False)
-    assert duo.installer.state.failed == (trial_id(sha256(data).digest() for data in NEW),)
-    assert duo.installer.choose(CLOCK).plan == ()
-
-
-def test_a_set_is_not_marked_before_all_of_it_is_there() -> None:
-    duo = started()
-    duo.take()
-    digest = sha256(NEW[0]).digest()
-    at = duo.installer.begin(digest, len(NEW[0]), CLOCK, 0)
-    duo.installer.write(at, NEW[0])
-    with pytest.raises(SelectionError, match="got no whole image"):
-        duo.installer.mark(CLOCK)
-    duo.start()
-    assert duo.runs() == OLD
-
-
-def test_an_image_goes_to_its_own_component_only() -> None:
-    duo = started()
-    duo.take()
-    with pytest.raises(TransferError, match=r"pump/5\.0\.0/radio\.bin"):
-        duo.installer.begin(sha256(NEW[0]).digest(), len(NEW[0]), CLOCK, 1)
-
-
-def test_writing_one_slot_takes_the_marks_of_all() -> None:
-    duo = started()
-    duo.update()
-    duo.installer.erase(1)
-    assert [duo.installer.flags(n).mark for n in (0, 1)] == [None, None]
-    duo.start()
-    assert duo.runs() == OLD
-
-
-def test_nothing_is_written_while_any_component_is_on_trial() -> None:
-    duo = started()
-    duo.update()
-    duo.start()
-    for component in (0, 1):
-        with pytest.raises(SlotError, match="way back"):
-            duo.installer.erase(component)
-
-
-def test_a_withdrawn_member_ends_the_trial_of_all() -> None:
-    duo = started()
-    duo.update()
-    duo.start()
-    duo.repo.change("pump/5.0.0/radio.bin", withdrawn="deaf")
-    duo.repo.publish("line", "snapshot", "timestamp")
-    duo.take()
-    with pytest.raises(ConfirmError):
-        duo.installer.confirm(self_tested=True)
-    duo.start()
-    assert (duo.runs(), duo.installer.on_trial) == (OLD, False)
-
-
-def test_half_a_trial_is_not_confirmed() -> None:
-    """A bootloader that started one component of the set and not the other."""
-    duo = started()
-    duo.update()
-    duo.start()
-    duo.boot.running[1] = 0
-    with pytest.raises(ConfirmError, match="a part of it"):
-        duo.installer.confirm(self_tested=True)
-
-
-def test_a_power_cut_at_any_write_leaves_all_old_or_all_new() -> None:
-    whole = started()
-    whole.update()
-    whole.start()
-    whole.installer.confirm(self_tested=True)
-    cuts = 0
-    for torn in (False, True):
-        first = started().power.operations
-        for number in range(first, whole.power.operations):
-            duo = started()
-            duo.power.cut, duo.power.torn = number, torn
-            with pytest.raises(PowerCut):
-                finish(duo)
-            cuts += 1
-            duo.start()
-            assert duo.runs() in (OLD, NEW), (number, torn)
-            marked = duo.runs()
-            duo.start()
-            assert duo.runs() in (marked, NEW), "a second boot changes nothing but a trial that was marked"
-            finish(duo)
-            assert (duo.runs(), duo.installer.on_trial) == (NEW, False), (number, torn)
-            assert [counter.value() for counter in duo.counters] == [2, 2]
-    assert cuts > 40
-
-
-def finish(duo: Duo) -> None:
-    """Bring the device to the newest set, from wherever it is."""
-    if not duo.installer.on_trial:
-        duo.update()
-        duo.start_again()
-    if duo.installer.on_trial:
-        duo.installer.confirm(self_tested=True)
-
-
-@pytest.mark.parametrize("components", [(), ("app", "app")])
-def test_a_device_has_components_with_names_of_their_own(components: tuple[str, ...]) -> None:
-    duo = started()
-    with pytest.raises(MisuseError, match="distinct names"):
-        provision(
-            StateStore(duo.areas), Device("pump", "nrf-a", "x", components), duo.repo.tree["metadata/1.root.json"]
-        )
-
-
-def test_slots_and_counters_are_as_many_as_components() -> None:
-    duo = started()
-    with pytest.raises(MisuseError, match="1 slot pairs and 2 counters"):
-        Installer(StateStore(duo.areas), duo.slots[:1], duo.boot, duo.counters)

@@ -8,13 +8,11 @@ from hashlib import sha256
 
 import pytest
 
-from bench import CLOCK, DEVICE, LAYOUT, Rig, blind, is_unprovisioned, unchanged
-from forge import DAY, YEAR, Repo, ecdsa_key, key
-from hillhold_bootsim.bootloader import MAX_TRIAL_STARTS, ResetReason, boot
+from bench import CLOCK, DEVICE, LAYOUT, Rig, blind, confirmed_rig, is_unprovisioned, newer, unchanged
+from forge import DAY, YEAR, Repo, key
 from hillhold_bootsim.flash import Flash
 from hillhold_bootsim.layout import SimRecordAreas
 from hillhold_verifier.errors import (
-    ConfirmError,
     ExpiredError,
     ImageError,
     MetadataError,
@@ -24,37 +22,14 @@ from hillhold_verifier.errors import (
     Refused,
     SelectionError,
     SignatureError,
-    SlotError,
+    SpaceError,
+    TransferError,
     UnprovisionedError,
 )
 from hillhold_verifier.installer import provision
-from hillhold_verifier.select import Outcome
-from hillhold_verifier.state import StateStore
-from offers import held_keys, image, offer, started
-
-
-def confirmed_rig(repo: Repo | None = None) -> Rig:
-    """A board that runs 1.0.0, confirmed."""
-    rig = Rig(repo or started())
-    rig.install(image("1.0.0"))
-    return rig
-
-
-def newer(rig: Rig, version: str = "1.1.0", counter: int = 2) -> bytes:
-    """Publish a newer release, and bring the board its metadata."""
-    data = offer(rig.repo, version, counter)
-    rig.repo.publish()
-    rig.take()
-    return data
-
-
-def on_trial(counter: int = 2) -> tuple[Rig, bytes]:
-    """A board that runs 1.1.0 on trial over a confirmed 1.0.0."""
-    rig = confirmed_rig()
-    data = newer(rig, counter=counter)
-    assert rig.trial(data).trial
-    return rig, data
-
+from hillhold_verifier.keys import usable_schemes
+from hillhold_verifier.state import StateStore, encode_record
+from offers import image, offer, started
 
 # --- the way ----------------------------------------------------------------------------------------------------------
 
@@ -68,13 +43,6 @@ def test_the_first_image_goes_to_slot_0_and_the_next_to_slot_1() -> None:
     assert rig.whole_image(0) == "1.0.0"
     rig.install(newer(rig, "1.2.0"))
     assert (rig.facts().confirmed, rig.whole_image(0)) == (0, "1.2.0")
-
-
-def test_the_counter_follows_the_confirmation_and_never_goes_before() -> None:
-    rig, _ = on_trial(counter=7)
-    assert (rig.facts().running, rig.facts().counter, rig.installer.security_counter()) == ("1.1.0", 1, 1)
-    rig.installer.confirm(self_tested=True)
-    assert (rig.facts().counter, rig.installer.security_counter()) == (7, 7)
 
 
 def test_confirming_what_is_confirmed_changes_nothing() -> None:
@@ -102,6 +70,23 @@ def test_a_root_comes_before_the_rest_and_may_be_left_out() -> None:
     assert rig.held().versions["root"] == 2
     rig.reset()
     assert rig.held().versions["root"] == 2
+
+
+def test_a_release_below_the_counter_store_is_refused_though_the_confirmed_image_is_below_it_too() -> None:
+    rig = confirmed_rig()
+    newer(rig)
+    rig.counter.raise_to(3)
+    with pytest.raises(SelectionError, match="counter 2 is below this device's 3"):
+        rig.installer.mark(CLOCK)
+
+
+def test_each_file_is_judged_at_the_time_at_which_it_comes() -> None:
+    rig = confirmed_rig()
+    offer(rig.repo, "1.1.0")
+    rig.repo.publish()
+    rig.installer.receive("timestamp", rig.repo.files["timestamp"], CLOCK)
+    with unchanged(rig), pytest.raises(ExpiredError, match="root"):
+        rig.installer.receive("snapshot", rig.repo.files["snapshot"], CLOCK + 3 * YEAR)
 
 
 # --- order ------------------------------------------------------------------------------------------------------------
@@ -170,6 +155,18 @@ def test_an_empty_slot_is_not_marked() -> None:
     newer(rig)
     with unchanged(rig), pytest.raises(SelectionError, match="no whole image"):
         rig.installer.mark(CLOCK)
+
+
+def test_marking_says_what_is_marked() -> None:
+    rig = confirmed_rig()
+    rig.send(newer(rig))
+    assert [release.path for release in rig.installer.mark(CLOCK)] == ["pump/1.1.0/app.bin"]
+
+
+def test_a_component_of_which_nothing_is_chosen_takes_nothing() -> None:
+    rig = confirmed_rig()
+    with unchanged(rig), pytest.raises(TransferError, match="no release may be installed now"):
+        rig.installer.begin(sha256(image("1.0.0")).digest(), len(image("1.0.0")), CLOCK)
 
 
 def test_marking_chooses_again() -> None:
@@ -249,141 +246,6 @@ def test_what_the_bootloader_does_not_trust_never_runs(data: bytes) -> None:
     assert (after.running, after.confirmed, after.mark, after.counter) == ("1.0.0", 0, None, before.counter)
 
 
-# --- trial ------------------------------------------------------------------------------------------------------------
-
-
-def test_during_a_trial_the_other_slot_is_the_only_way_back() -> None:
-    rig, _ = on_trial()
-    third = newer(rig, "1.2.0")
-    acts: list[Callable[[], object]] = [
-        rig.installer.erase,
-        lambda: rig.installer.begin(sha256(third).digest(), len(third), CLOCK),
-        lambda: rig.installer.mark(CLOCK),
-        rig.installer.apply,
-    ]
-    with unchanged(rig):
-        for act in acts:
-            with pytest.raises(SlotError, match="only way back"):
-                act()
-
-
-def test_nothing_is_confirmed_before_its_own_test() -> None:
-    rig, _ = on_trial()
-    with unchanged(rig), pytest.raises(ConfirmError, match="not yet"):
-        rig.installer.confirm(self_tested=False)
-
-
-def test_nothing_is_confirmed_on_a_board_that_runs_nothing() -> None:
-    rig = Rig(started())
-    with unchanged(rig), pytest.raises(ConfirmError, match="got none"):
-        rig.installer.confirm(self_tested=True)
-
-
-def test_a_marked_image_is_not_confirmed_before_its_trial() -> None:
-    rig = confirmed_rig()
-    rig.send(newer(rig))
-    rig.installer.mark(CLOCK)
-    assert str(rig.installer.confirm(self_tested=True)[0].version) == "1.0.0"
-    assert (rig.facts().confirmed, rig.facts().counter) == (0, 1)
-
-
-def test_a_failed_trial_goes_back_and_is_passed_over() -> None:
-    rig, data = on_trial()
-    assert not rig.reset(ResetReason.SELF_TEST).trial
-    facts = rig.facts()
-    assert (facts.running, facts.confirmed, facts.counter) == ("1.0.0", 0, 1)
-    assert facts.failed_here == (sha256(data).digest(),)
-    assert facts.failed is None, "the bootloader need not remember it any more"
-    with unchanged(rig):
-        assert rig.installer.choose(CLOCK).plan == ()
-        with pytest.raises(SelectionError, match="its trial failed"):
-            rig.installer.mark(CLOCK)
-    rig.install(newer(rig, "1.2.0"))
-    assert rig.facts().running == "1.2.0"
-
-
-def test_a_trial_without_power_is_started_again_a_bounded_number_of_times() -> None:
-    rig, data = on_trial()
-    for _ in range(MAX_TRIAL_STARTS - 1):
-        assert rig.reset(ResetReason.POWER_ON).trial
-    assert not rig.reset(ResetReason.POWER_ON).trial
-    facts = rig.facts()
-    assert (facts.running, facts.failed_here) == ("1.0.0", ())
-    assert rig.installer.choose(CLOCK).require()[0].sha256 == sha256(data).digest(), "it did not fail"
-    rig.installer.mark(CLOCK)
-    assert rig.reset().trial
-    rig.installer.confirm(self_tested=True)
-    assert rig.facts().running == "1.1.0"
-
-
-def test_a_trial_accepts_no_root_that_the_confirmed_image_could_not_use() -> None:
-    rig, _ = on_trial()
-    store = StateStore(rig.areas)
-    store.save(replace(store.load(), schemes=frozenset({"ed25519"})))
-    assert rig.reset(ResetReason.POWER_ON).trial
-    rig.repo.keys["timestamp"] = [ecdsa_key("timestamp")]
-    rig.repo.publish("root", "snapshot", "timestamp")
-    with unchanged(rig), pytest.raises(SignatureError, match="this device can use"):
-        rig.take_root(rig.repo.files["root"])
-    rig.installer.confirm(self_tested=True)
-    rig.take_root(rig.repo.files["root"])
-    assert rig.held().versions["root"] == 2
-
-
-# --- withdrawal -------------------------------------------------------------------------------------------------------
-
-
-def withdraw(rig: Rig, version: str) -> None:
-    rig.repo.change(f"pump/{version}/app.bin", withdrawn="it leaks")
-    rig.repo.publish()
-    rig.take()
-
-
-def test_a_withdrawn_release_loses_its_mark() -> None:
-    rig = confirmed_rig()
-    rig.send(newer(rig))
-    rig.installer.mark(CLOCK)
-    withdraw(rig, "1.1.0")
-    assert rig.facts().mark is None
-    with unchanged(rig), pytest.raises(SelectionError, match="withdrawn: it leaks"):
-        rig.installer.mark(CLOCK)
-    assert rig.reset().booted is not None
-    assert rig.facts().running == "1.0.0"
-
-
-def test_a_withdrawal_ends_a_trial() -> None:
-    rig, _ = on_trial()
-    withdraw(rig, "1.1.0")
-    assert (rig.facts().mark, rig.facts().trial) == (None, True)
-    with pytest.raises(ConfirmError, match="ended"):
-        rig.installer.confirm(self_tested=True)
-    with pytest.raises(SlotError):
-        rig.installer.erase()
-    rig.reset()
-    facts = rig.facts()
-    assert (facts.running, facts.confirmed, facts.trial, facts.counter) == ("1.0.0", 0, False, 1)
-    assert facts.failed_here == (), "it did not fail; it is withdrawn"
-
-
-def test_another_release_withdrawn_leaves_the_mark() -> None:
-    rig = confirmed_rig()
-    rig.send(newer(rig))
-    rig.installer.mark(CLOCK)
-    mark = rig.facts().mark
-    withdraw(rig, "1.0.0")
-    assert rig.facts().mark == mark
-    assert rig.reset().trial
-
-
-def test_the_confirmed_release_withdrawn_runs_on() -> None:
-    rig = confirmed_rig()
-    withdraw(rig, "1.0.0")
-    rig.reset()
-    assert rig.facts().running == "1.0.0"
-    outcomes = {verdict.path: verdict.outcome for verdict in rig.installer.choose(CLOCK).verdicts}
-    assert outcomes == {"pump/1.0.0/app.bin": Outcome.PASSED_OVER}
-
-
 # --- erase ------------------------------------------------------------------------------------------------------------
 
 
@@ -439,15 +301,82 @@ def test_a_confirmed_slot_of_which_the_state_knows_nothing_is_refused() -> None:
         rig.reset()
 
 
-def test_a_failure_that_the_bootloader_recorded_is_kept_through_a_cut() -> None:
-    rig, data = on_trial()
-    boot(rig.slots, rig.control, rig.counter, held_keys(), ResetReason.WATCHDOG)
-    assert rig.control.flags().failed == sha256(data).digest()
-    rig.reset(ResetReason.POWER_ON)
-    assert (rig.facts().failed, rig.facts().failed_here) == (None, (sha256(data).digest(),))
+# --- room for what must always fit -----------------------------------------------------------------------------------
+
+
+def padded_snapshot(rig: Rig, left: int) -> dict[str, bytes]:
+    """Files of which the snapshot fills the state's area up to `left` bytes."""
+
+    def files(pad: int) -> dict[str, bytes]:
+        snapshot = rig.repo.snapshot(version=2, edit=lambda signed: signed.update(pad="x" * pad))
+        return {**rig.repo.files, "snapshot": snapshot, "timestamp": rig.repo.timestamp(version=2, snapshot=snapshot)}
+
+    trial = files(5000)
+    sizes = {name: len(trial[name]) - len(rig.repo.files[name]) for name in ("snapshot", "timestamp")}
+    free = LAYOUT.state_size - len(encode_record(1, rig.stored())) - sum(sizes.values())
+    return files(5000 + free - left)
+
+
+@pytest.mark.parametrize(("left", "fits"), [(4096, True), (4095, False)])
+def test_metadata_leaves_4096_bytes_free_to_the_byte(left: int, fits: bool) -> None:
+    rig = confirmed_rig()
+    files = padded_snapshot(rig, left)
+    rig.installer.receive("timestamp", files["timestamp"], CLOCK)
+    if fits:
+        assert rig.installer.receive("snapshot", files["snapshot"], CLOCK) is None
+        assert LAYOUT.state_size - len(encode_record(1, rig.stored())) == 4096
+    else:
+        with unchanged(rig), pytest.raises(SpaceError, match="expected 4096 bytes left free, got 4095"):
+            rig.installer.receive("snapshot", files["snapshot"], CLOCK)
+        assert rig.held().versions["snapshot"] == 1
+
+
+@pytest.mark.parametrize(("left", "fits"), [(4096, True), (4095, False)])
+def test_a_new_root_puts_all_other_files_out_where_it_finds_no_room_and_floors_stay(left: int, fits: bool) -> None:
+    rig = confirmed_rig()
+    rig.take(padded_snapshot(rig, 4096))
+    before = rig.held()
+    bare = replace(rig.stored().trust, timestamp=None, snapshot=None, targets=None, line=None)
+    free = LAYOUT.state_size - len(encode_record(1, replace(rig.stored(), trust=bare)))
+
+    def root(pad: int) -> bytes:
+        return rig.repo.root(version=2, edit=lambda signed: signed.update(pad="x" * pad))
+
+    large = root(5000 + free - left - len(root(5000)) + len(rig.repo.files["root"]))
+    if not fits:
+        with unchanged(rig), pytest.raises(SpaceError, match="got 4095"):
+            rig.take_root(large)
+        return
+    rig.take_root(large)
+    trust = rig.stored().trust
+    assert (trust.timestamp, trust.snapshot, trust.targets, trust.line) == (None, None, None, None)
+    assert rig.held().is_not_below(before)
+    assert rig.held().versions == {"root": 2}
+    rig.reset()
+    assert rig.held().is_not_below(before)
+
+
+def test_a_new_root_that_just_fits_puts_nothing_out() -> None:
+    rig = confirmed_rig()
+    before = rig.held().versions
+    free = LAYOUT.state_size - len(encode_record(1, rig.stored())) + len(rig.repo.files["root"])
+
+    def root(pad: int) -> bytes:
+        return rig.repo.root(version=2, edit=lambda signed: signed.update(pad="x" * pad))
+
+    rig.take_root(root(5000 + free - 4096 - len(root(5000))))
+    assert LAYOUT.state_size - len(encode_record(1, rig.stored())) == 4096
+    assert rig.held().versions == {**before, "root": 2}
 
 
 # --- provisioning -----------------------------------------------------------------------------------------------------
+
+
+def test_a_device_is_provisioned_with_the_schemes_that_it_can_use() -> None:
+    """They count while its first image is on trial."""
+    areas = SimRecordAreas(Flash(LAYOUT.geometry), LAYOUT)
+    provision(StateStore(areas), DEVICE, started().files["root"])
+    assert StateStore(areas).load().schemes == usable_schemes()
 
 
 @pytest.mark.parametrize(

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from forge import T0, Object, compact, date, key
 from hillhold_verifier.errors import MetadataError
 from hillhold_verifier.fields import MAX_NAME, Fields
+from hillhold_verifier.keys import SCHEMES, Key
 from hillhold_verifier.metadata import (
-    MAX_KEYS,
-    MAX_LENGTH,
-    MAX_SIGNATURES,
     Envelope,
     parse_root,
     parse_snapshot,
     parse_targets,
     parse_timestamp,
 )
-from hillhold_verifier.roles import Delegation, MetaFile, Role, Root, Snapshot, Succinct, Targets, Timestamp
+from hillhold_verifier.roles import Delegation, MetaFile, Role, Root, Signature, Snapshot, Succinct, Targets, Timestamp
 
 NAME = "n" * MAX_NAME
 HASH = "0" * 64
+BOTH: Object = {"sha256": HASH, "sha512": "0" * 128}
 ROLE: Object = {"keyids": ["a"], "threshold": 1}
+
+
+KEY_OF_ALICE = Key("ed25519", "ed25519", key("alice").entry["keyval"]["public"])
 
 
 def file(kind: str, signatures: object = (), **fields: object) -> bytes:
@@ -80,32 +83,34 @@ LIMITS: dict[str, tuple[Callable[[int], object], int]] = {
         lambda count: parse_timestamp(
             file("timestamp", [signature(n) for n in range(count)], meta={"snapshot.json": {"version": 1}})
         ),
-        MAX_SIGNATURES,
+        64,
     ),
     "a signature's key id": (
         lambda count: parse_timestamp(
             file("timestamp", [{"keyid": "a" * count, "sig": ""}], meta={"snapshot.json": {"version": 1}})
         ),
-        MAX_NAME,
+        256,
     ),
-    "roles in snapshot": (lambda count: snapshot({f"{n}.json": {"version": 1} for n in range(count - 1)}), MAX_KEYS),
-    "targets": (lambda count: targets(numbered(count, target())), MAX_KEYS),
-    "characters of a target's path": (lambda count: targets({"p" * count: target()}), MAX_NAME),
-    "length of a target": (lambda count: targets({"p": target(length=count)}), MAX_LENGTH),
-    "keys": (lambda count: delegating(keys=numbered(count, {"keytype": "", "keyval": {}, "scheme": ""})), MAX_KEYS),
-    "delegations": (lambda count: delegating(*(delegation(name=f"{n}") for n in range(count))), MAX_KEYS),
-    "paths": (lambda count: delegating(delegation(paths=["p"] * count)), MAX_KEYS),
-    "characters of a pattern": (lambda count: delegating(delegation(paths=["p" * count])), MAX_NAME),
-    "key ids": (lambda count: delegating(delegation(keyids=list(numbered(count, 0)))), MAX_KEYS),
-    "characters of a key id": (lambda count: delegating(delegation(keyids=["k" * count])), MAX_NAME),
-    "characters of a role's name": (lambda count: delegating(delegation(name="k" * count)), MAX_NAME),
-    "hardware": (lambda count: delegating(delegation(**{"x-hillhold": {"hardware": ["h"] * count}})), MAX_KEYS),
+    "roles in snapshot": (lambda count: snapshot({f"{n}.json": {"version": 1} for n in range(count - 1)}), 4096),
+    "targets": (lambda count: targets(numbered(count, target())), 4096),
+    "characters of a target's path": (lambda count: targets({"p" * count: target()}), 256),
+    "length of a target": (lambda count: targets({"p": target(length=count)}), 2**32),
+    "characters of an unusual target's path": (lambda count: targets({"p" * count: target(hashes=BOTH)}), 256),
+    "length of an unusual target": (lambda count: targets({"p": target(hashes=BOTH, length=count)}), 2**32),
+    "keys": (lambda count: delegating(keys=numbered(count, {"keytype": "", "keyval": {}, "scheme": ""})), 4096),
+    "delegations": (lambda count: delegating(*(delegation(name=f"{n}") for n in range(count))), 4096),
+    "paths": (lambda count: delegating(delegation(paths=["p"] * count)), 4096),
+    "characters of a pattern": (lambda count: delegating(delegation(paths=["p" * count])), 256),
+    "key ids": (lambda count: delegating(delegation(keyids=list(numbered(count, 0)))), 4096),
+    "characters of a key id": (lambda count: delegating(delegation(keyids=["k" * count])), 256),
+    "characters of a role's name": (lambda count: delegating(delegation(name="k" * count)), 256),
+    "hardware": (lambda count: delegating(delegation(**{"x-hillhold": {"hardware": ["h"] * count}})), 4096),
     "characters of hardware": (
         lambda count: delegating(delegation(**{"x-hillhold": {"hardware": ["h" * count]}})),
-        MAX_NAME,
+        256,
     ),
     "bits of bins": (lambda count: succinct(bit_length=count), 32),
-    "characters of a bin's prefix": (lambda count: succinct(name_prefix="b" * count), MAX_NAME),
+    "characters of a bin's prefix": (lambda count: succinct(name_prefix="b" * count), 256),
 }
 
 
@@ -115,10 +120,6 @@ def test_a_limit_is_just_allowed_and_one_more_is_not(what: str) -> None:
     assert read(most)
     with pytest.raises(MetadataError):
         read(most + 1)
-
-
-def test_limits_are_what_the_format_page_says() -> None:
-    assert (MAX_SIGNATURES, MAX_KEYS, MAX_LENGTH, MAX_NAME) == (64, 4096, 2**32, 256)
 
 
 @pytest.mark.parametrize("bits", [0, 33])
@@ -150,6 +151,27 @@ def test_what_a_lister_states_is_read() -> None:
     assert timestamp(meta).signed.snapshot == MetaFile(3, 7, hashes)
     assert snapshot({"a.json": meta}).signed.meta["a"] == MetaFile(3, 7, hashes)
     assert timestamp({"version": 1, "length": 0}).signed.snapshot.length == 0
+
+
+@pytest.mark.parametrize(("algorithm", "digits"), [("sha256", 64), ("sha512", 128)])
+def test_a_hash_has_all_its_digits(algorithm: str, digits: int) -> None:
+    def read(text: str) -> None:
+        timestamp({"version": 1, "hashes": {algorithm: text}})
+        targets({"p": target(hashes={algorithm: text})})
+        targets({"p": target(hashes=BOTH | {algorithm: text})})
+
+    read("0" * digits)
+    for count in (0, 2, digits - 2, digits + 2):
+        with pytest.raises(MetadataError, match=f"{digits} lowercase"):
+            timestamp({"version": 1, "hashes": {algorithm: "0" * count}})
+        with pytest.raises(MetadataError, match=f"{digits} lowercase"):
+            targets({"p": target(hashes={algorithm: "0" * count})})
+
+
+@pytest.mark.parametrize("hashes", [{"sha256": HASH}, BOTH])
+def test_a_target_may_have_custom_data_of_any_form(hashes: Object) -> None:
+    for custom, ours in (("vendor", None), ([], None), (None, None), ({"vendor": 1}, None), ({"hillhold": 5}, 5)):
+        assert targets({"p": target(hashes=hashes, custom=custom)}).targets["p"].custom == ours
 
 
 @pytest.mark.parametrize("name", ["root", "timestamp", "snapshot", "targets", ""])
@@ -202,6 +224,26 @@ def test_another_set_of_signatures_changes_nothing_else() -> None:
     assert other == parse_timestamp(other.raw)
     assert (other.signed, other.payload, other.signatures) == (one.signed, one.payload, (found,))
     assert other.with_signatures(()).raw == one.raw
+
+
+def test_what_was_verified_before_makes_no_other_file() -> None:
+    one, again = timestamp(), timestamp()
+    assert one.signer(Signature("k", b"none"), KEY_OF_ALICE, SCHEMES) is None
+    assert one == again == replace(one, signers=frozenset({b"fingerprint"}))
+
+
+def test_a_signature_counts_where_it_is_valid_or_was() -> None:
+    one = timestamp()
+    valid = Signature("k", key("alice").sign(one.payload))
+    invalid = Signature("k", valid.value[::-1])
+    fingerprint = KEY_OF_ALICE.fingerprint(SCHEMES)
+    assert fingerprint is not None
+    assert one.signer(invalid, KEY_OF_ALICE, SCHEMES) is None
+    assert one.signer(valid, KEY_OF_ALICE, SCHEMES) == fingerprint, "another signature by the same key"
+    assert one.signer(valid, KEY_OF_ALICE, frozenset()) is None
+    others, remembered = (replace(timestamp(), signers=frozenset({name})) for name in (b"others", fingerprint))
+    assert others.signer(invalid, KEY_OF_ALICE, SCHEMES) is None
+    assert remembered.signer(invalid, KEY_OF_ALICE, SCHEMES) == fingerprint
 
 
 # --- fields -----------------------------------------------------------------------------------------------------------

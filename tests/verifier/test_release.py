@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from forge import Object
 from hillhold_verifier.errors import MetadataError
-from hillhold_verifier.release import MAX_COUNTER, Patch, Release, Version, parse_target, patch_path, split_path
+from hillhold_verifier.release import (
+    MAX_COUNTER,
+    UNDERSTOOD,
+    Patch,
+    Release,
+    Version,
+    parse_target,
+    patch_path,
+    split_path,
+)
 from hillhold_verifier.roles import TargetFile
 
 RELEASE: Object = {
@@ -95,6 +104,49 @@ def test_a_release_of_another_form(changes: Object) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
+        {"hardware": [str(n).zfill(3) for n in range(256)]},
+        {"hardware": ["x" * 256]},
+        {"security_counter": 2**32 - 1},
+        {"security_counter": 0},
+        {"withdrawn": "x" * 1024},
+        {"withdrawn": ""},
+        {"requires": {str(n): "1.0.0" for n in range(256)}},
+        {"component": "x" * 256, "set": "y" * 256},
+    ],
+    ids=lambda changes: str(changes)[:40],
+)
+def test_a_release_at_its_limits(changes: Object) -> None:
+    found = release(**changes)
+    wanted = {name: frozenset(value) if name == "hardware" else value for name, value in changes.items()}
+    wanted.update({name: {n: Version(1, 0, 0) for n in value} for name, value in changes.items() if name == "requires"})
+    assert {name: getattr(found, name) for name in changes} == wanted
+
+
+def test_a_patch_at_its_limits() -> None:
+    found = parse(PATCH | {"algorithm": "x" * 32, "base_length": 0}, patch_path(PATH, BASE))
+    assert isinstance(found, Patch)
+    assert (found.algorithm, found.base_length) == ("x" * 32, 0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("hardware", "component", "version", "security_counter", "format"),
+        *("withdrawn", "downgrade_from", "requires", "set"),
+    ],
+)
+def test_a_restriction_that_devices_obey_is_understood_where_it_is_critical(name: str) -> None:
+    assert release(crit=[name]).crit <= UNDERSTOOD
+
+
+@pytest.mark.parametrize("name", ["slot", "load_address", "encryption", "image_hash", "cohort", "kind", "v", ""])
+def test_a_restriction_that_devices_do_not_obey_is_not_understood(name: str) -> None:
+    assert release(crit=[name]).crit - UNDERSTOOD == {name}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
         *({name: None} for name in PATCH if name != "makes"),
         *({"base": value} for value in ("", BASE.hex().upper(), BASE.hex()[:-1], BASE.hex() + "0", 5)),
         {"base": "f" * 64},
@@ -162,6 +214,10 @@ def test_versions_read_back(version: Version) -> None:
     assert Version.parse(str(version)) == version
 
 
+def test_the_highest_version() -> None:
+    assert Version.parse("255.255.65535+4294967295") == Version(255, 255, 65535, 2**32 - 1)
+
+
 @given(versions, versions)
 def test_versions_are_ordered_by_all_four_numbers(a: Version, b: Version) -> None:
     numbers = [(v.major, v.minor, v.patch, v.build) for v in (a, b)]
@@ -192,6 +248,7 @@ def test_versions_are_ordered_by_all_four_numbers(a: Version, b: Version) -> Non
         "0.0.65536",
         "0.0.0+4294967296",
         "1.2.3+" + "9" * 200,
+        "1.2.3+" + "9" * 10_000,
         "１.2.3",
         "1.2.3+a",
         "+1.2.3",

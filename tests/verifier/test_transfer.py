@@ -9,19 +9,21 @@ from hashlib import sha256
 import pytest
 
 from bench import CLOCK, LAYOUT, Rig, unchanged
-from hillhold_bootsim.flash import Cut, CutAt, Flash, PowerLost
+from hillhold_bootsim.bootloader import ResetReason
+from hillhold_bootsim.flash import Cut, CutAt, PowerLost
 from hillhold_bootsim.layout import SimSlots
 from hillhold_verifier.errors import (
     MismatchError,
-    MisuseError,
+    OperationalError,
     OrderError,
     PatchError,
     SelectionError,
     SlotError,
     TransferError,
 )
-from hillhold_verifier.slotio import SlotWriter, resume_offset, round_up, slot_sha256
-from offers import IMAGE_LENGTH, image, offer, offer_patch, patch, started
+from hillhold_verifier.installer import Installer
+from hillhold_verifier.state import StateStore
+from offers import image, offer, offer_patch, patch, started
 
 SECTOR = LAYOUT.geometry.sector
 
@@ -73,6 +75,16 @@ def test_nothing_is_written_before_a_begin() -> None:
     with unchanged(rig):
         assert rig.installer.write(0, data[:100]) == 0
         assert rig.installer.write(100, data[100:200]) == 0
+
+
+def test_nothing_is_written_after_a_reset_before_a_begin() -> None:
+    rig, data = ready()
+    rig.send(data, until=3000)
+    rig.reset()
+    with unchanged(rig):
+        assert rig.installer.write(3000, data[3000:3100]) == 0
+        assert rig.installer.write(0, data[:100]) == 0
+    assert rig.trial(data).trial
 
 
 def test_content_elsewhere_is_ignored_and_answered_with_the_right_offset() -> None:
@@ -150,6 +162,75 @@ def test_mark_and_knowledge_of_a_slot_go_before_its_content_does(act: str) -> No
             assert victim.control.flags().mark is None, number
             assert victim.stored().slots[1] is None, number
     assert changed > 2
+
+
+def test_what_was_made_and_then_erased_is_not_there_when_it_is_asked_for_again() -> None:
+    rig, data = ready()
+    rig.send(data)
+    rig.installer.erase()
+    with unchanged(rig), pytest.raises(OrderError, match="received whole"):
+        rig.installer.apply()
+
+
+def test_what_was_made_and_then_decayed_is_not_there_when_it_is_asked_for_again() -> None:
+    rig, data = ready()
+    rig.send(data)
+    rig.slots.erase(1, 0, SECTOR)
+    with pytest.raises(MismatchError):
+        rig.installer.mark(CLOCK)
+    with unchanged(rig), pytest.raises(OrderError, match="received whole"):
+        rig.installer.apply()
+
+
+def test_a_slot_that_is_erased_for_other_content_is_never_gone_on_with() -> None:
+    """Cut before each operation of a begin in the middle of another transfer."""
+    rig, data = ready()
+    rig.send(data, until=3000)
+    third = offer(rig.repo, "1.2.0", 2)
+    rig.repo.publish()
+    rig.take()
+    was, start, changed = rig.slots.read(1, 0, rig.slots.size), rig.flash.operations, 0
+    for number in range(start, start + 100):
+        victim = Rig(rig.repo, flash=copy.deepcopy(rig.flash), boots=False)
+        victim.flash.power_cut = CutAt(number, Cut.BEFORE)
+        try:
+            begin(victim, third)
+        except PowerLost:
+            victim.flash.power_cut = None
+            victim.reset(ResetReason.POWER_ON)
+        else:
+            break
+        if victim.slots.read(1, 0, rig.slots.size) != was:
+            changed += 1
+            transfer = victim.stored().transfer
+            assert transfer is None or transfer.release.path == "pump/1.2.0/app.bin", number
+        assert victim.trial(third).trial, number
+    assert changed > 2
+
+
+class Chip(SimSlots):
+    """One that takes the first bytes of a piece and says that it failed, while it is `ill`."""
+
+    ill = False
+
+    def write(self, slot: int, offset: int, data: bytes) -> None:
+        super().write(slot, offset, data[:8] if self.ill else data)
+        if self.ill:
+            raise OperationalError("the chip failed")
+
+
+def test_after_a_write_that_failed_the_flash_is_looked_at() -> None:
+    rig, data = ready()
+    chip = Chip(rig.flash, LAYOUT)
+    rig.installer = Installer(StateStore(rig.areas), [chip], rig.control, [rig.counter])
+    rig.send(data, until=3000)
+    chip.ill = True
+    with pytest.raises(OperationalError, match="the chip failed"):
+        rig.installer.write(3000, data[3000:3500])
+    chip.ill = False
+    assert rig.installer.write(3000, data[3000:3500]) == 0, "the sender begins again"
+    assert begin(rig, data) == SECTOR
+    assert rig.trial(data).trial
 
 
 # --- going on ---------------------------------------------------------------------------------------------------------
@@ -247,6 +328,30 @@ def test_a_patch_makes_the_image() -> None:
     assert rig.reset().trial
 
 
+def test_a_patch_makes_the_image_over_what_the_slot_held_before() -> None:
+    rig, data, made = ready_to_patch()
+    rig.install(data)
+    newest = offer(rig.repo, "1.2.0", 2)
+    made = offer_patch(rig.repo, "1.2.0", data, newest)
+    rig.repo.publish()
+    rig.take()
+    rig.send(made)
+    assert rig.slots.read(0, 0, 8) == image("1.0.0")[:8]
+    rig.installer.apply()
+    assert rig.slots.read(0, 0, len(newest)) == newest
+    rig.installer.mark(CLOCK)
+    assert rig.reset().trial
+
+
+def test_a_patch_needs_a_confirmed_image() -> None:
+    rig = Rig(started())
+    made = offer_patch(rig.repo, "1.0.0", image("0.9.0"), image("1.0.0"))
+    rig.repo.publish()
+    rig.take()
+    with unchanged(rig), pytest.raises(TransferError, match="got no confirmed image"):
+        begin(rig, made)
+
+
 def test_a_patch_is_not_marked_before_it_is_applied() -> None:
     rig, _, made = ready_to_patch()
     rig.send(made)
@@ -336,18 +441,17 @@ def test_a_signed_patch_that_makes_other_bytes_is_found_at_the_end() -> None:
     assert rig.trial(data).trial, "the image itself still goes"
 
 
-def test_a_signed_patch_that_is_none_is_refused() -> None:
-    rig = Rig(started())
-    rig.install(image("1.0.0"))
-    data = offer(rig.repo, "1.1.0", 2)
-    junk = random.Random(7).randbytes(3000)
+@pytest.mark.parametrize("whole", [False, True], ids=["ends early", "is none"])
+def test_a_signed_patch_that_is_none_is_refused(whole: bool) -> None:
+    rig, data, made = ready_to_patch()
+    junk = random.Random(7).randbytes(3000) if whole else made[:-1]
     rig.repo.add_patch("pump/1.1.0/app.bin", image("1.0.0"), junk, algorithm="hhp1")
     rig.repo.publish()
     rig.take()
     rig.send(junk)
     with pytest.raises(PatchError):
         rig.installer.apply()
-    assert rig.stored().transfer is None
+    assert (rig.stored().transfer, rig.stored().slots[1]) == (None, None)
     assert rig.trial(data).trial
 
 
@@ -382,50 +486,3 @@ def test_a_patch_is_resumed_and_applied_after_a_reset() -> None:
         rig.installer.apply()
     assert rig.send(made) == len(made)
     assert rig.installer.apply().sha256 == sha256(data).digest()
-
-
-# --- slotio -----------------------------------------------------------------------------------------------------------
-
-
-def slots() -> SimSlots:
-    return SimSlots(Flash(LAYOUT.geometry), LAYOUT)
-
-
-def test_round_up() -> None:
-    assert [round_up(value, 4) for value in (0, 1, 4, 5)] == [0, 4, 4, 8]
-
-
-@pytest.mark.parametrize("piece", [1, 3, 4, 7, 1000])
-@pytest.mark.parametrize("length", [0, 1, 4, 4999, IMAGE_LENGTH])
-def test_a_writer_writes_every_byte_whatever_the_pieces(length: int, piece: int) -> None:
-    flash, data = slots(), random.Random(length).randbytes(length)
-    writer = SlotWriter(flash, 0, SECTOR, length)
-    assert writer.complete == (length == 0)
-    for at in range(0, length, piece):
-        assert writer.offset == at
-        writer.write(data[at : at + piece])
-    assert writer.complete
-    assert flash.read(0, SECTOR, length) == data
-    assert slot_sha256(flash, 0, SECTOR, length) == sha256(data).digest()
-    assert flash.read(0, 0, SECTOR) == b"\xff" * SECTOR
-
-
-def test_a_writer_does_not_leave_its_region() -> None:
-    writer = SlotWriter(slots(), 0, 0, 100)
-    writer.write(bytes(60))
-    with pytest.raises(MisuseError):
-        writer.write(bytes(41))
-    assert writer.offset == 60
-
-
-@pytest.mark.parametrize("written", [0, 1, 2047, 2048, 2049, 6000])
-def test_after_resuming_everything_behind_the_offset_can_be_written(written: int) -> None:
-    flash, length = slots(), 6000
-    data = random.Random(1).randbytes(length)
-    if written:
-        flash.write(1, 0, data[: round_up(written, 4)])
-    offset = resume_offset(flash, 1, 0, length)
-    assert offset % SECTOR == 0
-    assert max(0, written - SECTOR) <= offset <= written
-    flash.write(1, offset, data[offset:])
-    assert flash.read(1, 0, length) == data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -165,3 +166,18 @@ def test_a_stream_that_goes_on_behind_its_piece_or_ends_before_is_refused() -> N
         inflate(one, b"", len(data))
     with pytest.raises(WireError, match="16384 bytes and an end"):
         inflate(deflate(data[:10]) + deflate(data[:PIECE]), b"", len(data))
+
+
+def test_the_dictionary_is_the_published_one() -> None:
+    published = (Path(__file__).parents[1] / "vectors/dictionary-1.bin").read_bytes()
+    packed = deflate(published[:200], b"")
+    assert len(packed) < 20
+    assert zlib.decompressobj(-15, published).decompress(packed) == published[:200]
+    assert published == DICTIONARY_1
+
+
+def test_a_base_counts_up_to_32_kib_back() -> None:
+    base = random.Random(1).randbytes(32_000)
+    packed = deflate(base[:1000], base)
+    assert len(packed) < 100
+    assert inflate(packed, base, 1000) == base[:1000]

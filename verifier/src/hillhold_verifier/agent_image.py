@@ -78,7 +78,7 @@ def _upload(body: Mapping[str, object], installer: Installer, clock: int | None)
             raise TransferError("upload", expected="sha, the SHA-256 of the whole image", got="none")
         component = _component_of(int_field(body, "image", 0), installer)
         at = installer.begin(bytes_field(body, "sha"), int_field(body, "len"), clock, component)
-        if at or not data:
+        if at:
             return at
     return installer.write(offset, data)
 
@@ -92,9 +92,7 @@ def _component_of(number: int, installer: Installer) -> int:
 
 def _set_state(body: Mapping[str, object], installer: Installer, clock: int | None, *, self_tested: bool) -> None:
     digest = bytes_field(body, "hash", b"")
-    found = next(
-        ((component, slot) for component, slot, image in _images(installer) if digest and image.sha256 == digest), None
-    )
+    found = next(((component, slot) for component, slot, image in _images(installer) if image.sha256 == digest), None)
     if digest and found is None:
         raise SelectionError("image hash", expected="that of an image in a slot", got=short(digest))
     flags = installer.flags(found[0] if found else 0)

@@ -26,7 +26,7 @@ _NO_BRACKET: Final = bytes(set(range(256)) - set(b'{}[]"'))
 _ENCODER: Final = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
 )
-_ASCII_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, check_circular=False)
+_ASCII_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False)
 _SIGNATURES, _SIGNED = b'{"signatures":', b',"signed":'
 _PLAIN: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
@@ -62,7 +62,7 @@ def _written(data: bytes) -> object:
     text = data.decode("ascii")
     try:
         value: object = _DECODER.decode(text)
-    except (ValueError, MetadataError, RecursionError):
+    except (ValueError, MetadataError):
         return None
     return value if _ASCII_ENCODER.encode(value) == text else None
 

@@ -21,7 +21,6 @@ from hillhold_verifier.errors import (
     MisuseError,
     OperationalError,
     OrderError,
-    Refused,
     SelectionError,
     SpaceError,
     TransferError,
@@ -31,7 +30,7 @@ from hillhold_verifier.errors import (
 from hillhold_verifier.header import check_header
 from hillhold_verifier.keys import SCHEMES, usable_schemes
 from hillhold_verifier.mcuboot import ReadAt
-from hillhold_verifier.metadata import ROOT, TIMESTAMP, Envelope, parse_root
+from hillhold_verifier.metadata import ROOT, Envelope, parse_root
 from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.release import Patch, Release
 from hillhold_verifier.roles import Targets
@@ -77,7 +76,6 @@ class Installer:
     ) -> None:
         self._context = Context(store, slots, boot, counters)
         self._transfer = SlotTransfer(self._context)
-        self._session: UpdateSession | None = None
         self._reconcile()
 
     @property
@@ -107,7 +105,7 @@ class Installer:
         """The higher of the counter store's and the confirmed image's."""
         return self._context.security_counter(component)
 
-    def confirmed(self, component: int = 0) -> Installed | None:
+    def confirmed(self, component: int) -> Installed | None:
         """The release in the confirmed slot; None on a board that never confirmed one."""
         return self._context.confirmed(component)
 
@@ -129,25 +127,18 @@ class Installer:
         Raises:
             Refused: a subclass says why. What was accepted before stays accepted.
         """
-        session = self._session
-        need = session.need if session else None
-        if session is None or ((need is None or need.role != role) and role in (ROOT, TIMESTAMP)):
-            session = self._session = self._new_session(clock)
-        before = session.trust
+        # An unconfirmed image accepts no root that the confirmed one could not use.
+        before = replace(self.state.trust, schemes=self.state.schemes)
+        session = UpdateSession(before, self.state.device, clock)
         try:
             while (need := session.need) and need.role != role and need.optional:
                 session.absent()
             if need is None or need.role != role:
                 raise OrderError("metadata", expected=need.role if need else "none", got=role)
             session.receive(data)
-        except Refused:
-            self._session = None
-            raise
         finally:
             if session.trust is not before:
-                self._session, kept = None, self._session
                 self._keep(session.trust)
-                self._session = kept  # only now: a session that is ahead of the state would ask for the wrong file
         return session.need
 
     def choose(self, clock: int | None) -> Selection:
@@ -214,10 +205,9 @@ class Installer:
         context = self._context
         tried = [component for component in context.components if self.flags(component).trial]
         if not tried:
-            confirmed = tuple(self._installed_here()[0].values())
-            if confirmed and self.flags().running is not None:
-                return confirmed
-            raise ConfirmError("confirmation", expected="an image on trial", got="none")
+            if self.flags().running is None:
+                raise ConfirmError("confirmation", expected="an image on trial", got="none")
+            return tuple(self._installed_here()[0].values())
         if set(context.marks) - set(tried):
             raise ConfirmError("confirmation", expected="all that was marked on trial", got="a part of it")
         gone = withdrawn(context.state.trust.line, context.state.device)
@@ -229,8 +219,8 @@ class Installer:
                 raise ConfirmError("confirmation", expected="the image's own test to have passed", got="not yet")
             if flags.mark.sha256 in gone:
                 raise ConfirmError("confirmation", expected="an image that is not withdrawn", got="a withdrawn one")
-            installed = context.held(component, 0 if flags.running is None else flags.running)
-            if flags.running is None or installed is None or installed.sha256 != flags.mark.sha256:
+            installed = None if flags.running is None else context.held(component, flags.running)
+            if installed is None or installed.sha256 != flags.mark.sha256:
                 raise ConfirmError("confirmation", expected="the image that was marked", got="another")
         context.boot.confirm()
         self._reconcile()
@@ -284,7 +274,6 @@ class Installer:
             state = state.with_failed(trial_id(failed))
         on_trial = context.on_trial
         if not on_trial:
-            # An unconfirmed image accepts no root that the confirmed one could not use.
             state = replace(state, schemes=usable_schemes())
         if state != context.state:
             context.save(state)
@@ -292,7 +281,7 @@ class Installer:
             context.boot.acknowledge_failure()
         self._clear_withdrawn(state.trust.line)
         if on_trial:
-            return
+            return  # only a confirmed boot raises a counter
         for component in context.components:
             if confirmed := context.confirmed(component):
                 # The confirmed image's own counter holds the floor meanwhile; a full store must not take the agent away.
@@ -303,10 +292,6 @@ class Installer:
         marked = {mark.sha256 for mark in self._context.marks.values()}
         if marked & withdrawn(line, self._context.state.device):
             self._context.boot.clear_marks()
-
-    def _new_session(self, clock: int | None) -> UpdateSession:
-        schemes = self._context.state.schemes & SCHEMES if self.on_trial else SCHEMES
-        return UpdateSession(replace(self._context.state.trust, schemes=schemes), self._context.state.device, clock)
 
     def _keep(self, trust: Trust) -> None:
         state = self._fitting(replace(self._context.state, trust=replace(trust, schemes=SCHEMES)))

@@ -77,7 +77,7 @@ class Envelope(Generic[Signed]):
         """Return the fingerprint of `key` if `signature` is its valid signature over this file, else None; each is checked once."""
         if key.scheme not in schemes:
             return None
-        if self.signers and (known := key.fingerprint(schemes)) in self.signers:
+        if (known := key.fingerprint(schemes)) in self.signers:
             return known
         asked = (key, signature.value)
         if asked not in self._checked:
@@ -90,9 +90,9 @@ class Envelope(Generic[Signed]):
 
     def with_signatures(self, signatures: tuple[Signature, ...]) -> Envelope[Signed]:
         """Return the file in its written form with these signatures; the same bytes, where it had that form and these."""
-        signed = canonical.loads(self.raw)
+        signed = Fields(canonical.loads(self.raw), "file").sub("signed").value
         entries = [{"keyid": item.keyid, "sig": item.value.hex()} for item in signatures]
-        value = {"signatures": entries, "signed": signed["signed"]} if isinstance(signed, dict) else {}
+        value = {"signatures": entries, "signed": signed}
         return Envelope(canonical.dumps(value), self.payload, signatures, self.signed, self.signers, self._checked)
 
 

@@ -164,7 +164,7 @@ def _release(target: TargetFile, f: Fields) -> Release:
 
 
 def _patch(target: TargetFile, f: Fields) -> Patch:
-    base = f.text("base", 64)
+    base = f.text("base")
     if not re.fullmatch(r"[0-9a-f]{64}", base):
         raise MetadataError(f"{target.path} base", expected="a SHA-256 in lowercase hexadecimal", got=repr(base))
     makes = f.text("makes")

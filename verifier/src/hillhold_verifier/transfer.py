@@ -115,13 +115,13 @@ class SlotTransfer:
             raise
         return self._finish(transfer)
 
-    def forget(self, component: int, slot: int, transfer: Transfer | None = None) -> None:
+    def forget(self, component: int, slot: int) -> None:
         """Before a slot changes: the marks go first (a set is tried whole or not at all), then what is known of its content."""
         context = self._context
         if context.marks:
             context.boot.clear_marks()
         self._writer = self._done = None
-        context.save(replace(context.state.with_slot(2 * component + slot, None), transfer=transfer))
+        context.save(replace(context.state.with_slot(2 * component + slot, None), transfer=None))
 
     def check_hash(self, component: int, slot: int, start: int, length: int, expected: bytes, what: str) -> None:
         """Raise `MismatchError` unless the slot's content has that SHA-256; then the component's other slot counts as empty."""
@@ -133,14 +133,12 @@ class SlotTransfer:
     def _start(self, transfer: Transfer) -> SlotWriter:
         start, length = self._region(transfer)
         slots, slot = self._context.slots[transfer.component], self._context.other_slot(transfer.component)
-        self.forget(transfer.component, slot, transfer)
+        self.forget(transfer.component, slot)
         slots.erase(slot, start, round_up(length, slots.sector))
-        self._context.save(replace(self._context.state, transfer=replace(transfer, erased=True)))
+        self._context.save(replace(self._context.state, transfer=transfer))  # only now can it be resumed
         return SlotWriter(slots, slot, start, length)
 
     def _resume(self, transfer: Transfer) -> SlotWriter:
-        if not transfer.erased:
-            return self._start(transfer)
         start, length = self._region(transfer)
         slots, slot = self._context.slots[transfer.component], self._context.other_slot(transfer.component)
         return SlotWriter(slots, slot, start, length, resume_offset(slots, slot, start, length))
