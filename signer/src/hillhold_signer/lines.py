@@ -59,9 +59,9 @@ def set_team(repository: Repository, name: str, team: Team, now: int) -> bool:
                 raise RotationRefused(f"key of {item.name}", expected="one that was not revoked", got=got)
         targets = with_team(edit.targets(), name, team)
         again = not still_signed(targets, name, edit)
-        edit.remember(team.names())
         if again:
             edit.reissue(name)
+        edit.remember(team.names())
         edit.save("targets", targets)
     return again
 

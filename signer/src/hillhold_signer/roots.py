@@ -47,10 +47,13 @@ def rotate(repository: Repository, ceremony: Ceremony, now: int, *, dry_run: boo
     Raises:
         CeremonyRefused, PublicKeyMaterialRefused: the ceremony.
         RotationRefused: it would let old files come back to life, or trusts a revoked key.
+        MergeRefused: drafts of root or targets that do not go together.
         RepositoryRefused, StorageError: the repository; nothing is published yet.
     """
     with repository.edit(now) as edit:
         ceremony.check(demo=edit.config.demo)
+        for role in ("root", "targets"):
+            edit.state.newest(role)  # a clash is refused here, before the settings change
         old, targets = _published(edit)
         new = ceremony.root_after(old, now, demo=edit.config.demo)
         check_roots(history(edit.layout), new)
