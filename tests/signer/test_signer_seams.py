@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from securesystemslib.signer import CryptoSigner
 
 from copies import WISH, Folders
-from hillhold_signer import Wish, add_release
+from hillhold_signer import NamedKey, Repository, Team, Wish, add_product, add_release
 from hillhold_signer.errors import ProductRefused
-from hillhold_signer.lines import set_caps
-from workshop import HARDWARE, NOW, image, online, release, sign_all, started, tree
+from hillhold_signer.lines import set_caps, set_team
+from hillhold_signer.roots import renew, rotate
+from workshop import HARDWARE, NOW, ceremony, image, online, pump, release, sign_all, started, tree
 
 # --- what a line uses, and what targets allow it ----------------------------------------------------------------------
 
@@ -41,3 +44,100 @@ def test_caps_and_a_release_that_do_not_go_together_are_never_both_published(tmp
         shared.ada.publish(online(), NOW, (role,))
     with pytest.raises(ProductRefused, match=f"for {HARDWARE[1]}"):
         shared.ada.publish(online(), NOW)
+
+
+# --- what is ready while other drafts wait ----------------------------------------------------------------------------
+
+
+def two_lines(path: Path) -> Repository:
+    """Two published lines; the next version of `valve` is complete."""
+    repository = started(path)
+    release(repository, image("1.0.0"))
+    add_product(repository, replace(pump(), name="valve"), NOW)
+    sign_all(repository, "targets-1", "targets-2", "release-1", "release-2")
+    repository.publish(online(), NOW)
+    renew(repository, ["valve"], NOW + 1)
+    sign_all(repository, "release-1", "release-2")
+    return repository
+
+
+def strangers() -> tuple[list[CryptoSigner], Team]:
+    signers = [CryptoSigner.generate_ed25519() for _ in range(2)]
+    return signers, Team(tuple(NamedKey(f"N{n}", item.public_key) for n, item in enumerate(signers)), 2)
+
+
+def publish_ready(repository: Repository) -> set[str]:
+    roles = repository.ready()
+    return set(repository.publish(online(), NOW + 1, roles).roles) if roles else set()
+
+
+def sign_by(repository: Repository, signers: list[CryptoSigner]) -> None:
+    for signer in signers:
+        repository.sign(signer)
+
+
+@pytest.mark.parametrize("first", ["line", "targets"])
+def test_a_line_that_changes_hands_half_signed_does_not_hold_up_another(tmp_path: Path, first: str) -> None:
+    repository, (signers, new) = two_lines(tmp_path / "repo"), strangers()
+    assert set_team(repository, "pump", new, NOW + 1)
+
+    def sign(whose: str) -> None:
+        if whose == "line":
+            sign_by(repository, signers)
+        else:
+            sign_all(repository, "targets-1", "targets-2")
+
+    sign(first)
+    assert publish_ready(repository) == {"valve"}
+    assert publish_ready(repository) == set()
+    sign("targets" if first == "line" else "line")
+    assert publish_ready(repository) == {"targets", "pump"}
+
+
+@pytest.mark.parametrize("first", ["root", "targets"])
+def test_a_root_with_new_people_for_targets_half_signed_does_not_hold_up_a_line(tmp_path: Path, first: str) -> None:
+    repository, (signers, new) = two_lines(tmp_path / "repo"), strangers()
+    rotate(repository, replace(ceremony(), targets=new), NOW + 1)
+
+    def sign(whose: str) -> None:
+        if whose == "root":
+            sign_all(repository, "root-1", "root-2")
+        else:
+            sign_by(repository, signers)
+
+    sign(first)
+    assert publish_ready(repository) == {"valve"}
+    assert publish_ready(repository) == set()
+    sign("targets" if first == "root" else "root")
+    assert publish_ready(repository) == {"root", "targets"}
+
+
+@pytest.mark.parametrize("first", ["line", "targets"])
+def test_caps_and_the_release_that_needs_them_are_ready_together(tmp_path: Path, first: str) -> None:
+    repository = two_lines(tmp_path / "repo")
+    keys = {"line": ("release-1", "release-2"), "targets": ("targets-1", "targets-2")}
+    set_caps(repository, "pump", NOW + 1, max_security_counter=500)
+    add_release(repository, "pump", image("1.1.0", 300), WISH, NOW + 1)
+    sign_all(repository, *keys[first])
+    assert publish_ready(repository) == ({"valve"} if first == "line" else {"valve", "targets"})
+    sign_all(repository, *keys["targets" if first == "line" else "line"])
+    assert publish_ready(repository) == ({"targets", "pump"} if first == "line" else {"pump"})
+
+
+def test_a_line_waits_for_the_targets_that_make_it_and_they_not_for_it(tmp_path: Path) -> None:
+    repository = two_lines(tmp_path / "repo")
+    add_product(repository, replace(pump(), name="alarm"), NOW + 1)
+    sign_all(repository, "release-1", "release-2")
+    assert publish_ready(repository) == {"valve"}
+    sign_all(repository, "targets-1", "targets-2")
+    assert set(repository.ready()) == {"targets", "alarm"}
+    renew(repository, ["alarm"], NOW + 2)
+    assert publish_ready(repository) == {"targets"}
+
+
+def test_in_a_first_publication_root_waits_for_targets(tmp_path: Path) -> None:
+    repository = Repository.create(tmp_path / "repo", ceremony(), NOW, demo=True)
+    sign_all(repository, "root-1", "root-2")
+    assert repository.ready() == ()
+    sign_all(repository, "targets-1", "targets-2")
+    assert publish_ready(repository) == {"root", "targets"}
