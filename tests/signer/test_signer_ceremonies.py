@@ -207,6 +207,41 @@ def test_a_full_disk_while_it_is_copied_leaves_nothing(
     adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
 
 
+def test_an_adoption_that_is_cut_before_the_settings_are_whole_can_run_again(
+    tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anchor = repository.layout.metadata("1.root.json").read_bytes()
+
+    def full(*_: object) -> None:
+        raise StorageError("cannot write hillhold.toml: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hillhold_signer.adopting.write_settings", full)
+        with pytest.raises(StorageError):
+            adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
+    other = release_elsewhere(tmp_path)
+    with pytest.raises(RepositoryRefused, match="no repository yet"):  # what lies there is not that tree
+        adopt(tmp_path / "new", other.layout.public, other.layout.metadata("1.root.json").read_bytes(), ceremony())
+    adopted = adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
+    assert tree(adopted.layout.public) == tree(repository.layout.public)
+
+
+def release_elsewhere(folder: Path) -> Repository:
+    other = started(folder / "other", NOW + 1)
+    release(other, image("1.0.0"), NOW + 1)
+    return other
+
+
+def test_a_repository_of_which_only_the_published_tree_is_left_is_adopted_where_it_is(
+    tmp_path: Path, repository: Repository
+) -> None:
+    anchor, before = repository.layout.metadata("1.root.json").read_bytes(), tree(repository.layout.public)
+    repository.layout.config.unlink()
+    adopted = adopt(repository.layout.path, repository.layout.public, anchor, ceremony())
+    assert tree(adopted.layout.public) == before
+    assert adopted.refresh(online(), NOW).roles
+
+
 # --- devices ----------------------------------------------------------------------------------------------------------
 
 
