@@ -9,9 +9,10 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 from copies import WISH, Folders
-from hillhold_signer import NamedKey, Repository, Team, Wish, add_product, add_release
-from hillhold_signer.errors import ProductRefused
+from hillhold_signer import NamedKey, OnlineKey, OnlineSigners, Repository, Team, Wish, add_product, add_release
+from hillhold_signer.errors import ContentRefused, ProductRefused, RequestRefused
 from hillhold_signer.lines import set_caps, set_team
+from hillhold_signer.requests import make_request, open_request
 from hillhold_signer.roots import renew, rotate
 from workshop import HARDWARE, NOW, ceremony, image, online, pump, release, sign_all, started, tree
 
@@ -141,3 +142,35 @@ def test_in_a_first_publication_root_waits_for_targets(tmp_path: Path) -> None:
     assert repository.ready() == ()
     sign_all(repository, "targets-1", "targets-2")
     assert publish_ready(repository) == {"root", "targets"}
+
+
+# --- what is refused before anything is written -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("uri", ["file:a\nb", "file:\x1b[2J", "pkcs11:\u202eab"])
+def test_a_key_uri_that_does_not_show_as_it_is_makes_no_repository_and_no_root(tmp_path: Path, uri: str) -> None:
+    wrong = replace(ceremony(), timestamp=OnlineKey(ceremony().timestamp.key, uri))
+    with pytest.raises(ContentRefused, match="control"):
+        Repository.create(tmp_path / "new", wrong, NOW, demo=True)
+    assert not (tmp_path / "new").exists()
+    repository = started(tmp_path / "repo")
+    before = tree(repository.layout.path)
+    with pytest.raises(ContentRefused, match="control"):
+        rotate(repository, wrong, NOW)
+    assert tree(repository.layout.path) == before
+
+
+def test_while_a_publication_is_interrupted_no_request_is_made_that_nobody_could_read(tmp_path: Path) -> None:
+    repository, (one, two) = started(tmp_path / "repo"), strangers()[0]
+    timestamp = repository.layout.metadata("timestamp.json").read_bytes()
+    first, second = (OnlineKey(signer.public_key, "file:new.pem") for signer in (one, two))
+    rotate(repository, replace(ceremony(), snapshot=first, timestamp=second), NOW)
+    sign_all(repository, "root-1", "root-2")
+    repository.publish(OnlineSigners(one, two), NOW)
+    repository.layout.metadata("timestamp.json").write_bytes(timestamp)  # as if it had been cut before this file
+    renew(repository, ["pump"], NOW + 1)
+    assert repository.state().interrupted
+    with pytest.raises(RequestRefused, match="one that was interrupted"):
+        make_request(repository, "pump")
+    repository.refresh(OnlineSigners(one, two), NOW + 1)
+    assert open_request(make_request(repository, "pump")).root == 2
