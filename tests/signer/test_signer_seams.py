@@ -8,8 +8,18 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 
-from copies import WISH, Folders
-from hillhold_signer import NamedKey, OnlineKey, OnlineSigners, Repository, Team, Wish, add_product, add_release
+from copies import WISH, Folders, Git
+from hillhold_signer import (
+    NamedKey,
+    OnlineKey,
+    OnlineSigners,
+    Repository,
+    Team,
+    Wish,
+    add_product,
+    add_release,
+    verify_tree,
+)
 from hillhold_signer.errors import ContentRefused, ProductRefused, RequestRefused
 from hillhold_signer.lines import set_caps, set_team
 from hillhold_signer.requests import make_request, open_request
@@ -174,3 +184,26 @@ def test_while_a_publication_is_interrupted_no_request_is_made_that_nobody_could
         make_request(repository, "pump")
     repository.refresh(OnlineSigners(one, two), NOW + 1)
     assert open_request(make_request(repository, "pump")).root == 2
+
+
+# --- the same bytes twice ---------------------------------------------------------------------------------------------
+
+
+def test_bytes_that_another_line_published_meanwhile_are_found_there(tmp_path: Path) -> None:
+    """Ada publishes an image in one line while Grace, in her copy, adds the same one to another: Git takes it from `staged`."""
+    shared = Git(tmp_path)
+    add_product(shared.ada, replace(pump(), name="valve"), NOW)
+    sign_all(shared.ada, "targets-1", "targets-2", "release-1", "release-2")
+    shared.ada.publish(online(), NOW)
+    add_release(shared.ada, "pump", image("1.1.0"), WISH, NOW)
+    assert shared.push(shared.ada)
+    shared.pull(shared.grace)
+    sign_all(shared.ada, "release-1", "release-2")
+    shared.ada.publish(online(), NOW)
+    add_release(shared.grace, "valve", image("1.1.0"), WISH, NOW)
+    shared.sync()
+    assert len(add_release(shared.grace, "valve", image("1.2.0", edits=3), WISH, NOW).patches) == 1
+    sign_all(shared.grace, "release-1", "release-2")
+    assert shared.grace.publish(online(), NOW).roles == {"valve": 2}
+    targets = verify_tree(shared.grace.layout.path, NOW).targets
+    assert {"pump/1.1.0/app.bin", "valve/1.1.0/app.bin"} <= set(targets)

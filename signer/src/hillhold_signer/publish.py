@@ -73,7 +73,7 @@ class Publication:
     """What is to be written, in this order.
 
     Attributes:
-        targets: staged files, and the paths that they get.
+        targets: files, mostly staged ones, and the paths that they get.
         metadata: paths and bytes; `timestamp.json` is the last.
         roles: versions by role, as they are published with this.
     """
@@ -186,7 +186,7 @@ def refuse_keys(state: State, drafts: Mapping[str, Draft], *, demo: bool) -> Non
 
 
 def target_files(layout: Layout, draft: Draft, published: Signed | None) -> list[tuple[Path, Path]]:
-    """Return the staged files that a draft names and that are not published yet, with the paths that they get.
+    """Return the files that a draft names and that are not published yet, mostly staged ones, with the paths that they get.
 
     Args:
         published: the version before, whose files need not be looked for: they were written before it was.
@@ -205,12 +205,12 @@ def target_files(layout: Layout, draft: Draft, published: Signed | None) -> list
         public = layout.target(path, digest)
         if public.exists():
             continue
-        staged = layout.staged / digest
-        came = digest_of(staged)
+        source = layout.source(path, digest)
+        came = digest_of(source)
         if came != (target.length, digest):
             got = "none" if came is None else "other bytes"
             raise RepositoryRefused(f"target {path}", expected=f"its bytes in staged/{digest[:16]}…", got=got)
-        found.append((staged, public))
+        found.append((source, public))
     return found
 
 
