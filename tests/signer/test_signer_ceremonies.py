@@ -17,6 +17,7 @@ from hillhold_signer.bundle import write_bundle
 from hillhold_signer.errors import ProductRefused, RepositoryRefused, StorageError, VerifyRefused
 from hillhold_signer.lines import set_grace
 from hillhold_signer.provisioning import write_provisioning
+from hillhold_verifier.release import Version
 from workshop import HARDWARE, NOW, ceremony, image, online, release, sign_all, started, team, tree
 
 CEREMONY = """
@@ -206,6 +207,41 @@ def test_a_full_disk_while_it_is_copied_leaves_nothing(
     adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
 
 
+def test_an_adoption_that_is_cut_before_the_settings_are_whole_can_run_again(
+    tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anchor = repository.layout.metadata("1.root.json").read_bytes()
+
+    def full(*_: object) -> None:
+        raise StorageError("cannot write hillhold.toml: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hillhold_signer.adopting.write_settings", full)
+        with pytest.raises(StorageError):
+            adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
+    other = release_elsewhere(tmp_path)
+    with pytest.raises(RepositoryRefused, match="no repository yet"):  # what lies there is not that tree
+        adopt(tmp_path / "new", other.layout.public, other.layout.metadata("1.root.json").read_bytes(), ceremony())
+    adopted = adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
+    assert tree(adopted.layout.public) == tree(repository.layout.public)
+
+
+def release_elsewhere(folder: Path) -> Repository:
+    other = started(folder / "other", NOW + 1)
+    release(other, image("1.0.0"), NOW + 1)
+    return other
+
+
+def test_a_repository_of_which_only_the_published_tree_is_left_is_adopted_where_it_is(
+    tmp_path: Path, repository: Repository
+) -> None:
+    anchor, before = repository.layout.metadata("1.root.json").read_bytes(), tree(repository.layout.public)
+    repository.layout.config.unlink()
+    adopted = adopt(repository.layout.path, repository.layout.public, anchor, ceremony())
+    assert tree(adopted.layout.public) == before
+    assert adopted.refresh(online(), NOW).roles
+
+
 # --- devices ----------------------------------------------------------------------------------------------------------
 
 
@@ -237,11 +273,45 @@ def test_provisioning_that_is_refused_makes_no_folder(tmp_path: Path, repository
         write_provisioning(layout, "pump", HARDWARE[0], out, NOW, {"app": "3.0.0"})
     with pytest.raises(ProductRefused, match="one that targets delegate to"):
         write_provisioning(layout, "drill", HARDWARE[0], out, NOW)
+    with pytest.raises(ProductRefused, match="one of app, got radio"):
+        write_provisioning(layout, "pump", HARDWARE[0], out, NOW, {"radio": "1.0.0"})
     assert not out.exists()
     out.mkdir()
     with pytest.raises(RepositoryRefused, match="a new folder"):
         write_provisioning(layout, "pump", HARDWARE[0], out, NOW)
     assert hillhold("provisioning", layout.path, "pump", "--hardware", "a", "--version", "1", "-o", "x").exit_code == 2
+
+
+def test_an_image_that_is_gone_leaves_no_folder_half_written(tmp_path: Path, repository: Repository) -> None:
+    add_release(
+        repository, "pump", image("2.0.0", seed=2), Wish("radio.bin", hardware=HARDWARE, component="radio"), NOW
+    )
+    sign_all(repository, "release-1", "release-2")
+    repository.publish(online(), NOW)
+    next(repository.layout.public.rglob("*.radio.bin")).unlink()
+    with pytest.raises(VerifyRefused, match="its bytes"):
+        write_provisioning(repository.layout, "pump", HARDWARE[0], tmp_path / "out", NOW)
+    assert not [item for item in tmp_path.iterdir() if "out" in item.name]
+
+
+def test_two_images_never_get_the_same_file_in_the_factory(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    for seed, (component, name) in enumerate((("a", "b-c.bin"), ("a-b", "c.bin"))):
+        wish = Wish(name, hardware=HARDWARE[:1], component=component)
+        add_release(repository, "pump", image("1.0.0", seed=seed), wish, NOW)
+    sign_all(repository, "release-1", "release-2")
+    repository.publish(online(), NOW)
+    done = write_provisioning(repository.layout, "pump", HARDWARE[0], tmp_path / "out", NOW)
+    for item, file in done.factory.values():
+        assert sha256(file.read_bytes()).digest() == item.sha256
+
+
+def test_a_new_device_does_not_get_what_devices_step_down_from(tmp_path: Path, repository: Repository) -> None:
+    release(repository, image("1.1.0"))
+    down = Wish("app.bin", hardware=HARDWARE[:1], downgrade_from=(Version.parse("1.1.0"),))
+    release(repository, image("1.0.5"), wish=down)
+    done = write_provisioning(repository.layout, "pump", HARDWARE[0], tmp_path / "out", NOW)
+    assert str(done.factory["app"][0].version) == "1.0.5"
 
 
 def test_a_bundle_for_devices_that_are_not_old_leaves_out_their_roots(tmp_path: Path, repository: Repository) -> None:

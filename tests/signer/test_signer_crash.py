@@ -346,6 +346,26 @@ def test_a_cut_while_online_keys_are_replaced_is_finished_by_the_next_run(
     assert interrupted == 1  # between root and timestamp: the former keys are lost
 
 
+def test_a_second_rotation_that_is_cut_as_the_first_one_was_is_finished_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new keys of the first one may be what was lost with the machine, so that another root has to follow."""
+    repository = started(tmp_path / "repo")
+    release(repository, image("1.0.0"))
+    for _ in range(2):
+        pair = CryptoSigner.generate_ed25519(), CryptoSigner.generate_ed25519()
+        first, second = (OnlineKey(signer.public_key, "file:new.pem") for signer in pair)
+        rotate(repository, replace(ceremony(), snapshot=first, timestamp=second), NOW)
+        sign_all(repository, "root-1", "root-2")
+        with powered(monkeypatch, Power(2)), pytest.raises(Killed):  # after snapshot and root
+            repository.publish(OnlineSigners(*pair), NOW)
+        repository = Repository(repository.layout.path)
+        assert repository.state().interrupted
+    assert repository.refresh(OnlineSigners(*pair), NOW + 1).roles == {"snapshot": 3, "timestamp": 3}
+    assert not repository.state().interrupted
+    assert verify_tree(repository.layout.path, NOW + 1).versions["root"] == 3
+
+
 def test_after_an_interruption_old_keys_list_nothing_that_was_not_verified(tmp_path: Path) -> None:
     """Whoever has a replaced key by now could write a timestamp and snapshot of theirs; every line is verified then."""
     repository = rotated(tmp_path / "repo")

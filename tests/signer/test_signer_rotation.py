@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from tuf.api.metadata import Root, Targets
 from hillhold_signer import Ceremony, NamedKey, OnlineKey, OnlineSigners, Repository, Team, example_signer, verify_tree
 from hillhold_signer.difference import difference, label
 from hillhold_signer.encoding import copied
-from hillhold_signer.errors import CeremonyRefused, ProductRefused, QuorumRefused, RepositoryRefused, RotationRefused
+from hillhold_signer.errors import (
+    CeremonyRefused,
+    MergeRefused,
+    ProductRefused,
+    QuorumRefused,
+    RepositoryRefused,
+    RotationRefused,
+)
 from hillhold_signer.lines import add_product, retire_product, set_caps, set_team, team_of
 from hillhold_signer.revocation import MAX_REASON, read_revoked
 from hillhold_signer.roots import renew, revoke, rotate
@@ -141,6 +149,24 @@ def test_a_dry_run_and_a_refused_rotation_write_nothing(tmp_path: Path) -> None:
         rotate(repository, half, NOW)
     with pytest.raises(CeremonyRefused):
         rotate(repository, replace(ceremony(), root=team("root-1", threshold=2)), NOW)
+    assert tree(repository.layout.path) == before
+
+
+@pytest.mark.parametrize("role", ["root", "targets"])
+def test_while_drafts_clash_a_rotation_changes_nothing_not_the_settings_either(tmp_path: Path, role: str) -> None:
+    repository = started(tmp_path / "repo")
+    shutil.copytree(tmp_path / "repo", tmp_path / "copy")
+    for which, here in enumerate((repository, Repository(tmp_path / "copy"))):
+        if role == "root":
+            rotate(here, replace(ceremony(), root=team("root-1", "root-2", "root-3", threshold=1 + 2 * which)), NOW)
+        else:
+            set_caps(here, "pump", NOW, max_security_counter=50 + which)
+    shutil.copytree(tmp_path / "copy" / "drafts", repository.layout.drafts, dirs_exist_ok=True)
+    assert set(repository.state().clashes) == {role}
+    before, joins = tree(repository.layout.path), CryptoSigner.generate_ed25519()
+    wanted = replace(with_online(ceremony(), pair()), targets=Team((NamedKey("Joan", joins.public_key),), 1))
+    with pytest.raises(MergeRefused):
+        rotate(repository, wanted, NOW)
     assert tree(repository.layout.path) == before
 
 

@@ -19,6 +19,7 @@ from hillhold_signer import (
 )
 from hillhold_signer.errors import MergeRefused, QuorumRefused, SignerRefused
 from hillhold_signer.lines import set_caps
+from hillhold_signer.releases import releases_of
 from workshop import HARDWARE, NOW, image, online, pump, release, sign_all, tree
 
 
@@ -189,6 +190,28 @@ def test_a_release_that_was_taken_out_of_a_draft_does_not_come_back(shared: Shar
     alike(shared)
     line = shared.ada.state().line("pump")
     assert {"pump/1.0.0/app.bin", "pump/1.2.0/app.bin"} == {path for path in line.targets if "patch" not in path}
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_draft_that_one_gives_up_while_the_other_publishes_it_stays_published(tmp_path: Path, goes_on: bool) -> None:
+    """To give a draft up is to not want it next; it is no wish to take away what is out."""
+    shared = Git(tmp_path)
+    add_release(shared.ada, "pump", image("1.1.0"), WISH, NOW)
+    assert shared.push(shared.ada)
+    shared.pull(shared.grace)
+    shared.ada.drop("pump", shared.ada.state().drafts["pump"].digest)
+    if goes_on:
+        add_release(shared.ada, "pump", image("1.2.0"), WISH, NOW)
+    sign_all(shared.grace, "release-1", "release-2")
+    shared.grace.publish(online(), NOW)
+    shared.sync()
+    if not goes_on:
+        assert not shared.ada.state().drafts
+        add_release(shared.ada, "pump", image("1.2.0"), WISH, NOW)
+    versions = [str(item.version) for item in releases_of(shared.ada.state().line("pump"))]
+    assert versions == ["1.0.0", "1.1.0", "1.2.0"]
+    sign_all(shared.ada, "release-1", "release-2")
+    assert shared.ada.publish(online(), NOW).roles == {"pump": 4}
 
 
 def test_counters_that_would_go_down_once_both_are_in_are_refused(shared: Shared) -> None:

@@ -119,8 +119,7 @@ def patches_to(
 def read_release(layout: Layout, release: Release) -> bytes:
     """Return the bytes of a listed release, published or staged; raises `RepositoryRefused`, `StorageError`."""
     digest = release.sha256.hex()
-    published = read_optional(layout.target(release.path, digest), MAX_IMAGE)
-    data = published or read_optional(layout.staged / digest, MAX_IMAGE) or b""
+    data = read_optional(layout.source(release.path, digest), MAX_IMAGE) or b""
     if sha256(data).hexdigest() != digest:
         raise RepositoryRefused(f"target {release.path}", expected="its bytes", got="others" if data else "none")
     return data

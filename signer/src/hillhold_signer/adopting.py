@@ -14,6 +14,7 @@ from hillhold_signer.errors import RepositoryRefused, StorageError, VerifyRefuse
 from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.repository import Repository, write_settings
 from hillhold_signer.state import published_files
+from hillhold_signer.storage import digest_of
 from hillhold_signer.verify import published_tree, verify_tree
 
 
@@ -28,11 +29,13 @@ def adopt(path: Path, tree: Path, anchor: bytes, ceremony: Ceremony) -> Reposito
     Raises:
         VerifyRefused: the tree is not whole, or does not follow from the root.
         CeremonyRefused, PublicKeyMaterialRefused: the ceremony.
-        RepositoryRefused: there is a repository already.
+        RepositoryRefused: there is a repository already, or another published tree.
         StorageError: a file cannot be read or written.
     """
     layout, source = Layout(path), published_tree(tree)
-    if layout.config.exists() or layout.public.exists():
+    # What an adoption that was cut has copied already, or a repository of which only `public` was left, is taken as it is.
+    there = layout.public.exists()
+    if layout.config.exists() or (there and _files(layout.public) != _files(source.public)):
         raise RepositoryRefused(f"{path}", expected="no repository yet", got="one that exists")
     seen = verify_tree(tree, 0, anchor)
     named = file_name("root", encoding.load(anchor, Root, "root").signed.version)
@@ -42,13 +45,22 @@ def adopt(path: Path, tree: Path, anchor: bytes, ceremony: Ceremony) -> Reposito
     demo = encoding.load(newest, Root, "root").signed.unrecognized_fields.get("x-hillhold-demo", False) is True
     verify_tree(tree, 0)  # from its first root, too: later rotations look at all of them
     ceremony.check(demo=demo)
-    partial = path / ".public.tmp"
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(source.public, partial)
-        partial.rename(layout.public)
-    except (OSError, shutil.Error) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise StorageError(f"cannot copy {source.public}: {error}") from error
+    if not there:
+        _copy(source.public, layout.public)
     write_settings(layout, Config(demo, ceremony.expiry, ceremony.online()), ceremony.names())
     return Repository(path)
+
+
+def _copy(source: Path, target: Path) -> None:
+    partial = target.with_name(f".{target.name}.tmp")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(source, partial)
+        partial.rename(target)
+    except (OSError, shutil.Error) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise StorageError(f"cannot copy {source}: {error}") from error
+
+
+def _files(folder: Path) -> dict[Path, tuple[int, str] | None]:
+    return {item.relative_to(folder): digest_of(item) for item in folder.rglob("*") if item.is_file()}

@@ -140,6 +140,7 @@ class Ceremony:
         offline = {fingerprint(item.key): item.name for team in (self.root, self.targets) for item in team.keys}
         for role, online in (("snapshot", self.snapshot), ("timestamp", self.timestamp)):
             refuse_public(online.key, demo=demo)
+            check_text(online.uri, f"uri of {role}")
             if holder := offline.get(fingerprint(online.key)):
                 raise CeremonyRefused(f"key of {role}", expected="a key of its own", got=f"the offline key of {holder}")
 

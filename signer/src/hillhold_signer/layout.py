@@ -85,6 +85,17 @@ class Layout:
         folder, _, name = path.rpartition("/")
         return self.public / "targets" / folder / f"{sha256}.{name}"
 
+    def source(self, path: str, sha256: str) -> Path:
+        """Return where the bytes of a target file are: published, staged, or published under another path.
+
+        The last is so where another line, or another name, came with the same bytes in somebody else's copy of the repository: its
+        publication took them from `staged`. Without any of these, the name that they would have there.
+        """
+        staged = self.staged / sha256
+        if (public := self.target(path, sha256)).exists() or staged.exists():
+            return public if public.exists() else staged
+        return next((self.public / "targets").glob(f"*/*/{sha256}.*"), staged)
+
 
 def is_segment(text: str) -> bool:
     """Say whether `text` may stand as a segment of a target path."""

@@ -92,14 +92,20 @@ class Lineage:
         names = tuple(node.name for node in heads)
         if not heads:
             return Settled(None, origin, False, (), frozenset(), self.done & self._nodes.keys())
-        aside = published is not None and not any(self._before(name) & self._origin() for name in names)
+        before, out = [self._before(name) for name in names], self._origin()
+        # Who gave up what somebody published has not seen that version either, whatever the files say comes after what.
+        dropped = any(side & out and not self._grown(name) & out for name, side in zip(names, before, strict=True))
+        aside = published is not None and (dropped or not any(side & out for side in before))
         value: Value = heads[0].value
         merged = aside or heads[0].version != number or len({node.digest for node in heads}) > 1
         if merged:
-            sides = [(frozenset(self._before(node.name)), node.value, node.digest) for node in heads]
+            sides = [(side, node.value, node.digest) for side, node in zip(before, heads, strict=True)]
+            value = self._fold(sides)
             if aside and published is not None:
-                sides.append((self.done, published.value, published.digest))
-            value = {**self._fold(sides), "version": number}
+                ground = frozenset.intersection(*map(self._grown, names)) if dropped else frozenset().union(*before)
+                label = "+".join(node.digest[:16] for node in heads)
+                value = self._fold([(ground, value, label), (self.done, published.value, published.digest)])
+            value = {**value, "version": number}
         after = (*names, *origin) if aside else names
         if published is not None and {**value, "version": 0} == {**published.value, "version": 0}:
             return Settled(None, after, False, heads, self._replaced(), self.done & self._nodes.keys())
@@ -185,6 +191,27 @@ class Lineage:
                 seen.add(item)
                 todo += self._nodes[item].after if item in self._nodes else self._named.get(item, ())
         return frozenset(seen)
+
+    def _grown(self, name: str) -> frozenset[str]:
+        """As `_before`, but for what was given up (`drop`): nobody built on that."""
+        seen: set[str] = set()
+        todo = [name]
+        while todo:
+            item = todo.pop()
+            if item not in seen:
+                seen.add(item)
+                node = self._nodes.get(item)
+                todo += self._kept(node) if node else self._named.get(item, ())
+        return frozenset(seen)
+
+    def _kept(self, node: Node) -> tuple[str, ...]:
+        """What a draft comes after and did not give up: one that is, but for its number, one of several has only that one."""
+        if len(node.after) > 1:
+            for name in node.after:
+                value = self._value(name)
+                if value is not None and {**value, "version": 0} == {**node.value, "version": 0}:
+                    return (name,)
+        return node.after
 
     def _origin(self) -> frozenset[str]:
         """The published version, under each name that a draft may call it by."""

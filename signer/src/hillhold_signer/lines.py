@@ -10,8 +10,8 @@ from hillhold_signer import encoding
 from hillhold_signer.ceremony import NamedKey, Team
 from hillhold_signer.difference import GRACE
 from hillhold_signer.errors import ProductRefused, RotationRefused
+from hillhold_signer.limits import check_limits
 from hillhold_signer.products import Caps, Product, caps_of, with_caps, with_line, with_team, without_line
-from hillhold_signer.releases import releases_of
 from hillhold_signer.repository import Repository
 from hillhold_signer.revocation import read_revoked
 from hillhold_signer.roots import still_signed
@@ -59,9 +59,9 @@ def set_team(repository: Repository, name: str, team: Team, now: int) -> bool:
                 raise RotationRefused(f"key of {item.name}", expected="one that was not revoked", got=got)
         targets = with_team(edit.targets(), name, team)
         again = not still_signed(targets, name, edit)
-        edit.remember(team.names())
         if again:
             edit.reissue(name)
+        edit.remember(team.names())
         edit.save("targets", targets)
     return again
 
@@ -103,7 +103,7 @@ def set_caps(
         grace = old.max_offline_grace if max_offline_grace is None else max_offline_grace
         new = Caps(tuple(sorted(set(hardware(old.hardware)))), counter, grace)
         new.check()
-        _check_used(name, new, line)
+        check_limits(name, new, line)
         edit.save("targets", with_caps(edit.targets(), name, new))
     return new
 
@@ -142,21 +142,3 @@ def retire_product(repository: Repository, name: str, now: int) -> None:
     with repository.edit(now) as edit:
         targets = without_line(edit.targets(), name)
         edit.save("targets", targets)
-
-
-def _check_used(name: str, caps: Caps, line: Targets) -> None:
-    """Refuse caps under which devices would pass over a release that the line lists, or its offline grace."""
-    for release in releases_of(line):
-        if release.withdrawn is not None:
-            continue
-        what = f"{name} {release.version}, which the line lists"
-        if release.security_counter > caps.max_security_counter:
-            expected = f"a counter of at most {caps.max_security_counter}"
-            raise ProductRefused(what, expected=expected, got=release.security_counter)
-        if foreign := sorted(release.hardware - set(caps.hardware)):
-            hint = "withdraw it, or take the hardware from it first"
-            raise ProductRefused(what, expected=f"for {', '.join(caps.hardware)}", got=f"for {foreign[0]}", hint=hint)
-    grace = line.unrecognized_fields.get(GRACE, 0)
-    if grace > caps.max_offline_grace:
-        expected = f"at least {grace} s, which {name} uses"
-        raise ProductRefused("longest offline grace", expected=expected, got=caps.max_offline_grace)

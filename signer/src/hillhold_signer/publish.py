@@ -37,6 +37,7 @@ from hillhold_signer.errors import (
 )
 from hillhold_signer.examples import refuse_public
 from hillhold_signer.layout import Layout, file_name
+from hillhold_signer.limits import check_lines
 from hillhold_signer.releases import check_kept
 from hillhold_signer.rotation import online_replaced
 from hillhold_signer.state import State, published_files
@@ -72,7 +73,7 @@ class Publication:
     """What is to be written, in this order.
 
     Attributes:
-        targets: staged files, and the paths that they get.
+        targets: files, mostly staged ones, and the paths that they get.
         metadata: paths and bytes; `timestamp.json` is the last.
         roles: versions by role, as they are published with this.
     """
@@ -99,6 +100,7 @@ def compose(
 
     Raises:
         RepositoryRefused: a draft is not the successor of what is published, its target file is missing, or the result does not verify.
+        ProductRefused: a line that uses more than targets allow it.
         SigningRefused: a signer that root does not name for its role, or a clock that went back.
     """
     drafts = {role: state.drafts[role] for role in roles}
@@ -113,6 +115,7 @@ def compose(
         new[role] = New(role, draft.signed.version, draft.file())
         if role != "root":
             meta[f"{role}.json"] = _listing(new[role])
+    _check_limits(state, drafts)
     meta = _without_tombstones(meta, state, root, drafts)
     targets = [item for draft in drafts.values() for item in target_files(layout, draft, state.published(draft.role))]
     version = state.chain.snapshot.version + 1 if state.chain else 1
@@ -121,6 +124,15 @@ def compose(
     new["timestamp"] = _timestamp(state, root, new["snapshot"], signers, expiry, now)
     metadata = _checked(layout, state, new)
     return Publication(tuple(targets), metadata, {role: draft.signed.version for role, draft in drafts.items()})
+
+
+def _check_limits(state: State, drafts: Mapping[str, Draft]) -> None:
+    """What lines use, and what targets allow them, may come from two drafts, of which one waits, or from two people at once."""
+    before = state.chain.targets if state.chain else None
+    after = drafts["targets"].signed if "targets" in drafts else before
+    if isinstance(after, Targets):
+        lines = {role: draft.signed for role, draft in drafts.items() if isinstance(draft.signed, Targets)}
+        check_lines(before, after, state.chain.lines if state.chain else {}, lines)
 
 
 def _without_tombstones(
@@ -174,7 +186,7 @@ def refuse_keys(state: State, drafts: Mapping[str, Draft], *, demo: bool) -> Non
 
 
 def target_files(layout: Layout, draft: Draft, published: Signed | None) -> list[tuple[Path, Path]]:
-    """Return the staged files that a draft names and that are not published yet, with the paths that they get.
+    """Return the files that a draft names and that are not published yet, mostly staged ones, with the paths that they get.
 
     Args:
         published: the version before, whose files need not be looked for: they were written before it was.
@@ -193,12 +205,12 @@ def target_files(layout: Layout, draft: Draft, published: Signed | None) -> list
         public = layout.target(path, digest)
         if public.exists():
             continue
-        staged = layout.staged / digest
-        came = digest_of(staged)
+        source = layout.source(path, digest)
+        came = digest_of(source)
         if came != (target.length, digest):
             got = "none" if came is None else "other bytes"
             raise RepositoryRefused(f"target {path}", expected=f"its bytes in staged/{digest[:16]}…", got=got)
-        found.append((staged, public))
+        found.append((source, public))
     return found
 
 

@@ -34,6 +34,7 @@ from hillhold_signer.errors import (
 from hillhold_signer.examples import refuse_public
 from hillhold_signer.layout import Layout
 from hillhold_signer.publish import OnlineSigners, Publication, compose, renew
+from hillhold_signer.readiness import ready_roles
 from hillhold_signer.revocation import check_rotation
 from hillhold_signer.signatures import SignatureFile
 from hillhold_signer.state import State, read_state
@@ -185,9 +186,8 @@ class Repository:
         return publication
 
     def ready(self) -> tuple[str, ...]:
-        """Return the roles whose drafts have their quorum; raises `RepositoryRefused`, `StorageError`."""
-        state = self.state()
-        return tuple(role for role in state.drafts if state.quorum(role).complete)
+        """Return the roles whose drafts can be published while the others wait; raises as `ready_roles` does."""
+        return ready_roles(self.layout, self.state())
 
     def check_ready(self, roles: Sequence[str] = ()) -> Root:
         """Refuse what `publish` would refuse for lack of signatures, or for the rules of rotation, before any key is opened.

@@ -77,7 +77,7 @@ def make_request(repository: Repository, role: str) -> bytes:
     """Return a request for signatures on the draft of a role.
 
     Raises:
-        RequestRefused: there is no such draft.
+        RequestRefused: there is no such draft, or a publication was interrupted.
         MergeRefused: its drafts, or those of who says whose keys count, do not go together.
         RepositoryRefused, StorageError: the repository.
     """
@@ -87,6 +87,9 @@ def make_request(repository: Repository, role: str) -> bytes:
     if (draft := state.drafts.get(role)) is None:
         drafted = ", ".join(state.drafts) or "nothing"
         raise RequestRefused("request", expected=f"a role that is drafted: {drafted}", got=repr(role)[:80])
+    if state.interrupted:  # what is published is then of two roots, and no reader would take it
+        hint = "`hillhold publish` or `hillhold refresh` finishes it"
+        raise RequestRefused("request", expected="a finished publication", got="one that was interrupted", hint=hint)
     state.quorum(role)  # refuses a role for which nobody could sign
     by = {"root": None, "targets": "root"}.get(role, "targets")
     delegator = state.drafts.get(by) if by else None

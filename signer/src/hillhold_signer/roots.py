@@ -10,13 +10,12 @@ from tuf.api.metadata import Root, Targets
 
 from hillhold_signer.ceremony import Ceremony
 from hillhold_signer.edit import Edit
-from hillhold_signer.encoding import parse
 from hillhold_signer.errors import RepositoryRefused, RotationRefused
-from hillhold_signer.layout import file_name
+from hillhold_signer.readiness import published_suffices
 from hillhold_signer.repository import Repository
 from hillhold_signer.revocation import Revoked, history, read_revoked, write_revoked
 from hillhold_signer.rotation import check_roots, named_keys
-from hillhold_signer.state import State, published_files
+from hillhold_signer.state import State
 
 MIN_START: Final = 8
 """Digits by which a key id is recognised."""
@@ -47,10 +46,13 @@ def rotate(repository: Repository, ceremony: Ceremony, now: int, *, dry_run: boo
     Raises:
         CeremonyRefused, PublicKeyMaterialRefused: the ceremony.
         RotationRefused: it would let old files come back to life, or trusts a revoked key.
+        MergeRefused: drafts of root or targets that do not go together.
         RepositoryRefused, StorageError: the repository; nothing is published yet.
     """
     with repository.edit(now) as edit:
         ceremony.check(demo=edit.config.demo)
+        for role in ("root", "targets"):
+            edit.state.newest(role)  # a clash is refused here, before the settings change
         old, targets = _published(edit)
         new = ceremony.root_after(old, now, demo=edit.config.demo)
         check_roots(history(edit.layout), new)
@@ -136,11 +138,9 @@ def whose(who: str, places: Mapping[str, Sequence[str]], people: Mapping[str, st
 
 def still_signed(delegator: Root | Targets, role: str, edit: Edit) -> bool:
     """Say whether a role needs no new signatures under its delegator: the published ones suffice, or a draft asks for some already."""
-    published = edit.state.published(role)
-    if published is None or role in edit.state.drafts:
+    if edit.state.published(role) is None or role in edit.state.drafts:
         return True
-    metadata, payload = parse(published_files(edit.layout, file_name(role, published.version)) or b"", Targets)
-    return bool(delegator.get_verification_result(role, payload, metadata.signatures).verified)
+    return published_suffices(edit.layout, edit.state, delegator, role)
 
 
 def _published(edit: Edit) -> tuple[Root, Targets]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import Final, cast
 
 from tuf.api.metadata import Root, Signed, Snapshot, Targets, Timestamp
 
@@ -17,6 +18,9 @@ from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.storage import read_optional
 from hillhold_verifier.metadata import max_bytes
 
+MAX_INTERRUPTED: Final = 3
+"""Publications of a root in a row that may have been interrupted. No more: keys that were replaced long ago are not listened to."""
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -24,7 +28,7 @@ class State:
 
     Attributes:
         published_root: the newest published root; there is one before there is a chain only after an interrupted first publication.
-        chain: what is published, or None before the first publication. Under an older root than the newest one after an interruption.
+        chain: what is published, or None before the first publication. Under an older root than the newest one after interruptions.
         drafts: by role, the next versions; a line's only where the newest targets delegate to it.
         clashes: by role, why its drafts do not go together; nothing can be done with such a role until one is dropped.
         files: what else is known of the drafts' files.
@@ -235,7 +239,7 @@ def _version(root: Root | None, chain: Chain | None, role: str) -> int:
 
 
 def _chain(files: Files, root: Root | None, raw: bytes) -> Chain:
-    """What is published under the newest root, or under the one before it where a publication of a new root was interrupted.
+    """What is published under the newest root, or under one before it where publications of new roots were interrupted.
 
     Nobody's word is taken for that: with the old keys, which may be known to others by now, everything is verified, down to each line.
     """
@@ -244,8 +248,13 @@ def _chain(files: Files, root: Root | None, raw: bytes) -> Chain:
     try:
         return load_chain(files, root, raw)
     except VerifyRefused as refused:
-        newest = file_name("root", root.version)
-        try:
-            return verify_chain(lambda name: None if name == newest else files(name), at=0)
-        except VerifyRefused:
-            raise refused from None
+        for version in range(root.version, max(1, root.version - MAX_INTERRUPTED), -1):
+            try:
+                return verify_chain(partial(_without, files, file_name("root", version)), at=0)
+            except VerifyRefused:
+                continue
+        raise refused
+
+
+def _without(files: Files, hidden: str, name: str) -> bytes | None:
+    return None if name == hidden else files(name)
