@@ -252,6 +252,9 @@ def test_a_revoked_key_joins_no_team_again(tmp_path: Path) -> None:
         rotate(repository, with_online(ceremony(), pair()), NOW)
     with pytest.raises(RotationRefused, match="lost in a taxi"):
         set_team(repository, "pump", team("release-1", "root-3", threshold=1), NOW)
+    with pytest.raises(RotationRefused, match="lost in a taxi"):
+        add_product(repository, replace(pump(), name="valve", team=team("release-1", "root-3", threshold=1)), NOW)
+    assert not repository.state().drafts
 
 
 @pytest.mark.parametrize("who", ["snapshot", "timestamp"])

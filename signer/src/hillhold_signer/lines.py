@@ -10,6 +10,7 @@ from hillhold_signer import encoding
 from hillhold_signer.ceremony import NamedKey, Team
 from hillhold_signer.difference import GRACE
 from hillhold_signer.errors import ProductRefused, RotationRefused
+from hillhold_signer.layout import Layout
 from hillhold_signer.limits import check_limits
 from hillhold_signer.products import Caps, Product, caps_of, with_caps, with_line, with_team, without_line
 from hillhold_signer.repository import Repository
@@ -21,11 +22,12 @@ def add_product(repository: Repository, product: Product, now: int) -> None:
     """Draft a new product line: its delegation in targets, and the first, empty version of its role.
 
     Raises:
-        ProductRefused, CeremonyRefused, PublicKeyMaterialRefused: the product.
+        ProductRefused, CeremonyRefused, PublicKeyMaterialRefused, RotationRefused: the product.
         RepositoryRefused, StorageError: the repository.
     """
     with repository.edit(now) as edit:
         product.check(demo=edit.config.demo)
+        _refuse_revoked(edit.layout, product.team)
         targets = with_line(edit.targets(), product)
         grace = product.caps.max_offline_grace
         extra = {GRACE: grace} if grace else {}
@@ -52,11 +54,7 @@ def set_team(repository: Repository, name: str, team: Team, now: int) -> bool:
     """
     with repository.edit(now) as edit:
         team.check(f"product {name}", demo=edit.config.demo)
-        revoked = read_revoked(edit.layout)
-        for item in team.keys:
-            if item.key.keyid in revoked:
-                got = revoked[item.key.keyid].reason[:80]
-                raise RotationRefused(f"key of {item.name}", expected="one that was not revoked", got=got)
+        _refuse_revoked(edit.layout, team)
         targets = with_team(edit.targets(), name, team)
         again = not still_signed(targets, name, edit)
         if again:
@@ -142,3 +140,11 @@ def retire_product(repository: Repository, name: str, now: int) -> None:
     with repository.edit(now) as edit:
         targets = without_line(edit.targets(), name)
         edit.save("targets", targets)
+
+
+def _refuse_revoked(layout: Layout, team: Team) -> None:
+    revoked = read_revoked(layout)
+    for item in team.keys:
+        if item.key.keyid in revoked:
+            got = revoked[item.key.keyid].reason[:80]
+            raise RotationRefused(f"key of {item.name}", expected="one that was not revoked", got=got)
