@@ -130,12 +130,18 @@ def test_the_transcript_is_a_page_of_what_is_signed_by_whom(tmp_path: Path, repo
 
 def test_revoking_says_what_is_to_be_done(repository: Repository) -> None:
     path = repository.layout.path
-    said = hillhold("revoke", path, "Release-1", "--reason", "laptop stolen").output
-    assert ": trusted in pump until that is published" in said
-    assert "hillhold product team" in said
     hillhold("renew", path, "pump")
     for name in ("release-1", "release-2"):
         hillhold("sign", path, "--key", uri(name), "--yes")
+    said = hillhold("revoke", path, "Release-1", "--reason", "laptop stolen").output
+    assert ": trusted in pump until that is published" in said
+    assert "hillhold product team" in said
+    stands = hillhold("status", path, "--check")
+    assert stands.exit_code == 1
+    assert "! REVOKED: release-1 (" in stands.output
+    assert ": laptop stolen; still trusted in pump\n" in stands.output
+    assert "next: replace keys: new ones for snapshot and timestamp" in stands.output
+    assert "next: take release-1 out of pump: `hillhold product team REPO pump --remove release-1`" in stands.output
     stopped = hillhold("publish", path)
     assert stopped.exit_code == 1
     assert "error: revoked keys: expected none trusted any more, got release-1 in pump" in stopped.stderr
@@ -143,9 +149,16 @@ def test_revoking_says_what_is_to_be_done(repository: Repository) -> None:
 
 def test_teams_by_command(repository: Repository) -> None:
     path = repository.layout.path
-    said = hillhold("product", "team", path, "pump", "--add", f"Joan={pub('root-1')}", "--remove", "release-2")
-    assert said.output.startswith("drafted: product line pump is signed by 2 of Joan, release-1\n  pump as it is has")
-    for words in (["--remove", "Nobody"], ["--threshold", "3"], ["--add", pub("release-1")]):
+    said = hillhold("product", "team", path, "pump", "--add", pub("root-1"), "--remove", "release-2")
+    assert said.output.startswith("drafted: product line pump is signed by 2 of release-1, root-1\n  pump as it is has")
+    online_key, taken = pub("snapshot"), f"Joan={pub('root-2')}"
+    for words in (
+        ["--remove", "Nobody"],
+        ["--threshold", "3"],
+        ["--add", pub("release-1")],
+        ["--add", online_key],
+        ["--add", taken],
+    ):
         assert hillhold("product", "team", path, "pump", *words).exit_code == 1, words
     assert hillhold("product", "team", path, "pump").exit_code == 2
     moved = hillhold("product", "transfer", path, "pump", "--key", pub("root-3"), "--threshold", "1", "--json")

@@ -27,7 +27,7 @@ expires = "52w"
 keys = [ { name = "Ada", file = "root-1" }, { name = "Grace", file = "root-2" } ]
 [targets]
 threshold = 1
-keys = [ { name = "Ada", file = "targets-1" } ]
+keys = [ { name = "Margaret", file = "targets-1" } ]
 [lines]
 expires = "26w"
 [snapshot]

@@ -72,8 +72,8 @@ def test_each_component_and_hardware_keeps_its_newest(tmp_path: Path) -> None:
         ("1.0.0", Wish("radio.bin", hardware=HARDWARE, component="radio")),
     ):
         add_release(repository, "pump", image(version), wish, NOW, patches=False)
-    assert prune_releases(repository, "pump", 1, NOW) == ["pump/2.0.0/app.bin"]
-    assert prune_releases(repository, "pump", 1, NOW) == []
+    assert prune_releases(repository, "pump", 1, NOW) == {"pump/2.0.0/app.bin": None}
+    assert prune_releases(repository, "pump", 1, NOW) == {}
 
 
 def test_a_way_down_stays_and_with_it_what_must_not_be_installed_again(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_what_came_with_a_release_stays_and_goes_with_it(tmp_path: Path) -> None
         note = Document(f"news-{number}.txt", b"quieter" if number else b"new")
         wish = Wish("app.bin", hardware=HARDWARE, notes=note)
         add_releases(repository, "pump", [(image(f"1.{number}.0", seed=number), wish)], NOW, with_documents=True)
-    assert prune_releases(repository, "pump", 2, NOW) == ["pump/1.0.0/app.bin", "pump/1.0.0/news-0.txt"]
+    assert list(prune_releases(repository, "pump", 2, NOW)) == ["pump/1.0.0/app.bin", "pump/1.0.0/news-0.txt"]
     assert "pump/1.1.0/news-1.txt" in repository.state().line("pump").targets
 
 

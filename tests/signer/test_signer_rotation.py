@@ -10,7 +10,17 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Root, Targets
 
-from hillhold_signer import Ceremony, NamedKey, OnlineKey, OnlineSigners, Repository, Team, example_signer, verify_tree
+from hillhold_signer import (
+    Ceremony,
+    Expiry,
+    NamedKey,
+    OnlineKey,
+    OnlineSigners,
+    Repository,
+    Team,
+    example_signer,
+    verify_tree,
+)
 from hillhold_signer.difference import difference, label
 from hillhold_signer.encoding import copied
 from hillhold_signer.errors import (
@@ -20,11 +30,13 @@ from hillhold_signer.errors import (
     QuorumRefused,
     RepositoryRefused,
     RotationRefused,
+    SigningRefused,
 )
 from hillhold_signer.lines import add_product, retire_product, set_caps, set_team, team_of
 from hillhold_signer.revocation import MAX_REASON, read_revoked
 from hillhold_signer.roots import renew, revoke, rotate
 from hillhold_signer.rotation import check_roots
+from hillhold_signer.status import status
 from hillhold_signer.storage import write_file
 from hillhold_verifier.metadata import parse_snapshot
 from workshop import HARDWARE, NOW, ceremony, image, online, pump, release, sign_all, started, team, tree
@@ -211,12 +223,18 @@ def test_roles_are_renewed_as_they_are(tmp_path: Path) -> None:
 
 def test_while_a_revoked_key_is_trusted_nothing_is_published(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
+    renew(repository, ["pump"], NOW)
+    sign_all(repository, "release-1", "release-2")
     assert revoke(repository, "release-2", "laptop stolen", NOW) == {
         example_signer("release-2").public_key.keyid: ["pump"]
     }
-    renew(repository, ["pump"], NOW)
-    sign_all(repository, "release-1", "release-2")
+    renew(repository, ["targets"], NOW)
+    assert status(
+        repository.state(), repository.people(), NOW, Expiry(), read_revoked(repository.layout), demo=True
+    ).late
     before = tree(repository.layout.public)
+    with pytest.raises(SigningRefused, match="laptop stolen"):
+        sign_all(repository, "release-2")
     with pytest.raises(RotationRefused, match="release-2 in pump"):
         publish(repository)
     assert tree(repository.layout.public) == before
@@ -285,10 +303,10 @@ def test_revocations_that_are_refused(tmp_path: Path, who: str, reason: str, say
 
 def test_a_damaged_note_of_a_revoked_key_stops_everything(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
-    revoke(repository, "root-3", "lost", NOW)
-    write_file(repository.layout.revoked / example_signer("root-3").public_key.keyid, b"{}")
     renew(repository, ["pump"], NOW)
     sign_all(repository, "release-1", "release-2")
+    revoke(repository, "root-3", "lost", NOW)
+    write_file(repository.layout.revoked / example_signer("root-3").public_key.keyid, b"{}")
     with pytest.raises(RepositoryRefused, match="a reason and a time"):
         publish(repository)
 

@@ -50,7 +50,7 @@ def repository(tmp_path: Path) -> Repository:
 )
 def test_what_expires_is_told_ahead(repository: Repository, days: float, alerts: dict[str, Alert]) -> None:
     now = NOW + int(days * DAY)
-    found = status(repository.state(), {}, now, Expiry(), demo=True)
+    found = status(repository.state(), {}, now, Expiry(), {}, demo=True)
     assert {item.role: item.alert for item in found.roles if item.alert} == alerts
     assert found.late is bool(alerts)
     result = hillhold("status", repository.layout.path, "--check", now=now)

@@ -322,7 +322,7 @@ NOT_OURS: dict[str, list[object]] = {
         *([None, slot_of(requires={"app": 5})], [None, slot_of(requires={"app": "1"})]),
     ],
     "transfer": [
-        *({}, [0, slot_of(), None], [0, slot_of(), None, None, None], [0, None, None, None]),
+        *({}, 5, [0, slot_of(), None], [0, slot_of(), None, None, None], [0, None, None, None]),
         *([number, slot_of(), None, None] for number in (1, -1, 0.0, "0", None)),
         *([0, slot_of(), pair, None] for pair in PAIRS_NOT_OURS),
         *([0, slot_of(), None, pair] for pair in PAIRS_NOT_OURS),

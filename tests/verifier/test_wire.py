@@ -158,6 +158,20 @@ def test_pieces_are_streams_that_zlib_alone_inflates_with_the_dictionaries_of_th
     assert not packed
 
 
+@pytest.mark.parametrize("size", [0, 3000, 60_000])
+def test_streams_that_zlib_alone_deflates_with_the_dictionaries_of_the_page_are_read(size: int) -> None:
+    noise = random.Random(size)
+    before, above = noise.randbytes(size), noise.randbytes(50_000)
+    near = before[: 16_384 + 4096]
+    room = 32_768 - len(DICTIONARY_1) - len(near)
+    # From the far ends of all three, so that a dictionary that is shifted by a byte gives other bytes.
+    data = DICTIONARY_1[300:600] + above[-room:][:300] + above[-300:] + near[:300] + near[-300:] + DICTIONARY_1[-300:]
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 8, zlib.Z_DEFAULT_STRATEGY, DICTIONARY_1 + above[-room:] + near)
+    packed = packer.compress(data) + packer.flush()
+    assert len(packed) < 300
+    assert inflate(packed, before, len(data), above) == data
+
+
 def test_a_stream_that_goes_on_behind_its_piece_or_ends_before_is_refused() -> None:
     data = bytes(PIECE + 10)
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)

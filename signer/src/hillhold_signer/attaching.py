@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from securesystemslib.signer import Key
@@ -13,6 +13,7 @@ from hillhold_signer.drafts import Draft, Drafts, Quorum
 from hillhold_signer.errors import RequestRefused, SigningRefused, StaleRefused
 from hillhold_signer.examples import refuse_public
 from hillhold_signer.repository import Repository
+from hillhold_signer.revocation import Revoked, read_revoked
 from hillhold_signer.signatures import SignatureFile, parse_signature
 from hillhold_signer.state import State
 
@@ -39,7 +40,8 @@ def attach(repository: Repository, files: Sequence[bytes]) -> tuple[Attached, ..
     signatures = [parse_signature(data) for data in files]
     demo = repository.config().demo
     with repository.writing() as state:
-        wanted = [(file, *_check(state, file, demo=demo)) for file in signatures]
+        revoked = read_revoked(repository.layout)
+        wanted = [(file, *_check(state, file, revoked, demo=demo)) for file in signatures]
         for file, draft, key in wanted:
             if file.keyid not in draft.signatures:
                 Drafts(repository.layout).add_signature(file, draft, key)
@@ -47,7 +49,7 @@ def attach(repository: Repository, files: Sequence[bytes]) -> tuple[Attached, ..
     return tuple(Attached(file, file.keyid in draft.signatures, after.quorum(file.role)) for file, draft, _ in wanted)
 
 
-def _check(state: State, file: SignatureFile, *, demo: bool) -> tuple[Draft, Key]:
+def _check(state: State, file: SignatureFile, revoked: Mapping[str, Revoked], *, demo: bool) -> tuple[Draft, Key]:
     """Return the draft that a signature is on, and the key, or refuse it."""
     what = f"signature on {file.role} version {file.version}"
     if file.role in state.clashes:
@@ -75,6 +77,8 @@ def _check(state: State, file: SignatureFile, *, demo: bool) -> tuple[Draft, Key
         hint = "`hillhold status` says who has to sign what"
         raise SigningRefused(what, expected=f"one by a key of {file.role}", got=f"one by {file.keyid[:16]}", hint=hint)
     refuse_public(key, demo=demo)
+    if file.role != "root" and file.keyid in revoked:
+        raise SigningRefused(what, expected="a key that was not revoked", got=revoked[file.keyid].reason[:80])
     if not verifies(file, draft.payload, file.role, delegators):
         raise SigningRefused(
             what, expected="one that verifies", got=f"another, which claims to be by {file.keyid[:16]}"

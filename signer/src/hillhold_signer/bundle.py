@@ -24,6 +24,7 @@ from hillhold_signer.storage import replacing
 from hillhold_signer.verify import published_tree
 from hillhold_verifier.bundle import MAX_ENTRIES, MAX_SIZE, Entry, check_entry_name, end_record
 from hillhold_verifier.release import Patch, Release
+from hillhold_verifier.times import show_time
 
 CHUNK: Final = 1024 * 1024
 """Bytes of a target file read at once."""
@@ -55,7 +56,7 @@ class _Target:
 
 
 def write_bundle(
-    path: Path, products: Sequence[str], output: Path, *, hardware: Sequence[str] = (), from_root: int = 1
+    path: Path, products: Sequence[str], output: Path, *, hardware: Sequence[str] = (), from_root: int = 1, now: int = 0
 ) -> Bundled:
     """Write the bundle of a repository, or of a copy of its published tree, to the file `output`.
 
@@ -63,6 +64,7 @@ def write_bundle(
         products: lines whose releases and patches go in.
         hardware: only what runs on one of these; by default everything.
         from_root: the oldest root that a device may hold; by default a device of any age can follow.
+        now: Unix seconds at which it has to be current; 0 bundles whatever has expired.
 
     Raises:
         RepositoryRefused: nothing is published.
@@ -84,6 +86,10 @@ def write_bundle(
         return data
 
     chain = verify_chain(files, at=0)
+    until = min(unix(chain.timestamp.expires), unix(chain.snapshot.expires))
+    if now and until <= now:
+        hint = f"`hillhold refresh {path}`; devices would refuse this bundle, but within an offline grace"
+        raise VerifyRefused("timestamp or snapshot", expected="unexpired", got=f"expiry {show_time(until)}", hint=hint)
     items: dict[str, bytes | _Target] = {
         f"metadata/{name}": read[name] for name in _metadata(chain, products, from_root)
     }
@@ -93,7 +99,6 @@ def write_bundle(
     with replacing(output) as file:
         entries = list(_write_entries(file, items))
         size = _write_end(file, entries, output)
-    until = min(unix(chain.timestamp.expires), unix(chain.snapshot.expires))
     return Bundled({entry.name: entry.size for entry in entries}, size, until)
 
 

@@ -30,7 +30,7 @@ Paths are relative to the ceremony file. Unknown names are refused: a typing err
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,6 +51,9 @@ MAX_TEAM: Final = 64
 """Keys of one role: as many signatures as a device reads."""
 MAX_PERSON: Final = 100
 """Characters of a person's name."""
+
+ONLINE_NAME: Final = "online"
+"""What the online keys are called."""
 
 _EXPIRES: Final = {"root": "52w", "targets": "52w", "lines": "26w", "snapshot": "2w", "timestamp": "1d"}
 
@@ -97,6 +100,32 @@ class Team:
                 got = f"the same key for {seen[mark]} and {item.name}"
                 raise CeremonyRefused(f"keys of {what}", expected="each key once", got=got)
             seen[mark] = item.name
+        check_names(self.keys, what)
+
+
+def check_known(item: NamedKey, people: Mapping[str, str]) -> None:
+    """Refuse another name for a key than the one under which it is known; raises `CeremonyRefused`."""
+    known = people.get(item.key.keyid, item.name)
+    if known != item.name and known != ONLINE_NAME:
+        hint = f"name it so; or, if that is wrong, correct it in people/{item.key.keyid[:16]}…"
+        raise CeremonyRefused(f"name of the key {item.key.keyid[:16]}", expected=known, got=item.name[:80], hint=hint)
+
+
+def check_names(keys: Iterable[NamedKey], what: str) -> None:
+    """Refuse two keys under one name: people read names, and would take the one for the other.
+
+    Raises:
+        CeremonyRefused: it is so, or one key has two names.
+    """
+    by_name: dict[str, str] = {}
+    by_key: dict[str, str] = {}
+    for item in keys:
+        if (key := by_name.setdefault(item.name.casefold(), item.key.keyid)) != item.key.keyid:
+            got = f"two of {item.name}: {key[:16]} and {item.key.keyid[:16]}"
+            raise CeremonyRefused(f"names in {what}", expected="one key for each name", got=got)
+        if (name := by_key.setdefault(item.key.keyid, item.name)) != item.name:
+            got = f"{name} and {item.name} for {item.key.keyid[:16]}"
+            raise CeremonyRefused(f"names in {what}", expected="one name for each key", got=got)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +166,7 @@ class Ceremony:
         """Refuse a ceremony that does not make sense; raises as `Team.check` does."""
         self.root.check("root", demo=demo)
         self.targets.check("targets", demo=demo)
+        check_names((*self.root.keys, *self.targets.keys), "root and targets")
         offline = {fingerprint(item.key): item.name for team in (self.root, self.targets) for item in team.keys}
         for role, online in (("snapshot", self.snapshot), ("timestamp", self.timestamp)):
             refuse_public(online.key, demo=demo)
@@ -150,7 +180,7 @@ class Ceremony:
 
     def names(self) -> dict[str, str]:
         """Return names by key id; the online keys are called so."""
-        names = dict.fromkeys(self.online(), "online")
+        names = dict.fromkeys(self.online(), ONLINE_NAME)
         return names | self.root.names() | self.targets.names()
 
     def root_after(self, old: Root | None, now: int, *, demo: bool) -> Root:

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable
 from tuf.api.metadata import Targets
 
 from hillhold_signer import encoding
-from hillhold_signer.ceremony import NamedKey, Team
+from hillhold_signer.ceremony import NamedKey, Team, check_known
+from hillhold_signer.config import read_people
 from hillhold_signer.difference import GRACE
-from hillhold_signer.errors import ProductRefused, RotationRefused
-from hillhold_signer.layout import Layout
+from hillhold_signer.edit import Edit
+from hillhold_signer.errors import CeremonyRefused, ProductRefused, RotationRefused
 from hillhold_signer.limits import check_limits
 from hillhold_signer.products import Caps, Product, caps_of, with_caps, with_line, with_team, without_line
 from hillhold_signer.repository import Repository
 from hillhold_signer.revocation import read_revoked
 from hillhold_signer.roots import still_signed
+from hillhold_signer.rotation import ONLINE, named_keys
 
 
 def add_product(repository: Repository, product: Product, now: int) -> None:
@@ -27,7 +29,7 @@ def add_product(repository: Repository, product: Product, now: int) -> None:
     """
     with repository.edit(now) as edit:
         product.check(demo=edit.config.demo)
-        _refuse_revoked(edit.layout, product.team)
+        _check_people(edit, product.name, product.team)
         targets = with_line(edit.targets(), product)
         grace = product.caps.max_offline_grace
         extra = {GRACE: grace} if grace else {}
@@ -54,7 +56,7 @@ def set_team(repository: Repository, name: str, team: Team, now: int) -> bool:
     """
     with repository.edit(now) as edit:
         team.check(f"product {name}", demo=edit.config.demo)
-        _refuse_revoked(edit.layout, team)
+        _check_people(edit, name, team)
         targets = with_team(edit.targets(), name, team)
         again = not still_signed(targets, name, edit)
         if again:
@@ -142,9 +144,23 @@ def retire_product(repository: Repository, name: str, now: int) -> None:
         edit.save("targets", targets)
 
 
-def _refuse_revoked(layout: Layout, team: Team) -> None:
-    revoked = read_revoked(layout)
+def _check_people(edit: Edit, name: str, team: Team) -> None:
+    """Refuse keys that may not sign a line, or whose name would make people take them for another's.
+
+    Raises:
+        RotationRefused: a revoked key.
+        CeremonyRefused: an online key, which would make the publishing machine release; another's name, or another name for a known key.
+    """
+    revoked, people, root = read_revoked(edit.layout), read_people(edit.layout), edit.state.root()
+    places = named_keys(root, edit.state.targets())
     for item in team.keys:
-        if item.key.keyid in revoked:
-            got = revoked[item.key.keyid].reason[:80]
-            raise RotationRefused(f"key of {item.name}", expected="one that was not revoked", got=got)
+        keyid, what = item.key.keyid, f"key of {item.name}"
+        if keyid in revoked:
+            raise RotationRefused(what, expected="one that was not revoked", got=revoked[keyid].reason[:80])
+        if online := [role for role in ONLINE if keyid in root.roles[role].keyids]:
+            raise CeremonyRefused(what, expected="a person's", got=f"the online key of {online[0]}")
+        check_known(item, people)
+        for other, where in places.items():
+            if other != keyid and where != [name] and people.get(other, "").casefold() == item.name.casefold():
+                got = f"{keyid[:16]}; {item.name} has {other[:16]} in {', '.join(where)}"
+                raise CeremonyRefused(what, expected="the key that is known under this name", got=got)

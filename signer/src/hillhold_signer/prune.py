@@ -62,7 +62,9 @@ def prune_files(repository: Repository, now: int, *, dry_run: bool = False) -> P
     return Pruned(tuple(found), size)
 
 
-def prune_releases(repository: Repository, product: str, keep: int, now: int, *, dry_run: bool = False) -> list[str]:
+def prune_releases(
+    repository: Repository, product: str, keep: int, now: int, *, dry_run: bool = False
+) -> dict[str, str | None]:
     """Draft a line's role without its oldest releases.
 
     Args:
@@ -70,7 +72,7 @@ def prune_releases(repository: Repository, product: str, keep: int, now: int, *,
         now: Unix seconds.
 
     Returns:
-        The target paths that go; nothing is drafted where there are none.
+        The target paths that go, with the reason of those that are withdrawn; nothing is drafted where there are none.
 
     Raises:
         ProductRefused: no such line.
@@ -84,11 +86,11 @@ def prune_releases(repository: Repository, product: str, keep: int, now: int, *,
         before = releases_of(line)
         stay = _staying(before, keep)
         stay |= _documents(line, stay)
-        gone = []
+        gone: dict[str, str | None] = {}
         for path, target in list(line.targets.items()):
             entry = understood(target)
             if (entry.makes if isinstance(entry, Patch) else path) not in stay:
-                gone.append(path)
+                gone[path] = entry.withdrawn if isinstance(entry, Release) else None
                 del line.targets[path]
         check_freed(before, releases_of(line))
         if gone and not dry_run:

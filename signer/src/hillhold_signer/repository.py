@@ -35,7 +35,7 @@ from hillhold_signer.examples import refuse_public
 from hillhold_signer.layout import Layout
 from hillhold_signer.publish import OnlineSigners, Publication, compose, renew
 from hillhold_signer.readiness import ready_roles
-from hillhold_signer.revocation import check_rotation
+from hillhold_signer.revocation import check_rotation, read_revoked
 from hillhold_signer.signatures import SignatureFile
 from hillhold_signer.state import State, read_state
 from hillhold_signer.storage import locked, place_file, read_file, remove_file, write_file
@@ -118,6 +118,10 @@ class Repository:
         state = self.state()
         drafts = (draft for draft in state.drafts.values() if role in (None, draft.role))
         found = tuple(draft for draft in drafts if key.keyid in state.quorum(draft.role).wanted)
+        if (gone := read_revoked(self.layout).get(key.keyid)) is not None:
+            found = tuple(draft for draft in found if draft.role == "root")  # whose old quorum may need it
+            if not found:
+                raise SigningRefused("key", expected="one that was not revoked", got=gone.reason[:80])
         clash = next((state.clashes[name] for name in state.clashes if role in (None, name)), None)
         if clash is not None and (role is not None or not found):
             raise clash

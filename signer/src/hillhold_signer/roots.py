@@ -8,7 +8,7 @@ from typing import Final
 
 from tuf.api.metadata import Root, Targets
 
-from hillhold_signer.ceremony import Ceremony
+from hillhold_signer.ceremony import Ceremony, check_known
 from hillhold_signer.edit import Edit
 from hillhold_signer.errors import RepositoryRefused, RotationRefused
 from hillhold_signer.readiness import published_suffices
@@ -51,6 +51,9 @@ def rotate(repository: Repository, ceremony: Ceremony, now: int, *, dry_run: boo
     """
     with repository.edit(now) as edit:
         ceremony.check(demo=edit.config.demo)
+        people = repository.people()
+        for item in (*ceremony.root.keys, *ceremony.targets.keys):
+            check_known(item, people)
         for role in ("root", "targets"):
             edit.state.newest(role)  # a clash is refused here, before the settings change
         old, targets = _published(edit)

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from tuf.api.metadata import Root, Targets
+
 from hillhold_signer import encoding
 from hillhold_signer.ceremony import Expiry
 from hillhold_signer.drafts import Quorum
 from hillhold_signer.errors import MergeRefused, RepositoryRefused
+from hillhold_signer.revocation import Revoked
+from hillhold_signer.rotation import named_keys, online_replaced
 from hillhold_signer.state import State
-from hillhold_verifier.times import show_span
+from hillhold_verifier.times import show_span, show_time
 
 ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 DAY: Final = 86_400
@@ -60,22 +64,61 @@ class Status:
     demo: bool
     roles: tuple[RoleStatus, ...]
     todo: tuple[str, ...]
+    revoked: tuple[str, ...] = ()
 
     @property
     def late(self) -> bool:
-        """Whether something has expired or is about to."""
-        return any(item.alert for item in self.roles)
+        """Whether something has expired or is about to, or a revoked key is still trusted."""
+        return bool(self.revoked) or any(item.alert for item in self.roles)
 
 
-def status(state: State, people: Mapping[str, str], now: int, expiry: Expiry, *, demo: bool) -> Status:
+def status(
+    state: State, people: Mapping[str, str], now: int, expiry: Expiry, revoked: Mapping[str, Revoked], *, demo: bool
+) -> Status:
     """Judge a repository at `now` (Unix seconds).
 
     Args:
         expiry: how long snapshot and timestamp last, from the settings.
+        revoked: keys that must not be trusted any more, by key id.
     """
+    alarms, steps = _revoked(state, people, revoked)
     lines = dict.fromkeys((*(state.chain.lines if state.chain else ()), *state.drafts, *state.clashes))
     roles = tuple(_role(state, name, now, expiry) for name in (*ROLES, *(name for name in lines if name not in ROLES)))
-    return Status(demo, roles, tuple(_todo(roles, people, now)))
+    todo = _todo(roles, people, now, frozenset(revoked))
+    if steps:  # nothing else can be published before
+        todo = [*steps, *(text for text in todo if not text.startswith("publish"))]
+    elif alarms:
+        todo = [*(text for text in todo if not text.startswith("publish")), "publish all of it together"]
+    return Status(demo, roles, tuple(todo), tuple(alarms))
+
+
+def _revoked(state: State, people: Mapping[str, str], revoked: Mapping[str, Revoked]) -> tuple[list[str], list[str]]:
+    """Which revoked keys what is published still trusts, and what is left to draft so that it does no more."""
+    chain = state.chain
+    if chain is None or not revoked:
+        return [], []
+    published = {keyid: where for keyid, where in named_keys(chain.root, chain.targets).items() if keyid in revoked}
+    if not published:
+        return [], []
+    alarms = [
+        f"REVOKED: {people.get(keyid, 'unnamed key')} ({keyid[:16]}), {show_time(revoked[keyid].since)}: "
+        f"{revoked[keyid].reason}; still trusted in {', '.join(where)}"
+        for keyid, where in published.items()
+    ]
+    root, targets = state.newest("root"), state.newest("targets")
+    if not isinstance(root, Root) or not isinstance(targets, Targets):
+        return alarms, []
+    steps = []
+    if not online_replaced(chain.root, root) or revoked.keys() & root.keys.keys():
+        steps.append(
+            "replace keys: new ones for snapshot and timestamp in the ceremony file, then `hillhold root rotate`"
+        )
+    for keyid, where in named_keys(root, targets).items():
+        if keyid in revoked:
+            lines = (name for name in where if name not in ROLES)
+            who = people.get(keyid, keyid[:16])
+            steps += [f"take {who} out of {name}: `hillhold product team REPO {name} --remove {who}`" for name in lines]
+    return alarms, steps
 
 
 def until(seconds: int, now: int) -> str:
@@ -115,10 +158,10 @@ def _alert(role: str, expires: int | None, now: int, expiry: Expiry) -> Alert | 
     return "soon" if expires - now < ahead else None
 
 
-def _todo(roles: tuple[RoleStatus, ...], people: Mapping[str, str], now: int) -> list[str]:
+def _todo(roles: tuple[RoleStatus, ...], people: Mapping[str, str], now: int, revoked: frozenset[str]) -> list[str]:
     drafted = [item for item in roles if item.draft is not None]
     found = [f"decide about {item.role}: {item.clash}; {item.clash.hint}" for item in roles if item.clash]
-    found += [text for item in drafted for text in _draft_todo(item, people, now)]
+    found += [text for item in drafted for text in _draft_todo(item, people, now, revoked)]
     clash = any(item.clash for item in roles)
     if drafted and not clash and all(item.quorum and item.quorum.complete for item in drafted):
         found.append("publish: every draft has its signatures")
@@ -132,12 +175,14 @@ def _todo(roles: tuple[RoleStatus, ...], people: Mapping[str, str], now: int) ->
     return found
 
 
-def _draft_todo(item: RoleStatus, people: Mapping[str, str], now: int) -> Iterator[str]:
+def _draft_todo(item: RoleStatus, people: Mapping[str, str], now: int, revoked: frozenset[str]) -> Iterator[str]:
     def names(keyids: tuple[str, ...]) -> str:
         return ", ".join(sorted(people.get(keyid, keyid[:16]) for keyid in keyids))
 
     if item.quorum and not item.quorum.complete:
-        yield f"sign {item.role}: {item.quorum} signatures; {names(item.quorum.missing)} can"
+        # A revoked key signs root alone, whose old quorum may need it.
+        able = tuple(keyid for keyid in item.quorum.missing if item.role == "root" or keyid not in revoked)
+        yield f"sign {item.role}: {item.quorum} signatures; {names(able) or 'nobody who is left'} can"
     if item.replaced:
         yield f"sign {item.role} again: it was changed after {names(item.replaced)} had signed"
     if item.strange:

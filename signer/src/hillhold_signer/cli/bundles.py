@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from hillhold_signer.bundle import write_bundle
-from hillhold_signer.cli.terminal import FOLDER, PATH, emit, json_option
+from hillhold_signer.cli.terminal import FOLDER, PATH, edge, emit, json_option
 from hillhold_verifier.times import show_time
 
 
@@ -34,7 +34,7 @@ def bundle(
     Example:
       hillhold bundle REPO pump -o pump.hillhold
     """
-    done = write_bundle(repo, products, output, hardware=hardware, from_root=from_root)
+    done = write_bundle(repo, products, output, hardware=hardware, from_root=from_root, now=edge().now())
     value = {
         "bundle": str(output),
         "size": done.size,

@@ -16,6 +16,7 @@ from hillhold_signer.lines import add_product, retire_product, set_caps, set_gra
 from hillhold_signer.products import DEFAULT_MAX_COUNTER, MAX_COUNTER, Caps, Product
 from hillhold_signer.repository import Repository
 
+_ALONE = "warning: one person alone can release {}"
 _SIGN = "next: the targets' keys sign it (`hillhold sign`)"
 
 
@@ -66,14 +67,16 @@ def add(
       hillhold product add REPO pump --hardware nrf52-a --threshold 2
         --key Ada=ada.pub --key Grace=grace.pub
     """
-    team = Team(tuple(_named(item) for item in keys), threshold)
+    repository = Repository(repo)
+    team = Team(tuple(_named(repository, item) for item in keys), threshold)
     wanted = Product(name, team, Caps(tuple(sorted(set(hardware))), max_security_counter, max_offline_grace))
-    add_product(Repository(repo), wanted, edge().now())
+    add_product(repository, wanted, edge().now())
     people = ", ".join(item.name for item in team.keys)
     lines = [
         f"drafted product line {name}: {threshold} of {people}, for {', '.join(wanted.caps.hardware)}",
         "next: the targets' keys sign the line, its own keys sign its first, empty list of releases (`hillhold status`)",
     ]
+    lines += [_ALONE.format(name)] if threshold == 1 else []
     value = {"product": name, "hardware": list(wanted.caps.hardware), "threshold": threshold}
     emit(value, lines, as_json=as_json)
 
@@ -177,7 +180,7 @@ def team(
     old = team_of(repository, name)
     leaving = {_leaving(old, who).key.keyid for who in removed}
     stay = tuple(item for item in old.keys if item.key.keyid not in leaving)
-    new = Team((*stay, *(_named(item) for item in added)), threshold or old.threshold)
+    new = Team((*stay, *(_named(repository, item) for item in added)), threshold or old.threshold)
     _drafted(repository, name, new, as_json=as_json)
 
 
@@ -196,7 +199,8 @@ def transfer(repo: Path, name: str, keys: tuple[str, ...], threshold: int, as_js
     Example:
       hillhold product transfer REPO pump --key Alan=alan.pub --key Joan=joan.pub --threshold 2
     """
-    _drafted(Repository(repo), name, Team(tuple(_named(item) for item in keys), threshold), as_json=as_json)
+    repository = Repository(repo)
+    _drafted(repository, name, Team(tuple(_named(repository, item) for item in keys), threshold), as_json=as_json)
 
 
 @product.command("retire")
@@ -222,6 +226,7 @@ def _drafted(repository: Repository, name: str, team: Team, *, as_json: bool) ->
     people = ", ".join(sorted(item.name for item in team.keys))
     lines = [f"drafted: product line {name} is signed by {team.threshold} of {people}"]
     lines += [f"  {name} as it is has to be signed again by them: drafted, too"] if again else []
+    lines += [_ALONE.format(name)] if team.threshold == 1 else []
     value = {"product": name, "threshold": team.threshold, "keys": team.names(), "signed_again": again}
     emit(value, [*lines, _SIGN], as_json=as_json)
 
@@ -246,8 +251,9 @@ def _leaving(team: Team, who: str) -> NamedKey:
     return found[0]
 
 
-def _named(text: str) -> NamedKey:
-    """NAME=FILE, or FILE, whose stem is then the name."""
+def _named(repository: Repository, text: str) -> NamedKey:
+    """NAME=FILE; or FILE, whose key has the name under which it is known, or else the file's stem."""
     name, separator, file = text.partition("=")
     path = Path(file if separator else text)
-    return NamedKey(name if separator else path.stem, load_public(path))
+    key = load_public(path)
+    return NamedKey(name if separator else repository.people().get(key.keyid, path.stem), key)

@@ -12,6 +12,7 @@ from hillhold_signer.ceremony import Ceremony, read_ceremony
 from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, REFUSED, edge, emit, json_option
 from hillhold_signer.difference import difference, label
 from hillhold_signer.repository import Repository
+from hillhold_signer.revocation import read_revoked
 from hillhold_signer.status import RoleStatus, until
 from hillhold_signer.status import status as judge
 from hillhold_signer.storage import read_file
@@ -100,15 +101,18 @@ def status(repo: Path, check: bool, as_json: bool) -> int:
     """
     repository = Repository(repo)
     people, config, now = repository.people(), repository.config(), edge().now()
-    found = judge(repository.state(), people, now, config.expiry, demo=config.demo)
+    revoked = read_revoked(repository.layout)
+    found = judge(repository.state(), people, now, config.expiry, revoked, demo=config.demo)
     value = {
         "demo": found.demo,
         "late": found.late,
+        "revoked": list(found.revoked),
         "people": people,
         "roles": {item.role: _value(item, now) for item in found.roles},
         "next": list(found.todo),
     }
     lines = ["DEMO repository: example keys; nothing here is to be trusted"] if found.demo else []
+    lines += [f"! {alarm}" for alarm in found.revoked]
     lines += ["role         published  until                 left                   draft  signatures"]
     lines += [_line(item, people, now) for item in found.roles]
     lines += [f"next: {item}" for item in found.todo] or ["nothing to do"]
