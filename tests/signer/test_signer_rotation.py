@@ -228,7 +228,6 @@ def test_while_a_revoked_key_is_trusted_nothing_is_published(tmp_path: Path) -> 
     assert revoke(repository, "release-2", "laptop stolen", NOW) == {
         example_signer("release-2").public_key.keyid: ["pump"]
     }
-    renew(repository, ["targets"], NOW)
     assert status(
         repository.state(), repository.people(), NOW, Expiry(), read_revoked(repository.layout), demo=True
     ).late
