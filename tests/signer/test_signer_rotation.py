@@ -283,6 +283,19 @@ def test_an_online_key_is_revoked_by_its_role(tmp_path: Path, who: str) -> None:
     assert publish(repository, new) == {"root": 2}
 
 
+def test_the_key_that_takes_a_stolen_ones_place_is_not_revoked_with_it(tmp_path: Path) -> None:
+    repository, new = started(tmp_path / "repo"), pair()
+    rotate(repository, with_online(ceremony(), new), NOW)
+    old = [example_signer(role).public_key.keyid for role in ("snapshot", "timestamp")]
+    assert list(revoke(repository, "snapshot", "server broken into", NOW)) == old[:1]
+    assert list(revoke(repository, "timestamp", "server broken into", NOW)) == old[1:]
+    drafted = new[0].public_key.keyid
+    assert revoke(repository, drafted[:12], "made on the same server", NOW) == {drafted: ["snapshot"]}
+    for start in ("", "0123456789"):
+        with pytest.raises(RotationRefused):
+            revoke(repository, start, "nobody", NOW)
+
+
 @pytest.mark.parametrize(
     ("who", "reason", "says"),
     [

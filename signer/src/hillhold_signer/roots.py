@@ -108,14 +108,14 @@ def revoke(repository: Repository, who: str, reason: str, now: int) -> dict[str,
         RepositoryRefused, StorageError: the repository.
     """
     with repository.edit(now) as edit:
-        places = named_keys(edit.state.root(), edit.state.targets())
         root, targets = _published(edit)
-        for keyid, where in named_keys(root, targets).items():
-            places[keyid] = list(dict.fromkeys((*where, *places.get(keyid, ()))))
-        found = whose(who, places, repository.people())
+        places, drafted = named_keys(root, targets), named_keys(edit.state.root(), edit.state.targets())
+        # A key that is only drafted is meant where no published one is: it may be the one that takes a stolen one's place.
+        known = {**drafted, **places} if not _meant(who, places, repository.people()) else places
+        found = whose(who, known, repository.people())
         for keyid in found:
             write_revoked(edit.layout, Revoked(keyid, reason, now))
-    return {keyid: places[keyid] for keyid in found}
+    return {keyid: known[keyid] for keyid in found}
 
 
 def whose(who: str, places: Mapping[str, Sequence[str]], people: Mapping[str, str]) -> list[str]:
@@ -124,19 +124,23 @@ def whose(who: str, places: Mapping[str, Sequence[str]], people: Mapping[str, st
     Raises:
         RotationRefused: none, or a start that fits several.
     """
-    if who in ("snapshot", "timestamp"):
-        return [keyid for keyid, where in places.items() if who in where]
-    found = [keyid for keyid in places if people.get(keyid, "").casefold() == who.casefold()]
-    if not found and len(who) >= MIN_START:
-        found = [keyid for keyid in places if keyid.startswith(who.lower())]
-        if len(found) > 1:
-            raise RotationRefused("key", expected="one", got=f"{len(found)} that start with {who}")
+    found = _meant(who, places, people)
+    if len(found) > 1 and found[0].startswith(who.lower()):
+        raise RotationRefused("key", expected="one", got=f"{len(found)} that start with {who}")
     if not found:
         known = ", ".join(sorted({people.get(keyid, keyid[:16]) for keyid in places} - {"online"}))
         raise RotationRefused(
             "key", expected=f"that of {known}, snapshot or timestamp, or a key id", got=repr(who)[:80]
         )
     return found
+
+
+def _meant(who: str, places: Mapping[str, Sequence[str]], people: Mapping[str, str]) -> list[str]:
+    if who in ("snapshot", "timestamp"):
+        return [keyid for keyid, where in places.items() if who in where]
+    if found := [keyid for keyid in places if people.get(keyid, "").casefold() == who.casefold()]:
+        return found
+    return [keyid for keyid in places if len(who) >= MIN_START and keyid.startswith(who.lower())]
 
 
 def still_signed(delegator: Root | Targets, role: str, edit: Edit) -> bool:
