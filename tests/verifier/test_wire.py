@@ -97,6 +97,10 @@ def test_nothing_is_something_that_can_be_sent() -> None:
     assert inflate(deflate(b"", b""), b"", 0) == b""
 
 
+def test_without_a_held_version_there_is_nothing_before_the_first_byte() -> None:
+    assert inflate(deflate(b"x" * 10), b"", 10, b"") == b"x" * 10
+
+
 def listing(lines: int, seed: int, changed: frozenset[int] = frozenset()) -> bytes:
     """What a snapshot of so many lines looks like; the hashes of `changed` ones are others."""
     digests = random.Random(seed)
