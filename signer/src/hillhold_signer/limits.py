@@ -14,7 +14,8 @@ from hillhold_signer.chain import line_names
 from hillhold_signer.difference import GRACE
 from hillhold_signer.errors import ProductRefused
 from hillhold_signer.products import Caps, caps_of
-from hillhold_signer.releases import releases_of
+from hillhold_signer.releases import understood
+from hillhold_verifier.release import Release
 
 
 def check_lines(
@@ -31,23 +32,33 @@ def check_lines(
         ProductRefused, ReleaseRefused: as `check_limits`.
     """
     known = set(line_names(before)) if before else set()
-    for name in line_names(after):
+    for name in line_names(after) if after is not before else new:
+        if name not in known or before is None:
+            if name in new:
+                check_limits(name, caps_of(after, name), new[name])
+            continue
         caps = caps_of(after, name)
+        same = after is before or caps_of(before, name) == caps
         if name in new:
-            check_limits(name, caps, new[name])
-        elif name in published and before is not None and name in known and caps_of(before, name) != caps:
+            check_limits(name, caps, new[name], published.get(name) if same else None)
+        elif not same and name in published:
             check_limits(name, caps, published[name])
 
 
-def check_limits(name: str, caps: Caps, line: Targets) -> None:
+def check_limits(name: str, caps: Caps, line: Targets, since: Targets | None = None) -> None:
     """Refuse caps under which devices would pass over a release that the line lists, or cut its offline grace short.
+
+    Args:
+        since: a version of the line that was held against the same caps: what it listed is not looked at again.
 
     Raises:
         ProductRefused: such caps.
         ReleaseRefused: an entry of the line that a device would not understand.
     """
-    for release in releases_of(line):
-        if release.withdrawn is not None:
+    seen = since.targets if since else {}
+    for target in (target for path, target in line.targets.items() if seen.get(path) != target):
+        release = understood(target)
+        if not isinstance(release, Release) or release.withdrawn is not None:
             continue
         what = f"{name} {release.version}, which the line lists"
         if release.security_counter > caps.max_security_counter:
