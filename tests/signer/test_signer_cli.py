@@ -18,6 +18,7 @@ from command import KEYS, hillhold, pub, uri
 from hillhold_signer import Repository, Wish, add_release, example_signer, verify_tree
 from hillhold_signer.cli import main
 from hillhold_signer.drafted import lineage
+from hillhold_signer.keys import fingerprint, load_public
 from workshop import HARDWARE, NOW, image, release, started, tree
 
 
@@ -187,7 +188,10 @@ def test_an_image_on_the_command_line(tmp_path: Path) -> None:
     assert refused.exit_code == 1
     assert "private part is public" in refused.stderr
     assert not (tmp_path / "out.bin").exists()
+    mark = fingerprint(load_public(Path(pub("image"))))
+    assert f"signed with image key of fingerprint {mark[:16]}\n" in hillhold(*words, "--demo").output
     value = json.loads(hillhold(*words, "--demo", "--json").stdout)
+    assert value["image_key"] == mark
     assert (value["version"], value["security_counter"]) == ("1.0.0", 3)
     assert "1.0.0" in hillhold("image", "show", tmp_path / "out.bin").output
     assert hillhold("image", "show", tmp_path / "raw.bin").exit_code == 1

@@ -126,14 +126,15 @@ class Lineage:
         return {**self._published.value, "version": self._published.version + 1}, (*names, self._published.digest)
 
     def _fold(self, sides: list[tuple[frozenset[str], Value, str]]) -> Value:
-        before, value, label = sides[0]
+        before, value, digest = sides[0]
+        label = digest[:16]
         for other_before, other, other_label in sides[1:]:
             if {**value, "version": 0} != {**other, "version": 0}:
                 try:
                     value = self._merge(self._base(before, other_before), value, other)
                 except (MergeRefused, ReleaseRefused) as error:
                     raise self._clash(error, label, other_label) from error
-            before, label = before | other_before, f"{label[:16]}+{other_label[:16]}"
+            before, label = before | other_before, f"{label} with {other_label[:16]}"
         return value
 
     def _merge(self, base: Value | None, left: Value, right: Value) -> Value:
@@ -146,7 +147,7 @@ class Lineage:
         return result
 
     def _clash(self, error: SignerRefused, left: str, right: str) -> MergeRefused:
-        what = f"drafts {left[:33]} and {right[:16]} of {self._role} do not go together: {error.what}"
+        what = f"drafts {left} and {right[:16]} of {self._role} do not go together: {error.what}"
         known = sorted({node.digest[:16] for node in self.heads})
         hint = f"drop one, and make its other changes again: `hillhold drop REPO {self._role} {known[0]}`"
         if len(known) > 1:
