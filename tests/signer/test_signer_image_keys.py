@@ -202,5 +202,5 @@ def test_the_keys_of_one_line_are_not_those_of_another(repository: Repository) -
     add_product(demo, Product("valve", team, Caps(("nrf51-a",))), NOW)
     add_image_keys(demo, "valve", [P256.public_key], NOW)
     assert add_release(demo, "pump", signed(ED25519), WISH, NOW).image_key is None
-    with pytest.raises(ReleaseRefused, match="expected one of"):
+    with pytest.raises(ReleaseRefused, match="expected a fingerprint, one of: "):
         add_release(demo, "valve", signed(ED25519), WISH, NOW)

@@ -41,8 +41,8 @@ def diff(repo: Path, role: str | None, full: bool, as_json: bool) -> None:
     """
     repository = Repository(repo)
     state, people = repository.state(), repository.people()
-    if role is not None and role not in state.drafts and role not in state.clashes:
-        raise click.UsageError(f"{role!r} has no draft; drafted: {', '.join(state.drafts) or 'nothing'}")
+    if role is not None:
+        state.check_role(role)
     drafts = [draft for draft in state.drafts.values() if role in (None, draft.role)]
     clashes = {name: clash for name, clash in state.clashes.items() if role in (None, name)}
     found = [(draft, _changes(draft, _published(state, draft.role), people)) for draft in drafts]
@@ -52,7 +52,7 @@ def diff(repo: Path, role: str | None, full: bool, as_json: bool) -> None:
     }
     lines = [line for draft, changes in found for line in _shown(draft, changes, full=full)]
     lines += [f"! {name}: {clash}; {clash.hint}" for name, clash in clashes.items()]
-    emit(value, lines or ["nothing is drafted"], as_json=as_json)
+    emit(value, lines or [f"{role}: nothing is drafted" if role else "nothing is drafted"], as_json=as_json)
 
 
 @click.command()
