@@ -8,7 +8,7 @@ import pytest
 
 from command import hillhold
 from hillhold_signer import Repository, Wish
-from workshop import HARDWARE, image, release, started, tree
+from workshop import HARDWARE, NOW, ceremony, image, online, release, started, tree
 
 WISH = Wish("app.bin", hardware=HARDWARE[:1])
 
@@ -32,3 +32,30 @@ def test_a_mistyped_line_and_an_online_role_get_a_hint_of_what_was_meant(reposit
         assert refused.exit_code == 1
         assert "hint: timestamp and snapshot are renewed by `hillhold refresh`\n" in refused.stderr
     assert tree(path) == before
+
+
+@pytest.mark.parametrize("command", [("verify",), ("provisioning", "pump", "--hardware", HARDWARE[0], "-o", "out")])
+def test_what_needs_something_published_says_how_to_publish_or_renew_it(
+    repository: Repository, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    def said(path: Path, now: int = NOW) -> str:
+        done = hillhold(command[0], path, *command[1:], now=now)
+        assert done.exit_code == 1
+        return done.stderr
+
+    bare = Repository.create(tmp_path / "new", ceremony(), NOW, demo=True).layout.path
+    assert said(bare) == "error: nothing is published yet\nhint: `hillhold publish`\n"
+    path, days = repository.layout.path, 86_400
+    late = said(path, NOW + 3 * days)
+    assert late.startswith("error: timestamp metadata: ")
+    assert late.endswith("hint: `hillhold refresh REPO`\n")
+    later = said(path, NOW + 4000 * days)
+    assert later.startswith("error: root metadata: ")
+    assert later.endswith("hint: `hillhold renew REPO root`, then its keys sign it\n")
+    repository.refresh(online(), NOW + 200 * days)
+    line = said(path, NOW + 200 * days)
+    assert line.startswith("error: pump metadata: ")
+    assert line.endswith("hint: `hillhold renew REPO pump`, then its keys sign it\n")
+    layout = repository.layout
+    layout.metadata("timestamp.json").unlink()
+    assert "timestamp.json" in said(path)  # something is published, and damaged
