@@ -165,6 +165,7 @@ def test_keys_by_prompt_and_by_descriptor(tmp_path: Path) -> None:
 
 def test_a_wrong_passphrase_signs_nothing(repository: Repository, tmp_path: Path) -> None:
     hillhold("key", "new", tmp_path / "ada", answers="right\nright\n")
+    (tmp_path / "ada.pub").unlink()  # else it is known that nothing asks for it
     wrong = hillhold("sign", repository.layout.path, "--key", f"file:{tmp_path / 'ada.pem'}", answers="wrong\n")
     assert wrong.exit_code == 1
     assert "error: wrong passphrase for" in wrong.stderr

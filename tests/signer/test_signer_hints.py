@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from command import hillhold
-from hillhold_signer import Repository, Wish
+from command import hillhold, uri
+from hillhold_signer import Repository, Wish, add_release
 from workshop import HARDWARE, NOW, ceremony, image, online, release, started, tree
 
 WISH = Wish("app.bin", hardware=HARDWARE[:1])
@@ -59,3 +59,53 @@ def test_what_needs_something_published_says_how_to_publish_or_renew_it(
     layout = repository.layout
     layout.metadata("timestamp.json").unlink()
     assert "timestamp.json" in said(path)  # something is published, and damaged
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> str:
+    """Joan's key, which nothing asks for: encrypted, with its public part beside it. Nobody answers for its passphrase."""
+    assert hillhold("key", "new", tmp_path / "joan", answers="secret\nsecret\n").exit_code == 0
+    return f"file:{tmp_path / 'joan.pem'}"
+
+
+def test_sign_says_before_the_passphrase_that_there_is_nothing_to_sign(
+    repository: Repository, locked: str, tmp_path: Path
+) -> None:
+    path = repository.layout.path
+
+    def said(*words: object) -> str:
+        done = hillhold("sign", path, "--yes", *words)
+        assert done.exit_code == 1
+        assert "assphrase" not in done.output
+        return done.stderr
+
+    assert said("--key", uri("release-1")) == "error: nothing is drafted\n"
+    assert said("--key", locked) == "error: nothing is drafted\n"
+    (tmp_path / "joan.pub").rename(tmp_path / "joan")
+    assert said("--key", locked) == "error: nothing is drafted\n"  # whoever it is
+    add_release(repository, "pump", image("1.1.0", edits=5), WISH, NOW)
+    for key in (locked, uri("release-1")):
+        assert said("--key", key, "--role", "targets") == "error: targets: nothing is drafted\n"
+        assert (
+            said("--key", key, "--role", "pumpp") == "error: role: expected one of root, targets, pump, got 'pumpp'\n"
+        )
+    (tmp_path / "joan").rename(tmp_path / "joan.pub")
+    assert "error: signature: expected a key that a draft wants (pump: release-1, release-2), got " in said(
+        "--key", locked
+    )
+    (tmp_path / "joan.pub").write_text("no key")
+    assert "Passphrase of" in hillhold("sign", path, "--key", locked, answers="wrong\n").output  # it says the rest
+    assert not repository.state().drafts["pump"].signatures
+
+
+def test_sign_of_a_request_says_before_the_passphrase_who_is_asked(
+    repository: Repository, locked: str, tmp_path: Path
+) -> None:
+    add_release(repository, "pump", image("1.1.0", edits=5), WISH, NOW)
+    file = tmp_path / "pump.request"
+    assert hillhold("request", repository.layout.path, "pump", "-o", file).exit_code == 0
+    refused = hillhold("sign", file, "--key", locked)
+    assert refused.exit_code == 1
+    assert "assphrase" not in refused.output
+    assert refused.stderr.startswith("error: signature: expected a key of pump: release-1, release-2, got ")
+    assert hillhold("sign", file, "--key", uri("release-1"), "--yes").exit_code == 0

@@ -107,21 +107,31 @@ class Repository:
         self._chain = state.chain
         return state
 
-    def wanted(self, key: Key, role: str | None = None) -> tuple[Draft, ...]:
-        """Return the drafts that a key may sign.
+    def wanted(self, key: Key | None, role: str | None = None) -> tuple[Draft, ...]:
+        """Return the drafts that a key may sign; of a key that is not known yet (None), all of them.
 
         Raises:
             SigningRefused: none, or not the named role's.
+            RepositoryRefused: there is no such role.
             MergeRefused: the named role's drafts do not go together; or those of any role, where no other one wants the key.
         """
         state = self.state()
-        drafts = (draft for draft in state.drafts.values() if role in (None, draft.role))
-        found = tuple(draft for draft in drafts if key.keyid in state.quorum(draft.role).wanted)
+        if role is not None:
+            state.check_role(role)
+        drafts = [draft for draft in state.drafts.values() if role in (None, draft.role)]
+        asked = {draft.role: state.quorum(draft.role).wanted for draft in drafts}
+        found = tuple(draft for draft in drafts if key is None or key.keyid in asked[draft.role])
         clash = next((state.clashes[name] for name in state.clashes if role in (None, name)), None)
         if clash is not None and (role is not None or not found):
             raise clash
-        if not found:
-            what = f"a key of {role}" if role else "a key that a draft wants"
+        if not drafts:
+            raise SigningRefused(f"{role}: nothing is drafted" if role else "nothing is drafted")
+        if key is not None and not found:
+            names = self.people()
+            who = (
+                f"{name}: {', '.join(sorted({names.get(it, it[:16]) for it in ids}))}" for name, ids in asked.items()
+            )
+            what = f"a key that a draft wants ({'; '.join(who)})"
             hint = "`hillhold status` says who has to sign what"
             raise SigningRefused("signature", expected=what, got=key.keyid[:16], hint=hint)
         return found

@@ -14,9 +14,9 @@ from hillhold_signer.attaching import attach as attach_files
 from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, emit, json_option, passphrase_option, plain, secrets
 from hillhold_signer.difference import Change, difference, label, summary
 from hillhold_signer.drafts import Draft
-from hillhold_signer.keys import load_public, load_signer
+from hillhold_signer.keys import known_public, load_public, load_signer
 from hillhold_signer.repository import Repository, Signed
-from hillhold_signer.requests import MAX_REQUEST, Request, make_request, open_request, sign_request
+from hillhold_signer.requests import MAX_REQUEST, Request, check_asked, make_request, open_request, sign_request
 from hillhold_signer.signatures import MAX_SIGNATURE_FILE
 from hillhold_signer.state import State
 from hillhold_signer.storage import read_file, write_file
@@ -91,11 +91,17 @@ def sign(
         raise click.UsageError("--root and --output belong to a request")
     if not source.is_dir() and role:
         raise click.UsageError("--role belongs to a repository: a request is for one role")
-    signer = load_signer(uri, load_public(public) if public else None, secrets(passphrase_fd))
+    given = load_public(public) if public else None
+    known, ask = given or known_public(uri), secrets(passphrase_fd)  # who is not asked is told so before the passphrase
     if source.is_dir():
-        _sign_drafts(Repository(source), signer, role, yes=yes, full=full, as_json=as_json)
-    else:
-        _sign_request(source, signer, root, output, yes=yes, full=full, as_json=as_json)
+        repository = Repository(source)
+        repository.wanted(known, role)
+        _sign_drafts(repository, load_signer(uri, given, ask), role, yes=yes, full=full, as_json=as_json)
+        return
+    found = open_request(read_file(source, MAX_REQUEST), read_file(root, MAX_BYTES["root"]) if root else None)
+    if known is not None:
+        check_asked(found, known)
+    _sign_request(source, found, load_signer(uri, given, ask), output, yes=yes, full=full, as_json=as_json)
 
 
 @click.command()
@@ -178,10 +184,8 @@ def _sign_drafts(
 
 
 def _sign_request(
-    file: Path, signer: Signer, root: Path | None, output: Path | None, *, yes: bool, full: bool, as_json: bool
+    file: Path, found: Request, signer: Signer, output: Path | None, *, yes: bool, full: bool, as_json: bool
 ) -> None:
-    anchor = read_file(root, MAX_BYTES["root"]) if root else None
-    found = open_request(read_file(file, MAX_REQUEST), anchor)
     draft = found.draft
     changes = _changes(draft, found.old, found.people)
     _show([*_shown(draft, changes, full=full), *_trust(found)], as_json=as_json)
