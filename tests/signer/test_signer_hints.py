@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from command import hillhold, uri
-from hillhold_signer import Repository, Wish, add_release
-from workshop import HARDWARE, NOW, ceremony, image, online, release, started, tree
+from hillhold_signer import Repository, Wish, add_release, verify_tree
+from hillhold_signer.adding import add_releases
+from hillhold_signer.documents import Document
+from workshop import HARDWARE, NOW, ceremony, image, online, release, sign_all, started, tree
 
 WISH = Wish("app.bin", hardware=HARDWARE[:1])
 
@@ -109,3 +113,44 @@ def test_sign_of_a_request_says_before_the_passphrase_who_is_asked(
     assert "assphrase" not in refused.output
     assert refused.stderr.startswith("error: signature: expected a key of pump: release-1, release-2, got ")
     assert hillhold("sign", file, "--key", uri("release-1"), "--yes").exit_code == 0
+
+
+def test_a_wrong_release_is_taken_out_of_a_draft_and_another_of_its_name_put_in(repository: Repository) -> None:
+    path = repository.layout.path
+    notes = Document("notes.txt", b"Quieter.\n")
+    add_releases(repository, "pump", [(image("1.1.0", edits=5), replace(WISH, notes=notes))], NOW, with_documents=True)
+    add_release(repository, "pump", image("1.2.0", edits=9), WISH, NOW)
+    listed = set(repository.state().line("pump").targets)
+    sign_all(repository, "release-1")
+    hint = hillhold("withdraw", path, "pump", "1.1.0", "--reason", "wrong").stderr
+    assert "`hillhold release remove`" in hint
+    before = tree(path)
+    for words, says in (
+        (("1.0.0",), "error: target pump/1.0.0/app.bin: expected a draft, got a published release\nhint: devices may"),
+        (("9.0.0",), "error: version 9.0.0: expected a listed release"),
+    ):
+        refused = hillhold("release", "remove", path, "pump", *words)
+        assert refused.exit_code == 1
+        assert refused.stderr.startswith(says)
+    assert tree(path) == before
+    done = hillhold("release", "remove", path, "pump", "1.1.0")
+    assert done.exit_code == 0, done.output
+    assert "removed pump/1.1.0/app.bin from the draft\n" in done.stdout
+    assert "void: the signatures of release-1\n" in done.stdout
+    left = repository.state().line("pump").targets
+    gone = listed - set(left)
+    assert {"pump/1.1.0/app.bin", "pump/1.1.0/notes.txt"} < gone
+    assert len(gone) == 4  # and a patch that makes it, and one that starts from it
+    assert all(f"  no longer listed: {item}\n" in done.stdout for item in gone - {"pump/1.1.0/app.bin"})
+    assert {"pump/1.0.0/app.bin", "pump/1.2.0/app.bin"} < set(left)
+    assert not repository.state().drafts["pump"].signatures
+    assert hillhold("release", "remove", path, "pump", "1.1.0").exit_code == 1
+    add_release(repository, "pump", image("1.3.0", edits=7), WISH, NOW)
+    value = json.loads(hillhold("release", "remove", path, "pump", "1.2.0", "--json").stdout)
+    assert (value["removed"], value["void"]) == ("pump/1.2.0/app.bin", [])
+    sign_all(repository, "release-1", "release-2")
+    repository.publish(online(), NOW)
+    assert {item for item in verify_tree(path, NOW).targets if item.endswith("app.bin")} == {
+        "pump/1.0.0/app.bin",
+        "pump/1.3.0/app.bin",
+    }
