@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from command import hillhold, uri
-from hillhold_signer import Repository, Wish, add_release, verify_tree
+from copies import Folders
+from hillhold_signer import Repository, Wish, add_release, example_signer, verify_tree
 from hillhold_signer.adding import add_releases
 from hillhold_signer.documents import Document
 from workshop import HARDWARE, NOW, ceremony, image, online, release, sign_all, started, tree
@@ -154,3 +155,42 @@ def test_a_wrong_release_is_taken_out_of_a_draft_and_another_of_its_name_put_in(
         "pump/1.0.0/app.bin",
         "pump/1.3.0/app.bin",
     }
+
+
+def test_the_only_draft_is_dropped_without_its_digest_after_it_was_shown(repository: Repository) -> None:
+    path = repository.layout.path
+    assert hillhold("drop", path, "pump").stderr == "error: pump: nothing is drafted\n"
+    assert hillhold("drop", path, "pumpp").stderr.startswith("error: role: expected one of root, targets, pump, got")
+    add_release(repository, "pump", image("1.1.0", edits=5), WISH, NOW)
+    sign_all(repository, "release-1")
+    digest = repository.state().drafts["pump"].digest
+    before = tree(path)
+    no = hillhold("drop", path, "pump", answers="n\n")
+    assert no.exit_code == 1
+    assert "+ pump/1.1.0/app.bin: " in no.stdout
+    assert "! the signatures of release-1 go with it\n" in no.stdout
+    assert tree(path) == before
+    value = json.loads(hillhold("drop", path, "pump", "--yes", "--json").stdout)
+    assert (value["dropped"], value["void"]) == (digest, [example_signer("release-1").public_key.keyid])
+    assert not repository.state().drafts
+    add_release(repository, "pump", image("1.2.0", edits=5), WISH, NOW)
+    unsigned = hillhold("drop", path, "pump")  # nobody's work is lost: no question
+    assert unsigned.exit_code == 0
+    assert "+ pump/1.2.0/app.bin: " in unsigned.stdout
+
+
+def test_of_several_drafts_one_is_named_and_its_own_signatures_are_told(tmp_path: Path) -> None:
+    shared = Folders(tmp_path)
+    for who, seed, name in ((shared.ada, 1, "release-1"), (shared.grace, 2, "release-2")):
+        add_release(who, "pump", image("1.1.0", seed=seed), WISH, NOW)
+        sign_all(who, name)
+    ours = shared.ada.state().drafts["pump"].digest
+    shared.sync()
+    path = shared.ada.layout.path
+    refused = hillhold("drop", path, "pump", "--yes")
+    assert refused.exit_code == 1
+    assert ours[:16] in refused.stderr
+    shown = hillhold("drop", path, "pump", ours[:16], answers="n\n").stdout
+    assert "! the signatures of release-1 go with it\n" in shown
+    assert hillhold("drop", path, "pump", ours[:16], "--yes").exit_code == 0
+    assert list(shared.ada.state().drafts["pump"].signatures) == [example_signer("release-2").public_key.keyid]

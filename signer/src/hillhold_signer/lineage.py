@@ -105,16 +105,24 @@ class Lineage:
             return Settled(None, after, False, heads, self._replaced(), self.done & self._nodes.keys())
         return Settled(value, after, merged, heads, self._replaced(), self.done & self._nodes.keys())
 
+    def head(self, digest: str) -> Node:
+        """Return the head whose digest begins like that; raises `MergeRefused` where there is none, or where there are several."""
+        found = {node.digest: node for node in self.heads if node.digest.startswith(digest)}
+        if not self.heads:
+            raise MergeRefused(f"{self._role}: nothing is drafted")
+        if len(found) != 1:
+            known = ", ".join(sorted({node.digest[:16] for node in self.heads}))
+            raise MergeRefused(f"draft of {self._role}", expected=f"one of {known}", got=repr(digest)[:66])
+        return next(iter(found.values()))
+
     def drop(self, digest: str) -> tuple[Value, tuple[str, ...]]:
         """Return the draft to write so that the head whose digest begins like that counts no more, and what it comes after.
 
         Raises:
             MergeRefused: no such head, or nothing would be left: a first version cannot be dropped.
         """
-        gone = [node for node in self.heads if node.digest.startswith(digest)]
-        if len({node.digest for node in gone}) != 1:
-            known = ", ".join(sorted({node.digest[:16] for node in self.heads})) or "none: nothing is drafted"
-            raise MergeRefused(f"draft of {self._role}", expected=f"one of {known}", got=digest[:64])
+        digest = self.head(digest).digest
+        gone = [node for node in self.heads if node.digest == digest]
         names = tuple(node.name for node in gone)
         if others := [node for node in self.heads if node not in gone]:
             return others[0].value, (*names, others[0].name)

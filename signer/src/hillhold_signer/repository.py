@@ -21,7 +21,7 @@ from hillhold_signer import encoding
 from hillhold_signer.ceremony import Ceremony
 from hillhold_signer.chain import Chain
 from hillhold_signer.config import GIT_FILES, MAX_CONFIG, Config, parse_config, read_people, show_config, write_people
-from hillhold_signer.drafted import lineage
+from hillhold_signer.drafted import lineage, with_signatures
 from hillhold_signer.drafts import Draft, Drafts, Quorum, parse_signed
 from hillhold_signer.edit import Edit
 from hillhold_signer.errors import (
@@ -254,6 +254,22 @@ class Repository:
             for draft in merged:
                 Drafts(self.layout).save(draft.role, draft.signed, state.after(draft.role))
             yield self.state() if merged else state
+
+    def droppable(self, role: str, digest: str = "") -> tuple[Draft, str]:
+        """Return what `drop` would give up, with the signatures on it, and its digest; without `digest`, the only draft.
+
+        Raises:
+            MergeRefused: there is no such draft, or more than one.
+            RepositoryRefused: there is no such role.
+        """
+        state = self.state()
+        state.check_role(role)
+        node = lineage(self.layout, role, state.published(role)).head(digest)
+        draft = state.drafts.get(role)
+        if draft is None or draft.digest != node.digest:
+            bare = Draft(role, parse_signed(node.value, role), node.payload, {})
+            draft = with_signatures(bare, state.delegators, state.files)
+        return draft, node.digest
 
     def drop(self, role: str, digest: str) -> str:
         """Give up a draft: of several that do not go together, or the only one, so that what is published stands again.

@@ -11,7 +11,7 @@ from tuf.api.metadata import Root, Targets
 
 from hillhold_signer.attaching import Attached
 from hillhold_signer.attaching import attach as attach_files
-from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, emit, json_option, passphrase_option, plain, secrets
+from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, emit, json_option, passphrase_option, plain, secrets, whose
 from hillhold_signer.difference import Change, difference, label, summary
 from hillhold_signer.drafts import Draft
 from hillhold_signer.keys import known_public, load_public, load_signer
@@ -151,19 +151,30 @@ def attach(repo: Path, files: tuple[Path, ...], as_json: bool) -> None:
 @click.command()
 @click.argument("repo", type=FOLDER)
 @click.argument("role")
-@click.argument("digest")
+@click.argument("digest", default="")
+@click.option("--yes", is_flag=True, help="Give up signatures without asking.")
 @json_option
-def drop(repo: Path, role: str, digest: str, as_json: bool) -> None:
-    """Give up the draft of ROLE whose sha256 begins with DIGEST (`hillhold status` and `diff` show it).
+def drop(repo: Path, role: str, digest: str, yes: bool, as_json: bool) -> None:
+    """Give up the draft of ROLE, after showing it; of several, that whose sha256 begins with DIGEST (`hillhold status` shows it).
 
     Where two drafts do not go together, the other one stays, with its signatures. Where it is the only one, what is published stands again.
 
     \b
     Example:
+      hillhold drop REPO pump
       hillhold drop REPO pump 1d2c3b4a59687766
     """
-    gone = Repository(repo).drop(role, digest)
-    emit({"role": role, "dropped": gone}, [f"dropped the draft {gone[:16]}… of {role}"], as_json=as_json)
+    repository = Repository(repo)
+    draft, found = repository.droppable(role, digest)
+    state, people = repository.state(), repository.people()
+    _show(_shown(draft, _changes(draft, _published(state, role), people), full=False), as_json=as_json)
+    if draft.signatures:
+        _show([f"! the signatures of {whose(draft.signatures, people)} go with it"], as_json=as_json)
+        if not yes:
+            click.confirm("Drop this?", abort=True, err=as_json)
+    gone = repository.drop(role, found)
+    value = {"role": role, "dropped": gone, "void": sorted(draft.signatures)}
+    emit(value, [f"dropped the draft {gone[:16]}… of {role}"], as_json=as_json)
 
 
 def _sign_drafts(
