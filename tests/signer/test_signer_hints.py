@@ -10,10 +10,13 @@ import pytest
 
 from command import hillhold, uri
 from copies import Folders
-from hillhold_signer import Repository, Wish, add_release, example_signer, verify_tree
+from hillhold_signer import Repository, Wish, add_product, add_release, example_signer, verify_tree
 from hillhold_signer.adding import add_releases
 from hillhold_signer.documents import Document
-from workshop import HARDWARE, NOW, ceremony, image, online, release, sign_all, started, tree
+from hillhold_signer.image_keys import add_image_keys
+from hillhold_signer.keys import fingerprint
+from hillhold_signer.lines import retire_product, set_caps, set_team
+from workshop import HARDWARE, NOW, ceremony, image, online, pump, release, sign_all, started, team, tree
 
 WISH = Wish("app.bin", hardware=HARDWARE[:1])
 
@@ -194,3 +197,58 @@ def test_of_several_drafts_one_is_named_and_its_own_signatures_are_told(tmp_path
     assert "! the signatures of release-1 go with it\n" in shown
     assert hillhold("drop", path, "pump", ours[:16], "--yes").exit_code == 0
     assert list(shared.ada.state().drafts["pump"].signatures) == [example_signer("release-2").public_key.keyid]
+
+
+def test_a_line_is_shown_with_what_its_drafts_change(repository: Repository) -> None:
+    path = repository.layout.path
+    plain = hillhold("product", "show", path, "pump")
+    assert plain.exit_code == 0, plain.output
+    key = example_signer("release-1").public_key
+    assert plain.stdout.splitlines()[:5] == [
+        "product line pump",
+        "  version                2",
+        "  hardware               nrf51-a, nrf52-b",
+        "  security counter       up to 100",
+        "  offline grace          0s, up to 0s",
+    ]
+    assert f"  key {key.keyid[:16]}" in plain.stdout
+    assert f"fingerprint {fingerprint(key)}\n" in plain.stdout
+    value = json.loads(hillhold("product", "show", path, "pump", "--json").stdout)
+    assert (value["drafted"], value["image_keys"], value["retired"]) == (None, [], False)
+    assert (value["published"]["releases"], value["published"]["newest"]) == (1, {"app": "1.0.0"})
+    assert {item["name"] for item in value["published"]["keys"]} == {"release-1", "release-2"}
+    set_caps(repository, "pump", NOW, hardware=lambda known: [*known, "nrf54-c"], max_offline_grace=86_400)
+    set_team(repository, "pump", team("release-1", "targets-1", threshold=1), NOW)
+    add_release(repository, "pump", image("1.1.0", edits=5), WISH, NOW)
+    add_image_keys(repository, "pump", [example_signer("image").public_key], NOW)
+    changed = hillhold("product", "show", path, "pump").stdout
+    assert "~ version                2 -> 3\n" in changed
+    assert "~ hardware               nrf51-a, nrf52-b -> nrf51-a, nrf52-b, nrf54-c\n" in changed
+    assert "~ offline grace          0s, up to 0s -> 0s, up to 1d\n" in changed
+    assert "~ releases               1, newest app 1.0.0 -> 2, newest app 1.1.0\n" in changed
+    assert "~ threshold              2 of 2 -> 1 of 2\n" in changed
+    assert f"-   key {example_signer('release-2').public_key.keyid[:16]}" in changed
+    assert f"+   key {example_signer('targets-1').public_key.keyid[:16]}" in changed
+    assert f"  image key              fingerprint {fingerprint(example_signer('image').public_key)}\n" in changed
+    value = json.loads(hillhold("product", "show", path, "pump", "--json").stdout)
+    assert (value["published"]["threshold"], value["drafted"]["threshold"]) == (2, 1)
+
+
+def test_lines_are_listed_as_they_are_and_as_they_are_to_be(repository: Repository) -> None:
+    path = repository.layout.path
+    add_product(repository, replace(pump(), name="valve"), NOW)
+    assert hillhold("product", "list", path).stdout == (
+        "pump   published  2 of release-1, release-2, for nrf51-a, nrf52-b\n"
+        "valve  drafted    2 of release-1, release-2, for nrf51-a, nrf52-b\n"
+    )
+    assert hillhold("product", "show", path, "valve").stdout.startswith(
+        "product line valve, drafted and not published\n"
+    )
+    set_caps(repository, "valve", NOW, max_security_counter=7)
+    retire_product(repository, "pump", NOW)
+    value = json.loads(hillhold("product", "list", path, "--json").stdout)["products"]
+    assert {item["product"]: item["state"] for item in value} == {"pump": "retired", "valve": "drafted"}
+    assert hillhold("product", "show", path, "pump").stdout.startswith("product line pump, retired in the draft\n")
+    assert "did you mean valve?" in hillhold("product", "show", path, "vlave").stderr
+    empty = Repository.create(path.parent / "new", ceremony(), NOW, demo=True)
+    assert hillhold("product", "list", empty.layout.path).stdout == "no product lines\n"
