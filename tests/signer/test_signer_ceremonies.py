@@ -284,7 +284,7 @@ def test_provisioning_that_is_refused_makes_no_folder(tmp_path: Path, repository
         write_provisioning(layout, "pump", "other", out, NOW)
     with pytest.raises(ProductRefused, match=r"one of 1\.0\.0"):
         write_provisioning(layout, "pump", HARDWARE[0], out, NOW, {"app": "3.0.0"})
-    with pytest.raises(ProductRefused, match="one that targets delegate to"):
+    with pytest.raises(ProductRefused, match="product line: expected one of: pump, got"):
         write_provisioning(layout, "drill", HARDWARE[0], out, NOW)
     with pytest.raises(ProductRefused, match="one of app, got radio"):
         write_provisioning(layout, "pump", HARDWARE[0], out, NOW, {"radio": "1.0.0"})

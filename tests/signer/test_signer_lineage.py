@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,23 @@ def test_a_draft_that_grew_from_what_is_here_no_more_is_not_guessed_at(tmp_path:
     shared.ada.drop("pump", head.digest)
     assert not shared.ada.state().drafts
     add_release(shared.ada, "pump", image("1.3.0"), WISH, NOW)
+
+
+def test_a_clash_of_three_drafts_names_each_by_as_many_digits(tmp_path: Path) -> None:
+    first = started(tmp_path / "0")
+    others = [first.layout.path]
+    for number in ("1", "2"):
+        shutil.copytree(first.layout.path, tmp_path / number)
+        others.append(tmp_path / number)
+    for path, (version, wish) in zip(others, (("1.0.0", WISH), ("1.1.0", RADIO), ("1.0.0", WISH)), strict=True):
+        add_release(Repository(path), "pump", image(version, seed=int(path.name) + 1), wish, NOW)
+    for path in others[1:]:
+        shutil.copytree(path / "drafts", first.layout.path / "drafts", dirs_exist_ok=True)
+    said = str(first.state().clashes["pump"])
+    digests = re.findall(r"[0-9a-f]{8,}", said.partition(" of pump ")[0])
+    assert len(digests) in (2, 3)
+    assert all(len(digest) == 16 for digest in digests)
+    assert "+" not in said
 
 
 def test_a_note_that_a_draft_was_published_counts_only_where_it_was(tmp_path: Path) -> None:

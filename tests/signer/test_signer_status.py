@@ -137,7 +137,10 @@ def test_diff_as_text_and_json_and_for_one_role(repository: Repository) -> None:
     assert {item["after"] for item in keys} == {
         example_signer(f"release-{number}").public_key.keyid for number in (1, 2)
     }
-    assert hillhold("diff", path, "none").exit_code == 2
+    assert hillhold("diff", path, "root").output == "root: nothing is drafted\n"
+    refused = hillhold("diff", path, "none")
+    assert refused.exit_code == 1
+    assert refused.stderr == "error: role: expected one of root, targets, pump, valve, got 'none'\n"
 
 
 def many(count: int) -> Targets:

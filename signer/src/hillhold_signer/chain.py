@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tuf.api.exceptions import DownloadError, LengthOrHashMismatchError, RepositoryError
-from tuf.api.metadata import MetaFile, Root, Snapshot, Targets, Timestamp
+from tuf.api.exceptions import DownloadError, ExpiredMetadataError, LengthOrHashMismatchError, RepositoryError
+from tuf.api.metadata import MetaFile, Root, Signed, Snapshot, Targets, Timestamp
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
 from hillhold_signer.encoding import T, parse, utc
 from hillhold_signer.errors import DamagedRefused, VerifyRefused
 from hillhold_signer.layout import file_name
+from hillhold_signer.rotation import ONLINE
 from hillhold_verifier.errors import MetadataError
 from hillhold_verifier.metadata import max_bytes
 
@@ -113,6 +114,11 @@ def verify_chain(files: Files, at: int, anchor: bytes | None = None) -> Chain:
             if f"{role}.json" in snapshot.meta:
                 data = take(role, _listed(snapshot, role))
                 lines[role] = trusted.update_delegated_targets(data, role, "targets")
+    except ExpiredMetadataError as error:
+        accepted: Iterator[Signed] = iter(trusted)  # a role that is looked at for the next one is in it already
+        past = next((signed.type for signed in accepted if signed.is_expired(trusted.reference_time)), role)
+        hint = "`hillhold refresh REPO`" if past in ONLINE else f"`hillhold renew REPO {past}`, then its keys sign it"
+        raise VerifyRefused(f"{past} metadata: {error}", hint=hint) from error
     except (RepositoryError, DownloadError, ValueError) as error:
         raise VerifyRefused(f"{role} metadata: {error}") from error
     return Chain(trusted.root, timestamp, snapshot, targets, lines, raw)

@@ -79,7 +79,9 @@ def remove_image_key(repository: Repository, product: str, fingerprint: str, now
         found = [name for name in known if fingerprint and name.startswith(fingerprint)]
         if len(found) != 1:
             listed = ", ".join(name[:16] for name in known) or "none yet"
-            raise KeyRefused(f"image key of {product}", expected=f"one of: {listed}", got=repr(fingerprint)[:80])
+            raise KeyRefused(
+                f"image key of {product}", expected=f"a fingerprint, one of: {listed}", got=repr(fingerprint)[:80]
+            )
         remove_file(edit.layout.image_keys(product) / f"{found[0]}.pub")
     return tuple(name for name in known if name != found[0])
 

@@ -33,7 +33,7 @@ from securesystemslib.signer import (
     SSlibKey,
 )
 
-from hillhold_signer.errors import KeyRefused, ToolError
+from hillhold_signer.errors import KeyRefused, StorageError, ToolError
 from hillhold_signer.keyfiles import MAX_KEY_FILE, is_encrypted, load_private
 from hillhold_signer.storage import list_folder, read_file, read_optional
 from hillhold_verifier.errors import HillholdError
@@ -186,6 +186,14 @@ def inspect(path: Path) -> KeyInfo:
     if public is None:
         raise KeyRefused(f"{path} is encrypted", expected=f"its public key in {beside.name}", got="no such file")
     return KeyInfo(path, parse_public(public, beside), "encrypted", beside)
+
+
+def known_public(uri: str) -> SSlibKey | None:
+    """Return the public key of a `file:` URI where no passphrase is needed for that; None where it is not known so."""
+    try:
+        return inspect(uri_path(uri)).key
+    except (KeyRefused, StorageError):
+        return None  # opening it says why
 
 
 def inspect_folder(folder: Path) -> list[KeyInfo]:

@@ -111,16 +111,24 @@ class Lineage:
             return Settled(None, after, False, heads, self._replaced(), self.done & self._nodes.keys())
         return Settled(value, after, merged, heads, self._replaced(), self.done & self._nodes.keys())
 
+    def head(self, digest: str) -> Node:
+        """Return the head whose digest begins like that; raises `MergeRefused` where there is none, or where there are several."""
+        found = {node.digest: node for node in self.heads if node.digest.startswith(digest)}
+        if not self.heads:
+            raise MergeRefused(f"{self._role}: nothing is drafted")
+        if len(found) != 1:
+            known = ", ".join(sorted({node.digest[:16] for node in self.heads}))
+            raise MergeRefused(f"draft of {self._role}", expected=f"one of {known}", got=repr(digest)[:66])
+        return next(iter(found.values()))
+
     def drop(self, digest: str) -> tuple[Value, tuple[str, ...]]:
         """Return the draft to write so that the head whose digest begins like that counts no more, and what it comes after.
 
         Raises:
             MergeRefused: no such head, or nothing would be left: a first version cannot be dropped.
         """
-        gone = [node for node in self.heads if node.digest.startswith(digest)]
-        if len({node.digest for node in gone}) != 1:
-            known = ", ".join(sorted({node.digest[:16] for node in self.heads})) or "none: nothing is drafted"
-            raise MergeRefused(f"draft of {self._role}", expected=f"one of {known}", got=digest[:64])
+        digest = self.head(digest).digest
+        gone = [node for node in self.heads if node.digest == digest]
         names = tuple(node.name for node in gone)
         if others := [node for node in self.heads if node not in gone]:
             return others[0].value, (*names, others[0].name)
@@ -132,14 +140,15 @@ class Lineage:
         return {**self._published.value, "version": self._published.version + 1}, (*names, self._published.digest)
 
     def _fold(self, sides: list[tuple[frozenset[str], Value, str]]) -> Value:
-        before, value, label = sides[0]
+        before, value, digest = sides[0]
+        label = digest[:16]
         for other_before, other, other_label in sides[1:]:
             if {**value, "version": 0} != {**other, "version": 0}:
                 try:
                     value = self._merge(self._base(before, other_before), value, other)
                 except (MergeRefused, ReleaseRefused) as error:
                     raise self._clash(error, label, other_label) from error
-            before, label = before | other_before, f"{label[:16]}+{other_label[:16]}"
+            before, label = before | other_before, f"{label} with {other_label[:16]}"
         return value
 
     def _merge(self, base: Value | None, left: Value, right: Value) -> Value:
@@ -152,7 +161,7 @@ class Lineage:
         return result
 
     def _clash(self, error: SignerRefused, left: str, right: str) -> MergeRefused:
-        what = f"drafts {left[:33]} and {right[:16]} of {self._role} do not go together: {error.what}"
+        what = f"drafts {left} and {right[:16]} of {self._role} do not go together: {error.what}"
         known = sorted({node.digest[:16] for node in self.heads})
         hint = f"drop one, and make its other changes again: `hillhold drop REPO {self._role} {known[0]}`"
         if len(known) > 1:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Final
 
 from tuf.api.metadata import DelegatedRole, Delegations, Targets
@@ -146,10 +147,19 @@ def caps_of(targets: Targets, name: str) -> Caps:
     """Return what a line is allowed; raises `ProductRefused` where there is no such line."""
     roles = targets.delegations.roles if targets.delegations else None
     if not roles or name not in roles:
-        raise ProductRefused("product line", expected="one that targets delegate to", got=repr(name)[:80])
+        raise unknown_line(name, line_names(targets))
     value: Any = roles[name].unrecognized_fields.get("x-hillhold", {})
     return Caps(
         tuple(value.get("hardware", ())), value.get("max_security_counter", 0), value.get("max_offline_grace", 0)
+    )
+
+
+def unknown_line(name: str, known: Sequence[str]) -> ProductRefused:
+    """Return the refusal of a line that there is not: with the one that was meant, where only a letter is wrong."""
+    meant = "".join(f"did you mean {close}? " for close in get_close_matches(name, known, n=1))
+    hint = f"{meant}{'else ' if meant else ''}make it with `hillhold product add REPO {name} …`"
+    return ProductRefused(
+        "product line", expected=f"one of: {', '.join(known) or 'none yet'}", got=repr(name)[:80], hint=hint
     )
 
 

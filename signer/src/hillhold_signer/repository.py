@@ -21,7 +21,7 @@ from hillhold_signer import encoding
 from hillhold_signer.ceremony import Ceremony
 from hillhold_signer.chain import Chain
 from hillhold_signer.config import GIT_FILES, MAX_CONFIG, Config, parse_config, read_people, show_config, write_people
-from hillhold_signer.drafted import lineage
+from hillhold_signer.drafted import lineage, with_signatures
 from hillhold_signer.drafts import Draft, Drafts, Quorum, parse_signed
 from hillhold_signer.edit import Edit
 from hillhold_signer.errors import (
@@ -108,25 +108,35 @@ class Repository:
         self._chain = state.chain
         return state
 
-    def wanted(self, key: Key, role: str | None = None) -> tuple[Draft, ...]:
-        """Return the drafts that a key may sign.
+    def wanted(self, key: Key | None, role: str | None = None) -> tuple[Draft, ...]:
+        """Return the drafts that a key may sign; of a key that is not known yet (None), all of them.
 
         Raises:
             SigningRefused: none, or not the named role's.
+            RepositoryRefused: there is no such role.
             MergeRefused: the named role's drafts do not go together; or those of any role, where no other one wants the key.
         """
         state = self.state()
-        drafts = (draft for draft in state.drafts.values() if role in (None, draft.role))
-        found = tuple(draft for draft in drafts if key.keyid in state.quorum(draft.role).wanted)
-        if (gone := read_revoked(self.layout).get(key.keyid)) is not None:
+        if role is not None:
+            state.check_role(role)
+        drafts = [draft for draft in state.drafts.values() if role in (None, draft.role)]
+        asked = {draft.role: state.quorum(draft.role).wanted for draft in drafts}
+        found = tuple(draft for draft in drafts if key is None or key.keyid in asked[draft.role])
+        if key is not None and (gone := read_revoked(self.layout).get(key.keyid)) is not None:
             found = tuple(draft for draft in found if draft.role == "root")  # whose old quorum may need it
             if not found:
                 raise SigningRefused("key", expected="one that was not revoked", got=gone.reason[:80])
         clash = next((state.clashes[name] for name in state.clashes if role in (None, name)), None)
         if clash is not None and (role is not None or not found):
             raise clash
-        if not found:
-            what = f"a key of {role}" if role else "a key that a draft wants"
+        if not drafts:
+            raise SigningRefused(f"{role}: nothing is drafted" if role else "nothing is drafted")
+        if key is not None and not found:
+            names = self.people()
+            who = (
+                f"{name}: {', '.join(sorted({names.get(it, it[:16]) for it in ids}))}" for name, ids in asked.items()
+            )
+            what = f"a key that a draft wants ({'; '.join(who)})"
             hint = "`hillhold status` says who has to sign what"
             raise SigningRefused("signature", expected=what, got=key.keyid[:16], hint=hint)
         return found
@@ -248,6 +258,22 @@ class Repository:
             for draft in merged:
                 Drafts(self.layout).save(draft.role, draft.signed, state.after(draft.role))
             yield self.state() if merged else state
+
+    def droppable(self, role: str, digest: str = "") -> tuple[Draft, str]:
+        """Return what `drop` would give up, with the signatures on it, and its digest; without `digest`, the only draft.
+
+        Raises:
+            MergeRefused: there is no such draft, or more than one.
+            RepositoryRefused: there is no such role.
+        """
+        state = self.state()
+        state.check_role(role)
+        node = lineage(self.layout, role, state.published(role)).head(digest)
+        draft = state.drafts.get(role)
+        if draft is None or draft.digest != node.digest:
+            bare = Draft(role, parse_signed(node.value, role), node.payload, {})
+            draft = with_signatures(bare, state.delegators, state.files)
+        return draft, node.digest
 
     def drop(self, role: str, digest: str) -> str:
         """Give up a draft: of several that do not go together, or the only one, so that what is published stands again.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from securesystemslib.signer import Signer
+from securesystemslib.signer import Key, Signer
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Root, Targets, Timestamp
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
@@ -175,10 +175,15 @@ def sign_request(request: Request, signer: Signer) -> SignatureFile:
     """
     key, draft = signer.public_key, request.draft
     refuse_public(key, demo=request.demo)
-    if key.keyid not in request.quorum.wanted:
-        wanted = ", ".join(sorted(request.people.get(keyid, keyid[:16]) for keyid in request.quorum.wanted))
-        raise SigningRefused("signature", expected=f"a key of {draft.role}: {wanted}", got=key.keyid[:16])
+    check_asked(request, key)
     return SignatureFile(draft.role, draft.signed.version, draft.digest, sign_bytes(signer, draft.payload))
+
+
+def check_asked(request: Request, key: Key) -> None:
+    """Refuse a key that a request does not ask for; raises `SigningRefused`, which names whose it does."""
+    if key.keyid not in request.quorum.wanted:
+        wanted = ", ".join(sorted({request.people.get(keyid, keyid[:16]) for keyid in request.quorum.wanted}))
+        raise SigningRefused("signature", expected=f"a key of {request.draft.role}: {wanted}", got=key.keyid[:16])
 
 
 class _Shown:

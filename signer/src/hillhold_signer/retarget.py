@@ -62,7 +62,7 @@ def change_hardware(
         check_hardware_of(caps, add)
         old = Fleet(product, caps, line)
         before = old.releases
-        changed = _with_set(before, _only(chosen(before, version, component, file_name)))
+        changed = _with_set(before, only(chosen(before, version, component, file_name)))
         others = [release for release in before if release not in changed]
         for release in changed:
             hardware = _new_hardware(release, set(add), set(remove))
@@ -87,7 +87,8 @@ def change_hardware(
     return Retargeted(now_listed, tuple(entry for entry, _ in made), warnings, line.version)
 
 
-def _only(found: Sequence[Release]) -> Release:
+def only(found: Sequence[Release]) -> Release:
+    """Return the one release that was found; raises `ReleaseRefused` where there are several."""
     if len(found) > 1:
         names = ", ".join(release.path.rpartition("/")[2] for release in found)
         hint = "say which with --file-name"

@@ -14,7 +14,7 @@ from hillhold_signer.errors import RepositoryRefused, RotationRefused
 from hillhold_signer.readiness import published_suffices
 from hillhold_signer.repository import Repository
 from hillhold_signer.revocation import Revoked, history, read_revoked, write_revoked
-from hillhold_signer.rotation import check_roots, named_keys
+from hillhold_signer.rotation import ONLINE, check_roots, named_keys
 from hillhold_signer.state import State
 
 MIN_START: Final = 8
@@ -83,8 +83,11 @@ def renew(repository: Repository, roles: Sequence[str], now: int) -> dict[str, i
 
     Raises:
         ProductRefused: neither root nor targets nor a product line.
-        RepositoryRefused, StorageError: the repository.
+        RepositoryRefused, StorageError: timestamp or snapshot, which nobody signs by hand; or the repository.
     """
+    if online := [role for role in roles if role in ONLINE]:
+        hint = "timestamp and snapshot are renewed by `hillhold refresh`"
+        raise RepositoryRefused("role", expected="root, targets or a product line", got=online[0], hint=hint)
     with repository.edit(now) as edit:
         for role in roles:  # all of them are there, before one is drafted
             _ = edit.root() if role == "root" else edit.targets() if role == "targets" else edit.line(role)

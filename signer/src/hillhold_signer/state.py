@@ -13,8 +13,9 @@ from hillhold_signer import encoding
 from hillhold_signer.chain import Chain, Files, line_names, load_chain, verify_chain, verify_roots
 from hillhold_signer.drafted import Drafted, with_signatures
 from hillhold_signer.drafts import Draft, Quorum, quorum
-from hillhold_signer.errors import DamagedRefused, MergeRefused, ProductRefused, RepositoryRefused, VerifyRefused
+from hillhold_signer.errors import DamagedRefused, MergeRefused, RepositoryRefused, VerifyRefused
 from hillhold_signer.layout import Layout, file_name
+from hillhold_signer.products import unknown_line
 from hillhold_signer.storage import read_optional
 from hillhold_verifier.metadata import max_bytes
 
@@ -87,10 +88,16 @@ class State:
         """Return the newest version of a line's role; raises `ProductRefused` where there is no such line."""
         found = self.newest(product) if product in self.products() else None
         if not isinstance(found, Targets):
-            known = ", ".join(self.products()) or "none yet"
-            hint = f"make it with `hillhold product add REPO {product} …`"
-            raise ProductRefused("product line", expected=f"one of: {known}", got=repr(product)[:80], hint=hint)
+            raise unknown_line(product, self.products())
         return found
+
+    def check_role(self, role: str) -> None:
+        """Refuse a role that nobody signs by hand, or that there is not; raises `RepositoryRefused`, which names those there are."""
+        newest = self.published("targets") if "targets" in self.clashes else self.newest("targets")
+        lines = line_names(newest) if isinstance(newest, Targets) else []
+        known = tuple(dict.fromkeys(("root", "targets", *lines, *self.drafts, *self.clashes)))
+        if role not in known:
+            raise RepositoryRefused("role", expected=f"one of {', '.join(known)}", got=repr(role)[:80])
 
     def after(self, role: str) -> tuple[str, ...]:
         """Return what the next draft of a role comes after (`Drafts.save`); raises `MergeRefused` where there is a clash."""

@@ -124,10 +124,14 @@ def published_tree(path: Path) -> Layout:
     """Return the layout of a repository, or of a bare copy of its published tree.
 
     Raises:
-        VerifyRefused: neither.
+        VerifyRefused: neither, or a repository in which nothing is published yet.
     """
-    if Layout(path).public.is_dir():
-        return Layout(path)
+    layout = Layout(path)
+    first = (file_name("root", 1), file_name("timestamp", 0))
+    if layout.config.is_file() and not any(layout.metadata(name).exists() for name in first):
+        raise VerifyRefused("nothing is published yet", hint="`hillhold publish`")
+    if layout.public.is_dir():
+        return layout
     if (path / "metadata").is_dir():
         return _Bare(path)
     raise VerifyRefused(f"{path}", expected="a repository, or a folder with metadata/ and targets/", got="neither")

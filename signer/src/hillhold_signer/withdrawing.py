@@ -139,7 +139,7 @@ def _withdrawable(found: Sequence[Release], published: object) -> list[Release]:
     listed = published.targets if isinstance(published, Targets) else {}
     for release in found:
         if release.path not in listed:
-            hint = "no device has seen it: take it out of the draft instead"
+            hint = "no device has seen it: take it out of the draft with `hillhold release remove`"
             raise ReleaseRefused(f"target {release.path}", expected="a published release", got="a draft", hint=hint)
     left = [release for release in found if release.withdrawn is None]
     if not left:

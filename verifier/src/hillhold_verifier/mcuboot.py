@@ -238,8 +238,8 @@ def verify_image(image: Image, read: ReadAt, keys: Sequence[ImageKey]) -> ImageK
         if key.key_hash == key_hash:
             _verify(key, image, digest)
             return key
-    known = [key.key_hash.hex()[:16] for key in keys]
-    raise ImageSignatureError("image key", expected=f"one of {known}", got=key_hash.hex()[:16])
+    known = ", ".join(key.key_hash.hex()[:16] for key in keys) or "none"
+    raise ImageSignatureError("image key", expected=f"a fingerprint, one of: {known}", got=key_hash.hex()[:16])
 
 
 def check_hash(image: Image, read: ReadAt) -> bytes:

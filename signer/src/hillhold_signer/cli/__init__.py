@@ -12,6 +12,7 @@ from hillhold_signer.cli.imagekeys import image_key
 from hillhold_signer.cli.images import image
 from hillhold_signer.cli.importing import import_command
 from hillhold_signer.cli.keys import key
+from hillhold_signer.cli.lines import list_, show
 from hillhold_signer.cli.logs import log
 from hillhold_signer.cli.products import product
 from hillhold_signer.cli.provisioning import provisioning
@@ -43,7 +44,8 @@ def main() -> None:
     """
 
 
-product.add_command(image_key)
+for _command in (list_, show, image_key):
+    product.add_command(_command)
 for _command in (
     *(key, init, root, renew, revoke, product, image),
     *(add, import_command, withdraw, release, diff, sign, request, attach, drop, status),

@@ -221,7 +221,7 @@ def _lines(item: Chosen, added: Added, source: str | None) -> list[str]:
         f"added {target.path}: {target.length} bytes, security counter {custom['security_counter']}",
         f"  sha256 {target.hashes['sha256']}",
         f"  for {', '.join(custom['hardware'])}",
-        *([f"  signed with image key {added.image_key[:16]}"] if added.image_key else []),
+        *([f"  signed with image key of fingerprint {added.image_key[:16]}"] if added.image_key else []),
         *revision,
         *(f"  {entry['format']} SBOM, sha256 {entry['sha256']}" for entry in custom.get("sbom", [])),
         *(f"  patch of {entry.length} bytes: {entry.path}" for entry in added.patches),

@@ -8,7 +8,7 @@ import click
 
 from hillhold_signer.cli.terminal import FILE, PATH, emit, json_option, passphrase_option, secrets
 from hillhold_signer.images import MAX_HEX, ImagePlan, read_firmware, sign_image
-from hillhold_signer.keys import load_public, load_signer
+from hillhold_signer.keys import fingerprint, load_public, load_signer
 from hillhold_signer.releases import COUNTER_HINT, MAX_IMAGE
 from hillhold_signer.storage import read_file, write_file
 from hillhold_verifier.mcuboot import Image, parse_image
@@ -76,8 +76,9 @@ def sign(
     signed = sign_image(firmware, plan, signer, demo=demo)
     write_file(output, signed)
     found = parse_image(signed)
-    lines = [f"{output}: {found.length} bytes, signed with {signer.public_key.keyid[:16]}", *_lines(found)]
-    emit({"file": str(output), **_value(found)}, lines, as_json=as_json)
+    mark = fingerprint(signer.public_key)
+    lines = [f"{output}: {found.length} bytes, signed with image key of fingerprint {mark[:16]}", *_lines(found)]
+    emit({"file": str(output), "image_key": mark, **_value(found)}, lines, as_json=as_json)
 
 
 @image.command("show")

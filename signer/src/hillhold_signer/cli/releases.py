@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from hillhold_signer.cli.terminal import FOLDER, edge, emit, json_option
+from hillhold_signer.cli.terminal import FOLDER, edge, emit, json_option, whose
 from hillhold_signer.listing import Listed, listing
+from hillhold_signer.removing import remove_release
 from hillhold_signer.repository import Repository
 from hillhold_signer.retarget import change_hardware
 from hillhold_signer.withdrawing import Way
@@ -94,7 +95,7 @@ def _way(way: Way) -> str:
 
 @click.group()
 def release() -> None:
-    """What a product line lists, and the hardware of a release."""
+    """What a product line lists, the hardware of a release, and taking one out of a draft."""
 
 
 @release.command("list")
@@ -151,6 +152,38 @@ def _lines(item: Listed) -> list[str]:
     if release.downgrade_from:
         lines.append(f"  step down from {', '.join(map(str, sorted(release.downgrade_from)))}")
     return lines
+
+
+@release.command("remove")
+@click.argument("repo", type=FOLDER)
+@click.argument("product")
+@click.argument("version")
+@click.option("--component", metavar="NAME", help=_COMPONENT)
+@click.option("--file-name", help="Which release, where one version has several.")
+@json_option
+def remove(repo: Path, product: str, version: str, component: str | None, file_name: str | None, as_json: bool) -> None:
+    """Take VERSION out of the draft of PRODUCT, with its patches. What is published is withdrawn instead (`hillhold withdraw`).
+
+    \b
+    Example:
+      hillhold release remove REPO pump 1.2.0
+    """
+    repository = Repository(repo)
+    done = remove_release(repository, product, version, edge().now(), component=component, file_name=file_name)
+    value = {
+        "product": product,
+        "removed": done.path,
+        "others": list(done.others),
+        "void": list(done.void),
+        "warnings": list(done.warnings),
+        "draft": done.version,
+    }
+    lines = [f"removed {done.path} from the draft", *(f"  no longer listed: {path}" for path in done.others)]
+    if done.void:
+        lines.append(f"void: the signatures of {whose(done.void, repository.people())}")
+    lines += [f"warning: {text}" for text in done.warnings]
+    lines.append(f"next: the line's keys sign version {done.version} of {product} (`hillhold sign`)")
+    emit(value, lines, as_json=as_json)
 
 
 @release.command("hardware")

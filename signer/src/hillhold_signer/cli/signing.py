@@ -11,12 +11,12 @@ from tuf.api.metadata import Root, Targets
 
 from hillhold_signer.attaching import Attached
 from hillhold_signer.attaching import attach as attach_files
-from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, emit, json_option, passphrase_option, plain, secrets
+from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, emit, json_option, passphrase_option, plain, secrets, whose
 from hillhold_signer.difference import Change, difference, label, summary
 from hillhold_signer.drafts import Draft
-from hillhold_signer.keys import load_public, load_signer
+from hillhold_signer.keys import known_public, load_public, load_signer
 from hillhold_signer.repository import Repository, Signed
-from hillhold_signer.requests import MAX_REQUEST, Request, make_request, open_request, sign_request
+from hillhold_signer.requests import MAX_REQUEST, Request, check_asked, make_request, open_request, sign_request
 from hillhold_signer.signatures import MAX_SIGNATURE_FILE
 from hillhold_signer.state import State
 from hillhold_signer.storage import read_file, write_file
@@ -41,8 +41,8 @@ def diff(repo: Path, role: str | None, full: bool, as_json: bool) -> None:
     """
     repository = Repository(repo)
     state, people = repository.state(), repository.people()
-    if role is not None and role not in state.drafts and role not in state.clashes:
-        raise click.UsageError(f"{role!r} has no draft; drafted: {', '.join(state.drafts) or 'nothing'}")
+    if role is not None:
+        state.check_role(role)
     drafts = [draft for draft in state.drafts.values() if role in (None, draft.role)]
     clashes = {name: clash for name, clash in state.clashes.items() if role in (None, name)}
     found = [(draft, _changes(draft, _published(state, draft.role), people)) for draft in drafts]
@@ -52,7 +52,7 @@ def diff(repo: Path, role: str | None, full: bool, as_json: bool) -> None:
     }
     lines = [line for draft, changes in found for line in _shown(draft, changes, full=full)]
     lines += [f"! {name}: {clash}; {clash.hint}" for name, clash in clashes.items()]
-    emit(value, lines or ["nothing is drafted"], as_json=as_json)
+    emit(value, lines or [f"{role}: nothing is drafted" if role else "nothing is drafted"], as_json=as_json)
 
 
 @click.command()
@@ -91,11 +91,17 @@ def sign(
         raise click.UsageError("--root and --output belong to a request")
     if not source.is_dir() and role:
         raise click.UsageError("--role belongs to a repository: a request is for one role")
-    signer = load_signer(uri, load_public(public) if public else None, secrets(passphrase_fd))
+    given = load_public(public) if public else None
+    known, ask = given or known_public(uri), secrets(passphrase_fd)  # who is not asked is told so before the passphrase
     if source.is_dir():
-        _sign_drafts(Repository(source), signer, role, yes=yes, full=full, as_json=as_json)
-    else:
-        _sign_request(source, signer, root, output, yes=yes, full=full, as_json=as_json)
+        repository = Repository(source)
+        repository.wanted(known, role)
+        _sign_drafts(repository, load_signer(uri, given, ask), role, yes=yes, full=full, as_json=as_json)
+        return
+    found = open_request(read_file(source, MAX_REQUEST), read_file(root, MAX_BYTES["root"]) if root else None)
+    if known is not None:
+        check_asked(found, known)
+    _sign_request(source, found, load_signer(uri, given, ask), output, yes=yes, full=full, as_json=as_json)
 
 
 @click.command()
@@ -145,19 +151,30 @@ def attach(repo: Path, files: tuple[Path, ...], as_json: bool) -> None:
 @click.command()
 @click.argument("repo", type=FOLDER)
 @click.argument("role")
-@click.argument("digest")
+@click.argument("digest", default="")
+@click.option("--yes", is_flag=True, help="Give up signatures without asking.")
 @json_option
-def drop(repo: Path, role: str, digest: str, as_json: bool) -> None:
-    """Give up the draft of ROLE whose sha256 begins with DIGEST (`hillhold status` and `diff` show it).
+def drop(repo: Path, role: str, digest: str, yes: bool, as_json: bool) -> None:
+    """Give up the draft of ROLE, after showing it; of several, that whose sha256 begins with DIGEST (`hillhold status` shows it).
 
     Where two drafts do not go together, the other one stays, with its signatures. Where it is the only one, what is published stands again.
 
     \b
     Example:
+      hillhold drop REPO pump
       hillhold drop REPO pump 1d2c3b4a59687766
     """
-    gone = Repository(repo).drop(role, digest)
-    emit({"role": role, "dropped": gone}, [f"dropped the draft {gone[:16]}… of {role}"], as_json=as_json)
+    repository = Repository(repo)
+    draft, found = repository.droppable(role, digest)
+    state, people = repository.state(), repository.people()
+    _show(_shown(draft, _changes(draft, _published(state, role), people), full=False), as_json=as_json)
+    if draft.signatures:
+        _show([f"! the signatures of {whose(draft.signatures, people)} go with it"], as_json=as_json)
+        if not yes:
+            click.confirm("Drop this?", abort=True, err=as_json)
+    gone = repository.drop(role, found)
+    value = {"role": role, "dropped": gone, "void": sorted(draft.signatures)}
+    emit(value, [f"dropped the draft {gone[:16]}… of {role}"], as_json=as_json)
 
 
 def _sign_drafts(
@@ -178,10 +195,8 @@ def _sign_drafts(
 
 
 def _sign_request(
-    file: Path, signer: Signer, root: Path | None, output: Path | None, *, yes: bool, full: bool, as_json: bool
+    file: Path, found: Request, signer: Signer, output: Path | None, *, yes: bool, full: bool, as_json: bool
 ) -> None:
-    anchor = read_file(root, MAX_BYTES["root"]) if root else None
-    found = open_request(read_file(file, MAX_REQUEST), anchor)
     draft = found.draft
     changes = _changes(draft, found.old, found.people)
     _show([*_shown(draft, changes, full=full), *_trust(found)], as_json=as_json)

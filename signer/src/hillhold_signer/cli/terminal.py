@@ -153,6 +153,11 @@ def emit(value: Mapping[str, object], lines: Iterable[str], *, as_json: bool) ->
         click.echo(plain(line))
 
 
+def whose(keyids: Iterable[str], people: Mapping[str, str]) -> str:
+    """Return the names behind key ids, each once."""
+    return ", ".join(sorted({people.get(keyid, keyid[:16]) for keyid in keyids}))
+
+
 def json_option(function: F) -> F:
     """Add `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
