@@ -6,11 +6,20 @@ from pathlib import Path
 
 import click
 
-from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, emit, json_option, passphrase_option, secrets
+from hillhold_signer.cli.terminal import (
+    FILE,
+    FOLDER,
+    PATH,
+    emit,
+    json_option,
+    new_passphrase,
+    passphrase_option,
+    secrets,
+)
 from hillhold_signer.errors import KeyRefused
 from hillhold_signer.examples import public_name
 from hillhold_signer.hsm import SCHEME, TokenKey, find_key, list_keys
-from hillhold_signer.keyfiles import KINDS, generate, write_key
+from hillhold_signer.keyfiles import KINDS, free_names, generate, write_key
 from hillhold_signer.keys import KeyInfo, fingerprint, inspect, inspect_folder, public_pem
 from hillhold_signer.storage import create_file
 
@@ -51,11 +60,8 @@ def new(name: Path, kind: str, no_passphrase: bool, passphrase_fd: int | None, a
     if no_passphrase and passphrase_fd is not None:
         raise click.UsageError("--no-passphrase and --passphrase-fd exclude each other")
     base = name.with_suffix("") if name.suffix in (".pem", ".pub") else name
-    phrase: str | None = None
-    if passphrase_fd is not None:
-        phrase = secrets(passphrase_fd)("passphrase")
-    elif not no_passphrase:
-        phrase = click.prompt("Passphrase", hide_input=True, confirmation_prompt="The same again", err=True)
+    free_names(base)
+    phrase = None if no_passphrase else new_passphrase(passphrase_fd)
     private, public = write_key(base, generate(kind), phrase)
     info = inspect(public)
     value = {**_value(info), "private_file": str(private), "public_file": str(public), "encrypted": phrase is not None}
