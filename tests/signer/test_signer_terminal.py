@@ -65,7 +65,7 @@ def without_terminal(*words: object, given: str | None = None) -> subprocess.Com
         check=False,
         timeout=60,
         start_new_session=True,
-        **stdin,  # type: ignore[call-overload]
+        **stdin,
     )
 
 

@@ -34,7 +34,7 @@ def image() -> None:
     """Sign MCUboot images, and look at them."""
 
 
-@image.command("sign")
+@image.command("sign", short_help="Sign firmware and write an MCUboot image.")
 @click.argument("source", type=FILE)
 @click.argument("output", type=PATH)
 @click.option(

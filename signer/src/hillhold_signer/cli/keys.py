@@ -42,7 +42,7 @@ def key() -> None:
     """Make keys, and look at them."""
 
 
-@key.command("new")
+@key.command("new", short_help="Make a key: NAME.pem and NAME.pub.")
 @click.argument("name", type=PATH)
 @click.option("--type", "kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True, help="Kind of key.")
 @click.option(
@@ -70,7 +70,7 @@ def new(name: Path, kind: str, no_passphrase: bool, passphrase_fd: int | None, a
     emit(value, lines, as_json=as_json)
 
 
-@key.command("import")
+@key.command("import", short_help="Write the public part of a key in a token.")
 @click.argument("uri")
 @click.argument("name", type=PATH)
 @passphrase_option
@@ -94,7 +94,7 @@ def import_key(uri: str, name: Path, passphrase_fd: int | None, as_json: bool) -
     emit({**_value(found), "public_file": str(public)}, lines, as_json=as_json)
 
 
-@key.command("show")
+@key.command("show", short_help="Show the type and fingerprint of a key.")
 @click.argument("place", metavar="FILE|URI", type=PlaceOf(FILE))
 @passphrase_option
 @json_option
@@ -110,7 +110,7 @@ def show(place: Path | str, passphrase_fd: int | None, as_json: bool) -> None:
     emit(_value(info), _lines(info), as_json=as_json)
 
 
-@key.command("list")
+@key.command("list", short_help="List the keys in a folder or a token.")
 @click.argument("place", metavar="[FOLDER|URI]", type=PlaceOf(FOLDER), default=".")
 @json_option
 def list_(place: Path | str, as_json: bool) -> None:

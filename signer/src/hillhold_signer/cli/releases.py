@@ -16,7 +16,7 @@ from hillhold_signer.withdrawing import withdraw as draft_withdrawal
 _COMPONENT = "Which component; needed where several have this version."
 
 
-@click.command()
+@click.command(short_help="Draft that a version must not be installed.")
 @click.argument("repo", type=FOLDER)
 @click.argument("product")
 @click.argument("version")
@@ -92,12 +92,12 @@ def _way(way: Way) -> str:
     return f"warning: {who} have no way on and keep running it until a higher version is added"
 
 
-@click.group()
+@click.group(short_help="What a product line lists, and for which hardware.")
 def release() -> None:
     """What a product line lists, and the hardware of a release."""
 
 
-@release.command("list")
+@release.command("list", short_help="List the releases of a line.")
 @click.argument("repo", type=FOLDER)
 @click.argument("product")
 @json_option
@@ -153,7 +153,7 @@ def _lines(item: Listed) -> list[str]:
     return lines
 
 
-@release.command("hardware")
+@release.command("hardware", short_help="Draft that a version may run on other hardware.")
 @click.argument("repo", type=FOLDER)
 @click.argument("product")
 @click.argument("version")
