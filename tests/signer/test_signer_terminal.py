@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
+import select
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
+from securesystemslib.signer import CryptoSigner
 
 from command import hillhold, uri
-from hillhold_signer import Repository, Wish, add_release
+from hillhold_signer import NamedKey, Repository, Team, Wish, add_product, add_release
+from hillhold_signer.cli import main
 from hillhold_signer.keyfiles import generate, write_key
-from workshop import HARDWARE, NOW, image, release, started
+from hillhold_signer.lines import set_team
+from workshop import HARDWARE, NOW, image, pump, release, started
 
 COMMAND = [sys.executable, "-m", "hillhold_signer.cli"]
 PLAN = ["--security-counter", "3", "--header-size", "0x200", "--slot-size", "0x20000", "--pad-header"]
@@ -42,6 +51,7 @@ def at_terminal(*words: object, dialogue: list[tuple[str, str]]) -> tuple[int, s
         for wait, typed in [*dialogue, ("\0", "")]:
             mark = len(seen)
             while wait not in seen[mark:]:
+                assert select.select([master], [], [], 30)[0], f"no {wait!r} after {seen!r}"
                 try:
                     chunk = os.read(master, 4096)
                 except OSError:
@@ -50,7 +60,13 @@ def at_terminal(*words: object, dialogue: list[tuple[str, str]]) -> tuple[int, s
                     break
                 seen += chunk.decode().replace("\r\n", "\n")
             if typed:
+                time.sleep(
+                    0.3
+                )  # a person sees the prompt before they type; what comes while readline starts can get lost
                 os.write(master, typed.encode())
+    except BaseException:
+        process.kill()
+        raise
     finally:
         os.close(master)
     return process.wait(20), seen
@@ -72,7 +88,7 @@ def without_terminal(*words: object, given: str | None = None) -> subprocess.Com
 @pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"])
 def test_a_no_at_the_terminal_is_no_advice_about_unattended_jobs(repository: Repository, answer: str) -> None:
     code, seen = at_terminal(
-        "sign", repository.layout.path, "--key", uri("release-1"), dialogue=[("Sign this? [y/N]", answer)]
+        "sign", repository.layout.path, "--key", uri("release-1"), dialogue=[("Sign this? [y/N]: ", answer)]
     )
     assert code == 1
     assert seen.endswith("error: nothing was done\n")
@@ -81,7 +97,7 @@ def test_a_no_at_the_terminal_is_no_advice_about_unattended_jobs(repository: Rep
 
 def test_ctrl_c_at_a_question_ends_its_line_first(repository: Repository) -> None:
     words = ("sign", repository.layout.path, "--key", uri("release-1"))
-    code, seen = at_terminal(*words, dialogue=[("Sign this? [y/N]", "\x03")])
+    code, seen = at_terminal(*words, dialogue=[("Sign this? [y/N]: ", "\x03")])
     assert code == 130
     assert seen.endswith("\nerror: interrupted\n")
     assert "hint" not in seen
@@ -90,7 +106,7 @@ def test_ctrl_c_at_a_question_ends_its_line_first(repository: Repository) -> Non
 def test_ctrl_c_at_a_passphrase_is_not_a_broken_key(repository: Repository, tmp_path: Path) -> None:
     private, _ = write_key(tmp_path / "ada", generate(), "long enough")
     words = ("sign", repository.layout.path, "--key", f"file:{private}")
-    code, seen = at_terminal(*words, dialogue=[("Passphrase of", "\x03")])
+    code, seen = at_terminal(*words, dialogue=[(".pem: ", "\x03")])
     assert code == 130
     assert seen.endswith("\nerror: interrupted\n")
 
@@ -120,7 +136,7 @@ def test_an_encrypted_key_without_a_terminal_is_a_usage_error(repository: Reposi
 
 
 def test_a_new_passphrase_is_asked_again_in_words(tmp_path: Path) -> None:
-    first, again = "Passphrase:", "The same again:"
+    first, again = "Passphrase: ", "The same again: "
     dialogue = [(first, "\n"), (first, "one\n"), (again, "two\n"), (first, "short\n"), (again, "short\n")]
     code, seen = at_terminal("key", "new", tmp_path / "ada", dialogue=dialogue)
     assert code == 0
@@ -188,3 +204,39 @@ def test_firmware_is_told_from_a_damaged_image(tmp_path: Path) -> None:
     assert "no MCUboot image: `hillhold image sign`" in refused.stderr
     file.write_bytes(image("1.0.0")[:600])
     assert "hint" not in hillhold("image", "show", file).stderr
+
+
+def test_the_table_of_status_is_as_wide_as_its_longest_name(repository: Repository) -> None:
+    name = "pump-for-intensive-care"
+    add_product(repository, replace(pump(), name=name), NOW)
+    lines = hillhold("status", repository.layout.path).output.splitlines()
+    rows = [line for line in lines if line.startswith(("role ", "root ", "timestamp ", name))]
+    assert len(rows) == 4
+    assert {line[len(name)] for line in rows} == {" "}
+    assert rows[0].index("published") == len(name) + 1 == rows[1].index("1 ")
+
+
+def test_each_command_has_a_help_that_fits_into_the_list() -> None:
+    def commands(group: click.Group) -> Iterator[click.Command]:
+        for command in group.commands.values():
+            yield command
+            if isinstance(command, click.Group):
+                yield from commands(command)
+
+    long = [command.name for command in commands(main) if len(command.get_short_help_str(200)) > 50]
+    assert long == []
+    assert "..." not in hillhold("--help").output.partition("Commands:")[2]
+
+
+def test_people_are_listed_by_name(repository: Repository, tmp_path: Path) -> None:
+    path = repository.layout.path
+    people = Team(tuple(NamedKey(f"P{at}", CryptoSigner.generate_ed25519().public_key) for at in range(9)), 2)
+    names = [item.name for item in people.keys]
+    set_team(repository, "pump", people, NOW)
+    refused = hillhold("product", "team", path, "pump", "--remove", "nobody").stderr
+    assert re.findall(r"P\d", refused) == names
+    page = hillhold("root", "transcript", path).output.partition("pump, version")[2].partition("Present")[0]
+    assert re.findall(r"\[ \] (P\d)", page) == names
+    assert hillhold("request", path, "pump", "-o", tmp_path / "pump.request").exit_code == 0
+    shown = hillhold("sign", tmp_path / "pump.request", "--key", uri("root-1"), "--yes").output
+    assert re.findall(r"P\d", shown.partition("of these sign")[2].partition("error")[0]) == names
