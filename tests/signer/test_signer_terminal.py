@@ -145,7 +145,7 @@ def test_a_new_passphrase_is_asked_again_in_words(tmp_path: Path) -> None:
     assert "\nshort: anyone who copies the file can try all of these\n" in seen
     assert "Error" not in seen
     long = hillhold("key", "new", tmp_path / "grace", answers="12345678\n12345678\n")
-    assert (long.exit_code, long.stderr) == (0, "")
+    assert (long.exit_code, long.stderr) == (0, "Passphrase:\nThe same again:\n")
 
 
 def test_usage_errors_are_one_line() -> None:

@@ -225,8 +225,8 @@ def _at_terminal() -> bool:
 
 def _ask(what: str, *, empty: bool = False) -> str:
     """Ask at the terminal, or read the next line of a pipe: `getpass` would warn there. An empty answer is asked again unless `empty`."""
+    label = plain(what[:1].upper() + what[1:])
     if _at_terminal():
-        label = plain(what[:1].upper() + what[1:])
         default = "" if empty else None
         try:
             return str(click.prompt(label, default, hide_input=True, show_default=False, err=True))
@@ -239,6 +239,7 @@ def _ask(what: str, *, empty: bool = False) -> str:
         named = what.removeprefix("passphrase of ")
         need = f"{named} is encrypted" if named != what else f"the {what} is needed"
         raise NoTerminal(f"{need}, and there is no terminal to ask at")
+    click.echo(f"{label}:", err=True)  # what the line was taken for
     return line.rstrip("\r\n")
 
 
