@@ -32,7 +32,7 @@ threshold = 2
 keys = [{{ name = "Ada", file = "{root-1}" }}, {{ name = "Grace", file = "{root-2}" }}]
 [targets]
 threshold = 1
-keys = [{{ name = "Ada", file = "{targets-1}" }}]
+keys = [{{ name = "Margaret", file = "{targets-1}" }}]
 [snapshot]
 key = {{ file = "{snapshot}", uri = "file:{snapshot_pem}" }}
 [timestamp]

@@ -120,7 +120,7 @@ def test_the_transcript_is_a_page_of_what_is_signed_by_whom(tmp_path: Path, repo
     assert text.startswith("Root 2\n======\n\nWritten      2026-01-01T00:00:00Z, by hillhold ")
     assert sha256(file.read_bytes()).hexdigest() in text
     assert " ".join(digest[at : at + 8] for at in range(0, 64, 8)) in text
-    assert "Signatures: 1 of 2 and 1 of 2" in text
+    assert "Signatures: old root 1 of 2, new root 1 of 2" in text
     assert "[x] root-2: signed" in text
     assert "[ ] root-3: not signed" in text
     assert "- root key root-3" in text

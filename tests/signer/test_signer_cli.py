@@ -53,7 +53,7 @@ def test_a_person_sees_the_difference_and_says_yes(repository: Repository) -> No
     path = repository.layout.path
     no = hillhold("sign", path, "--key", uri("release-1"), answers="n\n")
     assert no.exit_code == 1
-    assert "error: stopped" in no.stderr
+    assert "error: nothing was done" in no.stderr
     assert not repository.state().drafts["pump"].signatures
     yes = hillhold("sign", path, "--key", uri("release-1"), answers="y\n")
     assert yes.exit_code == 0

@@ -130,7 +130,7 @@ def test_a_rotation_needs_the_old_quorum_and_the_new_one(tmp_path: Path) -> None
     assert (done.new.version, done.reissued, dict(done.revoked)) == (2, (), {})
     repository.sign(joins)
     repository.sign(example_signer("root-1"))
-    with pytest.raises(QuorumRefused, match="root has 1 of 2 and 2 of 2"):
+    with pytest.raises(QuorumRefused, match="root has old root 1 of 2, new root 2 of 2"):
         publish(repository, new)
     repository.sign(example_signer("root-2"))
     assert publish(repository, new) == {"root": 2}

@@ -133,7 +133,7 @@ def _root(old: Root | None, new: Root, show: Label) -> Iterator[Change]:
         yield from _keys(name, set(before.keyids) if before else set(), set(role.keyids), show)
         yield from _fields(f"{name} role", before.unrecognized_fields if before else {}, role.unrecognized_fields)
     named = {keyid for role in new.roles.values() for keyid in role.keyids}
-    for keyid in sorted(new.keys.keys() - named):
+    for keyid in sorted(new.keys.keys() - named, key=show):
         yield Change("!", "key", keyid, None, keyid, f"key of no role: {show(keyid)}")
     if not new.consistent_snapshot:
         yield Change("!", "field", "consistent_snapshot", None, False, "consistent_snapshot: false")
@@ -203,7 +203,7 @@ def _delegations(old: Targets | None, new: Targets, show: Label) -> Iterator[Cha
         yield from _fields(f"{name} caps", past.get("x-hillhold", {}), fields.get("x-hillhold", {}), _CAPS)
     if new.delegations is not None:
         named = {keyid for role in after.values() for keyid in role.keyids}
-        for keyid in sorted(new.delegations.keys.keys() - named):
+        for keyid in sorted(new.delegations.keys.keys() - named, key=show):
             yield Change("!", "key", keyid, None, keyid, f"key of no line: {show(keyid)}")
         past = old.delegations.unrecognized_fields if old and old.delegations else {}
         yield from _fields("delegations", past, new.delegations.unrecognized_fields)

@@ -135,9 +135,15 @@ class Quorum:
         """Key ids that may sign, whether or not they have."""
         return frozenset(keyid for share in self.shares for keyid in (*share.signed, *share.unsigned))
 
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """What the delegator of each share is called; empty where there is one."""
+        return ("old root", "new root") if len(self.shares) > 1 else ("",)
+
     def __str__(self) -> str:
-        """As "1 of 2", a root after another as "1 of 2 and 0 of 2"."""
-        return " and ".join(f"{len(share.signed)} of {share.threshold}" for share in self.shares)
+        """As "1 of 2", a root after another as "old root 1 of 2, new root 0 of 2"."""
+        counts = (f"{len(share.signed)} of {share.threshold}" for share in self.shares)
+        return ", ".join(f"{title} {count}".lstrip() for title, count in zip(self.titles, counts, strict=True))
 
 
 def quorum(draft: Draft, delegators: Iterable[Root | Targets]) -> Quorum:

@@ -29,7 +29,7 @@ from hillhold_signer.keys import public_der, public_pem
 from hillhold_signer.products import MAX_COUNTER
 from hillhold_signer.releases import MAX_IMAGE
 from hillhold_verifier.errors import HillholdError, ImageError, ImageSignatureError, MetadataError
-from hillhold_verifier.mcuboot import Image, ImageKey, parse_image, verify_image
+from hillhold_verifier.mcuboot import MAGIC, Image, ImageKey, parse_image, verify_image
 from hillhold_verifier.release import Version
 
 TIMEOUT: Final = 120
@@ -59,6 +59,29 @@ class ImagePlan:
     slot_size: int
     pad_header: bool = False
 
+    def check(self, payload: bytes, name: str = "the firmware") -> None:
+        """Check that an image can be made of `payload`, without a key; raises `ImageRefused`."""
+        if not 1 <= len(payload) <= MAX_IMAGE:
+            raise ImageRefused("firmware", expected=f"1 to {MAX_IMAGE} bytes", got=len(payload))
+        if is_image(payload):
+            raise ImageRefused(
+                f"{name} is an MCUboot image already{_version(payload)}", hint="sign the firmware that it was made of"
+            )
+        try:
+            Version.parse(self.version)
+        except MetadataError as error:
+            raise ImageRefused(f"{error}") from error
+        if not 32 <= self.header_size <= MAX_HEADER - 1:
+            raise ImageRefused("header size", expected=f"32 to {MAX_HEADER - 1} bytes", got=self.header_size)
+        if not 1 <= self.slot_size <= MAX_IMAGE * 4:
+            raise ImageRefused("slot size", expected=f"1 to {MAX_IMAGE * 4} bytes", got=self.slot_size)
+        if not self.pad_header and any(payload[: self.header_size]):
+            hint = "give --pad-header to put the header before it"
+            got = "other bytes"
+            raise ImageRefused("start of the firmware", expected=f"{self.header_size} zeros", got=got, hint=hint)
+        if self.security_counter is not None and not 0 <= self.security_counter <= MAX_COUNTER:
+            raise ImageRefused("security counter", expected=f"0 to {MAX_COUNTER}", got=self.security_counter)
+
 
 def sign_image(payload: bytes, plan: ImagePlan, signer: Signer, *, demo: bool = False) -> bytes:
     """Return the signed image.
@@ -78,7 +101,8 @@ def sign_image(payload: bytes, plan: ImagePlan, signer: Signer, *, demo: bool = 
     if vector is None:
         hint = "MCUboot can be built for RSA and P-384, too; no part of Hillhold reads such an image"
         raise ImageRefused("image key", expected="Ed25519 or ECDSA P-256", got=key.scheme, hint=hint)
-    arguments = _arguments(payload, plan)
+    plan.check(payload)
+    arguments = _arguments(plan)
     with tempfile.TemporaryDirectory(prefix="hillhold-") as name:
         folder = Path(name)
         source, message, result = folder / "in.bin", folder / "message.bin", folder / "out.bin"
@@ -109,6 +133,18 @@ def check_image(image: bytes, key: Key) -> Image:
     return found
 
 
+def is_image(data: bytes) -> bool:
+    """Say whether data start as an MCUboot image does; no firmware does, whose first word is its stack pointer."""
+    return data[:4] == MAGIC.to_bytes(4, "little")
+
+
+def _version(data: bytes) -> str:
+    try:
+        return f" ({parse_image(data).version})"
+    except ImageError:
+        return ""
+
+
 def read_firmware(data: bytes, name: str) -> bytes:
     """Return raw firmware: `data` itself, or the bytes of an Intel HEX file if `name` ends in .hex.
 
@@ -132,25 +168,9 @@ def read_firmware(data: bytes, name: str) -> bytes:
     return bytes(image.tobinarray())
 
 
-def _arguments(payload: bytes, plan: ImagePlan) -> list[str]:
-    if not 1 <= len(payload) <= MAX_IMAGE:
-        raise ImageRefused("firmware", expected=f"1 to {MAX_IMAGE} bytes", got=len(payload))
-    try:
-        Version.parse(plan.version)
-    except MetadataError as error:
-        raise ImageRefused(f"{error}") from error
-    if not 32 <= plan.header_size <= MAX_HEADER - 1:
-        raise ImageRefused("header size", expected=f"32 to {MAX_HEADER - 1} bytes", got=plan.header_size)
-    if not 1 <= plan.slot_size <= MAX_IMAGE * 4:
-        raise ImageRefused("slot size", expected=f"1 to {MAX_IMAGE * 4} bytes", got=plan.slot_size)
-    if not plan.pad_header and any(payload[: plan.header_size]):
-        hint = "give --pad-header to put the header before it"
-        got = "other bytes"
-        raise ImageRefused("start of the firmware", expected=f"{plan.header_size} zeros", got=got, hint=hint)
+def _arguments(plan: ImagePlan) -> list[str]:
     arguments = ["--version", plan.version, "--header-size", str(plan.header_size), "--slot-size", str(plan.slot_size)]
     if plan.security_counter is not None:
-        if not 0 <= plan.security_counter <= MAX_COUNTER:
-            raise ImageRefused("security counter", expected=f"0 to {MAX_COUNTER}", got=plan.security_counter)
         arguments += ["--security-counter", str(plan.security_counter)]
     return [*arguments, "--pad-header"] if plan.pad_header else arguments
 

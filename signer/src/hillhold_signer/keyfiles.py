@@ -85,15 +85,21 @@ def write_key(name: Path, private: PrivateKeyTypes, passphrase: str | None) -> t
     """
     if passphrase == "":
         raise KeyRefused("passphrase", expected="one that is not empty", got="an empty one")
-    pem, pub = name.with_name(name.name + ".pem"), name.with_name(name.name + ".pub")
-    for path in (pem, pub):
-        if path.exists():
-            raise KeyRefused(f"{path} exists", hint="choose another name; keys are never overwritten")
+    pem, pub = free_names(name)
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase is not None:
         encryption = serialization.BestAvailableEncryption(passphrase.encode())
     create_file(pem, private.private_bytes(_PEM, _PKCS8, encryption), mode=0o600)
     create_file(pub, private.public_key().public_bytes(_PEM, _SPKI), mode=0o644)
+    return pem, pub
+
+
+def free_names(name: Path) -> tuple[Path, Path]:
+    """Return `NAME.pem` and `NAME.pub`; raises `KeyRefused` where one of them exists."""
+    pem, pub = name.with_name(name.name + ".pem"), name.with_name(name.name + ".pub")
+    for path in (pem, pub):
+        if path.exists():
+            raise KeyRefused(f"{path} exists", hint="choose another name; keys are never overwritten")
     return pem, pub
 
 
@@ -109,6 +115,10 @@ def load_private(path: Path, secrets: SecretsHandler | None) -> PrivateKeyTypes:
         StorageError: it cannot be read.
     """
     data = read_file(path, MAX_KEY_FILE)
+    if b"PUBLIC KEY-----" in data and b"PRIVATE KEY-----" not in data:
+        private = path.with_suffix(".pem")
+        hint = f"file:{private}" if private != path and private.exists() else None
+        raise KeyRefused(f"{path}", expected="a private key", got="a public key", hint=hint)
     if not is_encrypted(data):
         return _parse(data, None, path)
     if secrets is None:

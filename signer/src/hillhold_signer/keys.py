@@ -191,9 +191,10 @@ def inspect(path: Path) -> KeyInfo:
 def known_public(uri: str) -> SSlibKey | None:
     """Return the public key of a `file:` URI where no passphrase is needed for that; None where it is not known so."""
     try:
-        return inspect(uri_path(uri)).key
+        found = inspect(uri_path(uri))
     except (KeyRefused, StorageError):
         return None  # opening it says why
+    return found.key if found.private else None
 
 
 def inspect_folder(folder: Path) -> list[KeyInfo]:
@@ -223,7 +224,8 @@ def load_signer(uri: str, public: Key | None = None, secrets: SecretsHandler | N
     scheme = uri.partition(":")[0]
     if scheme not in SIGNER_FOR_URI_SCHEME:
         known = ", ".join(f"{name}:" for name in sorted(SIGNER_FOR_URI_SCHEME))
-        raise KeyRefused("key URI", expected=f"one of {known}", got=repr(uri)[:80], hint="for a PEM file: file:PATH")
+        hint = f"--key {SCHEME}:{uri}" if Path(uri).is_file() else f"for a PEM file: {SCHEME}:PATH"
+        raise KeyRefused("key URI", expected=f"one of {known}", got=repr(uri)[:80], hint=hint)
     if public is None and scheme == CryptoSigner.SCHEME:
         public = inspect(Path(uri.partition(":")[2])).key
     if public is None and scheme not in OWN_SCHEMES:

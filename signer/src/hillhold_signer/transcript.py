@@ -83,7 +83,7 @@ def _draft(draft: Draft, state: State, people: Mapping[str, str]) -> Iterator[st
     yield f"Signatures: {quorum}"
     keys = {keyid: key for delegator in state.delegators(draft.role) for keyid, key in _keys(delegator).items()}
     for share in quorum.shares:
-        for keyid in (*share.signed, *share.unsigned):
+        for keyid in sorted((*share.signed, *share.unsigned), key=label(people)):
             mark = "signed" if keyid in share.signed else "not signed"
             yield f"  [{'x' if keyid in share.signed else ' '}] {people.get(keyid, 'unnamed key')}: {mark}"
             yield f"      key id       {keyid}"

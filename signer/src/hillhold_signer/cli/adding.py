@@ -24,7 +24,7 @@ _REQUIRES: Final = re.compile(rf"(?:({_SEGMENT}):)?({_SEGMENT})>=(\S+)")
 _DOWN: Final = re.compile(rf"(?:({_SEGMENT}):)?(\S+)")
 
 
-@click.command()
+@click.command(short_help="Add signed MCUboot images to a line's draft.")
 @click.argument("repo", type=FOLDER)
 @click.argument("product")
 @click.argument("image", type=click.Path(exists=True, path_type=Path), required=False)

@@ -11,7 +11,7 @@ from hillhold_signer.cli.terminal import FOLDER, PATH, edge, emit, json_option
 from hillhold_verifier.times import show_time
 
 
-@click.command()
+@click.command(short_help="Write what devices need into one file.")
 @click.argument("repo", type=FOLDER)
 @click.argument("products", metavar="PRODUCT...", nargs=-1, required=True)
 @click.option("-o", "--output", type=PATH, required=True, metavar="NAME.hillhold", help="The file to write.")

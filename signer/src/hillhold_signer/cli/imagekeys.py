@@ -12,7 +12,7 @@ from hillhold_signer.keys import load_public
 from hillhold_signer.repository import Repository
 
 
-@click.command("image-key")
+@click.command("image-key", short_help="Name the bootloader keys of a line.")
 @click.argument("repo", type=FOLDER)
 @click.argument("name")
 @click.argument("keys", nargs=-1, type=FILE, metavar="[PUB]...")

@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 
 from hillhold_signer.cli.terminal import FILE, PATH, emit, json_option, passphrase_option, secrets
-from hillhold_signer.images import MAX_HEX, ImagePlan, read_firmware, sign_image
+from hillhold_signer.errors import ImageRefused
+from hillhold_signer.images import MAX_HEX, ImagePlan, is_image, read_firmware, sign_image
 from hillhold_signer.keys import fingerprint, load_public, load_signer
 from hillhold_signer.releases import COUNTER_HINT, MAX_IMAGE
 from hillhold_signer.storage import read_file, write_file
+from hillhold_verifier.errors import ImageError
 from hillhold_verifier.mcuboot import Image, parse_image
 
 
@@ -32,7 +34,7 @@ def image() -> None:
     """Sign MCUboot images, and look at them."""
 
 
-@image.command("sign")
+@image.command("sign", short_help="Sign firmware and write an MCUboot image.")
 @click.argument("source", type=FILE)
 @click.argument("output", type=PATH)
 @click.option(
@@ -72,6 +74,7 @@ def sign(
     """
     firmware = read_firmware(read_file(source, MAX_HEX), source.name)
     plan = ImagePlan(version, security_counter, header_size, slot_size, pad_header)
+    plan.check(firmware, source.name)
     signer = load_signer(uri, load_public(public) if public else None, secrets(passphrase_fd))
     signed = sign_image(firmware, plan, signer, demo=demo)
     write_file(output, signed)
@@ -91,7 +94,12 @@ def show(file: Path, as_json: bool) -> None:
     Example:
       hillhold image show app.bin
     """
-    found = parse_image(read_file(file, MAX_IMAGE))
+    data = read_file(file, MAX_IMAGE)
+    try:
+        found = parse_image(data)
+    except ImageError as error:
+        hint = "it is no MCUboot image: `hillhold image sign` makes one of firmware"
+        raise ImageRefused(f"{file}: {error}", hint=None if is_image(data) else hint) from error
     emit(
         {"file": str(file), **_value(found)}, [f"{file}: MCUboot image, not verified", *_lines(found)], as_json=as_json
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
 
 
-@click.command("import")
+@click.command("import", short_help="Put an existing product's releases into a draft.")
 @click.argument("repo", type=FOLDER)
 @click.argument("product")
 @click.argument("folder", type=FOLDER)

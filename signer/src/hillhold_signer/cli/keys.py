@@ -6,11 +6,20 @@ from pathlib import Path
 
 import click
 
-from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, emit, json_option, passphrase_option, secrets
+from hillhold_signer.cli.terminal import (
+    FILE,
+    FOLDER,
+    PATH,
+    emit,
+    json_option,
+    new_passphrase,
+    passphrase_option,
+    secrets,
+)
 from hillhold_signer.errors import KeyRefused
 from hillhold_signer.examples import public_name
 from hillhold_signer.hsm import SCHEME, TokenKey, find_key, list_keys
-from hillhold_signer.keyfiles import KINDS, generate, write_key
+from hillhold_signer.keyfiles import KINDS, free_names, generate, write_key
 from hillhold_signer.keys import KeyInfo, fingerprint, inspect, inspect_folder, public_pem
 from hillhold_signer.storage import create_file
 
@@ -33,7 +42,7 @@ def key() -> None:
     """Make keys, and look at them."""
 
 
-@key.command("new")
+@key.command("new", short_help="Make a key: NAME.pem and NAME.pub.")
 @click.argument("name", type=PATH)
 @click.option("--type", "kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True, help="Kind of key.")
 @click.option(
@@ -51,11 +60,8 @@ def new(name: Path, kind: str, no_passphrase: bool, passphrase_fd: int | None, a
     if no_passphrase and passphrase_fd is not None:
         raise click.UsageError("--no-passphrase and --passphrase-fd exclude each other")
     base = name.with_suffix("") if name.suffix in (".pem", ".pub") else name
-    phrase: str | None = None
-    if passphrase_fd is not None:
-        phrase = secrets(passphrase_fd)("passphrase")
-    elif not no_passphrase:
-        phrase = click.prompt("Passphrase", hide_input=True, confirmation_prompt="The same again", err=True)
+    free_names(base)
+    phrase = None if no_passphrase else new_passphrase(passphrase_fd)
     private, public = write_key(base, generate(kind), phrase)
     info = inspect(public)
     value = {**_value(info), "private_file": str(private), "public_file": str(public), "encrypted": phrase is not None}
@@ -64,7 +70,7 @@ def new(name: Path, kind: str, no_passphrase: bool, passphrase_fd: int | None, a
     emit(value, lines, as_json=as_json)
 
 
-@key.command("import")
+@key.command("import", short_help="Write the public part of a key in a token.")
 @click.argument("uri")
 @click.argument("name", type=PATH)
 @passphrase_option
@@ -88,7 +94,7 @@ def import_key(uri: str, name: Path, passphrase_fd: int | None, as_json: bool) -
     emit({**_value(found), "public_file": str(public)}, lines, as_json=as_json)
 
 
-@key.command("show")
+@key.command("show", short_help="Show the type and fingerprint of a key.")
 @click.argument("place", metavar="FILE|URI", type=PlaceOf(FILE))
 @passphrase_option
 @json_option
@@ -104,7 +110,7 @@ def show(place: Path | str, passphrase_fd: int | None, as_json: bool) -> None:
     emit(_value(info), _lines(info), as_json=as_json)
 
 
-@key.command("list")
+@key.command("list", short_help="List the keys in a folder or a token.")
 @click.argument("place", metavar="[FOLDER|URI]", type=PlaceOf(FOLDER), default=".")
 @json_option
 def list_(place: Path | str, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from hillhold_signer.overview import Facts, Overview, delegated, overview
 from hillhold_signer.repository import Repository
 
 
-@click.command("list")
+@click.command("list", short_help="List the product lines.")
 @click.argument("repo", type=FOLDER)
 @json_option
 def list_(repo: Path, as_json: bool) -> None:
@@ -42,7 +42,7 @@ def list_(repo: Path, as_json: bool) -> None:
     emit({"products": value}, lines or ["no product lines"], as_json=as_json)
 
 
-@click.command("show")
+@click.command("show", short_help="Show people, caps and releases of a line.")
 @click.argument("repo", type=FOLDER)
 @click.argument("name")
 @json_option

@@ -25,7 +25,7 @@ def product() -> None:
     """Product lines: their people, and what they may do."""
 
 
-@product.command("add")
+@product.command("add", short_help="Draft a product line.")
 @click.argument("repo", type=FOLDER)
 @click.argument("name")
 @click.option(
@@ -81,7 +81,7 @@ def add(
     emit(value, lines, as_json=as_json)
 
 
-@product.command("hardware")
+@product.command("hardware", short_help="Draft which hardware a line may name.")
 @click.argument("repo", type=FOLDER)
 @click.argument("name")
 @click.argument("ids", nargs=-1, required=True)
@@ -136,7 +136,7 @@ def caps(repo: Path, name: str, max_security_counter: int | None, max_offline_gr
     emit(_value(name, found), [f"drafted: product line {name}: {text}", _SIGN], as_json=as_json)
 
 
-@product.command("grace")
+@product.command("grace", short_help="Draft how long devices accept expired metadata.")
 @click.argument("repo", type=FOLDER)
 @click.argument("name")
 @click.argument("duration", type=Duration())
@@ -158,7 +158,7 @@ def grace(repo: Path, name: str, duration: int, as_json: bool) -> None:
     emit({"product": name, "offline_grace": duration}, lines, as_json=as_json)
 
 
-@product.command("team")
+@product.command("team", short_help="Draft that people join or leave a line.")
 @click.argument("repo", type=FOLDER)
 @click.argument("name")
 @click.option("--add", "added", multiple=True, metavar="[NAME=]PUB", help="Someone who joins: a public key; repeat it.")
@@ -184,7 +184,7 @@ def team(
     _drafted(repository, name, new, as_json=as_json)
 
 
-@product.command("transfer")
+@product.command("transfer", short_help="Draft that another team takes a line over.")
 @click.argument("repo", type=FOLDER)
 @click.argument("name")
 @click.option(
@@ -245,7 +245,9 @@ def _leaving(team: Team, who: str) -> NamedKey:
     found: Sequence[NamedKey] = [item for item in team.keys if item.name.casefold() == who.casefold()]
     found = found or [item for item in team.keys if len(who) >= 8 and item.key.keyid.startswith(who.lower())]
     if len(found) != 1:
-        known = ", ".join(f"{item.name} ({item.key.keyid[:16]})" for item in team.keys)
+        known = ", ".join(
+            f"{item.name} ({item.key.keyid[:16]})" for item in sorted(team.keys, key=lambda item: item.name)
+        )
         got = repr(who)[:80] if not found else f"{len(found)} keys of {who}"
         raise ProductRefused("who leaves", expected=f"one of {known}", got=got)
     return found[0]

@@ -12,7 +12,7 @@ from hillhold_signer.provisioning import write_provisioning
 from hillhold_signer.verify import published_tree
 
 
-@click.command()
+@click.command(short_help="Write what is put into each new device.")
 @click.argument("repo", type=FOLDER)
 @click.argument("product")
 @click.option("--hardware", required=True, metavar="ID", help="The hardware of these devices.")

@@ -11,7 +11,7 @@ from hillhold_signer.prune import KEEP, prune_files, prune_releases
 from hillhold_signer.repository import Repository
 
 
-@click.command()
+@click.command(short_help="Remove what no client needs any more.")
 @click.argument("repo", type=FOLDER)
 @click.argument("products", nargs=-1, metavar="[PRODUCT]...")
 @click.option(

@@ -26,7 +26,7 @@ _SNAPSHOT_HELP = "URI of the snapshot key, instead of the one in hillhold.toml."
 _TIMESTAMP_HELP = "URI of the timestamp key, instead of the one in hillhold.toml."
 
 
-@click.command()
+@click.command(short_help="Publish what has its signatures.")
 @click.argument("repo", type=FOLDER)
 @click.option("--role", "roles", multiple=True, help="Publish only this role; repeat it. By default every draft.")
 @click.option("--ready", is_flag=True, help="Publish the drafts that have their signatures, and leave the others.")
@@ -71,7 +71,7 @@ def publish(
     emit({"published": dict(done.roles)}, lines, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Sign the timestamp anew, and snapshot when due.")
 @click.argument("repo", type=FOLDER)
 @click.option("--snapshot-key", metavar="URI", help=_SNAPSHOT_HELP)
 @click.option("--timestamp-key", metavar="URI", help=_TIMESTAMP_HELP)
@@ -94,7 +94,7 @@ def refresh(
     emit({"renewed": dict(done.roles)}, lines, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Verify a published tree as clients would.")
 @click.argument("path", type=FOLDER)
 @click.option("--root", type=FILE, help="The root that is trusted; by default the tree's own version 1.")
 @json_option

@@ -17,7 +17,7 @@ from hillhold_signer.withdrawing import withdraw as draft_withdrawal
 _COMPONENT = "Which component; needed where several have this version."
 
 
-@click.command()
+@click.command(short_help="Draft that a version must not be installed.")
 @click.argument("repo", type=FOLDER)
 @click.argument("product")
 @click.argument("version")
@@ -93,12 +93,12 @@ def _way(way: Way) -> str:
     return f"warning: {who} have no way on and keep running it until a higher version is added"
 
 
-@click.group()
+@click.group(short_help="What a product line lists, and changes of it.")
 def release() -> None:
     """What a product line lists, the hardware of a release, and taking one out of a draft."""
 
 
-@release.command("list")
+@release.command("list", short_help="List the releases of a line.")
 @click.argument("repo", type=FOLDER)
 @click.argument("product")
 @json_option
@@ -154,7 +154,7 @@ def _lines(item: Listed) -> list[str]:
     return lines
 
 
-@release.command("remove")
+@release.command("remove", short_help="Take a version out of the draft.")
 @click.argument("repo", type=FOLDER)
 @click.argument("product")
 @click.argument("version")
@@ -186,7 +186,7 @@ def remove(repo: Path, product: str, version: str, component: str | None, file_n
     emit(value, lines, as_json=as_json)
 
 
-@release.command("hardware")
+@release.command("hardware", short_help="Draft that a version may run on other hardware.")
 @click.argument("repo", type=FOLDER)
 @click.argument("product")
 @click.argument("version")

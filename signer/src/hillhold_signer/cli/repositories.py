@@ -20,7 +20,7 @@ from hillhold_verifier.metadata import MAX_BYTES
 from hillhold_verifier.times import show_time
 
 
-@click.command()
+@click.command(short_help="Make a repository from a ceremony file.")
 @click.argument("directory", type=PATH)
 @click.option("--config", type=FILE, required=True, help="The ceremony file: who holds which keys.")
 @click.option("--demo", is_flag=True, help="Allow example keys; the repository then says so to everyone.")
@@ -84,7 +84,7 @@ def _adopt(directory: Path, published: Path, root: Path, ceremony: Ceremony, *, 
     emit({"directory": str(directory), "root": found.version}, lines, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Show what is published, drafted and to be signed.")
 @click.argument("repo", type=FOLDER)
 @click.option(
     "--check", is_flag=True, help="Exit with 1 if something has expired or is about to: for an unattended job."
@@ -113,8 +113,9 @@ def status(repo: Path, check: bool, as_json: bool) -> int:
     }
     lines = ["DEMO repository: example keys; nothing here is to be trusted"] if found.demo else []
     lines += [f"! {alarm}" for alarm in found.revoked]
-    lines += ["role         published  until                 left                   draft  signatures"]
-    lines += [_line(item, people, now) for item in found.roles]
+    width = max(12, *(len(item.role) for item in found.roles))
+    lines += [f"{'role':<{width}} published  until                 left                   draft  signatures"]
+    lines += [f"{item.role:<{width}} {_line(item, people, now)}" for item in found.roles]
     lines += [f"next: {item}" for item in found.todo] or ["nothing to do"]
     emit(value, lines, as_json=as_json)
     return REFUSED if check and found.late else 0
@@ -149,4 +150,4 @@ def _line(item: RoleStatus, people: Mapping[str, str], now: int) -> str:
     elif item.quorum:
         names = ", ".join(sorted(people.get(keyid, keyid[:16]) for keyid in item.quorum.signed))
         told = f"{item.quorum}{f': {names}' if names else ''}{'; merged from several drafts' if item.merged else ''}"
-    return f"{item.role:<12} {item.published or '-':<9}  {when:<20}  {left:<21}  {item.draft or '-':<5}  {told}"
+    return f"{item.published or '-':<9}  {when:<20}  {left:<21}  {item.draft or '-':<5}  {told}"

@@ -25,12 +25,12 @@ from hillhold_signer.transcript import Place, transcript
 from hillhold_verifier.times import show_time
 
 
-@click.group()
+@click.group(short_help="The root of trust: show it, change it.")
 def root() -> None:
     """The root of trust: show it, change it by a ceremony file, print the ceremony's transcript."""
 
 
-@root.command("show")
+@root.command("show", short_help="Show who holds the keys of each role.")
 @click.argument("repo", type=FOLDER)
 @click.option("--version", "number", type=click.IntRange(min=1), help="Another version than the newest published one.")
 @json_option
@@ -63,7 +63,7 @@ def show(repo: Path, number: int | None, as_json: bool) -> None:
     emit({"version": found.version, "expires": expires, "roles": value}, lines, as_json=as_json)
 
 
-@root.command("rotate")
+@root.command("rotate", short_help="Draft the root that the ceremony file describes.")
 @click.argument("repo", type=FOLDER)
 @click.option("--config", type=FILE, required=True, help="The ceremony file, as it shall be from now on.")
 @click.option("--dry-run", is_flag=True, help="Say what would change, and write nothing.")
@@ -101,7 +101,7 @@ def rotate(repo: Path, config: Path, dry_run: bool, as_json: bool) -> None:
     emit(value, [line for text in lines for line in text.splitlines()], as_json=as_json)
 
 
-@root.command("transcript")
+@root.command("transcript", short_help="Write a page to follow and sign on paper.")
 @click.argument("repo", type=FOLDER)
 @click.option("--config", type=FILE, help="The ceremony file; its digest stands on the page.")
 @click.option("--title", default="Key ceremony", show_default=True, help="What stands at the top.")
@@ -132,7 +132,7 @@ def transcript_command(repo: Path, config: Path | None, title: str, output: Path
     emit({"file": str(output) if output else None, "digests": digests, "text": text}, lines, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Draft a role as it is, dated anew.")
 @click.argument("repo", type=FOLDER)
 @click.argument("roles", nargs=-1, required=True, metavar="ROLE...")
 @json_option
@@ -148,7 +148,7 @@ def renew(repo: Path, roles: tuple[str, ...], as_json: bool) -> None:
     emit({"drafted": made}, [*lines, "next: its keys sign it (`hillhold sign`)"], as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Say that somebody else may have a key.")
 @click.argument("repo", type=FOLDER)
 @click.argument("who")
 @click.option("--reason", required=True, help="What happened, for the record.")

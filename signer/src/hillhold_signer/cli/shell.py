@@ -63,7 +63,7 @@ def _options(table: Mapping[str, Any], command: click.Command, where: str) -> di
     return found
 
 
-@click.command()
+@click.command(short_help="Print what makes a shell complete commands.")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:

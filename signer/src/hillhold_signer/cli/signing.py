@@ -27,7 +27,7 @@ EITHER = click.Path(exists=True, path_type=Path)
 full_option = click.option("--full", is_flag=True, help="Show each file, where many come or go.")
 
 
-@click.command()
+@click.command(short_help="Show what the drafts change.")
 @click.argument("repo", type=FOLDER)
 @click.argument("role", required=False)
 @full_option
@@ -55,7 +55,7 @@ def diff(repo: Path, role: str | None, full: bool, as_json: bool) -> None:
     emit(value, lines or [f"{role}: nothing is drafted" if role else "nothing is drafted"], as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Sign, as one person, what asks for your key.")
 @click.argument("source", type=EITHER, metavar="REPO|REQUEST")
 @click.option("--key", "uri", required=True, metavar="URI", help="Your private key, such as file:ada.pem.")
 @click.option("--public", type=FILE, help="Its public key, where the URI does not lead to it (HSM, KMS).")
@@ -104,7 +104,7 @@ def sign(
     _sign_request(source, found, load_signer(uri, given, ask), output, yes=yes, full=full, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Write a draft into a file, to be signed elsewhere.")
 @click.argument("repo", type=FOLDER)
 @click.argument("role")
 @click.option("-o", "--output", type=PATH, required=True, metavar="NAME.request", help="The file to write.")
@@ -130,7 +130,7 @@ def request(repo: Path, role: str, output: Path, as_json: bool) -> None:
     emit(value, lines, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Put signatures made elsewhere onto their drafts.")
 @click.argument("repo", type=FOLDER)
 @click.argument("files", type=FILE, nargs=-1, required=True, metavar="SIGNATURE...")
 @json_option
@@ -148,7 +148,7 @@ def attach(repo: Path, files: tuple[Path, ...], as_json: bool) -> None:
     emit(value, [_attached_line(item, people) for item in found], as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Give up a draft.")
 @click.argument("repo", type=FOLDER)
 @click.argument("role")
 @click.argument("digest", default="")
@@ -235,9 +235,10 @@ def _trust(request: Request) -> list[str]:
         lines.append(f"  what is published is that of {request.issued}; what came after is not known here")
     if request.unsigned:
         lines.append(f"! whose signatures count is drafted, too: nobody has signed that version of {request.unsigned}")
-    for share in request.quorum.shares:
-        names = ", ".join(label(request.people)(keyid) for keyid in share.unsigned)
-        lines.append(f"  {share.threshold} of these sign: {names}")
+    for title, share in zip(request.quorum.titles, request.quorum.shares, strict=True):
+        head = f"{title}: " if title else ""
+        names = ", ".join(sorted(map(label(request.people), share.unsigned)))
+        lines.append(f"  {head}{share.threshold} of these sign: {names}")
     return lines
 
 

@@ -1,11 +1,11 @@
 """The terminal's rules, in one place: exit codes, errors, output, passphrases and the clock.
 
-- Exit codes: 0 ok, 1 refused, 2 usage, 3 operational.
+- Exit codes: 0 ok, 1 refused, 2 usage, 3 operational, 130 interrupted by Ctrl-C.
 - Errors go to standard error as `error: …` and, where there is something to do about it, `hint: …`. An expected failure never
   shows a traceback.
 - Results go to standard output, as text or, with `--json`, as one JSON object; so do errors then (`error`, `hint`, `exit`).
 - Passphrases and PINs come from a hidden prompt, or line by line from `--passphrase-fd`. A person at a terminal is asked again after
-  a wrong passphrase; a descriptor, or a pipe, is not.
+  a wrong passphrase; a descriptor, or a pipe (whose lines are read where no terminal is), is not.
 - The clock is read here and handed down.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,9 +26,9 @@ import click
 
 from hillhold_signer.cli.shell import options_file, read_options
 from hillhold_signer.durations import parse_duration
-from hillhold_signer.errors import ConfigRefused
+from hillhold_signer.errors import ConfigRefused, KeyRefused, SignerRefused
 from hillhold_signer.keyfiles import MAX_KEY_FILE, Person
-from hillhold_verifier.errors import HillholdError
+from hillhold_verifier.errors import HillholdError, MisuseError
 
 _BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
 """Letters and marks that show as nothing."""
@@ -37,6 +38,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 REFUSED: Final = 1
 USAGE: Final = 2
 OPERATIONAL: Final = 3
+INTERRUPTED: Final = 130
+
+MIN_PASSPHRASE: Final = 8
+"""Characters; a new passphrase that is shorter gets a warning."""
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -60,6 +65,18 @@ class Edge:
 
 def _clock() -> int:
     return int(time.time())
+
+
+class Interrupted(HillholdError):
+    """Ctrl-C at a hidden prompt; an error of ours passes through the libraries that asked."""
+
+    exit_code = INTERRUPTED
+
+
+class NoTerminal(MisuseError):
+    """A passphrase or PIN is needed, and there is nobody to ask."""
+
+    hint = "--passphrase-fd N"
 
 
 def edge() -> Edge:
@@ -98,9 +115,9 @@ class App(click.Group):
             return USAGE
         except click.UsageError as error:
             hint = f"see `{error.ctx.command_path} --help`" if error.ctx else None
-            return fail(error.format_message(), hint, USAGE)
-        except click.Abort:
-            return fail("stopped", "unattended, --yes and --passphrase-fd answer", REFUSED)
+            return fail(re.sub(r"\n\s*", " ", error.format_message()), hint, USAGE)
+        except click.Abort as error:
+            return self._stopped(error, fail)
         except click.ClickException as error:
             return fail(error.format_message(), None, OPERATIONAL)
         except HillholdError as error:
@@ -112,6 +129,15 @@ class App(click.Group):
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             return fail(f"{place}{error.strerror or error}", None, OPERATIONAL)
+
+    @staticmethod
+    def _stopped(error: click.Abort, fail: Callable[[str, str | None, int], int]) -> int:
+        """Say that a person answered no, or pressed Ctrl-C; click raises the same for both."""
+        if isinstance(error.__context__, KeyboardInterrupt):
+            if error.__cause__ is None:  # from a prompt, whose line is still open; elsewhere click has ended it
+                click.echo(err=True)
+            return fail("interrupted", None, INTERRUPTED)
+        return fail("nothing was done", None if _at_terminal() else "unattended, --yes answers", REFUSED)
 
 
 def _fail(message: str, hint: str | None, code: int, *, as_json: bool) -> int:
@@ -172,13 +198,54 @@ def passphrase_option(function: F) -> F:
 def secrets(passphrase_fd: int | None) -> Callable[[str], str]:
     """Return securesystemslib's secrets handler: a hidden prompt, or the next line of a file descriptor."""
     if passphrase_fd is None:
-        return Person(_ask, _tell) if sys.stdin.isatty() else _ask
+        return Person(_ask, _tell) if _at_terminal() else _ask
     lines = iter(read_fd(passphrase_fd).split("\n"))
     return lambda _what: next(lines, "").removesuffix("\r")
 
 
-def _ask(what: str) -> str:
-    return str(click.prompt(what[:1].upper() + what[1:], hide_input=True, err=True))
+def new_passphrase(passphrase_fd: int | None) -> str:
+    """Return a passphrase for a new key: asked twice, or the next line of a file descriptor; raises `NoTerminal`, `KeyRefused`."""
+    phrase = _new_passphrase() if passphrase_fd is None else secrets(passphrase_fd)("passphrase")
+    if 0 < len(phrase) < MIN_PASSPHRASE:
+        click.echo("short: anyone who copies the file can try all of these", err=True)
+    return phrase
+
+
+def _new_passphrase() -> str:
+    while True:
+        phrase = _ask("passphrase", empty=True)
+        wrong = "empty; --no-passphrase leaves it unencrypted"
+        if phrase:
+            if _ask("the same again", empty=True) == phrase:
+                return phrase
+            wrong = "these are two different passphrases"
+        if not _at_terminal():
+            raise KeyRefused(f"passphrase: {wrong}")
+        _tell(wrong)
+
+
+def _at_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()  # None: it was closed
+
+
+def _ask(what: str, *, empty: bool = False) -> str:
+    """Ask at the terminal, or read the next line of a pipe: `getpass` would warn there. An empty answer is asked again unless `empty`."""
+    label = plain(what[:1].upper() + what[1:])
+    if _at_terminal():
+        default = "" if empty else None
+        try:
+            return str(click.prompt(label, default, hide_input=True, show_default=False, err=True))
+        except click.Abort as error:
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise Interrupted("interrupted") from error
+            raise SignerRefused("nothing was done") from error
+    line = sys.stdin.readline() if sys.stdin is not None else ""
+    if not line:
+        named = what.removeprefix("passphrase of ")
+        need = f"{named} is encrypted" if named != what else f"the {what} is needed"
+        raise NoTerminal(f"{need}, and there is no terminal to ask at")
+    click.echo(f"{label}:", err=True)  # what the line was taken for
+    return line.rstrip("\r\n")
 
 
 def _tell(wrong: str) -> None:
@@ -190,8 +257,10 @@ def read_fd(descriptor: int) -> str:
     try:
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(MAX_KEY_FILE).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"--passphrase-fd {descriptor}: {error}") from error
+    except OSError as error:
+        raise click.UsageError(f"--passphrase-fd {descriptor}: no such descriptor is open for reading") from error
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"--passphrase-fd {descriptor}: what it gives is not UTF-8") from error
 
 
 class Duration(click.ParamType[int]):
