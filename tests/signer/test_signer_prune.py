@@ -13,6 +13,7 @@ from hillhold_signer.adding import add_releases
 from hillhold_signer.documents import Document
 from hillhold_signer.errors import ProductRefused, ReleaseRefused, RepositoryRefused
 from hillhold_signer.prune import prune_files, prune_releases
+from hillhold_signer.withdrawing import withdraw
 from hillhold_verifier.release import Version
 from workshop import HARDWARE, NOW, ceremony, image, online, release, sign_all, started, tree
 
@@ -72,8 +73,8 @@ def test_each_component_and_hardware_keeps_its_newest(tmp_path: Path) -> None:
         ("1.0.0", Wish("radio.bin", hardware=HARDWARE, component="radio")),
     ):
         add_release(repository, "pump", image(version), wish, NOW, patches=False)
-    assert prune_releases(repository, "pump", 1, NOW) == {"pump/2.0.0/app.bin": None}
-    assert prune_releases(repository, "pump", 1, NOW) == {}
+    assert prune_releases(repository, "pump", 1, NOW) == ["pump/2.0.0/app.bin"]
+    assert prune_releases(repository, "pump", 1, NOW) == []
 
 
 def test_a_way_down_stays_and_with_it_what_must_not_be_installed_again(tmp_path: Path) -> None:
@@ -91,8 +92,24 @@ def test_what_came_with_a_release_stays_and_goes_with_it(tmp_path: Path) -> None
         note = Document(f"news-{number}.txt", b"quieter" if number else b"new")
         wish = Wish("app.bin", hardware=HARDWARE, notes=note)
         add_releases(repository, "pump", [(image(f"1.{number}.0", seed=number), wish)], NOW, with_documents=True)
-    assert list(prune_releases(repository, "pump", 2, NOW)) == ["pump/1.0.0/app.bin", "pump/1.0.0/news-0.txt"]
+    assert prune_releases(repository, "pump", 2, NOW) == ["pump/1.0.0/app.bin", "pump/1.0.0/news-0.txt"]
     assert "pump/1.1.0/news-1.txt" in repository.state().line("pump").targets
+
+
+def test_what_is_withdrawn_is_never_forgotten(tmp_path: Path) -> None:
+    repository = published(tmp_path / "repo")
+    withdraw(repository, "pump", "1.0.0", "leaks", NOW)
+    sign_all(repository, "release-1", "release-2")
+    repository.publish(online(), NOW)
+    gone = prune_releases(repository, "pump", 1, NOW)
+    assert {path.split("/")[1] for path in gone} == {"1.1.0", "1.2.0", "1.3.0"}
+    with repository.edit(NOW) as edit:
+        line = edit.line("pump")
+        del line.targets["pump/1.0.0/app.bin"]
+        edit.save("pump", line)
+    sign_all(repository, "release-1", "release-2")
+    with pytest.raises(ReleaseRefused, match="could come back"):
+        repository.publish(online(), NOW)
 
 
 def test_a_dry_run_and_a_refusal_change_nothing(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ Files: a published metadata file stays while it is what the present timestamp le
 version 1 of a product line stays, since it says that the name is used.
 
 Releases: a line role keeps the newest ones for each component and hardware, what belongs to one set with them, patches to what
-stays, and what came with it. That is a change of the line, which its quorum signs.
+stays, and what came with it; and whatever is withdrawn, since nothing else remembers that it is. That is a change of the line, which its
+quorum signs.
 """
 
 from __future__ import annotations
@@ -62,9 +63,7 @@ def prune_files(repository: Repository, now: int, *, dry_run: bool = False) -> P
     return Pruned(tuple(found), size)
 
 
-def prune_releases(
-    repository: Repository, product: str, keep: int, now: int, *, dry_run: bool = False
-) -> dict[str, str | None]:
+def prune_releases(repository: Repository, product: str, keep: int, now: int, *, dry_run: bool = False) -> list[str]:
     """Draft a line's role without its oldest releases.
 
     Args:
@@ -72,7 +71,7 @@ def prune_releases(
         now: Unix seconds.
 
     Returns:
-        The target paths that go, with the reason of those that are withdrawn; nothing is drafted where there are none.
+        The target paths that go; nothing is drafted where there are none.
 
     Raises:
         ProductRefused: no such line.
@@ -86,11 +85,11 @@ def prune_releases(
         before = releases_of(line)
         stay = _staying(before, keep)
         stay |= _documents(line, stay)
-        gone: dict[str, str | None] = {}
+        gone = []
         for path, target in list(line.targets.items()):
             entry = understood(target)
             if (entry.makes if isinstance(entry, Patch) else path) not in stay:
-                gone[path] = entry.withdrawn if isinstance(entry, Release) else None
+                gone.append(path)
                 del line.targets[path]
         check_freed(before, releases_of(line))
         if gone and not dry_run:
@@ -105,14 +104,15 @@ def _staying(releases: tuple[Release, ...], keep: int) -> set[str]:
     places = {(release.component, hardware) for release in releases for hardware in release.hardware}
     for component, hardware in places:
         here = [item for item in releases if item.component == component and hardware in item.hardware]
-        # A withdrawn release stays beside those that replace it: its entry is what says so. So does one that is stepped down from.
+        # One that is stepped down from stays beside those that replace it: its entry is what says so.
         able = [
             item for item in here if item.withdrawn is None and (hardware, component, item.version) not in passed_over
         ]
         able = able[-keep:] or here[-keep:]
         stay |= {item.path for item in here if item.version >= able[0].version}
     groups = {item.set for item in releases if item.path in stay and item.set}
-    return stay | {item.path for item in releases if item.set in groups}
+    stay |= {item.path for item in releases if item.set in groups}
+    return stay | {item.path for item in releases if item.withdrawn is not None}
 
 
 def _documents(line: Targets, stay: set[str]) -> set[str]:

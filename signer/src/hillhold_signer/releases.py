@@ -101,11 +101,16 @@ def as_device(target: TargetFile) -> DeviceTarget:
 
 
 def check_kept(old: Targets, new: Targets) -> None:
-    """Refuse a successor in which a path names other bytes than before, or what was withdrawn is not (DESIGN §4: never undone).
+    """Refuse a successor in which a path names other bytes, or what was withdrawn is not or is forgotten (DESIGN §4: never undone).
 
     Raises:
         ReleaseRefused: such a successor, or an entry that a device would not understand.
     """
+    for path in old.targets.keys() - new.targets.keys():
+        gone = understood(old.targets[path])
+        if isinstance(gone, Release) and gone.withdrawn is not None:
+            got = "no entry, so that it could come back"
+            raise ReleaseRefused(f"target {path}", expected="withdrawn, as before", got=got)
     for path in old.targets.keys() & new.targets.keys():
         first, second = old.targets[path], new.targets[path]
         if first == second:

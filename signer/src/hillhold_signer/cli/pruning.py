@@ -32,8 +32,7 @@ def prune(repo: Path, products: tuple[str, ...], keep: int | None, dry_run: bool
     repository, now = Repository(repo), edge().now()
     if keep is not None:
         gone = {name: prune_releases(repository, name, keep, now, dry_run=dry_run) for name in products}
-        lines = [f"- {path}{_told(reason)}" for paths in gone.values() for path, reason in paths.items()]
-        lines = lines or ["nothing to prune"]
+        lines = [f"- {path}" for paths in gone.values() for path in paths] or ["nothing to prune"]
         drafted = [name for name, paths in gone.items() if paths and not dry_run]
         lines += [f"drafted: {name} without them; its keys sign it (`hillhold sign`)" for name in drafted]
         lines += ["dry run: nothing was changed"] if dry_run else []
@@ -45,7 +44,3 @@ def prune(repo: Path, products: tuple[str, ...], keep: int | None, dry_run: bool
     lines = [f"- {name}" for name in names]
     lines.append(f"{would} {len(names)} files, {done.size} bytes; what the last {KEEP} snapshots lead to stays")
     emit({"files": names, "size": done.size, "dry_run": dry_run}, lines, as_json=as_json)
-
-
-def _told(withdrawn: str | None) -> str:
-    return f"  WITHDRAWN ({withdrawn}): devices are told no more" if withdrawn is not None else ""
