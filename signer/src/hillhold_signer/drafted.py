@@ -73,6 +73,11 @@ class Drafted:
         found = self._of(role)[1] if role in self.names else None
         return found if isinstance(found, MergeRefused) else None
 
+    def merged(self) -> list[str]:
+        """Return the roles whose drafts were put together and stand in no file yet; what was not asked for before is not kept."""
+        found = ((role, self._read.get(role) or self._load(role)) for role in self.names)
+        return [role for role, (_, draft) in found if isinstance(draft, Draft) and draft.merged]
+
     def targets_named(self, but: Collection[str]) -> frozenset[str]:
         """Return the SHA-256 of the target files that drafts name which are not published, of all roles but some."""
         found: set[str] = set()

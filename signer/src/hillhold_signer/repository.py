@@ -254,7 +254,7 @@ class Repository:
         """Hold the lock, and write down drafts that were merged; raises as `edit` does."""
         with locked(self.layout.lock):
             state = self.state()
-            merged = [draft for draft in state.drafts.values() if draft.merged]
+            merged = [state.drafts[role] for role in state.files.merged() if role in state.drafts]
             for draft in merged:
                 Drafts(self.layout).save(draft.role, draft.signed, state.after(draft.role))
             yield self.state() if merged else state
