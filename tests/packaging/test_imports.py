@@ -29,6 +29,8 @@ MAX_PUBLIC_NAMES = 20
 CLI = "*/cli/*"
 """The command packages: the only modules that talk to people. A pattern's `*` also stands for slashes."""
 
+SERVICE = "hillhold_signer/service/*"
+"""The signing service: what it needs beside the rest is an extra, which only it may import."""
 
 LAB = ("hillhold_bootsim/cli/*", "hillhold_bootsim/maker.py", "hillhold_bootsim/demo.py")
 """The modules of hillhold_bootsim that may import the signer, since they forge and publish.
@@ -36,10 +38,6 @@ LAB = ("hillhold_bootsim/cli/*", "hillhold_bootsim/maker.py", "hillhold_bootsim/
 All others are simulated hardware (flash, counter, bootloader, board, UART …): they import the verifier and each other, and nothing that
 signs. A new module is hardware unless it is named here.
 """
-
-
-SERVICE = "hillhold_signer/service/*"
-"""The modules that the extra `service` is for. No other module imports them but a command, when it is called."""
 
 
 @dataclass(frozen=True)
