@@ -17,7 +17,6 @@ from typing import Final
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from hillhold_signer.durations import show_duration
-from hillhold_signer.errors import SignerRefused
 from hillhold_signer.service.access import (
     EVERY,
     ForbiddenRefused,
@@ -170,7 +169,9 @@ def check(connection: Connection, text: str, now: int) -> Principal:
     """
     parsed = parse(text)
     if parsed is None:
-        raise UnauthenticatedRefused("a token of another form", hint="a token is hh_ID_SECRET, as `hillhold token new` printed it")
+        raise UnauthenticatedRefused(
+            "a token of another form", hint="a token is hh_ID_SECRET, as `hillhold token new` printed it"
+        )
     identifier, secret = parsed
     row = connection.execute(select(TOKENS).where(TOKENS.c.id == identifier)).one_or_none()
     same = hmac.compare_digest(sha256(secret).hexdigest(), row.secret if row else _NOBODYS)
@@ -215,7 +216,9 @@ def revoke(connection: Connection, by: Principal | None, identifier: str, now: i
     if row is None:
         raise NotFoundRefused("token", got=repr(shown(identifier)), hint="`hillhold token list` names them by id")
     if row.revoked is not None:
-        raise AccountRefused(f"token {identifier}", expected="one that is not revoked", got=f"revoked {show_time(row.revoked)}")
+        raise AccountRefused(
+            f"token {identifier}", expected="one that is not revoked", got=f"revoked {show_time(row.revoked)}"
+        )
     connection.execute(update(TOKENS).where(TOKENS.c.id == identifier).values(revoked=now))
     now_so = next(token for token in list_tokens(connection, row.name) if token.id == identifier)
     return Change.of(f"token {identifier} of {row.name}: revoked", now_so.describe())
@@ -233,10 +236,14 @@ def _check_issuer(by: Principal | None, account: Account) -> None:
     if by.machine:
         raise ForbiddenRefused("new token", expected="a person who asks for it", got=f"{by.name}, a machine")
     if by.account_id != account.id and not _administers(by):
-        raise ForbiddenRefused("new token", expected=f"one for {by.name}, or an administrator", got=f"one for {account.name}")
+        raise ForbiddenRefused(
+            "new token", expected=f"one for {by.name}, or an administrator", got=f"one for {account.name}"
+        )
     if by.account_id != account.id and not account.machine:
         hint = "each person issues their own; the operator issues a first one on the service's own machine"
-        raise ForbiddenRefused("new token", expected="one for a machine, or for oneself", got=f"one for {account.name}", hint=hint)
+        raise ForbiddenRefused(
+            "new token", expected="one for a machine, or for oneself", got=f"one for {account.name}", hint=hint
+        )
 
 
 def _check_scopes(wanted: frozenset[Grant], account: Account, own: Principal | None) -> None:
@@ -244,7 +251,9 @@ def _check_scopes(wanted: frozenset[Grant], account: Account, own: Principal | N
         raise AccountRefused("scopes of a token", expected="at least one", got="none", hint="`hillhold account grant`")
     if unheld := [scope for scope in sorted(wanted) if own is not None and not covers(own.grants, scope)]:
         got = show_grants(unheld)
-        raise ForbiddenRefused("scopes of a token", expected=f"at most {show_grants(own.grants)}"[:400], got=shown(got, 200))  # type: ignore[union-attr]
+        raise ForbiddenRefused(
+            "scopes of a token", expected=f"at most {show_grants(own.grants)}"[:400], got=shown(got, 200)
+        )  # type: ignore[union-attr]
     if unheld := [scope for scope in sorted(wanted) if not covers(account.grants, scope)]:
         expected = f"what {account.name} is granted: {show_grants(account.grants)}"[:400]
         raise AccountRefused("scopes of a token", expected=expected, got=shown(show_grants(unheld), 200))
