@@ -87,7 +87,10 @@ class Change:
 
 def find(connection: Connection, name: str) -> Account:
     """Return an account by its name; raises `NotFoundRefused`."""
-    found = _load(connection, select(ACCOUNTS).where(ACCOUNTS.c.name == name)) if 0 < len(name) <= MAX_NAME else []
+    known = (
+        0 < len(name) <= MAX_NAME and name.isprintable()
+    )  # else PostgreSQL refuses the query (NUL, half a surrogate pair)
+    found = _load(connection, select(ACCOUNTS).where(ACCOUNTS.c.name == name)) if known else []
     if not found:
         raise NotFoundRefused("account", got=repr(shown(name)), hint="`hillhold account list`")
     return found[0]
@@ -134,7 +137,7 @@ def create(connection: Connection, name: str, *, machine: bool, now: int) -> Cha
             hint = "names of disabled accounts stay used: the log speaks of them"
             raise AccountRefused("account", expected="a name that no account has", got=repr(other), hint=hint)
     connection.execute(insert(ACCOUNTS).values(name=name, machine=int(machine), time=now))
-    return _change(connection, name, f"new account, a {'machine' if machine else 'person'}")
+    return changed(connection, name, f"new account, a {'machine' if machine else 'person'}")
 
 
 def disable(connection: Connection, name: str, *, now: int) -> Change:
@@ -146,10 +149,10 @@ def disable(connection: Connection, name: str, *, now: int) -> Change:
         NotFoundRefused: no such account.
         AccountRefused: it is the last administrator, or disabled already.
     """
-    account = _enabled(connection, name)
+    account = enabled(connection, name)
     _keep_an_administrator(connection, account)
     connection.execute(update(ACCOUNTS).where(ACCOUNTS.c.id == account.id).values(disabled=now))
-    return _change(connection, name, "disabled")
+    return changed(connection, name, "disabled")
 
 
 def grant(connection: Connection, name: str, role: Role, line: str) -> Change:
@@ -159,14 +162,14 @@ def grant(connection: Connection, name: str, role: Role, line: str) -> Change:
         NotFoundRefused: no such account.
         AccountRefused: it is disabled, has the grant, or is a machine that would administer the service.
     """
-    account, wanted = _enabled(connection, name), (role, check_line(line))
+    account, wanted = enabled(connection, name), (role, check_line(line))
     if wanted in account.grants:
         raise AccountRefused(f"grant to {name}", expected="one that it has not", got=f"{role} of {line}")
     if account.machine and wanted == _ADMINISTRATOR:
         hint = "accounts, root and targets are for people; a machine may be administrator of a line"
         raise AccountRefused(f"grant to {name}", expected="a person", got="a machine", hint=hint)
     connection.execute(insert(GRANTS).values(account=account.id, role=str(role), line=line))
-    return _change(connection, name, f"granted {role} of {line}")
+    return changed(connection, name, f"granted {role} of {line}")
 
 
 def ungrant(connection: Connection, name: str, role: Role, line: str) -> Change:
@@ -183,7 +186,7 @@ def ungrant(connection: Connection, name: str, role: Role, line: str) -> Change:
         _keep_an_administrator(connection, account)
     of = and_(GRANTS.c.account == account.id, GRANTS.c.role == str(role), GRANTS.c.line == line)
     connection.execute(delete(GRANTS).where(of))
-    return _change(connection, name, f"no longer {role} of {line}")
+    return changed(connection, name, f"no longer {role} of {line}")
 
 
 def add_key(connection: Connection, name: str, keyid: str) -> Change:
@@ -196,7 +199,7 @@ def add_key(connection: Connection, name: str, keyid: str) -> Change:
         NotFoundRefused: no such account.
         AccountRefused: no key id, another account's, a machine's account, a disabled one.
     """
-    account = _enabled(connection, name)
+    account = enabled(connection, name)
     if not _KEYID.fullmatch(keyid):
         raise AccountRefused("key id", expected="64 hexadecimal digits", got=repr(shown(keyid)))
     if account.machine:
@@ -204,7 +207,7 @@ def add_key(connection: Connection, name: str, keyid: str) -> Change:
     if (other := holder(connection, keyid)) is not None:
         raise AccountRefused(f"key {keyid[:16]}", expected="nobody's yet", got=f"a key of {other}")
     connection.execute(insert(ACCOUNT_KEYS).values(keyid=keyid, account=account.id))
-    return _change(connection, name, f"holds the key {keyid[:16]}")
+    return changed(connection, name, f"holds the key {keyid[:16]}")
 
 
 def remove_key(connection: Connection, name: str, keyid: str) -> Change:
@@ -213,7 +216,7 @@ def remove_key(connection: Connection, name: str, keyid: str) -> Change:
     if keyid not in account.keys:
         raise AccountRefused(f"key of {name}", expected=", ".join(account.keys) or "none", got=repr(shown(keyid)))
     connection.execute(delete(ACCOUNT_KEYS).where(ACCOUNT_KEYS.c.keyid == keyid))
-    return _change(connection, name, f"no longer holds the key {keyid[:16]}")
+    return changed(connection, name, f"no longer holds the key {keyid[:16]}")
 
 
 def check_name(name: str) -> None:
@@ -237,7 +240,8 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFKC", name.casefold())
 
 
-def _enabled(connection: Connection, name: str) -> Account:
+def enabled(connection: Connection, name: str) -> Account:
+    """Return an account that may be changed; raises `NotFoundRefused`, `AccountRefused`."""
     account = find(connection, name)
     if account.disabled is not None:
         raise AccountRefused(f"account {name}", expected="one that is not disabled", got="disabled")
@@ -259,7 +263,8 @@ def _keep_an_administrator(connection: Connection, account: Account) -> None:
         raise AccountRefused(f"account {account.name}", expected="another administrator", got="the last one", hint=hint)
 
 
-def _change(connection: Connection, name: str, what: str) -> Change:
+def changed(connection: Connection, name: str, what: str) -> Change:
+    """Return what to record of a change that was just made."""
     return Change.of(f"account {name}: {what}", find(connection, name).describe())
 
 
