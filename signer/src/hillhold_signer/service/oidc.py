@@ -1,11 +1,11 @@
 """Bearer tokens of OpenID Connect issuers: CI jobs (GitHub, GitLab) and people (OpenID Connect Core 1.0; RFC 7519, RFC 8725).
 
 Only issuers that are configured count, and only over their own keys, as their discovery names them: what a token's header says of keys
-(`jku`, `x5u`, `jwk`, `x5c`) is not read, and `kid` is compared, never fetched. The signature is PyJWT's work; the claims are judged here, since
-the time is an argument.
+(`jku`, `x5u`, `jwk`, `x5c`) is not read, and `kid` is compared, never fetched. The signature is PyJWT's work; the claims are judged
+here, since the time is an argument.
 
-Claims: `iss`, `sub`, `aud`, `exp` and `iat` are required, `nbf` is kept where it is there (OpenID Connect has none). `aud` is this service alone:
-a token for several could be sent on by each of them. Clocks may differ by `LEEWAY`.
+Claims: `iss`, `sub`, `aud`, `exp` and `iat` are required, `nbf` is kept where it is there (OpenID Connect has none). `aud` is this service
+alone: a token for several could be sent on by each of them. Clocks may differ by `LEEWAY`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import jwt
 
 from hillhold_signer.errors import ConfigRefused
 from hillhold_signer.service.access import UnauthenticatedRefused, shown
-from hillhold_signer.service.issuers import MAX_DOCUMENT, IssuerError, is_safe_url
+from hillhold_signer.service.issuers import IssuerError, is_safe_url
 
 LEEWAY: Final = 60
 """Seconds by which an issuer's clock may differ from ours."""
@@ -50,6 +50,7 @@ _FAMILIES: Final[Mapping[str, tuple[str, str | None]]] = {  # by algorithm, its 
 ALGORITHMS: Final = frozenset(_FAMILIES)
 """What may be configured: never `none`, nor HS*, whose key would be one that everybody knows."""
 
+_PUBLIC: Final = ("kty", "n", "e", "crv", "x", "y")  # RFC 7518, 6.2.1 and 6.3.1; RFC 8037, 2
 _COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+")
 _HINT: Final = "ask the issuer for a new token, with this service as its audience"
 
@@ -147,63 +148,79 @@ class Issuers:
         return Verified(issuer.url, _texts(claims))
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Keys as they were read: JSON Web Keys by `kid`; by None, where there is but one, that one, which a token need not name."""
+
+    keys: Mapping[str | None, Mapping[str, Any]]
+    at: float
+
+
 class _Keys:
     """The keys of one issuer. One thread reads at a time; the others wait for it, or take what is held."""
 
     def __init__(self, issuer: Issuer, fetch: Callable[[str], bytes]) -> None:
         self._issuer, self._fetch = issuer, fetch
         self._lock = threading.Lock()
-        self._keys: dict[str | None, dict[str, Any]] | None = None
-        self._read_at = self._tried_at = float("-inf")
+        self._held: _Held | None = None
+        self._tried_at = float("-inf")
 
     def find(self, kid: str | None, algorithm: str, at: float) -> Any:
         """Return the public key of that id, for that algorithm; raises `UnauthenticatedRefused`, `IssuerError`."""
-        if not self._usable(kid, at):
+        if not self._is_fresh(kid, at):
             if not self._lock.acquire(timeout=WAIT):
                 raise IssuerError(f"{self._issuer.url} answers slowly")
             try:
-                if not self._usable(kid, at) and at - self._tried_at >= COOLDOWN:
+                if not self._is_fresh(kid, at) and at - self._tried_at >= COOLDOWN:
                     self._tried_at = at
                     self._read(at)
             finally:
                 self._lock.release()
-        if self._keys is None or at - self._read_at > KEPT:
+        held = self._held
+        if held is None or at - held.at > KEPT:
             raise IssuerError(f"the keys of {self._issuer.url} could not be read")
-        found = self._keys.get(kid)
+        found = held.keys.get(kid)
         if found is None:
             raise _refused(self._issuer, "by a key that the issuer does not name")
         kty, curve = _FAMILIES[algorithm]
         if found.get("kty") != kty or (curve and found.get("crv") != curve) or found.get("alg", algorithm) != algorithm:
             raise _refused(self._issuer, "by a key for another algorithm")
         try:
-            return jwt.PyJWK(found, algorithm).key
+            return jwt.PyJWK({name: found[name] for name in _PUBLIC if name in found}, algorithm).key
         except (jwt.PyJWTError, ValueError, TypeError):
             raise _refused(self._issuer, "by a key that is malformed") from None
 
-    def _usable(self, kid: str | None, at: float) -> bool:
-        return self._keys is not None and kid in self._keys and at - self._read_at < FRESH
+    def _is_fresh(self, kid: str | None, at: float) -> bool:
+        held = self._held
+        return held is not None and kid in held.keys and at - held.at < FRESH
 
     def _read(self, at: float) -> None:
         """Read them anew; where that fails, those held stay, until they are too old."""
         try:
-            discovery = _document(self._fetch(f"{self._issuer.url.rstrip('/')}/.well-known/openid-configuration"))
-            if discovery.get("issuer") != self._issuer.url:  # OpenID Connect Discovery 1.0, 4.3
-                raise IssuerError(f"{self._issuer.url} says that it is another issuer")
-            url = discovery.get("jwks_uri")
-            if not isinstance(url, str) or not is_safe_url(url):
-                raise IssuerError(f"{self._issuer.url} names no https address of its keys")
-            keys = _document(self._fetch(url)).get("keys")
-            if not isinstance(keys, list) or len(keys) > MAX_KEYS:
-                raise IssuerError(f"{self._issuer.url} names more than {MAX_KEYS} keys, or none")
+            keys = self._named()
         except IssuerError:
-            if self._keys is None or at - self._read_at > KEPT:
+            if self._held is None or at - self._held.at > KEPT:
                 raise
             return
-        named = [key for key in keys if isinstance(key, dict) and key.get("use", "sig") == "sig"]
-        found: dict[str | None, dict[str, Any]] = {key["kid"]: key for key in named if isinstance(key.get("kid"), str)}
-        if len(named) == 1:
-            found[None] = named[0]  # a token need not say which, where there is one (OpenID Connect Core, 10.1)
-        self._keys, self._read_at = found, at
+        found: dict[str | None, Mapping[str, Any]] = {
+            key["kid"]: key for key in keys if isinstance(key.get("kid"), str)
+        }
+        if len(keys) == 1:  # OpenID Connect Core, 10.1
+            found[None] = keys[0]
+        self._held = _Held(found, at)
+
+    def _named(self) -> list[dict[str, Any]]:
+        """The keys for signatures that the issuer names now; raises `IssuerError`."""
+        discovery = _document(self._fetch(f"{self._issuer.url.rstrip('/')}/.well-known/openid-configuration"))
+        if discovery.get("issuer") != self._issuer.url:  # OpenID Connect Discovery 1.0, 4.3
+            raise IssuerError(f"{self._issuer.url} says that it is another issuer")
+        url = discovery.get("jwks_uri")
+        if not isinstance(url, str) or not is_safe_url(url):
+            raise IssuerError(f"{self._issuer.url} names no https address of its keys")
+        keys = _document(self._fetch(url)).get("keys")
+        if not isinstance(keys, list) or len(keys) > MAX_KEYS:
+            raise IssuerError(f"{self._issuer.url} names more than {MAX_KEYS} keys, or none")
+        return [key for key in keys if isinstance(key, dict) and key.get("use", "sig") == "sig"]
 
 
 def _check_claims(issuer: Issuer, claims: Mapping[str, Any], now: int) -> None:
@@ -248,7 +265,7 @@ def _part(text: str) -> dict[str, Any]:
 
 def _document(data: bytes) -> dict[str, Any]:
     try:
-        return _object(data[: MAX_DOCUMENT + 1])
+        return _object(data)
     except (ValueError, RecursionError):
         raise IssuerError("an issuer's answer is not a JSON object") from None
 
