@@ -30,6 +30,8 @@ FORWARDED_FOR: Final = b"x-forwarded-for"
 MAX_CERTIFICATE: Final = 16_384
 """Bytes of DER."""
 MAX_HOPS: Final = 20
+UNKNOWN: Final = "unknown"
+"""The address of whom a proxy does not name by one."""
 
 _BYTES: Final = re.compile(rb":([A-Za-z0-9+/]+={0,2}):")  # RFC 8941, 3.3.5
 
@@ -127,6 +129,14 @@ def claims(certificate: bytes, now: int) -> dict[str, str]:
 def der(pem: str) -> bytes:
     """Return DER of a certificate in PEM, as the TLS extension of ASGI has it; raises `ValueError`."""
     return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text  # a zone is any text
 
 
 def _unwrap(value: bytes) -> bytes:

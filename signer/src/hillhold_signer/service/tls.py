@@ -14,7 +14,7 @@ _VERSIONS: Final = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 class TlsProtocol(HttpToolsProtocol):
     """HTTP, with `scope["extensions"]["tls"]` where the connection has TLS: `client_cert_chain` (PEM) and `tls_version`."""
 
-    _tls: dict[str, Any] | None = None
+    _tls: dict[object, object] | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Look at the certificate once: it stays the connection's."""
@@ -35,7 +35,7 @@ class TlsProtocol(HttpToolsProtocol):
         """Begin a request's scope."""
         super().on_message_begin()
         if self._tls is not None:
-            self.scope["extensions"] = {"tls": self._tls}  # type: ignore[typeddict-item]
+            self.scope["extensions"] = {"tls": self._tls}
 
 
 def settings(certificate: Path, key: Path, clients: Path | None = None) -> dict[str, Any]:
