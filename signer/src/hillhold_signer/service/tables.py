@@ -45,9 +45,8 @@ def _name(length: int) -> String:
 FILES: Final = Table(
     "files",
     METADATA,
-    Column(
-        "name", _name(512), primary_key=True
-    ),  # as `layout` names it: "hillhold.toml", "drafts/…", "public/metadata/…"
+    # as `layout` names it: "hillhold.toml", "drafts/…", "public/metadata/…"
+    Column("name", _name(512), primary_key=True),
     Column("data", LargeBinary, nullable=False),
 )
 BLOBS: Final = (
