@@ -16,6 +16,7 @@ from hillhold_signer.service.logs import MAX_LINE, configure, hide, logger
 
 SECRET = "s3cr3tVALUE0123456789abcdef"
 TOKEN = f"hh_{'0a' * 12}_{'b7' * 32}"
+PEM = "MIIEvgIBADANBgkqhkiG9w0BAQEFAASC\n"
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJBZGEifQ.c2lnbmF0dXJl"
 
 
@@ -59,6 +60,7 @@ LEAKS = [
     f"Basic {SECRET}==",
     f"cannot use token {TOKEN}.",
     f"'{TOKEN}'",
+    f"id_token {JWT}",
     f"{TOKEN}{TOKEN}",
     f"postgresql://hillhold:{SECRET}@db:5432/hillhold refused",
     f"postgresql://hillhold:p@ss/{SECRET}@db/hillhold",
@@ -81,10 +83,10 @@ LEAKS = [
     f"-----BEGIN EC PRIVATE KEY-----\n{SECRET}",
     "the passphrase is correct horse battery",
     f"postgresql://hillhold:{'x' * 20_000}{SECRET}@db/hillhold",
-    f"-----BEGIN PRIVATE KEY-----\n{'MIIEvgIBADANBgkqhkiG9w0BAQEFAASC\n' * 600}{SECRET}\n-----END PRIVATE KEY-----\n",
+    f"-----BEGIN PRIVATE KEY-----\n{PEM * 600}{SECRET}\n-----END PRIVATE KEY-----\n",
     f"a {'y' * 15_990} hh_{'0a' * 12}_{SECRET}",
 ]
-GONE = (SECRET, "b7" * 8, "correct horse", "xxxxxxxx", "MIIEvg")
+GONE = (SECRET, "b7" * 8, "correct horse", "xxxxxxxx", "MIIEvg", "eyJ")
 
 
 @pytest.mark.parametrize("text", LEAKS)
