@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 
 from hillhold_signer.errors import StorageError
 from hillhold_signer.service import tls
 from hillhold_signer.service.app import STOP, create_app
-from hillhold_signer.service.logs import configure, task_failed
+from hillhold_signer.service.logs import configure, logger
 from hillhold_signer.service.service import Service
 from hillhold_signer.service.settings import Settings
+from hillhold_verifier.errors import HillholdError
 
 
 def run(settings: Settings, host: str, port: int, ask: Callable[[str], str]) -> int:
@@ -21,30 +24,39 @@ def run(settings: Settings, host: str, port: int, ask: Callable[[str], str]) -> 
     Raises:
         ConfigRefused, KeyRefused, StorageError: see `Service`; or the address is not free.
     """
-    configure()
-    service = Service(settings, ask, task_failed)
+    configure(sys.stderr, readable=sys.stderr.isatty())
+    log = logger("worker")
+
+    def report(task: str, error: Exception) -> None:
+        expected = isinstance(error, HillholdError)
+        log.warning("a task failed, and is tried again", task=task, error=str(error), exc_info=None if expected else error)
+
+    service = Service(settings, ask, report)
     service.publisher.check_keys()
     listening = _listen(host, port)
-    config = uvicorn.Config(
-        create_app(service),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=True,
-        proxy_headers=False,  # whose headers count is decided in `certificates`
-        timeout_graceful_shutdown=int(STOP),
-        timeout_keep_alive=30,
-        h11_max_incomplete_event_size=64 * 1024,
-        **_tls(settings),
-    )
+    config = uvicorn.Config(create_app(service), log_config=None, **{**options(), **_tls(settings)})
     server = uvicorn.Server(config)
     server.run(sockets=[listening])
     return 0 if server.started else 3
 
 
-def _tls(settings: Settings) -> dict[str, object]:
+def options() -> dict[str, Any]:
+    """Return what uvicorn is told everywhere."""
+    return {
+        "http": "httptools",
+        "ws": "none",
+        "lifespan": "on",
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,  # whose headers count is decided in `certificates`
+        "timeout_graceful_shutdown": int(STOP),
+        "timeout_keep_alive": 30,
+    }
+
+
+def _tls(settings: Settings) -> dict[str, Any]:
     if settings.tls is None:
-        return {"http": "httptools"}
+        return {}
     return tls.settings(settings.tls.certificate, settings.tls.key, settings.tls.clients)
 
 
