@@ -124,7 +124,9 @@ class Publisher:
             publication = repository.publish(signers, unit.now, roles)
             for role, draft in changed.items():
                 signed = draft.signed
-                keys = signed.keys if isinstance(signed, Root) else signed.delegations.keys if signed.delegations else {}
+                keys = (
+                    signed.keys if isinstance(signed, Root) else signed.delegations.keys if signed.delegations else {}
+                )
                 keyids = ",".join(sorted(keyid[:16] for keyid in keys)) or "none"
                 unit.record(Kind.KEY_CHANGE, ITSELF, role=role, version=signed.version, keyids=keyids[:1024])
             unit.connection.execute(delete(STUCK).where(STUCK.c.role.in_(roles)))
@@ -138,7 +140,7 @@ class Publisher:
             digest = draft.digest if draft else ""
             before = unit.connection.execute(select(STUCK).where(STUCK.c.role == role)).first()
             row = {"digest": digest, "reason": reason, "time": unit.now}
-            insert = unit.store.database.insert(STUCK).values(role=role, **row)
+            insert = unit.insert(STUCK).values(role=role, **row)
             unit.connection.execute(insert.on_conflict_do_update(index_elements=["role"], set_=row))
             if before is None or (before.digest, before.reason) != (digest, reason):
                 unit.record(Kind.REFUSAL, ITSELF, what=f"publication of {role}", reason=visible(reason))
