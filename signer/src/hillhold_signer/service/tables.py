@@ -132,6 +132,13 @@ TOKENS: Final = Table(
     Column("revoked", BigInteger, nullable=True),
     Column("used", BigInteger, nullable=True),
 )
+SESSIONS: Final = Table(  # of people at the page, who signed in there with a token
+    "sessions",
+    METADATA,
+    Column("id", _HASH, primary_key=True),  # SHA-256 of the 256 random bits in the cookie
+    Column("token", String(24), ForeignKey("tokens.id"), nullable=False, index=True),
+    Column("expires", BigInteger, nullable=False, index=True),
+)
 
 # --- the flow -------------------------------------------------------------------------------------------------------------------------
 

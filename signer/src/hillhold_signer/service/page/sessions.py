@@ -1,0 +1,57 @@
+"""Who is signed in at the page: a session for each API token that was handed in, by a random cookie of which the database has the hash.
+
+A session says nothing by itself: at each use its token is judged anew, so that it ends when the token is revoked or its account disabled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Final
+
+from sqlalchemy import Connection, delete, insert, select
+
+from hillhold_signer.service.tables import SESSIONS
+
+SESSION_SECONDS: Final = 8 * 3600
+"""A working day."""
+
+_COOKIE: Final = re.compile("[0-9a-f]{64}")
+
+
+def begin_session(connection: Connection, token: str, now: int, random: Callable[[int], bytes]) -> str:
+    """Begin a session.
+
+    Args:
+        token: the id of the token that was handed in, not its secret.
+        random: returns so many unpredictable bytes, such as `secrets.token_bytes`.
+
+    Returns:
+        The cookie's value, which is stored nowhere.
+    """
+    cookie = random(32).hex()
+    connection.execute(insert(SESSIONS).values(id=_hash(cookie), token=token, expires=now + SESSION_SECONDS))
+    return cookie
+
+
+def session_token(connection: Connection, cookie: str, now: int) -> str | None:
+    """Return the id of the token of a session; None where there is none, or it is over."""
+    if not _COOKIE.fullmatch(cookie):
+        return None
+    found = select(SESSIONS.c.token).where(SESSIONS.c.id == _hash(cookie), SESSIONS.c.expires > now)
+    return connection.execute(found).scalar_one_or_none()
+
+
+def end_session(connection: Connection, cookie: str) -> None:
+    """End a session, if there is one."""
+    connection.execute(delete(SESSIONS).where(SESSIONS.c.id == _hash(cookie)))
+
+
+def sweep(connection: Connection, now: int) -> None:
+    """Forget sessions that are over."""
+    connection.execute(delete(SESSIONS).where(SESSIONS.c.expires <= now))
+
+
+def _hash(cookie: str) -> str:
+    return sha256(cookie.encode()).hexdigest()
