@@ -48,7 +48,7 @@ class Field:
                 path.write_bytes(IMAGES[name]["1.0.0"].ljust(SLOT, b"\0"))
         self.command_line.write_text("hillhold.slots=00\n")
         factory = [self._factory(name) for name in IMAGES]
-        root = (repository.layout.public / "metadata/1.root.json").read_bytes()
+        root = (repository.folder.public / "metadata/1.root.json").read_bytes()
         self.device.provision(Device("pump", HERE, "unit-7", tuple(IMAGES)), root, factory, again=False)
 
     def _factory(self, name: str) -> Factory:
@@ -62,7 +62,7 @@ class Field:
     def update(self) -> Updated:
         """Take what is published, boot it as boot.cmd does, and confirm it after its test."""
         with self.device.installer() as installer:
-            done = LocalUpdate(installer, DirectorySource(self.repository.layout.public), NOW).update()
+            done = LocalUpdate(installer, DirectorySource(self.repository.folder.public), NOW).update()
         if done.plan:
             values = self.environment.read()
             slots = ""
@@ -110,7 +110,7 @@ def publish(repository: Repository, items: Sequence[tuple[str, str, Mapping[str,
         add_releases(repository, "pump", wishes, NOW, with_documents=True)
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), NOW)
-    verify_tree(repository.layout.path, NOW, None)
+    verify_tree(repository.folder.path, NOW, None)
 
 
 def test_a_device_follows_a_withdrawal_with_a_signed_step_down_and_goes_up_again(field: Field) -> None:

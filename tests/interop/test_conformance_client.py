@@ -32,7 +32,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     now = int(time.time())
     repository = started(tmp_path / "repo", now)
     release(repository, image("1.0.0"), now)
-    public = repository.layout.public
+    public = repository.folder.public
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(public)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -73,7 +73,7 @@ def test_init_refresh_download(served: tuple[Path, str], tmp_path: Path) -> None
 def test_another_root_is_refused_and_nothing_is_kept(served: tuple[Path, str], tmp_path: Path) -> None:
     _, url = served
     other = started(tmp_path / "other", int(time.time()) - 60)
-    root = (other.layout.public / "metadata" / "1.root.json").read_bytes()
+    root = (other.folder.public / "metadata" / "1.root.json").read_bytes()
     changed = tmp_path / "root.json"
     changed.write_bytes(root.replace(b'"threshold":2', b'"threshold":1', 1))
     folder = tmp_path / "metadata"

@@ -29,6 +29,8 @@ MAX_PUBLIC_NAMES = 20
 CLI = "*/cli/*"
 """The command packages: the only modules that talk to people. A pattern's `*` also stands for slashes."""
 
+SERVICE = "hillhold_signer/service/*"
+"""The signing service: what it needs beside the rest is an extra, which only it may import."""
 
 LAB = ("hillhold_bootsim/cli/*", "hillhold_bootsim/maker.py", "hillhold_bootsim/demo.py")
 """The modules of hillhold_bootsim that may import the signer, since they forge and publish.
@@ -59,7 +61,11 @@ IMPORTS = {
     ),
     "hillhold_signer": Imports(
         frozenset({"hillhold_verifier", "cryptography", "tuf", "securesystemslib", "bsdiff4", "intelhex"}),
-        only_in={"click": (CLI,), "yaml": ("hillhold_signer/westbuild.py",)},
+        only_in={
+            "click": (CLI,),
+            "yaml": ("hillhold_signer/westbuild.py",),
+            **dict.fromkeys(("sqlalchemy",), (SERVICE,)),
+        },
         in_functions={"pkcs11": ("hillhold_signer/hsm.py",)},
     ),
     "hillhold_bootsim": Imports(

@@ -224,4 +224,4 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = started(tmp_path_factory.mktemp("shared") / "repo")
     release(repository, image("1.0.0"))
     add_release(repository, "pump", image("1.1.0", edits=5), Wish("app.bin", hardware=HARDWARE), NOW)
-    return repository.layout.path
+    return repository.folder.path

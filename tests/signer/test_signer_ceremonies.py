@@ -79,18 +79,18 @@ def test_a_ceremony_is_tried_before_it_is_held(tmp_path: Path) -> None:
 
 
 def test_root_is_shown_with_the_people_behind_its_keys(repository: Repository) -> None:
-    said = hillhold("root", "show", repository.layout.path)
+    said = hillhold("root", "show", repository.folder.path)
     assert "root version 1, until 2026-12-31T00:00:00Z\nroot: 2 of 3\n  root-1 " in said.output
-    found = json.loads(hillhold("root", "show", repository.layout.path, "--json").output)
+    found = json.loads(hillhold("root", "show", repository.folder.path, "--json").output)
     assert found["roles"]["timestamp"]["keys"][0]["name"] == "online"
-    assert hillhold("root", "show", repository.layout.path, "--version", "1").exit_code == 0
+    assert hillhold("root", "show", repository.folder.path, "--version", "1").exit_code == 0
     assert (
-        "expected a version up to 1, got 2" in hillhold("root", "show", repository.layout.path, "--version", "2").stderr
+        "expected a version up to 1, got 2" in hillhold("root", "show", repository.folder.path, "--version", "2").stderr
     )
 
 
 def test_a_rotation_by_command_from_the_dry_run_to_the_publication(tmp_path: Path, repository: Repository) -> None:
-    path, file = repository.layout.path, config(tmp_path, ("root-1", "root-2", "release-1"), new="b")
+    path, file = repository.folder.path, config(tmp_path, ("root-1", "root-2", "release-1"), new="b")
     before = tree(path)
     dry = hillhold("root", "rotate", path, "--config", file, "--dry-run")
     assert (dry.exit_code, tree(path)) == (0, before)
@@ -104,12 +104,12 @@ def test_a_rotation_by_command_from_the_dry_run_to_the_publication(tmp_path: Pat
     assert said.output == "published root version 2\n"  # the former online keys are here, and signed, too
     assert hillhold("refresh", path).exit_code == 0
     anchor = tmp_path / "1.root.json"
-    anchor.write_bytes(repository.layout.metadata("1.root.json").read_bytes())
+    anchor.write_bytes(repository.folder.metadata("1.root.json").read_bytes())
     assert hillhold("verify", path, "--root", anchor).exit_code == 0
 
 
 def test_the_transcript_is_a_page_of_what_is_signed_by_whom(tmp_path: Path, repository: Repository) -> None:
-    path, file = repository.layout.path, config(tmp_path, ("root-1", "root-2", "release-1"))
+    path, file = repository.folder.path, config(tmp_path, ("root-1", "root-2", "release-1"))
     assert "expected one to be signed" in hillhold("root", "transcript", path).stderr
     hillhold("root", "rotate", path, "--config", file)
     hillhold("sign", path, "--key", uri("root-2"), "--yes")
@@ -129,7 +129,7 @@ def test_the_transcript_is_a_page_of_what_is_signed_by_whom(tmp_path: Path, repo
 
 
 def test_revoking_says_what_is_to_be_done(repository: Repository) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     hillhold("renew", path, "pump")
     for name in ("release-1", "release-2"):
         hillhold("sign", path, "--key", uri(name), "--yes")
@@ -148,7 +148,7 @@ def test_revoking_says_what_is_to_be_done(repository: Repository) -> None:
 
 
 def test_teams_by_command(repository: Repository) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     said = hillhold("product", "team", path, "pump", "--add", pub("root-1"), "--remove", "release-2")
     assert said.output.startswith("drafted: product line pump is signed by 2 of release-1, root-1\n  pump as it is has")
     online_key, taken = pub("snapshot"), f"Joan={pub('root-2')}"
@@ -177,7 +177,7 @@ def test_teams_by_command(repository: Repository) -> None:
 
 def test_a_repository_is_made_from_what_was_published(tmp_path: Path, repository: Repository) -> None:
     copy, new = tmp_path / "copy", tmp_path / "new"
-    repository.layout.public.rename(copy)
+    repository.folder.public.rename(copy)
     root = copy / "metadata" / "1.root.json"
     much_later = NOW + 10 * 365 * 86400
     words = ("init", new, "--published", copy, "--root", root, "--config", config(tmp_path))
@@ -192,21 +192,21 @@ def test_a_repository_is_made_from_what_was_published(tmp_path: Path, repository
 def test_a_copy_that_is_not_whole_or_does_not_follow_from_the_root_is_refused(
     tmp_path: Path, repository: Repository, file: str
 ) -> None:
-    anchor = repository.layout.metadata("1.root.json").read_bytes()
+    anchor = repository.folder.metadata("1.root.json").read_bytes()
     if file == "root":
-        anchor = started(tmp_path / "other", NOW + 1).layout.metadata("1.root.json").read_bytes()
+        anchor = started(tmp_path / "other", NOW + 1).folder.metadata("1.root.json").read_bytes()
     else:
-        found = next(repository.layout.public.rglob(f"*{file}"))
+        found = next(repository.folder.public.rglob(f"*{file}"))
         found.write_bytes(found.read_bytes().replace(b"0", b"1", 1))
     with pytest.raises(VerifyRefused):
-        adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
+        adopt(tmp_path / "new", repository.folder.public, anchor, ceremony())
     assert not (tmp_path / "new").exists()
 
 
 def test_a_full_disk_while_it_is_copied_leaves_nothing(
     tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    anchor = repository.layout.metadata("1.root.json").read_bytes()
+    anchor = repository.folder.metadata("1.root.json").read_bytes()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -215,15 +215,15 @@ def test_a_full_disk_while_it_is_copied_leaves_nothing(
         patch.setattr("shutil.copy2", full)
         patch.setattr("shutil.copytree", full)
         with pytest.raises(StorageError, match="No space left"):
-            adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
+            adopt(tmp_path / "new", repository.folder.public, anchor, ceremony())
     assert not (tmp_path / "new" / "public").exists()
-    adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
+    adopt(tmp_path / "new", repository.folder.public, anchor, ceremony())
 
 
 def test_an_adoption_that_is_cut_before_the_settings_are_whole_can_run_again(
     tmp_path: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    anchor = repository.layout.metadata("1.root.json").read_bytes()
+    anchor = repository.folder.metadata("1.root.json").read_bytes()
 
     def full(*_: object) -> None:
         raise StorageError("cannot write hillhold.toml: No space left on device")
@@ -231,12 +231,12 @@ def test_an_adoption_that_is_cut_before_the_settings_are_whole_can_run_again(
     with monkeypatch.context() as patch:
         patch.setattr("hillhold_signer.adopting.write_settings", full)
         with pytest.raises(StorageError):
-            adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
+            adopt(tmp_path / "new", repository.folder.public, anchor, ceremony())
     other = release_elsewhere(tmp_path)
     with pytest.raises(RepositoryRefused, match="no repository yet"):  # what lies there is not that tree
-        adopt(tmp_path / "new", other.layout.public, other.layout.metadata("1.root.json").read_bytes(), ceremony())
-    adopted = adopt(tmp_path / "new", repository.layout.public, anchor, ceremony())
-    assert tree(adopted.layout.public) == tree(repository.layout.public)
+        adopt(tmp_path / "new", other.folder.public, other.folder.metadata("1.root.json").read_bytes(), ceremony())
+    adopted = adopt(tmp_path / "new", repository.folder.public, anchor, ceremony())
+    assert tree(adopted.folder.public) == tree(repository.folder.public)
 
 
 def release_elsewhere(folder: Path) -> Repository:
@@ -248,10 +248,10 @@ def release_elsewhere(folder: Path) -> Repository:
 def test_a_repository_of_which_only_the_published_tree_is_left_is_adopted_where_it_is(
     tmp_path: Path, repository: Repository
 ) -> None:
-    anchor, before = repository.layout.metadata("1.root.json").read_bytes(), tree(repository.layout.public)
-    repository.layout.config.unlink()
-    adopted = adopt(repository.layout.path, repository.layout.public, anchor, ceremony())
-    assert tree(adopted.layout.public) == before
+    anchor, before = repository.folder.metadata("1.root.json").read_bytes(), tree(repository.folder.public)
+    repository.folder.config.unlink()
+    adopted = adopt(repository.folder.path, repository.folder.public, anchor, ceremony())
+    assert tree(adopted.folder.public) == before
     assert adopted.refresh(online(), NOW).roles
 
 
@@ -262,7 +262,7 @@ def test_a_production_line_gets_root_identity_and_images(tmp_path: Path, reposit
     wish = Wish("radio.bin", hardware=HARDWARE, component="radio")
     add_release(repository, "pump", image("2.0.0", seed=2), wish, NOW)
     release(repository, image("1.1.0", seed=3))
-    said = hillhold("provisioning", repository.layout.path, "pump", "--hardware", HARDWARE[0], "-o", tmp_path / "out")
+    said = hillhold("provisioning", repository.folder.path, "pump", "--hardware", HARDWARE[0], "-o", tmp_path / "out")
     assert "app: 1.1.0, security counter 1, app-app.bin" in said.output
     assert "each device: hillhold-device provision --root" in said.output
     made = json.loads((tmp_path / "out" / "provision.json").read_text())
@@ -301,7 +301,7 @@ def test_an_image_that_is_gone_leaves_no_folder_half_written(tmp_path: Path, rep
     )
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), NOW)
-    next(repository.layout.public.rglob("*.radio.bin")).unlink()
+    next(repository.folder.public.rglob("*.radio.bin")).unlink()
     with pytest.raises(VerifyRefused, match="its bytes"):
         write_provisioning(repository.layout, "pump", HARDWARE[0], tmp_path / "out", NOW)
     assert not [item for item in tmp_path.iterdir() if "out" in item.name]
@@ -328,7 +328,7 @@ def test_a_new_device_does_not_get_what_devices_step_down_from(tmp_path: Path, r
 
 
 def test_a_bundle_for_devices_that_are_not_old_leaves_out_their_roots(tmp_path: Path, repository: Repository) -> None:
-    path, file = repository.layout.path, config(tmp_path, ("root-1", "root-2", "release-1"))
+    path, file = repository.folder.path, config(tmp_path, ("root-1", "root-2", "release-1"))
     hillhold("root", "rotate", path, "--config", file)
     sign_all(repository, "root-1", "root-2")
     repository.publish(online(), NOW)
@@ -348,10 +348,10 @@ def test_offline_grace_is_the_lines_to_use_up_to_what_the_delegation_allows(tmp_
     assert repository.state().drafts["drill"].signed.unrecognized_fields == {}
     with pytest.raises(ProductRefused, match="at most 3600 s, got 3601"):
         set_grace(repository, "drill", 3601, NOW)
-    assert "is 1h\n" in hillhold("product", "grace", repository.layout.path, "drill", "1h").output
+    assert "is 1h\n" in hillhold("product", "grace", repository.folder.path, "drill", "1h").output
     sign_all(repository, "targets-1", "targets-2", "release-1")
     repository.publish(online(), NOW)
-    verify_tree(repository.layout.path, NOW)
+    verify_tree(repository.folder.path, NOW)
 
 
 # --- a person's options -----------------------------------------------------------------------------------------------
@@ -362,14 +362,14 @@ def test_options_come_from_a_persons_file(
 ) -> None:
     file = tmp_path / "config.toml"
     monkeypatch.setenv("HILLHOLD_CONFIG", str(file))
-    hillhold("renew", repository.layout.path, "pump")
-    assert hillhold("sign", repository.layout.path, "--yes").exit_code == 2
+    hillhold("renew", repository.folder.path, "pump")
+    assert hillhold("sign", repository.folder.path, "--yes").exit_code == 2
     file.write_text(f'[sign]\nkey = "{uri("release-1")}"\n[product.add]\nmax-offline-grace = "30d"\n')
-    assert hillhold("sign", repository.layout.path, "--yes").exit_code == 0
+    assert hillhold("sign", repository.folder.path, "--yes").exit_code == 0
     words = (
         "product",
         "add",
-        repository.layout.path,
+        repository.folder.path,
         "drill",
         "--hardware",
         "a",

@@ -50,7 +50,7 @@ def paths(group: click.Group) -> Iterator[list[str]]:
 
 
 def test_a_person_sees_the_difference_and_says_yes(repository: Repository) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     no = hillhold("sign", path, "--key", uri("release-1"), answers="n\n")
     assert no.exit_code == 1
     assert "error: nothing was done" in no.stderr
@@ -69,7 +69,7 @@ def test_a_person_sees_the_difference_and_says_yes(repository: Repository) -> No
 
 
 def test_publish_names_what_is_missing_then_publishes(repository: Repository) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     online = ["--snapshot-key", uri("snapshot"), "--timestamp-key", uri("timestamp")]
     short = hillhold("publish", path, *online)
     assert short.exit_code == 1
@@ -88,11 +88,11 @@ def test_publish_names_what_is_missing_then_publishes(repository: Repository) ->
 
 def test_status_as_text_and_json(repository: Repository) -> None:
     repository.sign(example_signer("release-2"))
-    text = hillhold("status", repository.layout.path).output
+    text = hillhold("status", repository.folder.path).output
     assert text.startswith("DEMO repository")
     assert "pump         2          2026-07-02T00:00:00Z  in 182 days            3      1 of 2: release-2\n" in text
     assert "next: sign pump: 1 of 2 signatures; release-1 can" in text
-    value = json.loads(hillhold("status", repository.layout.path, "--json", now=NOW + 400 * 86400).stdout)
+    value = json.loads(hillhold("status", repository.folder.path, "--json", now=NOW + 400 * 86400).stdout)
     assert value["roles"]["pump"]["signatures"][0]["signed"] == [example_signer("release-2").public_key.keyid]
     assert "refresh timestamp: it has expired" in value["next"]
     assert "renew root: it has expired" in value["next"]
@@ -100,7 +100,7 @@ def test_status_as_text_and_json(repository: Repository) -> None:
 
 
 def test_verify_by_its_own_or_a_given_root(repository: Repository, tmp_path: Path) -> None:
-    public = repository.layout.public
+    public = repository.folder.public
     good = hillhold("verify", public, "--root", public / "metadata/1.root.json", "--json")
     assert json.loads(good.stdout)["versions"]["pump"] == 2
     copy = tmp_path / "copy"
@@ -118,7 +118,7 @@ def test_verify_by_its_own_or_a_given_root(repository: Repository, tmp_path: Pat
     assert "no such file" in hillhold("verify", copy).stderr
     (copy / "metadata/2.pump.json").unlink()
     assert "2.pump.json" in hillhold("verify", copy).stderr
-    other = started(tmp_path / "other").layout.metadata("1.root.json")
+    other = started(tmp_path / "other").folder.metadata("1.root.json")
     (tmp_path / "junk").write_bytes(b"{}")
     assert hillhold("verify", public, "--root", tmp_path / "junk").exit_code == 1
     assert hillhold("verify", public, "--root", other).exit_code == 0  # the same example keys, the same bytes
@@ -166,7 +166,7 @@ def test_keys_by_prompt_and_by_descriptor(tmp_path: Path) -> None:
 def test_a_wrong_passphrase_signs_nothing(repository: Repository, tmp_path: Path) -> None:
     hillhold("key", "new", tmp_path / "ada", answers="right\nright\n")
     (tmp_path / "ada.pub").unlink()  # else it is known that nothing asks for it
-    wrong = hillhold("sign", repository.layout.path, "--key", f"file:{tmp_path / 'ada.pem'}", answers="wrong\n")
+    wrong = hillhold("sign", repository.folder.path, "--key", f"file:{tmp_path / 'ada.pem'}", answers="wrong\n")
     assert wrong.exit_code == 1
     assert "error: wrong passphrase for" in wrong.stderr
     assert not repository.state().drafts["pump"].signatures
@@ -202,7 +202,7 @@ def test_an_image_on_the_command_line(tmp_path: Path) -> None:
 
 
 def test_products_on_the_command_line(repository: Repository, tmp_path: Path) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     words = ["product", "add", path, "valve", "--hardware", "b", "--hardware", "a", "--threshold", "1"]
     added = hillhold(*words, "--key", pub("release-1"), "--max-offline-grace", "30d", "--json")
     assert json.loads(added.stdout)["hardware"] == ["a", "b"]
@@ -220,7 +220,7 @@ def test_products_on_the_command_line(repository: Repository, tmp_path: Path) ->
 
 def test_add_reads_the_file_name_and_says_what_it_did(repository: Repository, tmp_path: Path) -> None:
     (tmp_path / "APP.bin").write_bytes(image("1.2.0", edits=30))
-    words = ["add", repository.layout.path, "pump", tmp_path / "APP.bin", "--hardware", HARDWARE[0]]
+    words = ["add", repository.folder.path, "pump", tmp_path / "APP.bin", "--hardware", HARDWARE[0]]
     value = json.loads(hillhold(*words, "--kind", "security", "--json").stdout)
     (found,) = value["releases"]
     assert found["path"] == "pump/1.2.0/app.bin"
@@ -245,7 +245,7 @@ def test_usage_is_exit_code_2_in_two_lines(words: list[str], tmp_path: Path, mon
 
 
 def test_damaged_repositories_are_refused_without_a_traceback(repository: Repository) -> None:
-    layout = repository.layout
+    layout = repository.folder
     online = ["--snapshot-key", uri("snapshot"), "--timestamp-key", uri("timestamp")]
     (head,) = lineage(layout, "pump", repository.state().published("pump")).heads
     draft = layout.drafts / "pump" / f"{head.name}.json"
@@ -264,14 +264,14 @@ def test_damaged_repositories_are_refused_without_a_traceback(repository: Reposi
 
 
 def test_an_error_cannot_forge_a_second_line(tmp_path: Path) -> None:
-    result = hillhold("add", started(tmp_path / "repo").layout.path, "x\n\x1b[31merror: fine", pub("image"))
+    result = hillhold("add", started(tmp_path / "repo").folder.path, "x\n\x1b[31merror: fine", pub("image"))
     assert result.exit_code == 1
     assert "\x1b" not in result.stderr
     assert len(result.stderr.splitlines()) <= 2
 
 
 def test_the_installed_command_in_a_process_of_its_own(repository: Repository) -> None:
-    command = [sys.executable, "-m", "hillhold_signer.cli", "status", str(repository.layout.path), "--json"]
+    command = [sys.executable, "-m", "hillhold_signer.cli", "status", str(repository.folder.path), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["roles"]["pump"]["draft"] == 3
@@ -286,7 +286,7 @@ def test_two_processes_that_write_at_once_both_count(tmp_path: Path) -> None:
         file.write_bytes(image(version))
         words = [
             "add",
-            str(repository.layout.path),
+            str(repository.folder.path),
             "pump",
             str(file),
             "--hardware",
@@ -301,10 +301,10 @@ def test_two_processes_that_write_at_once_both_count(tmp_path: Path) -> None:
     for name in ("release-1", "release-2"):
         repository.sign(example_signer(name))
     online = ["--snapshot-key", uri("snapshot"), "--timestamp-key", uri("timestamp")]
-    command = [sys.executable, "-m", "hillhold_signer.cli", "publish", str(repository.layout.path), *online]
+    command = [sys.executable, "-m", "hillhold_signer.cli", "publish", str(repository.folder.path), *online]
     running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(timeout=60) for process in running] == [0, 0]
-    seen = verify_tree(repository.layout.path, int(time.time()))
+    seen = verify_tree(repository.folder.path, int(time.time()))
     assert (seen.versions["pump"], seen.versions["timestamp"], len(seen.targets)) == (2, 2, 3)
 
 

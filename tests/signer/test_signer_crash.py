@@ -120,21 +120,21 @@ def test_a_cut_while_publishing_leaves_the_old_or_the_new(
     total = writes_of_a_publication(monkeypatch, tmp_path)
     assert total >= 8  # image, patch, line, snapshot, timestamp; draft and signatures, staged files
     base = tmp_path / "base"
-    old = dict(verify_tree(ready(base).layout.path, NOW).versions)
+    old = dict(verify_tree(ready(base).folder.path, NOW).versions)
     expected = {**old, "pump": old["pump"] + 1, "snapshot": old["snapshot"] + 1, "timestamp": old["timestamp"] + 1}
     outcomes = set()
     for cut in range(total):
         repository = copy(base, tmp_path / f"{when}-{cut}")
         with powered(monkeypatch, Power(cut, when)), pytest.raises(Killed):
             repository.publish(online(), NOW, roles=("pump",))
-        seen = dict(verify_tree(repository.layout.path, NOW).versions)
+        seen = dict(verify_tree(repository.folder.path, NOW).versions)
         assert seen in (old, expected), f"{when} write {cut}"
         outcomes.add("old" if seen == old else "new")
         assert repository.state().drafts["targets"].signatures, f"{when} write {cut}: a lost signature"
         if "pump" in repository.state().drafts:
             assert repository.state().quorum("pump").complete, f"{when} write {cut}: a lost signature"
             repository.publish(online(), NOW, roles=("pump",))
-        final = verify_tree(repository.layout.path, NOW)
+        final = verify_tree(repository.folder.path, NOW)
         assert dict(final.versions) == expected, f"{when} write {cut}"
         assert len(final.targets) == 3
     assert outcomes == {"old", "new"}
@@ -159,13 +159,13 @@ def test_a_cut_while_keys_are_replaced_leaves_the_old_or_the_new(
         repository = copy(base, tmp_path / f"{when}-{cut}")
         with powered(monkeypatch, Power(cut, when)) as power, suppress(Killed):
             repository.publish(OnlineSigners(*new, former=online()), NOW)
-        outcomes.append(dict(verify_tree(repository.layout.path, NOW).versions))
+        outcomes.append(dict(verify_tree(repository.folder.path, NOW).versions))
         if power.count <= cut:
             break
         if repository.state().drafts:
             assert all(repository.state().quorum(role).complete for role in repository.state().drafts)
             repository.publish(OnlineSigners(*new, former=online()), NOW)
-        assert verify_tree(repository.layout.path, NOW).versions["root"] == 2
+        assert verify_tree(repository.folder.path, NOW).versions["root"] == 2
     assert outcomes[0] == old
     between = {**outcomes[-1], "root": 1}  # all is new but the root, under which it verifies as well
     assert all(found in (old, between, outcomes[-1]) for found in outcomes)
@@ -184,10 +184,10 @@ def test_a_cut_in_the_first_publication_leaves_nothing_or_all(
         repository = copy(base, tmp_path / f"{when}-{cut}")
         with powered(monkeypatch, Power(cut, when)), pytest.raises(Killed):
             repository.publish(online(), NOW)
-        done = repository.layout.metadata("timestamp.json").exists()
+        done = repository.folder.metadata("timestamp.json").exists()
         assert done is (cut == 4 and when == "after")
         repository.publish(online(), NOW)
-        assert verify_tree(repository.layout.path, NOW).versions["pump"] == 1
+        assert verify_tree(repository.folder.path, NOW).versions["pump"] == 1
         assert not repository.state().drafts
 
 
@@ -210,7 +210,7 @@ def test_a_cut_while_adding_a_product_or_release_lets_the_command_run_again(
         if "pump" not in state.products():
             add_product(repository, pump(), NOW)
         assert set(repository.state().drafts) == {"root", "targets", "pump"}
-    line = started(tmp_path / "line").layout.path
+    line = started(tmp_path / "line").folder.path
     for cut in range(2):  # staged image, draft
         repository = copy(line, tmp_path / f"release-{cut}")
         with powered(monkeypatch, Power(cut, when)), pytest.raises(Killed):
@@ -219,7 +219,7 @@ def test_a_cut_while_adding_a_product_or_release_lets_the_command_run_again(
             add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
         sign_all(repository, "release-1", "release-2")
         repository.publish(online(), NOW)
-        assert verify_tree(repository.layout.path, NOW).targets
+        assert verify_tree(repository.folder.path, NOW).targets
 
 
 @pytest.mark.parametrize("when", ["before", "torn", "after"])
@@ -246,13 +246,13 @@ def test_a_cut_while_a_set_is_added_or_a_release_withdrawn_drafts_all_of_it_or_n
 
     for act in (add, take_back):
         old = base.state().drafts["pump"]
-        whole = copy(base.layout.path, tmp_path / f"{act.__name__}-whole")
+        whole = copy(base.folder.path, tmp_path / f"{act.__name__}-whole")
         with powered(monkeypatch, Power()) as power:
             act(whole)
         new = whole.state().drafts["pump"].digest
         outcomes = set()
         for cut in range(power.count):
-            repository = copy(base.layout.path, tmp_path / f"{act.__name__}-{cut}")
+            repository = copy(base.folder.path, tmp_path / f"{act.__name__}-{cut}")
             with powered(monkeypatch, Power(cut, when)), pytest.raises(Killed):
                 act(repository)
             found = repository.state().drafts["pump"]
@@ -263,7 +263,7 @@ def test_a_cut_while_a_set_is_added_or_a_release_withdrawn_drafts_all_of_it_or_n
                 act(repository)
             sign_all(repository, "release-1", "release-2")
             repository.publish(online(), NOW)
-            assert set(verify_tree(repository.layout.path, NOW).targets) == set(new_targets(whole))
+            assert set(verify_tree(repository.folder.path, NOW).targets) == set(new_targets(whole))
         assert new in outcomes or when != "after"
 
 
@@ -275,7 +275,7 @@ def test_a_full_disk_is_an_operational_error_and_the_command_can_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = ready(tmp_path / "repo")
-    old = verify_tree(repository.layout.path, NOW)
+    old = verify_tree(repository.folder.path, NOW)
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -286,10 +286,10 @@ def test_a_full_disk_is_an_operational_error_and_the_command_can_run_again(
             repository.publish(online(), NOW, roles=("pump",))
     assert failed.value.exit_code == 3
     assert failed.value.hint
-    assert verify_tree(repository.layout.path, NOW) == old
-    assert not [name for name in tree(repository.layout.path) if name.endswith(".tmp")]
+    assert verify_tree(repository.folder.path, NOW) == old
+    assert not [name for name in tree(repository.folder.path) if name.endswith(".tmp")]
     repository.publish(online(), NOW, roles=("pump",))
-    assert verify_tree(repository.layout.path, NOW).versions["pump"] == old.versions["pump"] + 1
+    assert verify_tree(repository.folder.path, NOW).versions["pump"] == old.versions["pump"] + 1
 
 
 def test_a_signature_survives_a_cut_after_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +319,7 @@ def rotated(path: Path) -> Repository:
 def test_a_cut_while_online_keys_are_replaced_is_finished_by_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: When
 ) -> None:
-    base = rotated(tmp_path / "base").layout.path
+    base = rotated(tmp_path / "base").folder.path
     new = OnlineSigners(example_signer("intruder"), example_signer("intruder"))
     with powered(monkeypatch, Power()) as power:
         copy(base, tmp_path / "whole").publish(new, NOW + 1)
@@ -329,14 +329,14 @@ def test_a_cut_while_online_keys_are_replaced_is_finished_by_the_next_run(
         repository = copy(base, tmp_path / f"{cut}")
         with powered(monkeypatch, Power(cut, when)), pytest.raises(Killed):
             repository.publish(new, NOW + 1)
-        repository = Repository(repository.layout.path)
+        repository = Repository(repository.folder.path)
         interrupted += repository.state().interrupted
         if cut % 2 and repository.state().interrupted:
             repository.refresh(new, NOW + 2)
         repository.publish(new, NOW + 2)
         assert not repository.state().interrupted
         assert not repository.state().drafts
-        seen = verify_tree(repository.layout.path, NOW + 2)
+        seen = verify_tree(repository.folder.path, NOW + 2)
         assert {role: seen.versions[role] for role in ("root", "snapshot", "timestamp")} == {
             "root": 2,
             "snapshot": 3,
@@ -359,23 +359,23 @@ def test_a_second_rotation_that_is_cut_as_the_first_one_was_is_finished_too(
         sign_all(repository, "root-1", "root-2")
         with powered(monkeypatch, Power(2)), pytest.raises(Killed):  # after snapshot and root
             repository.publish(OnlineSigners(*pair), NOW)
-        repository = Repository(repository.layout.path)
+        repository = Repository(repository.folder.path)
         assert repository.state().interrupted
     assert repository.refresh(OnlineSigners(*pair), NOW + 1).roles == {"snapshot": 3, "timestamp": 3}
     assert not repository.state().interrupted
-    assert verify_tree(repository.layout.path, NOW + 1).versions["root"] == 3
+    assert verify_tree(repository.folder.path, NOW + 1).versions["root"] == 3
 
 
 def test_after_an_interruption_old_keys_list_nothing_that_was_not_verified(tmp_path: Path) -> None:
     """Whoever has a replaced key by now could write a timestamp and snapshot of theirs; every line is verified then."""
     repository = rotated(tmp_path / "repo")
     new = OnlineSigners(example_signer("intruder"), example_signer("intruder"))
-    old = {name: repository.layout.metadata(name).read_bytes() for name in ("timestamp.json", "2.snapshot.json")}
+    old = {name: repository.folder.metadata(name).read_bytes() for name in ("timestamp.json", "2.snapshot.json")}
     repository.publish(new, NOW + 1)
-    repository.layout.metadata("timestamp.json").write_bytes(old["timestamp.json"])
-    repository = Repository(repository.layout.path)
+    repository.folder.metadata("timestamp.json").write_bytes(old["timestamp.json"])
+    repository = Repository(repository.folder.path)
     assert repository.state().interrupted
-    line = repository.layout.metadata("2.pump.json")
+    line = repository.folder.metadata("2.pump.json")
     line.write_bytes(line.read_bytes().replace(b'"length":', b'"length":1'))
     with pytest.raises(DamagedRefused):
         repository.state()
@@ -392,7 +392,7 @@ def test_a_cut_while_merged_drafts_are_written_down_loses_neither(
     add_release(
         Repository(base), "pump", image("1.0.0", seed=2), Wish("r.bin", hardware=HARDWARE, component="radio"), NOW
     )
-    copy(other.layout.path, base)  # what the two drafted comes together
+    copy(other.folder.path, base)  # what the two drafted comes together
     whole = Repository(base).state().drafts["pump"]
     assert whole.merged
     for cut in range(3):  # the merged draft, two signatures
@@ -403,7 +403,7 @@ def test_a_cut_while_merged_drafts_are_written_down_loses_neither(
         assert repository.state().drafts["targets"].signatures
         sign_all(repository, "release-1", "release-2")
         repository.publish(online(), NOW, roles=("pump",))
-        paths = verify_tree(repository.layout.path, NOW).targets
+        paths = verify_tree(repository.folder.path, NOW).targets
         assert {"pump/1.1.0/app.bin", "pump/1.2.0/app.bin", "pump/1.0.0/r.bin"} <= paths.keys()
 
 

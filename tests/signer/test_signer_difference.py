@@ -66,7 +66,7 @@ def test_whatever_someone_wrote_into_a_draft_is_shown_before_it_is_signed(tmp_pa
         ("targets", ("delegations",), "more", 1),
     ]
     for role, where, name, what in edits:
-        good = tree(repository.layout.drafts / role)
+        good = tree(repository.folder.drafts / role)
 
         def change(
             signed: dict[str, Any], where: tuple[str | int, ...] = where, name: str = name, what: object = what

@@ -122,7 +122,7 @@ def test_a_write_that_fails_leaves_a_state_from_which_the_same_command_works(
     while True:
         at += 1
         path = tmp_path / f"{act}-{at}"
-        for name, data in tree(base.layout.path).items():
+        for name, data in tree(base.folder.path).items():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             (path / name).write_bytes(data)
         repository = Repository(path)
@@ -149,7 +149,7 @@ def test_a_write_that_fails_leaves_a_state_from_which_the_same_command_works(
 def test_a_repository_on_a_read_only_disk_is_read_and_says_so_when_it_is_to_change(
     tmp_path: Path, base: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = base.layout.path
+    path = base.folder.path
     before = tree(path)
     (tmp_path / "app.bin").write_bytes(image("1.3.0", edits=3))
     keys = ["--snapshot-key", uri("snapshot"), "--timestamp-key", uri("timestamp")]

@@ -77,10 +77,10 @@ def test_the_format_is_told_by_the_content(data: bytes, kind: str) -> None:
 )
 def test_a_file_that_is_neither_or_both_is_refused(data: bytes, tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused, match=r"SBOM app.json: expected CycloneDX or SPDX"):
         add_release(repository, "pump", image("1.0.0"), replace(WISH, sbom=(Document("app.json", data),)), NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_digests_are_signed_and_files_are_published_only_if_wanted(tmp_path: Path) -> None:
@@ -108,10 +108,10 @@ def test_digests_are_signed_and_files_are_published_only_if_wanted(tmp_path: Pat
     assert [release.path for release in releases_of(line)] == ["pump/1.0.0/app.bin", "pump/1.1.0/app.bin"]
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), NOW)
-    seen = verify_tree(repository.layout.path, NOW, None)
+    seen = verify_tree(repository.folder.path, NOW, None)
     assert set(paths) <= set(seen.targets)
     assert not any("1.0.0/zephyr" in path for path in seen.targets)
-    small = write_bundle(repository.layout.path, ["pump"], tmp_path / "b.hillhold", hardware=HARDWARE[:1])
+    small = write_bundle(repository.folder.path, ["pump"], tmp_path / "b.hillhold", hardware=HARDWARE[:1])
     assert not any(name.endswith((".spdx", ".md")) for name in small.files)
 
 
@@ -124,7 +124,7 @@ def test_two_components_may_share_a_document_but_not_its_name(tmp_path: Path) ->
         wishes = replace(WISH, sbom=(first,)), replace(radio, sbom=(second,))
         return [(image("1.0.0"), wishes[0]), (image("1.0.0", 1, 7), wishes[1])]
 
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused, match=r"bom\.json: expected a new name, got another file"):
         add_releases(repository, "pump", items(one, two), NOW, with_documents=True)
     taken = Document("radio.bin", CYCLONEDX)
@@ -132,7 +132,7 @@ def test_two_components_may_share_a_document_but_not_its_name(tmp_path: Path) ->
         add_releases(repository, "pump", items(taken, taken), NOW, with_documents=True)
     with pytest.raises(ReleaseRefused, match="name of a document"):
         add_releases(repository, "pump", items(Document("a b", CYCLONEDX), two), NOW, with_documents=True)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
     add_releases(repository, "pump", items(one, one), NOW, with_documents=True)
 
 
@@ -149,7 +149,7 @@ def test_two_components_may_share_a_document_but_not_its_name(tmp_path: Path) ->
 )
 def test_too_much_and_too_little_is_refused(wish: Wish, says: str, tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused, match=says):
         add_release(repository, "pump", image("1.0.0"), wish, NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before

@@ -16,7 +16,7 @@ from hillhold_signer.config import Config, parse_config, read_people, show_confi
 from hillhold_signer.durations import parse_duration, show_duration
 from hillhold_signer.encoding import check_content, utc
 from hillhold_signer.errors import CeremonyRefused, ConfigRefused, ContentRefused, FileRefused, StorageError
-from hillhold_signer.layout import Layout
+from hillhold_signer.layout import FolderLayout
 from hillhold_signer.storage import create_file, list_folder, read_file, write_file
 from workshop import NOW, ceremony, tree
 
@@ -102,7 +102,7 @@ def test_settings_that_are_refused(data: bytes) -> None:
 
 
 def test_people_are_names_in_files_that_two_people_never_both_write(tmp_path: Path) -> None:
-    layout = Layout(tmp_path)
+    layout = FolderLayout(tmp_path)
     people = {"b" * 64: 'Grace "Amazing" Höpper', "a" * 64: "Ada\\"}
     write_people(layout, people)
     assert read_people(layout) == people
@@ -119,7 +119,7 @@ def test_people_are_names_in_files_that_two_people_never_both_write(tmp_path: Pa
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"\xff", b"a\nb", b"\x1b[2J", b"x" * 101, b"x" * 1000])
 def test_names_that_are_refused(data: bytes, tmp_path: Path) -> None:
-    layout = Layout(tmp_path)
+    layout = FolderLayout(tmp_path)
     write_people(layout, {"a" * 64: "Ada"})
     (file,) = layout.people.iterdir()
     file.write_bytes(data)

@@ -29,7 +29,7 @@ def repository(tmp_path: Path) -> Repository:
 
 
 def test_a_mistyped_line_and_an_online_role_get_a_hint_of_what_was_meant(repository: Repository) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     before = tree(path)
     for words in (("release", "list", path, "pmup"), ("renew", path, "pmup")):
         said = hillhold(*words).stderr
@@ -51,9 +51,9 @@ def test_what_needs_something_published_says_how_to_publish_or_renew_it(
         assert done.exit_code == 1
         return done.stderr
 
-    bare = Repository.create(tmp_path / "new", ceremony(), NOW, demo=True).layout.path
+    bare = Repository.create(tmp_path / "new", ceremony(), NOW, demo=True).folder.path
     assert said(bare) == "error: nothing is published yet\nhint: `hillhold publish`\n"
-    path, days = repository.layout.path, 86_400
+    path, days = repository.folder.path, 86_400
     late = said(path, NOW + 3 * days)
     assert late.startswith("error: timestamp metadata: ")
     assert late.endswith("hint: `hillhold refresh REPO`\n")
@@ -64,7 +64,7 @@ def test_what_needs_something_published_says_how_to_publish_or_renew_it(
     line = said(path, NOW + 200 * days)
     assert line.startswith("error: pump metadata: ")
     assert line.endswith("hint: `hillhold renew REPO pump`, then its keys sign it\n")
-    layout = repository.layout
+    layout = repository.folder
     layout.metadata("timestamp.json").unlink()
     assert "timestamp.json" in said(path)  # something is published, and damaged
 
@@ -79,7 +79,7 @@ def locked(tmp_path: Path) -> str:
 def test_sign_says_before_the_passphrase_that_there_is_nothing_to_sign(
     repository: Repository, locked: str, tmp_path: Path
 ) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
 
     def said(*words: object) -> str:
         done = hillhold("sign", path, "--yes", *words)
@@ -111,7 +111,7 @@ def test_sign_of_a_request_says_before_the_passphrase_who_is_asked(
 ) -> None:
     add_release(repository, "pump", image("1.1.0", edits=5), WISH, NOW)
     file = tmp_path / "pump.request"
-    assert hillhold("request", repository.layout.path, "pump", "-o", file).exit_code == 0
+    assert hillhold("request", repository.folder.path, "pump", "-o", file).exit_code == 0
     refused = hillhold("sign", file, "--key", locked)
     assert refused.exit_code == 1
     assert "assphrase" not in refused.output
@@ -120,7 +120,7 @@ def test_sign_of_a_request_says_before_the_passphrase_who_is_asked(
 
 
 def test_a_wrong_release_is_taken_out_of_a_draft_and_another_of_its_name_put_in(repository: Repository) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     notes = Document("notes.txt", b"Quieter.\n")
     add_releases(repository, "pump", [(image("1.1.0", edits=5), replace(WISH, notes=notes))], NOW, with_documents=True)
     add_release(repository, "pump", image("1.2.0", edits=9), WISH, NOW)
@@ -161,7 +161,7 @@ def test_a_wrong_release_is_taken_out_of_a_draft_and_another_of_its_name_put_in(
 
 
 def test_the_only_draft_is_dropped_without_its_digest_after_it_was_shown(repository: Repository) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     assert hillhold("drop", path, "pump").stderr == "error: pump: nothing is drafted\n"
     assert hillhold("drop", path, "pumpp").stderr.startswith("error: role: expected one of root, targets, pump, got")
     add_release(repository, "pump", image("1.1.0", edits=5), WISH, NOW)
@@ -189,7 +189,7 @@ def test_of_several_drafts_one_is_named_and_its_own_signatures_are_told(tmp_path
         sign_all(who, name)
     ours = shared.ada.state().drafts["pump"].digest
     shared.sync()
-    path = shared.ada.layout.path
+    path = shared.ada.folder.path
     refused = hillhold("drop", path, "pump", "--yes")
     assert refused.exit_code == 1
     assert ours[:16] in refused.stderr
@@ -200,7 +200,7 @@ def test_of_several_drafts_one_is_named_and_its_own_signatures_are_told(tmp_path
 
 
 def test_a_line_is_shown_with_what_its_drafts_change(repository: Repository) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     plain = hillhold("product", "show", path, "pump")
     assert plain.exit_code == 0, plain.output
     key = example_signer("release-1").public_key
@@ -235,7 +235,7 @@ def test_a_line_is_shown_with_what_its_drafts_change(repository: Repository) -> 
 
 
 def test_lines_are_listed_as_they_are_and_as_they_are_to_be(repository: Repository) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     add_product(repository, replace(pump(), name="valve"), NOW)
     assert hillhold("product", "list", path).stdout == (
         "pump   published  2 of release-1, release-2, for nrf51-a, nrf52-b\n"
@@ -251,4 +251,4 @@ def test_lines_are_listed_as_they_are_and_as_they_are_to_be(repository: Reposito
     assert hillhold("product", "show", path, "pump").stdout.startswith("product line pump, retired in the draft\n")
     assert "did you mean valve?" in hillhold("product", "show", path, "vlave").stderr
     empty = Repository.create(path.parent / "new", ceremony(), NOW, demo=True)
-    assert hillhold("product", "list", empty.layout.path).stdout == "no product lines\n"
+    assert hillhold("product", "list", empty.folder.path).stdout == "no product lines\n"

@@ -123,12 +123,12 @@ KNOWN = ", ".join(sorted(fingerprint(signer.public_key)[:16] for signer in (ED25
 def test_any_other_image_is_refused_and_nothing_changes(
     repository: Repository, make: Callable[[], bytes], says: str
 ) -> None:
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused) as refused:
         add_release(repository, "pump", make(), WISH, NOW)
     assert says in str(refused.value)
     assert refused.value.hint
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_without_keys_a_signature_must_be_there_and_nobody_says_whose(tmp_path: Path) -> None:
@@ -146,13 +146,13 @@ def test_a_published_sample_key_is_refused_outside_a_demo_whether_or_not_keys_ar
 ) -> None:
     named = [naming(signed(ED25519), digest) for digest in MCUBOOT_SAMPLES]
     for each in (repository, own(tmp_path / "other")):
-        before = tree(each.layout.path)
+        before = tree(each.folder.path)
         for data in (*named, image("1.0.0")):
             with pytest.raises(PublicKeyMaterialRefused, match="its private part is public"):
                 add_release(each, "pump", data, WISH, NOW)
         with pytest.raises(PublicKeyMaterialRefused):
             add_image_keys(each, "pump", [example_signer("image").public_key], NOW)
-        assert tree(each.layout.path) == before
+        assert tree(each.folder.path) == before
     demo = started(tmp_path / "demo")
     add_image_keys(demo, "pump", [example_signer("image").public_key], NOW)
     assert add_release(demo, "pump", image("1.0.0"), WISH, NOW).image_key
@@ -162,17 +162,17 @@ def test_keys_are_noted_shown_and_removed(repository: Repository) -> None:
     both = sorted(fingerprint(signer.public_key) for signer in (ED25519, P256))
     assert sorted(key.key_hash.hex() for key in image_keys(repository.layout, "pump")) == both
     assert list(add_image_keys(repository, "pump", [P256.public_key], NOW)) == both
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     for wrong in ("", "zz", both[0][:0], "../" + both[0]):
         with pytest.raises(KeyRefused, match="one of: "):
             remove_image_key(repository, "pump", wrong, NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
     assert remove_image_key(repository, "pump", both[0][:16], NOW) == (both[1],)
     assert [key.key_hash.hex() for key in image_keys(repository.layout, "pump")] == [both[1]]
 
 
 def test_keys_that_no_device_reads_and_too_many_are_refused(repository: Repository) -> None:
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     for private in (rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP384R1())):
         with pytest.raises(KeyRefused, match="Ed25519 or ECDSA P-256"):
             add_image_keys(repository, "pump", [ED25519.public_key, CryptoSigner(private).public_key], NOW)
@@ -181,11 +181,11 @@ def test_keys_that_no_device_reads_and_too_many_are_refused(repository: Reposito
         add_image_keys(repository, "pump", many, NOW)
     with pytest.raises(ProductRefused):
         add_image_keys(repository, "../pump", [ED25519.public_key], NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_a_file_that_holds_another_key_than_its_name_says_stops_everything(repository: Repository) -> None:
-    folder = repository.layout.image_keys("pump")
+    folder = repository.folder.image_keys("pump")
     one, other = sorted(folder.iterdir())
     good = one.read_bytes()
     for bad in (other.read_bytes(), b"", b"-----BEGIN PUBLIC KEY-----\n"):
@@ -198,7 +198,7 @@ def test_a_file_that_holds_another_key_than_its_name_says_stops_everything(repos
 
 def test_the_keys_of_one_line_are_not_those_of_another(repository: Repository) -> None:
     team = pump().team
-    demo = started(repository.layout.path.parent / "demo")
+    demo = started(repository.folder.path.parent / "demo")
     add_product(demo, Product("valve", team, Caps(("nrf51-a",))), NOW)
     add_image_keys(demo, "valve", [P256.public_key], NOW)
     assert add_release(demo, "pump", signed(ED25519), WISH, NOW).image_key is None

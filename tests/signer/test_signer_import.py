@@ -39,10 +39,10 @@ def rows_of(versions: Sequence[str] = VERSIONS) -> list[str]:
 
 
 def refused_lines(repository: Repository, folder: Path, table: bytes) -> dict[int, str]:
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ImportRefused) as refused:
         import_releases(repository, "pump", folder, table, NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
     return dict(refused.value.rows)
 
 
@@ -64,11 +64,11 @@ def test_a_table_becomes_a_draft_that_is_signed_and_published(tmp_path: Path) ->
     assert seen == [("checked", 1, 2), ("checked", 2, 2), ("copied", 1, 2), ("copied", 2, 2)]
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), NOW)
-    assert set(verify_tree(repository.layout.path, NOW).targets) == {"pump/1.0.0/pump.bin", "pump/2.0.0/app-2.0.0.bin"}
+    assert set(verify_tree(repository.folder.path, NOW).targets) == {"pump/1.0.0/pump.bin", "pump/2.0.0/app-2.0.0.bin"}
     custom = repository.state().line("pump").targets["pump/1.0.0/pump.bin"].custom["hillhold"]
     assert custom["withdrawn"] == "loses its settings, twice"
     assert custom["kind"] == "security"
-    assert not list_folder(repository.layout.staged)
+    assert not list_folder(repository.folder.staged)
 
 
 def test_each_row_is_the_entry_that_add_makes_of_it(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_each_row_is_the_entry_that_add_makes_of_it(tmp_path: Path) -> None:
         data = (folder / f"old/App-{version}.bin").read_bytes()
         add_release(two, "pump", data, Wish(f"app-{version}.bin", hardware=HARDWARE[:1]), NOW, patches=False)
     assert one.state().drafts["pump"].payload == two.state().drafts["pump"].payload
-    assert tree(one.layout.staged) == tree(two.layout.staged)
+    assert tree(one.folder.staged) == tree(two.folder.staged)
 
 
 def test_the_order_of_the_rows_does_not_matter(tmp_path: Path) -> None:
@@ -185,10 +185,10 @@ def test_the_same_import_again_adds_nothing_and_keeps_signatures(tmp_path: Path)
     repository, folder = started(tmp_path / "repo"), folder_of(tmp_path)
     import_releases(repository, "pump", folder, table_of(rows_of()), NOW)
     sign_all(repository, "release-1")
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     done = import_releases(repository, "pump", folder, table_of(rows_of()), NOW + 5)
     assert (done.added, done.kept, done.version) == ((), 4, 2)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_a_row_that_is_listed_already_must_not_say_something_else(tmp_path: Path) -> None:
@@ -202,10 +202,10 @@ def test_a_row_that_is_listed_already_must_not_say_something_else(tmp_path: Path
 
 def test_a_dry_run_checks_and_writes_nothing(tmp_path: Path) -> None:
     repository, folder = started(tmp_path / "repo"), folder_of(tmp_path)
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     done = import_releases(repository, "pump", folder, table_of(rows_of()), NOW, dry_run=True)
     assert len(done.added) == 4
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_an_unknown_product(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_an_interrupted_import_goes_on_without_copying_again(tmp_path: Path) -> 
     assert "pump" not in repository.state().drafts
     there = {
         path: path.stat().st_mtime_ns
-        for path in map(repository.layout.staged.joinpath, list_folder(repository.layout.staged))
+        for path in map(repository.folder.staged.joinpath, list_folder(repository.folder.staged))
     }
     assert len(there) == 2
     torn = next(iter(there))
@@ -241,7 +241,7 @@ def test_an_interrupted_import_goes_on_without_copying_again(tmp_path: Path) -> 
     ]
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), NOW)
-    assert len(verify_tree(repository.layout.path, NOW).targets) == 4
+    assert len(verify_tree(repository.folder.path, NOW).targets) == 4
 
 
 def test_a_file_that_changes_between_check_and_copy_is_refused(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_a_file_that_changes_between_check_and_copy_is_refused(tmp_path: Path) -
     with pytest.raises(ImportRefused, match=r"line 5: .*as a moment ago"):
         import_releases(repository, "pump", folder, table_of(rows_of()), NOW, report=change)
     assert "pump" not in repository.state().drafts
-    assert not [name for name in tree(repository.layout.path) if name.endswith(".tmp")]
+    assert not [name for name in tree(repository.folder.path) if name.endswith(".tmp")]
 
 
 def test_a_full_disk_leaves_no_draft_and_the_import_can_run_again(
@@ -277,13 +277,13 @@ def test_more_than_a_line_holds_is_refused_before_anything_is_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository, folder = started(tmp_path / "repo"), folder_of(tmp_path)
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     monkeypatch.setattr("hillhold_signer.importing.ROOM", 512 * 1024 - 900)
     with pytest.raises(ReleaseRefused, match="role of pump: expected at most 900 bytes") as refused:
         import_releases(repository, "pump", folder, table_of(rows_of()), NOW)
     assert refused.value.hint
     assert "releases" in refused.value.hint
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_the_short_check_agrees_with_the_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,21 +322,21 @@ def test_the_command_shows_errors_by_line_and_results_as_json(tmp_path: Path) ->
     repository, folder = started(tmp_path / "repo"), folder_of(tmp_path)
     table = tmp_path / "releases.csv"
     table.write_bytes(table_of([*rows_of(), "absent.bin,9.0.0,"]))
-    failed = run("import", repository.layout.path, "pump", folder, "--csv", table)
+    failed = run("import", repository.folder.path, "pump", folder, "--csv", table)
     assert failed.returncode == 1
     lines = failed.stderr.splitlines()
     assert lines[0].startswith("releases.csv:6: cannot read")
     assert lines[1].startswith("error: 1 rows of the table are refused")
     assert lines[2].startswith("hint: nothing was written")
-    failed = run("import", repository.layout.path, "pump", folder, "--csv", table, "--json")
+    failed = run("import", repository.folder.path, "pump", folder, "--csv", table, "--json")
     assert failed.returncode == 1
     assert [row["line"] for row in json.loads(failed.stdout)["rows"]] == [6]
     table.write_bytes(table_of(rows_of()))
-    done = run("import", repository.layout.path, "pump", folder, "--csv", table, "--json", "--dry-run")
+    done = run("import", repository.folder.path, "pump", folder, "--csv", table, "--json", "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
     assert "pump" not in repository.state().drafts
-    done = run("import", repository.layout.path, "pump", folder, "--csv", table, "--json")
+    done = run("import", repository.folder.path, "pump", folder, "--csv", table, "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(json.loads(done.stdout)["added"]) == 4
-    again = run("import", repository.layout.path, "pump", folder, "--csv", table)
+    again = run("import", repository.folder.path, "pump", folder, "--csv", table)
     assert "added 0 releases of pump; 4 were there already" in again.stdout

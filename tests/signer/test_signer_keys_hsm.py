@@ -250,7 +250,7 @@ def repository(hsm: SoftHsm, tmp_path: Path) -> Repository:
 
 
 def test_a_repository_signed_and_published_by_token_keys_alone(repository: Repository) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     signed = hillhold("sign", path, "--key", "hsm:1?label=ada", answers=f"{PIN}\ny\n")
     assert signed.exit_code == 0, signed.output
     assert signed.output.count("signed ") == 3
@@ -292,11 +292,11 @@ def test_a_token_taken_out_half_way_leaves_what_the_same_command_can_finish(
     assert "run the same command again" in str(failed.value.hint)
     state = repository.state()
     assert sum(len(draft.signatures) for draft in state.drafts.values()) == after
-    while_out = hillhold("sign", repository.layout.path, "--key", "hsm:1?label=ada", "--yes", answers=f"{PIN}\n")
+    while_out = hillhold("sign", repository.folder.path, "--key", "hsm:1?label=ada", "--yes", answers=f"{PIN}\n")
     assert while_out.exit_code == 3
     assert "hint: " in while_out.stderr
     hsm.put_back()
-    again = hillhold("sign", repository.layout.path, "--key", "hsm:1?label=ada", "--yes", answers=f"{PIN}\n")
+    again = hillhold("sign", repository.folder.path, "--key", "hsm:1?label=ada", "--yes", answers=f"{PIN}\n")
     assert again.exit_code == 0, again.output
     assert again.output.count("nothing changed") == after
     assert all(repository.state().quorum(role).complete for role in ("root", "targets", "pump"))
@@ -309,11 +309,11 @@ def test_a_token_taken_out_while_publishing_publishes_nothing(repository: Reposi
     snapshot, timestamp = (load_signer(f"hsm:{keyid}", None, pin) for keyid in (2, 3))
     with pytest.raises(ToolError, match="key hsm:3: "):
         repository.publish(OnlineSigners(snapshot, Removed(timestamp, hsm, 0)), NOW)
-    assert not list(repository.layout.public.rglob("*.json"))
+    assert not list(repository.folder.public.rglob("*.json"))
     hsm.put_back()
-    published = hillhold("publish", repository.layout.path, answers=f"{PIN}\n{PIN}\n")
+    published = hillhold("publish", repository.folder.path, answers=f"{PIN}\n{PIN}\n")
     assert published.exit_code == 0, published.output
-    verify_tree(repository.layout.path, NOW)
+    verify_tree(repository.folder.path, NOW)
 
 
 def test_a_module_that_is_unloaded_between_two_signatures_is_loaded_again(hsm: SoftHsm) -> None:

@@ -34,14 +34,14 @@ from workshop import NOW, image, online, pump, release, sign_all, started, tree
 
 def test_an_old_copy_brings_back_nothing(tmp_path: Path) -> None:
     shared = Folders(tmp_path)
-    shutil.copytree(shared.ada.layout.path, tmp_path / "old")
+    shutil.copytree(shared.ada.folder.path, tmp_path / "old")
     for version in ("1.1.0", "1.2.0", "1.3.0"):
         add_release(shared.ada, "pump", image(version, edits=5), WISH, NOW)
-        shutil.copytree(shared.ada.layout.path, tmp_path / "old", dirs_exist_ok=True)
+        shutil.copytree(shared.ada.folder.path, tmp_path / "old", dirs_exist_ok=True)
         sign_all(shared.ada, "release-1", "release-2")
         shared.ada.publish(online(), NOW)
     for folder in ("drafts", "staged"):
-        shutil.copytree(tmp_path / "old" / folder, shared.ada.layout.path / folder, dirs_exist_ok=True)
+        shutil.copytree(tmp_path / "old" / folder, shared.ada.folder.path / folder, dirs_exist_ok=True)
     assert not shared.ada.state().drafts
     assert not shared.ada.state().clashes
     assert shared.ada.publish(online(), NOW).roles == {}
@@ -50,14 +50,14 @@ def test_an_old_copy_brings_back_nothing(tmp_path: Path) -> None:
 def test_a_draft_that_grew_from_what_is_here_no_more_is_not_guessed_at(tmp_path: Path) -> None:
     shared = Folders(tmp_path)
     add_release(shared.grace, "pump", image("9.0.0"), WISH, NOW)
-    (late,) = (path for path in (shared.grace.layout.drafts / "pump").glob("*.json") if b"9.0.0" in path.read_bytes())
+    (late,) = (path for path in (shared.grace.folder.drafts / "pump").glob("*.json") if b"9.0.0" in path.read_bytes())
     for version in ("1.1.0", "1.2.0"):
         release(shared.ada, image(version, edits=5))
-    shared.ada.layout.metadata("2.pump.json").unlink()  # pruned, the version that it grew from
-    (shared.ada.layout.drafts / "pump" / late.name).write_bytes(late.read_bytes())
+    shared.ada.folder.metadata("2.pump.json").unlink()  # pruned, the version that it grew from
+    (shared.ada.folder.drafts / "pump" / late.name).write_bytes(late.read_bytes())
     with pytest.raises(MergeRefused, match="origin: expected the draft or version that both grew from"):
         add_release(shared.ada, "pump", image("1.3.0"), WISH, NOW)
-    (head,) = (node for node in Repository(shared.grace.layout.path).state().drafts.values())
+    (head,) = (node for node in Repository(shared.grace.folder.path).state().drafts.values())
     shared.ada.drop("pump", head.digest)
     assert not shared.ada.state().drafts
     add_release(shared.ada, "pump", image("1.3.0"), WISH, NOW)
@@ -65,14 +65,14 @@ def test_a_draft_that_grew_from_what_is_here_no_more_is_not_guessed_at(tmp_path:
 
 def test_a_clash_of_three_drafts_names_each_by_as_many_digits(tmp_path: Path) -> None:
     first = started(tmp_path / "0")
-    others = [first.layout.path]
+    others = [first.folder.path]
     for number in ("1", "2"):
-        shutil.copytree(first.layout.path, tmp_path / number)
+        shutil.copytree(first.folder.path, tmp_path / number)
         others.append(tmp_path / number)
     for path, (version, wish) in zip(others, (("1.0.0", WISH), ("1.1.0", RADIO), ("1.0.0", WISH)), strict=True):
         add_release(Repository(path), "pump", image(version, seed=int(path.name) + 1), wish, NOW)
     for path in others[1:]:
-        shutil.copytree(path / "drafts", first.layout.path / "drafts", dirs_exist_ok=True)
+        shutil.copytree(path / "drafts", first.folder.path / "drafts", dirs_exist_ok=True)
     said = str(first.state().clashes["pump"])
     digests = re.findall(r"[0-9a-f]{8,}", said.partition(" of pump ")[0])
     assert len(digests) in (2, 3)
@@ -83,12 +83,12 @@ def test_a_clash_of_three_drafts_names_each_by_as_many_digits(tmp_path: Path) ->
 def test_a_note_that_a_draft_was_published_counts_only_where_it_was(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     release(repository, image("1.0.0"))
-    shutil.copytree(repository.layout.public, tmp_path / "backup")
+    shutil.copytree(repository.folder.public, tmp_path / "backup")
     add_release(repository, "pump", image("1.1.0", edits=5), WISH, NOW)
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), NOW)
-    shutil.rmtree(repository.layout.public)
-    shutil.copytree(tmp_path / "backup", repository.layout.public)
+    shutil.rmtree(repository.folder.public)
+    shutil.copytree(tmp_path / "backup", repository.folder.public)
     draft = repository.state().drafts["pump"]  # not lost, and still signed
     assert draft.signed.version == 3
     assert repository.state().quorum("pump").complete
@@ -97,7 +97,7 @@ def test_a_note_that_a_draft_was_published_counts_only_where_it_was(tmp_path: Pa
 def test_drafts_of_lines_where_all_is_published_are_not_read(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     release(repository, image("1.0.0"))
-    names = list((repository.layout.drafts / "pump").glob("*.json"))
+    names = list((repository.folder.drafts / "pump").glob("*.json"))
     assert names
     for path in names:
         path.write_bytes(b"not read")
@@ -146,8 +146,8 @@ def test_a_staged_file_that_another_line_waits_for_stays(tmp_path: Path) -> None
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), NOW, roles=("pump",))
     repository.publish(online(), NOW)
-    assert not list(repository.layout.staged.glob("[0-9a-f]*"))
-    assert {"pump/1.0.0/app.bin", "valve/1.0.0/app.bin"} <= verify_tree(repository.layout.path, NOW).targets.keys()
+    assert not list(repository.folder.staged.glob("[0-9a-f]*"))
+    assert {"pump/1.0.0/app.bin", "valve/1.0.0/app.bin"} <= verify_tree(repository.folder.path, NOW).targets.keys()
 
 
 def test_one_person_who_signs_twice_at_once_is_counted_once(tmp_path: Path) -> None:
@@ -160,13 +160,13 @@ def test_one_person_who_signs_twice_at_once_is_counted_once(tmp_path: Path) -> N
     for who in (shared.ada, shared.grace):
         who.sign(person, role="valve")
     shared.sync()
-    assert len(list((shared.ada.layout.drafts / "valve").glob("*.sig"))) == 2
+    assert len(list((shared.ada.folder.drafts / "valve").glob("*.sig"))) == 2
     alike(shared, "valve")
     assert str(shared.ada.state().quorum("valve")) == "1 of 2"
     assert shared.ada.state().drafts["valve"].strange == 0
     sign_all(shared.ada, "release-1", "targets-1", "targets-2")
     shared.ada.publish(online(), NOW)
-    assert len(json.loads(shared.ada.layout.metadata("1.valve.json").read_bytes())["signatures"]) == 2
+    assert len(json.loads(shared.ada.folder.metadata("1.valve.json").read_bytes())["signatures"]) == 2
 
 
 def test_two_changes_of_root_at_once_are_one(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_two_changes_of_root_at_once_are_one(tmp_path: Path) -> None:
 def test_one_old_draft_of_what_was_published_long_ago_is_nothing_to_sign(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     add_release(repository, "pump", image("1.0.0"), WISH, NOW)
-    (old,) = (path for path in (repository.layout.drafts / "pump").glob("*.json") if b"1.0.0" in path.read_bytes())
+    (old,) = (path for path in (repository.folder.drafts / "pump").glob("*.json") if b"1.0.0" in path.read_bytes())
     data = old.read_bytes()
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), NOW)
@@ -207,7 +207,7 @@ def test_the_drafts_folder_does_not_grow_with_the_releases(tmp_path: Path) -> No
         add_release(repository, "pump", image(f"1.{number}.0", edits=number), WISH, NOW)
         sign_all(repository, "targets-1", "targets-2", "release-1", "release-2")
         repository.publish(online(), NOW)
-        counts.append(len(tree(repository.layout.drafts)))
+        counts.append(len(tree(repository.folder.drafts)))
     assert counts[1:] == [counts[1]] * 4
 
 
@@ -217,7 +217,7 @@ def test_two_who_published_beside_each_other_merge_into_the_next_version_once(tm
     add_release(shared.ada, "pump", image("1.1.0"), WISH, NOW)
     sign_all(shared.ada, "release-1", "release-2")
     shared.ada.publish(online(), NOW)
-    shutil.copytree(shared.ada.layout.public, shared.grace.layout.public, dirs_exist_ok=True)
+    shutil.copytree(shared.ada.folder.public, shared.grace.folder.public, dirs_exist_ok=True)
     shared.sync()
     draft = shared.ada.state().drafts["pump"]
     assert (draft.merged, draft.signed.version) == (True, 4)
@@ -232,15 +232,15 @@ def test_a_change_that_changes_nothing_writes_nothing(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     set_caps(repository, "pump", NOW, hardware=lambda known: [*known, *["nrf54-c"]])
     repository.sign(example_signer("targets-1"))
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     set_caps(repository, "pump", NOW, hardware=lambda known: [*known, *["nrf54-c"]])
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_a_draft_whose_bytes_are_not_those_of_its_name_is_refused(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     add_release(repository, "pump", image("1.0.0"), WISH, NOW)
-    (path,) = (path for path in (repository.layout.drafts / "pump").glob("*.json") if b"1.0.0" in path.read_bytes())
+    (path,) = (path for path in (repository.folder.drafts / "pump").glob("*.json") if b"1.0.0" in path.read_bytes())
     path.write_bytes(path.read_bytes().replace(b"2026-07-02", b"2026-07-03"))
     with pytest.raises(RepositoryRefused, match="the bytes that its name is the hash of") as refused:
         _ = repository.state().drafts["pump"]

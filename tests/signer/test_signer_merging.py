@@ -31,7 +31,7 @@ def of(repository: Repository, role: str) -> Value:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Value:
     repository = Repository.create(tmp_path_factory.mktemp("root") / "repo", ceremony(), NOW, demo=True)
-    return json.loads(repository.layout.drafts.joinpath("root").glob("*.json").__next__().read_bytes())["signed"]  # type: ignore[no-any-return]
+    return json.loads(repository.folder.drafts.joinpath("root").glob("*.json").__next__().read_bytes())["signed"]  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def build(tmp_path: Path) -> Path:
 
 
 def test_a_build_folder_becomes_a_set_with_documents(repository: Repository, build: Path) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     (build / "bom.json").write_text(CYCLONEDX)
     (build / "NEWS.txt").write_text("Quieter.\n")
     words = ["add", path, "pump", build, "--hardware", HARDWARE[0], "--component", "app=pump"]
@@ -82,11 +82,11 @@ def test_a_build_folder_becomes_a_set_with_documents(repository: Repository, bui
 
 
 def test_which_image_is_which_is_asked_for(repository: Repository, build: Path) -> None:
-    before = tree(repository.layout.path)
-    result = hillhold("add", repository.layout.path, "pump", build, "--hardware", HARDWARE[0])
+    before = tree(repository.folder.path)
+    result = hillhold("add", repository.folder.path, "pump", build, "--hardware", HARDWARE[0])
     assert result.exit_code == 1
     assert result.stderr.startswith("error: images: expected one, got pump, ipc_radio\nhint: say which is which")
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 @pytest.mark.parametrize(
@@ -113,12 +113,12 @@ def test_words_that_leave_a_question_are_usage_errors(
 ) -> None:
     file = tmp_path / "a.bin"
     file.write_bytes(image("1.2.0", 2))
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     places = {"FILE": str(file), "FOLDER": str(build)}
-    result = hillhold("add", repository.layout.path, "pump", *(places.get(word, word) for word in words))
+    result = hillhold("add", repository.folder.path, "pump", *(places.get(word, word) for word in words))
     assert result.exit_code == 2, result.output
     assert [line.partition(":")[0] for line in result.stderr.splitlines()] == ["error", "hint"]
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_files_without_a_folder_and_in_hex(repository: Repository, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_files_without_a_folder_and_in_hex(repository: Repository, tmp_path: Pat
     written = IntelHex()
     written.puts(0x8000, image("1.2.0", 2, edits=2))
     written.write_hex_file(str(tmp_path / "Pump.HEX"))
-    words = ["add", repository.layout.path, "pump", "--hardware", HARDWARE[0]]
+    words = ["add", repository.folder.path, "pump", "--hardware", HARDWARE[0]]
     one = value(*words, tmp_path / "Pump.HEX")["releases"][0]
     assert one["path"] == "pump/1.2.0/pump.bin"
     (tmp_path / "r.bin").write_bytes(image("3.0.0", 1, 7))
@@ -136,7 +136,7 @@ def test_files_without_a_folder_and_in_hex(repository: Repository, tmp_path: Pat
 
 
 def test_withdrawing_says_where_devices_go_and_what_would_help(repository: Repository) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     none = hillhold("withdraw", path, "pump", "1.1.0", "--reason", "leaks")
     assert none.exit_code == 0
     assert "withdrawn pump/1.1.0/app.bin: leaks\n  no longer listed: pump/1.1.0/app.bin." in none.stdout
@@ -151,7 +151,7 @@ def test_withdrawing_says_where_devices_go_and_what_would_help(repository: Repos
 
 
 def test_a_step_down_in_json(repository: Repository) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     found = value("withdraw", path, "pump", "1.1.0", "--reason", "leaks", "--step-down-to", "1.0.0")
     assert found["withdrawn"] == ["pump/1.1.0/app.bin"]
     assert found["step_down_to"] == ["pump/1.0.0/app.bin"]
@@ -163,7 +163,7 @@ def test_a_step_down_in_json(repository: Repository) -> None:
 
 
 def test_hardware_and_image_keys(repository: Repository) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     assert hillhold("product", "image-key", path, "pump").stdout == "no image keys of pump\n"
     pub = KEYS / "image-public-on-purpose.pub"
     (key,) = value("product", "image-key", path, "pump", pub)["image_keys"]

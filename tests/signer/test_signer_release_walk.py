@@ -96,11 +96,11 @@ def test_what_is_drafted_leads_every_device_forward_and_what_is_refused_changes_
     for seed in range(10):
         walk = Walk(tmp_path / str(seed), seed)
         for _ in range(STEPS):
-            before = tree(walk.repository.layout.path)
+            before = tree(walk.repository.folder.path)
             try:
                 walk.change()
             except (ReleaseRefused, ContentRefused):
-                assert tree(walk.repository.layout.path) == before, f"seed {seed}"
+                assert tree(walk.repository.folder.path) == before, f"seed {seed}"
                 continue
             walk.publish()
             walk.follow()

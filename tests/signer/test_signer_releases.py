@@ -70,11 +70,11 @@ def repository(tmp_path: Path) -> Repository:
 def test_refused_and_nothing_changes(
     repository: Repository, data: tuple[str, int | None, int], wish: Wish, says: str
 ) -> None:
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused) as refused:
         add_release(repository, "pump", image(*data), wish, NOW)
     assert says in str(refused.value)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 @pytest.mark.parametrize(
@@ -98,11 +98,11 @@ def test_refused_and_nothing_changes(
     ],
 )
 def test_text_that_people_cannot_see_is_refused(repository: Repository, source: str, says: str) -> None:
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ContentRefused) as refused:
         add_release(repository, "pump", image("1.2.0", 5), replace(WISH, source=source), NOW)
     assert says in str(refused.value)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_words_of_any_language_are_no_control_characters(repository: Repository) -> None:
@@ -185,13 +185,13 @@ def test_a_requirement_is_met_by_what_is_listed_or_added_with_it(repository: Rep
 
 def test_a_requirement_must_be_met_on_all_hardware_that_is_named(repository: Repository) -> None:
     add_release(repository, "pump", image("2.0.0", 1, 7), replace(RADIO, hardware=HARDWARE[:1]), NOW)
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     needs = replace(WISH, requires={"radio": v("2.0.0")})
     with pytest.raises(
         ReleaseRefused, match=r"a device \(nrf52-b\) comes to, got requires radio 2.0.0; there would be"
     ):
         add_release(repository, "pump", image("1.2.0", 5), needs, NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
     add_release(repository, "pump", image("1.2.0", 5), replace(needs, hardware=HARDWARE[:1]), NOW)
 
 
@@ -200,10 +200,10 @@ def test_releases_that_wait_for_each_other_are_refused_unless_they_are_a_set(rep
     app = replace(WISH, requires={"radio": v("2.0.0")})
     radio = replace(RADIO, requires={"app": v("1.2.0")})
     items = [(image("1.2.0", 5), app), (image("2.0.0", 1, 8), radio)]
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused, match=r"requires radio 2.0.0; there would be 1.0.0"):
         add_releases(repository, "pump", items, NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
     done = add_releases(repository, "pump", [(data, replace(wish, set="summer")) for data, wish in items], NOW)
     assert [item.target.custom["hillhold"]["set"] for item in done] == ["summer", "summer"]
 
@@ -211,21 +211,21 @@ def test_releases_that_wait_for_each_other_are_refused_unless_they_are_a_set(rep
 def test_a_set_takes_one_release_for_a_component(repository: Repository) -> None:
     items = [(image("1.2.0", 5), replace(WISH, set="s")), (image("1.0.0", 1, 7), replace(RADIO, set="s"))]
     add_releases(repository, "pump", items, NOW)
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused, match="two releases are for one component"):
         add_release(repository, "pump", image("1.3.0", 5), replace(WISH, set="s"), NOW)
     one = [(image("1.3.0", 5), replace(WISH, set="t")), (image("2.0.0", 1, 7), replace(RADIO, set="t"))]
     halves = [(data, replace(wish, hardware=(HARDWARE[at],))) for at, (data, wish) in enumerate(one)]
     with pytest.raises(ReleaseRefused, match="no other release is listed"):
         add_releases(repository, "pump", halves, NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_of_several_releases_all_are_added_or_none(repository: Repository) -> None:
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused, match=r"expected above 1.1.0"):
         add_releases(repository, "pump", [(image("1.0.0", 1, 7), RADIO), (image("1.0.9", 5), WISH)], NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 # --- steps down -------------------------------------------------------------------------------------------------------
@@ -241,14 +241,14 @@ def test_an_older_version_may_be_added_as_a_signed_step_down_from_the_newest(rep
 
 def test_a_step_down_that_a_device_would_leave_again_at_once_is_refused(repository: Repository) -> None:
     release(repository, image("1.2.0", 5, edits=1), wish=WISH)
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     down = replace(WISH, downgrade_from=(v("1.2.0"),))
     with pytest.raises(ReleaseRefused, match=r"on 1.2.0 comes to, got .*it ends on 1.1.0"):
         add_release(repository, "pump", image("1.0.0", 5, edits=2), down, NOW)
     up = replace(WISH, downgrade_from=(v("1.1.0"),))
     with pytest.raises(ReleaseRefused, match=r"it ends on 1.2.0"):
         add_release(repository, "pump", image("1.0.0", 5, edits=2), up, NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
     both = replace(WISH, downgrade_from=(v("1.2.0"), v("1.1.0")))
     added = add_release(repository, "pump", image("1.0.0", 5, edits=2), both, NOW)
     assert added.target.custom["hillhold"]["downgrade_from"] == ["1.1.0", "1.2.0"]

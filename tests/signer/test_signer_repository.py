@@ -45,7 +45,7 @@ DAY = 86_400
 
 def device_view(repository: Repository, product: str, now: int) -> trust.Current:
     """What Hillhold's own verifier makes of the published files."""
-    folder = repository.layout.public / "metadata"
+    folder = repository.folder.public / "metadata"
     held = trust.Trust(metadata.parse_root((folder / "1.root.json").read_bytes()))
     held = trust.update_timestamp(held, (folder / "timestamp.json").read_bytes(), now)
     while gap := trust.missing(held, product):
@@ -65,7 +65,7 @@ def test_a_release_reaches_the_published_tree_and_both_verifiers_accept_it(tmp_p
     first, second = image("1.0.0"), image("1.1.0", edits=20)
     release(repository, first)
     release(repository, second)
-    seen = verify_tree(repository.layout.path, NOW)
+    seen = verify_tree(repository.folder.path, NOW)
     digest = sha256(first).hexdigest()
     patch = f"pump/1.1.0/app.bin.{digest[:16]}.patch"
     assert set(seen.targets) == {"pump/1.0.0/app.bin", "pump/1.1.0/app.bin", patch}
@@ -85,17 +85,17 @@ def test_the_published_layout_is_that_of_the_format_page(tmp_path: Path) -> None
     data = image("1.0.0")
     release(repository, data)
     digest = sha256(data).hexdigest()
-    assert set(tree(repository.layout.public)) == {
+    assert set(tree(repository.folder.public)) == {
         *("metadata/1.root.json", "metadata/timestamp.json", "metadata/1.targets.json"),
         *("metadata/1.snapshot.json", "metadata/2.snapshot.json", "metadata/1.pump.json", "metadata/2.pump.json"),
         f"targets/pump/1.0.0/{digest}.app.bin",
     }
-    for name, raw in tree(repository.layout.public / "metadata").items():
+    for name, raw in tree(repository.folder.public / "metadata").items():
         value = json.loads(raw)
         assert raw == canonical.dumps(value), name
         keyids = [item["keyid"] for item in value["signatures"]]
         assert keyids == sorted(keyids)
-    stamp = json.loads((repository.layout.public / "metadata/timestamp.json").read_bytes())["signed"]
+    stamp = json.loads((repository.folder.public / "metadata/timestamp.json").read_bytes())["signed"]
     assert stamp["x-hillhold-issued"] == "2026-01-01T00:00:00Z"
     assert set(stamp["meta"]["snapshot.json"]) == {"hashes", "version"}
     assert not repository.state().drafts
@@ -107,7 +107,7 @@ def test_nothing_is_published_without_the_quorum_and_the_error_names_who_is_miss
     with pytest.raises(QuorumRefused, match="root has 1 of 2, can be signed by root-2, root-3") as refused:
         repository.publish(online(), NOW)
     assert "targets" not in str(refused.value)
-    assert not repository.layout.public.exists()
+    assert not repository.folder.public.exists()
 
 
 def test_a_second_signature_by_the_same_key_changes_nothing(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_changing_a_draft_starts_its_signatures_over(tmp_path: Path) -> None:
 def test_a_signature_over_other_bytes_or_by_a_stranger_counts_for_nothing(tmp_path: Path) -> None:
     repository = Repository.create(tmp_path / "repo", ceremony(), NOW, demo=True)
     repository.sign(example_signer("root-1"))
-    folder = repository.layout.drafts / "root"
+    folder = repository.folder.drafts / "root"
     (file,) = folder.glob("*.sig")
     good = json.loads(file.read_bytes())
 
@@ -203,14 +203,14 @@ def test_a_line_that_waits_does_not_hold_up_another_that_is_named(tmp_path: Path
     assert set(repository.state().drafts) == {"targets", "valve"}
     sign_all(repository, "targets-1", "targets-2", "release-1")
     assert set(repository.publish(online(), NOW).roles) == {"targets", "valve"}
-    assert set(verify_tree(repository.layout.path, NOW).versions) >= {"pump", "valve"}
+    assert set(verify_tree(repository.folder.path, NOW).versions) >= {"pump", "valve"}
 
 
 def test_publishing_twice_publishes_nothing_more(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
-    before = tree(repository.layout.public)
+    before = tree(repository.folder.public)
     assert repository.publish(online(), NOW + 5).roles == {}
-    assert tree(repository.layout.public) == before
+    assert tree(repository.folder.public) == before
 
 
 def test_refresh_renews_the_timestamp_and_later_the_snapshot(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_refresh_renews_the_timestamp_and_later_the_snapshot(tmp_path: Path) -> 
     assert dict(repository.refresh(online(), NOW + DAY).roles) == {"timestamp": 2}
     late = NOW + 8 * DAY
     assert dict(repository.refresh(online(), late).roles) == {"snapshot": 2, "timestamp": 3}
-    assert verify_tree(repository.layout.path, late).versions["snapshot"] == 2
+    assert verify_tree(repository.folder.path, late).versions["snapshot"] == 2
     assert device_view(repository, "pump", late).grace_used == 0
 
 
@@ -226,7 +226,7 @@ def test_refresh_works_after_the_timestamp_has_expired(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     late = NOW + 30 * DAY
     repository.refresh(online(), late)
-    assert verify_tree(repository.layout.path, late).versions["timestamp"] == 2
+    assert verify_tree(repository.folder.path, late).versions["timestamp"] == 2
 
 
 def test_a_clock_that_was_set_back_signs_no_timestamp(tmp_path: Path) -> None:
@@ -267,20 +267,20 @@ def test_a_missing_or_changed_staged_file_stops_the_publication(tmp_path: Path) 
     data = image("1.0.0")
     add_release(repository, "pump", data, Wish("app.bin", hardware=HARDWARE), NOW)
     sign_all(repository, "release-1", "release-2")
-    staged = repository.layout.staged / sha256(data).hexdigest()
-    before = tree(repository.layout.public)
+    staged = repository.folder.staged / sha256(data).hexdigest()
+    before = tree(repository.folder.public)
     staged.write_bytes(data[:-1] + b"\0")
     with pytest.raises(RepositoryRefused, match="other bytes"):
         repository.publish(online(), NOW)
     staged.unlink()
     with pytest.raises(RepositoryRefused, match="got none"):
         repository.publish(online(), NOW)
-    assert tree(repository.layout.public) == before
+    assert tree(repository.folder.public) == before
 
 
 def test_published_files_that_something_else_changed_are_noticed_before_anything_is_signed(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
-    file = repository.layout.metadata("1.pump.json")
+    file = repository.folder.metadata("1.pump.json")
     file.write_bytes(file.read_bytes().replace(b'"version":1', b'"version":7'))
     with pytest.raises(RepositoryRefused, match="does not verify"):
         repository.refresh(online(), NOW)
@@ -302,7 +302,7 @@ def test_p256_keys_sign_every_role_and_stand_as_pem_in_the_metadata(tmp_path: Pa
     for signer in (signers[0], signers[1], signers[3]):
         repository.sign(signer)
     repository.publish(OnlineSigners(signers[2], signers[2]), NOW)
-    raw = repository.layout.metadata("1.root.json").read_bytes()
+    raw = repository.folder.metadata("1.root.json").read_bytes()
     assert rb"-----BEGIN PUBLIC KEY-----\n" in raw
     assert b"\n" not in raw
     assert device_view(repository, "pump", NOW).delegation.name == "pump"
@@ -316,10 +316,10 @@ def test_example_keys_are_refused_outside_a_demo(tmp_path: Path) -> None:
 
 def test_a_demo_says_so_in_its_root_and_cannot_be_made_one_afterwards(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
-    root = json.loads(repository.layout.metadata("1.root.json").read_bytes())["signed"]
+    root = json.loads(repository.folder.metadata("1.root.json").read_bytes())["signed"]
     assert root["x-hillhold-demo"] is True
     add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
-    config = repository.layout.config
+    config = repository.folder.config
     config.write_text(config.read_text().replace("demo = true", "demo = false"))
     with pytest.raises(PublicKeyMaterialRefused):
         repository.sign(example_signer("release-1"))
@@ -329,8 +329,8 @@ def test_a_demo_says_so_in_its_root_and_cannot_be_made_one_afterwards(tmp_path: 
 def test_two_processes_cannot_write_at_once(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     before = tree(tmp_path)
-    second = locked(repository.layout.lock, tries=2)
-    with locked(repository.layout.lock), pytest.raises(LockedError, match="in use by another process"), second:
+    second = locked(repository.folder.lock, tries=2)
+    with locked(repository.folder.lock), pytest.raises(LockedError, match="in use by another process"), second:
         pass
     assert tree(tmp_path) == before
     repository.refresh(online(), NOW)

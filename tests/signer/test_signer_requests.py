@@ -43,7 +43,7 @@ def uri(name: str) -> str:
 
 
 def root_of(repository: Repository) -> bytes:
-    return repository.layout.metadata("1.root.json").read_bytes()
+    return repository.folder.metadata("1.root.json").read_bytes()
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def signed(repository: Repository, name: str, role: str = "pump") -> bytes:
 def test_a_laptop_without_the_repository_shows_the_same_and_its_signature_counts(
     repository: Repository, tmp_path: Path
 ) -> None:
-    path, laptop = repository.layout.path, tmp_path / "laptop"
+    path, laptop = repository.folder.path, tmp_path / "laptop"
     laptop.mkdir()
     (laptop / "1.root.json").write_bytes(root_of(repository))
     here = hillhold("diff", path, "pump").output
@@ -92,7 +92,7 @@ def test_a_laptop_without_the_repository_shows_the_same_and_its_signature_counts
 
 
 def test_without_a_root_of_ones_own_the_screen_says_whose_word_it_takes(repository: Repository, tmp_path: Path) -> None:
-    hillhold("request", repository.layout.path, "pump", "-o", tmp_path / "pump.request")
+    hillhold("request", repository.folder.path, "pump", "-o", tmp_path / "pump.request")
     words = ("sign", tmp_path / "pump.request", "--key", uri("release-1"), "--yes", "-o", tmp_path / "x.signature")
     shown = hillhold(*words)
     assert "! what is published stands on the request's word" in shown.output
@@ -188,11 +188,11 @@ def test_what_is_no_request_or_too_large(repository: Repository, tmp_path: Path)
     (tmp_path / "x").write_bytes(b"{}")
     assert hillhold("sign", tmp_path / "x", "--key", uri("release-1")).exit_code == 1
     assert hillhold("sign", tmp_path / "x", "--key", uri("release-1"), "--role", "pump").exit_code == 2
-    assert hillhold("sign", repository.layout.path, "--key", uri("release-1"), "-o", "x").exit_code == 2
+    assert hillhold("sign", repository.folder.path, "--key", uri("release-1"), "-o", "x").exit_code == 2
     for role in ("root", "none", "../x"):
         assert (
             "a role that is drafted: pump"
-            in hillhold("request", repository.layout.path, role, "-o", tmp_path / "y").stderr
+            in hillhold("request", repository.folder.path, role, "-o", tmp_path / "y").stderr
         )
     assert not (tmp_path / "y").exists()
 
@@ -211,7 +211,7 @@ def test_an_example_key_signs_no_request_of_a_repository_that_is_no_demo(reposit
     with pytest.raises(PublicKeyMaterialRefused):
         sign_request(found, example_signer("release-1"))
     good = signed(repository, "release-1")
-    config = repository.layout.config
+    config = repository.folder.config
     config.write_text(config.read_text().replace("demo = true", "demo = false"))
     with pytest.raises(PublicKeyMaterialRefused):
         attach(repository, [good])
@@ -220,8 +220,8 @@ def test_an_example_key_signs_no_request_of_a_repository_that_is_no_demo(reposit
 def test_each_signature_that_does_not_count_has_a_refusal_of_its_own(repository: Repository, tmp_path: Path) -> None:
     good = signed(repository, "release-1")
     value = json.loads(good)
-    shutil.copytree(repository.layout.path, tmp_path / "copy")
-    before = tree(repository.layout.path)
+    shutil.copytree(repository.folder.path, tmp_path / "copy")
+    before = tree(repository.folder.path)
     stranger = example_signer("targets-1")
     payload = repository.state().drafts["pump"].payload
     foreign = {**value, "keyid": stranger.public_key.keyid, "sig": stranger.sign(payload).signature}
@@ -246,7 +246,7 @@ def test_each_signature_that_does_not_count_has_a_refusal_of_its_own(repository:
         with pytest.raises(kind) as refused:
             attach(repository, [good, data])  # all or none
         assert says in str(refused.value)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
     add_release(repository, "pump", image("1.2.0", edits=6), WISH, NOW)
     with pytest.raises(StaleRefused, match="which was changed since") as stale:
         attach(repository, [good])
@@ -259,26 +259,26 @@ def test_each_signature_that_does_not_count_has_a_refusal_of_its_own(repository:
 
 
 def test_a_request_for_merged_drafts_is_for_what_will_be_written_down(repository: Repository, tmp_path: Path) -> None:
-    shutil.copytree(repository.layout.path, tmp_path / "copy")
+    shutil.copytree(repository.folder.path, tmp_path / "copy")
     copy = Repository(tmp_path / "copy")
     add_release(repository, "pump", image("1.2.0", edits=6), WISH, NOW)
     add_release(copy, "pump", image("1.0.0", seed=3), Wish("r.bin", hardware=HARDWARE, component="radio"), NOW)
-    shutil.copytree(copy.layout.drafts, repository.layout.drafts, dirs_exist_ok=True)
-    shutil.copytree(copy.layout.staged, repository.layout.staged, dirs_exist_ok=True)
-    before = tree(repository.layout.path)
+    shutil.copytree(copy.folder.drafts, repository.folder.drafts, dirs_exist_ok=True)
+    shutil.copytree(copy.folder.staged, repository.folder.staged, dirs_exist_ok=True)
+    before = tree(repository.folder.path)
     files = [signed(repository, "release-1"), signed(repository, "release-2")]
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
     attach(repository, files)
     repository.publish(online(), NOW)
 
 
 def test_a_clash_makes_no_request(repository: Repository, tmp_path: Path) -> None:
-    shutil.copytree(repository.layout.path, tmp_path / "copy")
+    shutil.copytree(repository.folder.path, tmp_path / "copy")
     copy = Repository(tmp_path / "copy")
     add_release(repository, "pump", image("1.2.0", edits=6), WISH, NOW)
     add_release(copy, "pump", image("1.2.0", edits=7), WISH, NOW)
     good = signed(copy, "release-1")
-    shutil.copytree(copy.layout.drafts, repository.layout.drafts, dirs_exist_ok=True)
+    shutil.copytree(copy.folder.drafts, repository.folder.drafts, dirs_exist_ok=True)
     for act in (lambda: make_request(repository, "pump"), lambda: attach(repository, [good])):
         with pytest.raises(MergeRefused):
             act()
@@ -288,7 +288,7 @@ def test_a_request_for_the_keys_of_a_drafted_delegator_says_that_nobody_has_sign
     repository: Repository, tmp_path: Path
 ) -> None:
     set_caps(repository, "pump", NOW, hardware=lambda known: [*known, *["nrf54-c"]])
-    hillhold("request", repository.layout.path, "pump", "-o", tmp_path / "pump.request")
+    hillhold("request", repository.folder.path, "pump", "-o", tmp_path / "pump.request")
     words = ("sign", tmp_path / "pump.request", "--key", uri("release-1"), "--yes")
     (tmp_path / "root").write_bytes(root_of(repository))
     assert "! whose signatures count is drafted, too" in hillhold(*words, "--root", tmp_path / "root").output

@@ -134,7 +134,7 @@ def test_a_rotation_needs_the_old_quorum_and_the_new_one(tmp_path: Path) -> None
         publish(repository, new)
     repository.sign(example_signer("root-2"))
     assert publish(repository, new) == {"root": 2}
-    seen = verify_tree(repository.layout.path, NOW, (repository.layout.metadata("1.root.json")).read_bytes())
+    seen = verify_tree(repository.folder.path, NOW, (repository.folder.metadata("1.root.json")).read_bytes())
     assert dict(seen.versions) == {"root": 2, "timestamp": 2, "snapshot": 2, "targets": 1, "pump": 1}
     assert repository.refresh(OnlineSigners(*new), NOW).roles == {"timestamp": 3}
     assert repository.config().online[new[0].public_key.keyid] == "file:new-snapshot.pem"
@@ -149,19 +149,19 @@ def test_a_new_targets_team_signs_targets_again(tmp_path: Path) -> None:
     sign_all(repository, "root-1", "root-2", "targets-3")
     repository.sign(joins)
     assert publish(repository) == {"root": 2, "targets": 2}
-    verify_tree(repository.layout.path, NOW)
+    verify_tree(repository.folder.path, NOW)
 
 
 def test_a_dry_run_and_a_refused_rotation_write_nothing(tmp_path: Path) -> None:
     repository, new = started(tmp_path / "repo"), pair()
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     assert rotate(repository, with_online(ceremony(), new), NOW, dry_run=True).new.version == 2
     half = replace(with_online(ceremony(), new), snapshot=ceremony().snapshot)
     with pytest.raises(RotationRefused):
         rotate(repository, half, NOW)
     with pytest.raises(CeremonyRefused):
         rotate(repository, replace(ceremony(), root=team("root-1", threshold=2)), NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 @pytest.mark.parametrize("role", ["root", "targets"])
@@ -173,13 +173,13 @@ def test_while_drafts_clash_a_rotation_changes_nothing_not_the_settings_either(t
             rotate(here, replace(ceremony(), root=team("root-1", "root-2", "root-3", threshold=1 + 2 * which)), NOW)
         else:
             set_caps(here, "pump", NOW, max_security_counter=50 + which)
-    shutil.copytree(tmp_path / "copy" / "drafts", repository.layout.drafts, dirs_exist_ok=True)
+    shutil.copytree(tmp_path / "copy" / "drafts", repository.folder.drafts, dirs_exist_ok=True)
     assert set(repository.state().clashes) == {role}
-    before, joins = tree(repository.layout.path), CryptoSigner.generate_ed25519()
+    before, joins = tree(repository.folder.path), CryptoSigner.generate_ed25519()
     wanted = replace(with_online(ceremony(), pair()), targets=Team((NamedKey("Joan", joins.public_key),), 1))
     with pytest.raises(MergeRefused):
         rotate(repository, wanted, NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_nothing_is_rotated_before_anything_is_published(tmp_path: Path) -> None:
@@ -193,10 +193,10 @@ def test_a_root_that_breaks_the_rules_is_not_published_whoever_drafted_it(tmp_pa
     with repository.edit(NOW) as edit:
         edit.save("root", altered(edit.state.root(), timestamp=([new[1]], 1)))
     sign_all(repository, "root-1", "root-2")
-    before = tree(repository.layout.public)
+    before = tree(repository.folder.public)
     with pytest.raises(RotationRefused, match="keys of timestamp and snapshot"):
         repository.publish(OnlineSigners(example_signer("snapshot"), new[1]), NOW)
-    assert tree(repository.layout.public) == before
+    assert tree(repository.folder.public) == before
 
 
 def test_roles_are_renewed_as_they_are(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_roles_are_renewed_as_they_are(tmp_path: Path) -> None:
         assert [line[:9] for line in shown[1:]] == ["~ expires"]
     sign_all(repository, "root-1", "root-2", "targets-1", "targets-2", "release-1", "release-2")
     publish(repository, now=later)
-    verify_tree(repository.layout.path, later)
+    verify_tree(repository.folder.path, later)
     with pytest.raises(ProductRefused):
         renew(repository, ["pump", "drill"], later)
     assert not repository.state().drafts
@@ -231,12 +231,12 @@ def test_while_a_revoked_key_is_trusted_nothing_is_published(tmp_path: Path) -> 
     assert status(
         repository.state(), repository.people(), NOW, Expiry(), read_revoked(repository.layout), demo=True
     ).late
-    before = tree(repository.layout.public)
+    before = tree(repository.folder.public)
     with pytest.raises(SigningRefused, match="laptop stolen"):
         sign_all(repository, "release-2")
     with pytest.raises(RotationRefused, match="release-2 in pump"):
         publish(repository)
-    assert tree(repository.layout.public) == before
+    assert tree(repository.folder.public) == before
     assert repository.refresh(online(), NOW).roles  # devices stay current meanwhile
 
 
@@ -254,7 +254,7 @@ def test_what_takes_a_stolen_line_key_away_replaces_the_online_keys(tmp_path: Pa
     with pytest.raises(RotationRefused):  # nor one without the other
         repository.publish(online(), NOW, ("targets", "pump"))
     assert publish(repository, new) == {"root": 2, "targets": 2, "pump": 2}
-    verify_tree(repository.layout.path, NOW)
+    verify_tree(repository.folder.path, NOW)
     release_again = renew(repository, ["pump"], NOW)
     assert release_again == {"pump": 3}
     repository.sign(joins)
@@ -318,7 +318,7 @@ def test_a_damaged_note_of_a_revoked_key_stops_everything(tmp_path: Path) -> Non
     renew(repository, ["pump"], NOW)
     sign_all(repository, "release-1", "release-2")
     revoke(repository, "root-3", "lost", NOW)
-    write_file(repository.layout.revoked / example_signer("root-3").public_key.keyid, b"{}")
+    write_file(repository.folder.revoked / example_signer("root-3").public_key.keyid, b"{}")
     with pytest.raises(RepositoryRefused, match="a reason and a time"):
         publish(repository)
 
@@ -335,7 +335,7 @@ def test_a_line_changes_hands_and_its_releases_stay(tmp_path: Path) -> None:
     for signer in theirs:
         repository.sign(signer)
     assert publish(repository) == {"targets": 2, "pump": 3}
-    assert list(verify_tree(repository.layout.path, NOW).targets) == ["pump/1.0.0/app.bin"]
+    assert list(verify_tree(repository.folder.path, NOW).targets) == ["pump/1.0.0/app.bin"]
     assert {item.name for item in team_of(repository, "pump").keys} == {"Joan", "Alan"}
 
 
@@ -345,7 +345,7 @@ def test_someone_who_joins_does_not_make_the_line_sign_again(tmp_path: Path) -> 
     assert not set_team(repository, "pump", more, NOW)
     sign_all(repository, "targets-1", "targets-2")
     assert publish(repository) == {"targets": 2}
-    verify_tree(repository.layout.path, NOW)
+    verify_tree(repository.folder.path, NOW)
 
 
 def test_a_retired_line_leaves_a_tombstone_until_the_online_keys_are_replaced(tmp_path: Path) -> None:
@@ -355,14 +355,14 @@ def test_a_retired_line_leaves_a_tombstone_until_the_online_keys_are_replaced(tm
     sign_all(repository, "targets-1", "targets-2")
     assert publish(repository) == {"targets": 2}
     assert listed(repository) == {"targets", "pump"}
-    assert set(verify_tree(repository.layout.path, NOW).versions) == {"root", "timestamp", "snapshot", "targets"}
+    assert set(verify_tree(repository.folder.path, NOW).versions) == {"root", "timestamp", "snapshot", "targets"}
     with pytest.raises(ProductRefused, match="one that was published"):
         add_product(repository, pump(), NOW)
     rotate(repository, with_online(ceremony(), new), NOW)
     sign_all(repository, "root-1", "root-2")
     publish(repository, new)
     assert listed(repository) == {"targets"}
-    verify_tree(repository.layout.path, NOW)
+    verify_tree(repository.folder.path, NOW)
 
 
 def listed(repository: Repository) -> set[str]:
@@ -382,7 +382,7 @@ def test_caps_change_but_not_below_what_is_listed(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     release(repository, image("1.0.0", counter=7))
     assert set_caps(repository, "pump", NOW, max_security_counter=8).max_security_counter == 8
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ProductRefused, match="at most 6, got 7"):
         set_caps(repository, "pump", NOW, max_security_counter=6)
     with pytest.raises(ProductRefused, match=f"for {HARDWARE[1]}"):
@@ -391,7 +391,7 @@ def test_caps_change_but_not_below_what_is_listed(tmp_path: Path) -> None:
         set_caps(repository, "pump", NOW, hardware=lambda known: ())
     with pytest.raises(ProductRefused):
         set_caps(repository, "drill", NOW, max_security_counter=8)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 @pytest.mark.parametrize("change", [{"threshold": 3}, {"threshold": 0}, {"keys": ()}])

@@ -64,10 +64,10 @@ def test_a_line_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_a_release_changes_its_own_entry_of_the_snapshot_and_no_other(tmp_path: Path) -> None:
     repository = large_repository(tmp_path / "repo", 60, 3)
-    before = json.loads(repository.layout.metadata("1.snapshot.json").read_bytes())["signed"]["meta"]
+    before = json.loads(repository.folder.metadata("1.snapshot.json").read_bytes())["signed"]["meta"]
     publish_one(repository, 7)
-    after = json.loads(repository.layout.metadata("2.snapshot.json").read_bytes())["signed"]["meta"]
-    data = repository.layout.metadata(f"2.{line_name(7)}.json").read_bytes()
+    after = json.loads(repository.folder.metadata("2.snapshot.json").read_bytes())["signed"]["meta"]
+    data = repository.folder.metadata(f"2.{line_name(7)}.json").read_bytes()
     expected = {"hashes": {"sha256": sha256(data).hexdigest()}, "version": 2}
     assert after == {**before, f"{line_name(7)}.json": expected}
     assert set(repository.state().line(line_name(7)).targets) >= {f"{line_name(7)}/2.0.0/app.bin"}
@@ -76,26 +76,26 @@ def test_a_release_changes_its_own_entry_of_the_snapshot_and_no_other(tmp_path: 
 def test_a_line_that_something_else_changed_stops_its_own_releases_and_no_others(tmp_path: Path) -> None:
     """What `publish` does not look at, `verify`, `refresh` and every client refuse; its entry in snapshot stays what was signed."""
     repository = large_repository(tmp_path / "repo", 5, 1)
-    file = repository.layout.metadata(f"1.{line_name(3)}.json")
+    file = repository.folder.metadata(f"1.{line_name(3)}.json")
     file.write_bytes(file.read_bytes().replace(b'"length":100000', b'"length":100001'))
     publish_one(repository, 2)
     with pytest.raises(DamagedRefused, match=r"line-0003.*does not match|does not verify"):
         add_release(repository, line_name(3), image("2.0.0", counter=2), Wish("app.bin"), NOW, patches=False)
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(DamagedRefused, match="line-0003"):
         repository.refresh(online(), NOW + 2)
     with pytest.raises(SignerRefused, match="line-0003"):
-        verify_tree(repository.layout.path, NOW)
+        verify_tree(repository.folder.path, NOW)
     file.unlink()
     with pytest.raises(DamagedRefused, match="got none"):
         repository.refresh(online(), NOW + 2)
-    assert tree(repository.layout.path) == {k: v for k, v in before.items() if not k.endswith(file.name)}
+    assert tree(repository.folder.path) == {k: v for k, v in before.items() if not k.endswith(file.name)}
 
 
 @pytest.mark.parametrize("name", ["timestamp.json", "1.snapshot.json", "1.targets.json", "1.root.json"])
 def test_a_changed_file_of_the_chain_stops_everything(tmp_path: Path, name: str) -> None:
     repository = large_repository(tmp_path / "repo", 3, 1)
-    file = repository.layout.metadata(name)
+    file = repository.folder.metadata(name)
     file.write_bytes(file.read_bytes().replace(b'"expires":"20', b'"expires":"21'))
     with pytest.raises(RepositoryRefused, match="does not verify"):
         repository.state()
@@ -104,7 +104,7 @@ def test_a_changed_file_of_the_chain_stops_everything(tmp_path: Path, name: str)
 def test_a_chain_that_was_verified_is_not_taken_for_another(tmp_path: Path) -> None:
     one = large_repository(tmp_path / "repo", 3, 1)
     assert one.state().chain is one.state().chain
-    publish_one(Repository(one.layout.path), 1)
+    publish_one(Repository(one.folder.path), 1)
     assert one.state().line(line_name(1)).version == 2
 
 
@@ -121,10 +121,10 @@ def test_new_keys_of_a_line_are_not_published_without_a_line_that_they_sign(tmp_
         targets.delegations.roles["pump"].threshold = 1
         edit.save("targets", targets)
     sign_all(repository, "targets-1", "targets-2")
-    before = tree(repository.layout.public)
+    before = tree(repository.folder.public)
     with pytest.raises(RepositoryRefused, match="would not verify: pump"):
         repository.publish(online(), NOW + 1)
-    assert tree(repository.layout.public) == before
+    assert tree(repository.folder.public) == before
 
 
 def test_what_no_device_would_read_is_not_published(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_two_publishers_at_once_lose_no_release(tmp_path: Path) -> None:
     arguments = ((("valve", "release-1"), 1), (("clock", "release-2"), 2))
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", PUBLISHER, str(repository.layout.path), *which, str(first)],
+            [sys.executable, "-c", PUBLISHER, str(repository.folder.path), *which, str(first)],
             env={"PYTHONPATH": ":".join(sys.path), "PATH": ""},
             stderr=subprocess.PIPE,
         )
@@ -190,7 +190,7 @@ def test_two_publishers_at_once_lose_no_release(tmp_path: Path) -> None:
     for process in running:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors.decode()
-    seen = verify_tree(repository.layout.path, NOW + 3)
+    seen = verify_tree(repository.folder.path, NOW + 3)
     assert len(seen.targets) == 8
     assert (seen.versions["valve"], seen.versions["clock"]) == (5, 5)
     assert seen.versions["snapshot"] == seen.versions["timestamp"] == 10
@@ -222,15 +222,15 @@ def test_what_is_published_does_not_change_with_the_folder_that_it_came_from(tmp
     add_release(repository, "pump", image("1.0.0"), Wish("app.bin", hardware=HARDWARE), NOW)
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), NOW)
-    (file,) = (repository.layout.public / "targets/pump/1.0.0").iterdir()
+    (file,) = (repository.folder.public / "targets/pump/1.0.0").iterdir()
     assert file.stat().st_nlink == 1
-    assert not list_folder(repository.layout.staged)
+    assert not list_folder(repository.folder.staged)
 
 
 def test_a_damaged_draft_is_named_when_it_is_read(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     add_product(repository, Product("valve", team("release-1", threshold=1), Caps(("stm32",))), NOW)
-    (file,) = (repository.layout.drafts / "valve").glob("*.json")
+    (file,) = (repository.folder.drafts / "valve").glob("*.json")
     for data in (b"", b"[]", b'{"signed":{"version":"1"}}', b'{"signed":{"version":1}}'):
         file.unlink()
         file = file.with_name(f"{sha256(data).hexdigest()}.json")

@@ -35,10 +35,10 @@ def test_a_release_beyond_the_published_caps_waits_for_the_targets_that_allow_it
     set_caps(repository, "pump", NOW, max_security_counter=500)
     add_release(repository, "pump", image("1.1.0", 300), WISH, NOW)
     sign_all(repository, "release-1", "release-2")
-    before = tree(repository.layout.public)
+    before = tree(repository.folder.public)
     with pytest.raises(ProductRefused, match="at most 100, got 300"):
         repository.publish(online(), NOW, ("pump",))
-    assert tree(repository.layout.public) == before
+    assert tree(repository.folder.public) == before
     sign_all(repository, "targets-1", "targets-2")
     assert repository.publish(online(), NOW).roles == {"targets": 2, "pump": 3}
 
@@ -164,20 +164,20 @@ def test_a_key_uri_that_does_not_show_as_it_is_makes_no_repository_and_no_root(t
         Repository.create(tmp_path / "new", wrong, NOW, demo=True)
     assert not (tmp_path / "new").exists()
     repository = started(tmp_path / "repo")
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ContentRefused, match="control"):
         rotate(repository, wrong, NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_while_a_publication_is_interrupted_no_request_is_made_that_nobody_could_read(tmp_path: Path) -> None:
     repository, (one, two) = started(tmp_path / "repo"), strangers()[0]
-    timestamp = repository.layout.metadata("timestamp.json").read_bytes()
+    timestamp = repository.folder.metadata("timestamp.json").read_bytes()
     first, second = (OnlineKey(signer.public_key, "file:new.pem") for signer in (one, two))
     rotate(repository, replace(ceremony(), snapshot=first, timestamp=second), NOW)
     sign_all(repository, "root-1", "root-2")
     repository.publish(OnlineSigners(one, two), NOW)
-    repository.layout.metadata("timestamp.json").write_bytes(timestamp)  # as if it had been cut before this file
+    repository.folder.metadata("timestamp.json").write_bytes(timestamp)  # as if it had been cut before this file
     renew(repository, ["pump"], NOW + 1)
     assert repository.state().interrupted
     with pytest.raises(RequestRefused, match="one that was interrupted"):
@@ -205,5 +205,5 @@ def test_bytes_that_another_line_published_meanwhile_are_found_there(tmp_path: P
     assert len(add_release(shared.grace, "valve", image("1.2.0", edits=3), WISH, NOW).patches) == 1
     sign_all(shared.grace, "release-1", "release-2")
     assert shared.grace.publish(online(), NOW).roles == {"valve": 2}
-    targets = verify_tree(shared.grace.layout.path, NOW).targets
+    targets = verify_tree(shared.grace.folder.path, NOW).targets
     assert {"pump/1.1.0/app.bin", "valve/1.1.0/app.bin"} <= set(targets)

@@ -54,7 +54,7 @@ def test_two_who_add_at_once_both_count(shared: Shared) -> None:
     shared.sync()  # both have written the merged draft down: the same bytes under the same name
     alike(shared)
     shared.ada.publish(online(), NOW + 120)
-    seen = verify_tree(shared.ada.layout.path, NOW + 120)
+    seen = verify_tree(shared.ada.folder.path, NOW + 120)
     assert paths <= seen.targets.keys()
     assert seen.versions["pump"] == 3
     assert not shared.ada.state().drafts
@@ -87,14 +87,14 @@ def test_one_publishes_what_the_other_is_changing(shared: Shared) -> None:
     shared.ada.publish(online(), NOW)
     add_release(shared.grace, "pump", image("1.2.0", edits=5), WISH, NOW)
     if isinstance(shared, Folders):  # such a folder is published from by one person: what changes in place goes one way
-        shutil.copy(shared.ada.layout.metadata("timestamp.json"), shared.grace.layout.metadata("timestamp.json"))
+        shutil.copy(shared.ada.folder.metadata("timestamp.json"), shared.grace.folder.metadata("timestamp.json"))
     shared.sync()
     alike(shared)
     draft = shared.grace.state().drafts["pump"]
     assert (draft.signed.version, draft.signatures) == (4, {})
     sign_all(shared.grace, "release-1", "release-2")
     shared.grace.publish(online(), NOW)
-    seen = verify_tree(shared.grace.layout.path, NOW)
+    seen = verify_tree(shared.grace.folder.path, NOW)
     assert {"pump/1.1.0/app.bin", "pump/1.2.0/app.bin"} <= seen.targets.keys()
     assert seen.versions["pump"] == 4
 
@@ -107,7 +107,7 @@ def test_the_same_version_by_two_people_is_a_clash_that_one_of_them_ends(shared:
     theirs = shared.grace.state().drafts["pump"].digest
     set_caps(shared.grace, "pump", NOW, hardware=lambda known: [*known, *["nrf54-c"]])
     shared.sync()
-    before = tree(shared.ada.layout.path)
+    before = tree(shared.ada.folder.path)
     for act in (
         lambda: add_release(shared.ada, "pump", image("1.2.0"), WISH, NOW),
         lambda: shared.ada.sign(example_signer("release-1")),
@@ -121,7 +121,7 @@ def test_the_same_version_by_two_people_is_a_clash_that_one_of_them_ends(shared:
         assert theirs[:16] in str(refused.value)
         assert refused.value.hint
         assert "hillhold drop REPO pump" in refused.value.hint
-    assert tree(shared.ada.layout.path) == before
+    assert tree(shared.ada.folder.path) == before
     assert set(shared.ada.state().drafts) == {"targets"}  # other roles go on
     with pytest.raises(MergeRefused, match=f"expected one of .*{ours[:16]}"):
         shared.ada.drop("pump", "0000")
@@ -139,13 +139,13 @@ def test_two_who_publish_at_once_lose_no_release(tmp_path: Path) -> None:
     add_release(git_.grace, "pump", image("1.2.0", edits=5), WISH, NOW)
     sign_all(git_.grace, "release-1", "release-2")
     git_.ada.publish(online(), NOW)
-    git(git_.grace.layout.path, "add", "-A")
-    git(git_.grace.layout.path, "commit", "-q", "-m", "drafts, before publishing: a commit of their own")
+    git(git_.grace.folder.path, "add", "-A")
+    git(git_.grace.folder.path, "commit", "-q", "-m", "drafts, before publishing: a commit of their own")
     git_.grace.publish(online(), NOW)
     assert git_.push(git_.ada)
     assert not git_.push(git_.grace)
     # docs/FORMAT.md, "Sharing a repository": the loser takes their publication back, pulls, and publishes again.
-    git(git_.grace.layout.path, "reset", "-q", "--hard", "HEAD~1")
+    git(git_.grace.folder.path, "reset", "-q", "--hard", "HEAD~1")
     git_.pull(git_.grace)
     draft = git_.grace.state().drafts["pump"]
     assert draft.signed.version == 4
@@ -157,7 +157,7 @@ def test_two_who_publish_at_once_lose_no_release(tmp_path: Path) -> None:
     assert git_.push(git_.grace)
     git_.pull(git_.ada)
     for who in (git_.ada, git_.grace):
-        seen = verify_tree(who.layout.path, NOW)
+        seen = verify_tree(who.folder.path, NOW)
         assert {"pump/1.1.0/app.bin", "pump/1.2.0/app.bin"} <= seen.targets.keys()
 
 
@@ -169,7 +169,7 @@ def test_two_new_lines_at_once(shared: Shared) -> None:
     assert shared.ada.state().products() == shared.grace.state().products() == ["pump", "scale", "valve"]
     sign_all(shared.ada, "targets-1", "targets-2", "release-1", "release-2")
     shared.ada.publish(online(), NOW)
-    assert {"pump", "scale", "valve"} <= verify_tree(shared.ada.layout.path, NOW).versions.keys()
+    assert {"pump", "scale", "valve"} <= verify_tree(shared.ada.folder.path, NOW).versions.keys()
 
 
 def test_the_same_new_line_at_once_is_one(shared: Shared) -> None:

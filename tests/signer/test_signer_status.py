@@ -54,9 +54,9 @@ def test_what_expires_is_told_ahead(repository: Repository, days: float, alerts:
     found = status(repository.state(), {}, now, Expiry(), {}, demo=True)
     assert {item.role: item.alert for item in found.roles if item.alert} == alerts
     assert found.late is bool(alerts)
-    result = hillhold("status", repository.layout.path, "--check", now=now)
+    result = hillhold("status", repository.folder.path, "--check", now=now)
     assert result.exit_code == int(bool(alerts))
-    assert hillhold("status", repository.layout.path, now=now).exit_code == 0
+    assert hillhold("status", repository.folder.path, now=now).exit_code == 0
     for role, alert in alerts.items():
         (line,) = (line for line in result.output.splitlines() if line.startswith(f"{role} "))
         assert ("EXPIRED" in line) is (alert == "expired")
@@ -67,34 +67,34 @@ def test_status_names_who_has_signed_who_can_and_whose_signature_counts_no_more(
     add_release(repository, "pump", image("1.1.0"), WISH, NOW)
     repository.sign(example_signer("release-1"))
     add_release(repository, "pump", image("1.2.0", edits=5), WISH, NOW)
-    (repository.layout.drafts / "pump/notes.txt").write_text("hello")
-    text = hillhold("status", repository.layout.path).output
+    (repository.folder.drafts / "pump/notes.txt").write_text("hello")
+    text = hillhold("status", repository.folder.path).output
     assert "next: sign pump: 0 of 2 signatures; release-1, release-2 can\n" in text
     assert "next: sign pump again: it was changed after release-1 had signed\n" in text
     assert "next: look at drafts/pump: 1 file that is not a signature of this draft\n" in text
     assert "next: publish" not in text
-    value = json.loads(hillhold("status", repository.layout.path, "--json").stdout)
+    value = json.loads(hillhold("status", repository.folder.path, "--json").stdout)
     keyid = example_signer("release-1").public_key.keyid
     assert value["roles"]["pump"]["signed_before"] == [keyid]
     assert value["roles"]["pump"]["strange_files"] == 1
     assert value["people"][keyid] == "release-1"
     assert value["roles"]["pump"]["seconds_left"] == 182 * DAY
     repository.sign(example_signer("release-1"))
-    assert "again" not in hillhold("status", repository.layout.path).output
+    assert "again" not in hillhold("status", repository.folder.path).output
     repository.sign(example_signer("release-2"))
-    text = hillhold("status", repository.layout.path).output
+    text = hillhold("status", repository.folder.path).output
     assert "1 file that is not a signature" in text
     assert "next: publish: every draft has its signatures" in text
 
 
 def test_status_and_diff_tell_of_a_clash_and_go_on(repository: Repository, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    shutil.copytree(repository.layout.path, other)
-    for path, seed in ((repository.layout.path, 1), (other, 2)):
+    shutil.copytree(repository.folder.path, other)
+    for path, seed in ((repository.folder.path, 1), (other, 2)):
         add_release(Repository(path), "pump", image("1.1.0", seed=seed), WISH, NOW)
     set_caps(repository, "pump", NOW, hardware=lambda known: [*known, *["nrf54-c"]])
-    shutil.copytree(other / "drafts", repository.layout.path / "drafts", dirs_exist_ok=True)
-    path = repository.layout.path
+    shutil.copytree(other / "drafts", repository.folder.path / "drafts", dirs_exist_ok=True)
+    path = repository.folder.path
     text = hillhold("status", path).output
     assert "drafts that do not go together" in text
     assert "next: decide about pump: drafts " in text
@@ -118,7 +118,7 @@ def test_status_and_diff_tell_of_a_clash_and_go_on(repository: Repository, tmp_p
 
 
 def test_diff_as_text_and_json_and_for_one_role(repository: Repository) -> None:
-    path = repository.layout.path
+    path = repository.folder.path
     assert hillhold("diff", path).output == "nothing is drafted\n"
     add_release(repository, "pump", image("1.1.0", edits=5), WISH, NOW + DAY)
     add_product(repository, replace(pump(), name="valve"), NOW)
@@ -204,7 +204,7 @@ def test_names_that_deceive_are_shown_escaped(tmp_path: Path) -> None:
     who = replace(people, keys=(NamedKey(name, people.keys[0].key), *people.keys[1:]))
     repository = Repository.create(tmp_path / "repo", replace(ceremony(), root=who), NOW, demo=True)
     for words in (("status",), ("diff",), ("status", "--json"), ("diff", "--json")):
-        output = hillhold(words[0], repository.layout.path, *words[1:]).output
+        output = hillhold(words[0], repository.folder.path, *words[1:]).output
         assert "\\xa0\\u2003Lovelace" in output.replace("\\u00a0", "\\xa0")
         assert "\u00a0" not in output
 
@@ -212,6 +212,6 @@ def test_names_that_deceive_are_shown_escaped(tmp_path: Path) -> None:
 def test_publishing_when_every_draft_is_complete_is_next(repository: Repository) -> None:
     add_release(repository, "pump", image("1.1.0"), WISH, NOW)
     sign_all(repository, "release-1", "release-2")
-    assert "next: publish: every draft has its signatures\n" in hillhold("status", repository.layout.path).output
+    assert "next: publish: every draft has its signatures\n" in hillhold("status", repository.folder.path).output
     repository.publish(online(), NOW)
-    assert hillhold("status", repository.layout.path).output.endswith("nothing to do\n")
+    assert hillhold("status", repository.folder.path).output.endswith("nothing to do\n")

@@ -104,26 +104,26 @@ def test_a_step_down_is_drafted_with_the_withdrawal_and_a_patch(repository: Repo
     ],
 )
 def test_a_step_down_that_devices_would_refuse_is_refused(repository: Repository, to: str, says: str) -> None:
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused) as refused:
         withdraw(repository, "pump", "1.2.0", "leaks", NOW, step_down_to=to)
     assert says in str(refused.value)
     assert refused.value.hint
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_a_step_down_to_a_withdrawn_release_or_beside_a_higher_one_is_refused(repository: Repository) -> None:
     withdraw(repository, "pump", "1.1.0", "leaks", NOW)
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused, match=r"none is listed, got '1.1.0'"):
         withdraw(repository, "pump", "1.2.0", "leaks", NOW, step_down_to="1.1.0")
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
     release(repository, image("1.3.0", 2, edits=3), wish=BOTH)
     release(repository, image("1.4.0", 2, edits=4), wish=BOTH)
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused, match=r"on 1.3.0 comes to, got .*it ends on 1.4.0"):
         withdraw(repository, "pump", "1.3.0", "leaks", NOW, step_down_to="1.2.0")
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_a_step_down_that_boards_with_another_image_of_that_version_would_take_too_is_refused(
@@ -133,10 +133,10 @@ def test_a_step_down_that_boards_with_another_image_of_that_version_would_take_t
         wish = replace(BOTH, file_name=name, hardware=(HARDWARE[at],))
         add_release(repository, "pump", image("2.0.0", 2, at + 20), wish, NOW)
     publish(repository)
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused, match=r"devices on pump/2.0.0/b.bin would step down, too"):
         withdraw(repository, "pump", "2.0.0", "hot", NOW, hardware=HARDWARE[:1], step_down_to="1.2.0")
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
     done = withdraw(repository, "pump", "2.0.0", "hot", NOW, step_down_to="1.2.0")
     assert [(way.hardware, str(way.to)) for way in done.ways] == [(HARDWARE[:1], "1.2.0"), (SECOND, "1.2.0")]
 
@@ -160,36 +160,36 @@ def test_a_step_down_that_boards_with_another_image_of_that_version_would_take_t
 def test_a_withdrawal_that_is_not_clear_is_refused_and_nothing_changes(
     repository: Repository, version: str, reason: str, options: dict[str, Any], error: type[Exception], says: str
 ) -> None:
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(error) as refused:
         withdraw(repository, "pump", version, reason, NOW, **options)
     assert says in str(refused.value)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_only_what_was_published_is_withdrawn_and_only_once(repository: Repository) -> None:
     with pytest.raises(ProductRefused):
         withdraw(repository, "valve", "1.0.0", "leaks", NOW)
     add_release(repository, "pump", image("1.3.0", 2, edits=3), BOTH, NOW)
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused, match="a published release, got a draft"):
         withdraw(repository, "pump", "1.3.0", "leaks", NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
     withdraw(repository, "pump", "1.2.0", "leaks", NOW)
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused, match="withdrawn before: leaks"):
         withdraw(repository, "pump", "1.2.0", "does not leak", NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 def test_a_version_of_several_components_needs_a_name_and_of_several_boards_goes_together(
     repository: Repository,
 ) -> None:
     release(repository, image("1.2.0", 1, 7), wish=RADIO)
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused, match="one component, got app, radio"):
         withdraw(repository, "pump", "1.2.0", "deaf", NOW)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
     assert withdraw(repository, "pump", "1.2.0", "deaf", NOW, component="radio").paths == ("pump/1.2.0/radio.bin",)
     for name, at in (("a.bin", 0), ("b.bin", 1)):
         add_release(
@@ -205,11 +205,11 @@ def test_a_version_of_several_components_needs_a_name_and_of_several_boards_goes
 def test_a_withdrawal_that_brings_back_what_was_stepped_down_from_is_refused(repository: Repository) -> None:
     down = replace(BOTH, downgrade_from=(Version.parse("1.2.0"),))
     release(repository, image("1.1.5", 2, edits=5), wish=down)
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused, match=r"pump/1.2.0/app.bin: expected .* passed over") as refused:
         withdraw(repository, "pump", "1.1.5", "worse", NOW)
     assert refused.value.hint == "if it must not be installed, withdraw 1.2.0 first"
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
     withdraw(repository, "pump", "1.2.0", "leaks", NOW)
     publish(repository)
     assert ways(repository, "1.1.5") == [("nrf51-a, nrf52-b", "None", ["1.1.0"])]
@@ -251,22 +251,22 @@ def test_a_draft_that_undoes_a_withdrawal_is_neither_shown_for_signing_nor_publi
     with pytest.raises(ReleaseRefused, match=r"a withdrawal undone|the same bytes as in the version before"):
         shown(repository)
     sign_all(repository, "release-1", "release-2")
-    before = tree(repository.layout.public)
+    before = tree(repository.folder.public)
     with pytest.raises(ReleaseRefused, match=r"a withdrawal undone|the same bytes as in the version before"):
         repository.publish(online(), NOW)
-    assert tree(repository.layout.public) == before
+    assert tree(repository.folder.public) == before
 
 
 def test_a_withdrawn_image_does_not_come_back_under_another_name(repository: Repository) -> None:
     withdraw(repository, "pump", "1.2.0", "leaks", NOW)
     publish(repository)
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     for name in ("app.bin", "new.bin"):
         with pytest.raises(ReleaseRefused):
             add_release(repository, "pump", image("1.2.0", 2, edits=2), replace(BOTH, file_name=name), NOW)
         with pytest.raises(ReleaseRefused, match="withdrawn"):
             change_hardware(repository, "pump", "1.2.0", NOW, remove=SECOND)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 # --- hardware ---------------------------------------------------------------------------------------------------------
@@ -313,21 +313,21 @@ def test_hardware_is_added_with_patches_and_taken_away(third: Repository) -> Non
 def test_hardware_that_devices_would_refuse_is_refused(
     third: Repository, version: str, options: dict[str, Any], says: str
 ) -> None:
-    before = tree(third.layout.path)
+    before = tree(third.folder.path)
     with pytest.raises(ReleaseRefused) as refused:
         change_hardware(third, "pump", version, NOW, **options)
     assert says in str(refused.value)
-    assert tree(third.layout.path) == before
+    assert tree(third.folder.path) == before
 
 
 def test_the_same_version_of_another_image_is_not_for_the_same_board(third: Repository) -> None:
     add_release(third, "pump", image("1.2.0", 3, 9, edits=4), Wish("c.bin", hardware=("nrf54-c",)), NOW)
-    before = tree(third.layout.path)
+    before = tree(third.folder.path)
     with pytest.raises(ReleaseRefused, match=r"one release, got app.bin, c.bin"):
         change_hardware(third, "pump", "1.2.0", NOW, add=["nrf54-c"])
     with pytest.raises(ReleaseRefused, match=r"1.2.0, which is listed already"):
         change_hardware(third, "pump", "1.2.0", NOW, add=["nrf54-c"], file_name="app.bin")
-    assert tree(third.layout.path) == before
+    assert tree(third.folder.path) == before
 
 
 def test_a_set_changes_its_hardware_as_a_whole(third: Repository) -> None:
@@ -346,10 +346,10 @@ def test_a_set_changes_its_hardware_as_a_whole(third: Repository) -> None:
 def test_hardware_is_not_taken_from_what_devices_stepped_down_to(repository: Repository) -> None:
     down = replace(BOTH, downgrade_from=(Version.parse("1.2.0"),))
     release(repository, image("1.1.5", 2, edits=5), wish=down)
-    before = tree(repository.layout.path)
+    before = tree(repository.folder.path)
     with pytest.raises(ReleaseRefused, match="makes it installable again"):
         change_hardware(repository, "pump", "1.1.5", NOW, remove=SECOND)
-    assert tree(repository.layout.path) == before
+    assert tree(repository.folder.path) == before
 
 
 # --- listing ----------------------------------------------------------------------------------------------------------

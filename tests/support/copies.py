@@ -35,16 +35,16 @@ class Git:
 
     def push(self, who: Repository) -> bool:
         """Commit all and push; False where the other was first."""
-        work = who.layout.path
+        work = who.folder.path
         git(work, "add", "-A")
         git(work, "commit", "-q", "--allow-empty", "-m", "work")
         return git(work, "push", "-q", check=False).returncode == 0
 
     def pull(self, who: Repository) -> None:
         """Merge what the other pushed; a conflict fails the test."""
-        done = git(who.layout.path, "pull", "-q", "--no-rebase", "--no-edit", check=False)
+        done = git(who.folder.path, "pull", "-q", "--no-rebase", "--no-edit", check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert git(who.layout.path, "status", "--porcelain").stdout == ""
+        assert git(who.folder.path, "status", "--porcelain").stdout == ""
 
     def sync(self) -> None:
         """Ada pushes; Grace is refused, pulls and pushes; Ada pulls."""
@@ -65,9 +65,9 @@ class Folders:
 
     def sync(self) -> None:
         """Copy both ways; the same name with other bytes on both sides fails the test."""
-        one, two = tree(self.ada.layout.path), tree(self.grace.layout.path)
+        one, two = tree(self.ada.folder.path), tree(self.grace.folder.path)
         assert {name for name in one.keys() & two.keys() if one[name] != two[name]} == set()
-        for path, data in ((self.ada.layout.path, two), (self.grace.layout.path, one)):
+        for path, data in ((self.ada.folder.path, two), (self.grace.folder.path, one)):
             for name, content in data.items():
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
                 (path / name).write_bytes(content)

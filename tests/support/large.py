@@ -53,8 +53,8 @@ def large_repository(path: Path, lines: int, releases: int) -> Repository:
     repository = Repository.create(path, ceremony(), NOW, demo=True)
     root = repository.state().root()
     for role in ("root", "targets"):
-        rmtree(repository.layout.drafts / role)
-    folder = repository.layout.public / "metadata"
+        rmtree(repository.folder.drafts / role)
+    folder = repository.folder.public / "metadata"
     folder.mkdir(parents=True)
     write(folder / "1.root.json", root, example_signer("root-1"), example_signer("root-2"))
     roles: dict[str, DelegatedRole] = {}

@@ -100,7 +100,7 @@ def tree(path: Path) -> dict[str, bytes]:
 def rewrite(repository: Repository, role: str, change: Callable[[dict[str, Any]], None]) -> Path:
     """Put another draft in the place of the one that counts, as someone with a text editor might."""
     (head,) = lineage(repository.layout, role, repository.state().published(role)).heads
-    path = repository.layout.drafts / role / f"{head.name}.json"
+    path = repository.folder.drafts / role / f"{head.name}.json"
     value = json.loads(path.read_bytes())
     change(value["signed"])
     path.unlink()

@@ -61,20 +61,20 @@ def bring(agent: Agent, path: Path) -> tuple[int, int]:
 
 def test_a_board_that_keeps_up_takes_little_of_a_large_snapshot(tmp_path: Path) -> None:
     repository = large_repository(tmp_path / "repo", LINES, 2)
-    folder, line = repository.layout.public / "metadata", line_name(80)
+    folder, line = repository.folder.public / "metadata", line_name(80)
     assert len((folder / "1.snapshot.json").read_bytes()) > PIECE
     assert len((folder / "1.targets.json").read_bytes()) > 3 * PIECE
     agent = board((folder / "1.root.json").read_bytes(), line, "board-0080")
-    first, refused = bring(agent, repository.layout.path)
+    first, refused = bring(agent, repository.folder.path)
     assert not refused
     assert first > 10_000
     add_release(
-        Repository(repository.layout.path), line, image("2.0.0", counter=2), Wish("app.bin"), NOW, patches=False
+        Repository(repository.folder.path), line, image("2.0.0", counter=2), Wish("app.bin"), NOW, patches=False
     )
     for signer in line_team(80):
         repository.sign(signer)
     repository.publish(online(), NOW)
-    again, refused = bring(agent, repository.layout.path)
+    again, refused = bring(agent, repository.folder.path)
     assert not refused
     assert again < 1200
-    assert bring(agent, repository.layout.path) == (0, 0)
+    assert bring(agent, repository.folder.path) == (0, 0)

@@ -11,7 +11,7 @@ from hillhold_signer import encoding
 from hillhold_signer.ceremony import Ceremony
 from hillhold_signer.config import Config
 from hillhold_signer.errors import RepositoryRefused, StorageError, VerifyRefused
-from hillhold_signer.layout import Layout, file_name
+from hillhold_signer.layout import FolderLayout, file_name
 from hillhold_signer.repository import Repository, write_settings
 from hillhold_signer.state import published_files
 from hillhold_signer.storage import digest_of
@@ -32,7 +32,7 @@ def adopt(path: Path, tree: Path, anchor: bytes, ceremony: Ceremony) -> Reposito
         RepositoryRefused: there is a repository already, or another published tree.
         StorageError: a file cannot be read or written.
     """
-    layout, source = Layout(path), published_tree(tree)
+    layout, source = FolderLayout(path), published_tree(tree)
     # What an adoption that was cut has copied already, or a repository of which only `public` was left, is taken as it is.
     there = layout.public.exists()
     if layout.config.exists() or (there and _files(layout.public) != _files(source.public)):

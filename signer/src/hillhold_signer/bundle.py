@@ -17,7 +17,7 @@ from tuf.api.metadata import TargetFile, Targets
 from hillhold_signer.chain import Chain, verify_chain
 from hillhold_signer.encoding import unix
 from hillhold_signer.errors import FileRefused, ProductRefused, RepositoryRefused, StorageError, VerifyRefused
-from hillhold_signer.layout import Layout, file_name
+from hillhold_signer.layout import FolderLayout, LayoutOf, file_name
 from hillhold_signer.releases import understood
 from hillhold_signer.state import published_files
 from hillhold_signer.storage import replacing
@@ -74,7 +74,9 @@ def write_bundle(
         FileRefused: more than a bundle holds.
         StorageError: a file cannot be read or written; `output` is then as it was.
     """
-    layout = Layout(path) if Layout(path).config.is_file() else published_tree(path)
+    layout: FolderLayout = LayoutOf(path)
+    if not layout.config.is_file():
+        layout = published_tree(path)
     if published_files(layout, file_name("timestamp", 0)) is None:
         hint = "publish it first: `hillhold publish`"
         raise RepositoryRefused(f"{path}", expected="a published repository", got="no timestamp", hint=hint)
@@ -112,7 +114,9 @@ def _metadata(chain: Chain, products: Sequence[str], from_root: int) -> list[str
     return roots + [file_name(role, version) for role, version in versions.items()]
 
 
-def _targets(layout: Layout, chain: Chain, products: Sequence[str], hardware: frozenset[str]) -> dict[str, _Target]:
+def _targets(
+    layout: FolderLayout, chain: Chain, products: Sequence[str], hardware: frozenset[str]
+) -> dict[str, _Target]:
     found: dict[str, _Target] = {}
     for product in products:
         chosen = _wanted(_line(chain, product), hardware)

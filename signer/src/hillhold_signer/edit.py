@@ -80,7 +80,7 @@ class Edit:
 
     def stage(self, data: bytes) -> None:
         """Keep the bytes of a target file until it is published; raises `StorageError`."""
-        write_file(self.layout.staged / sha256(data).hexdigest(), data)
+        write_file(self.layout.staged_file(sha256(data).hexdigest()), data)
 
     def remember(self, names: Mapping[str, str]) -> None:
         """Note who holds which key, by key id, where it is not known yet; raises `ConfigRefused`, `ContentRefused`, `StorageError`."""

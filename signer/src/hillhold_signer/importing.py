@@ -215,7 +215,7 @@ def _stage(edit: Edit, folder: Path, checked: list[tuple[Row, TargetFile]], repo
     """Copy the images; those that are there already are not copied again."""
     for number, (row, entry) in enumerate(checked, 1):
         wanted = entry.length, entry.hashes["sha256"]
-        staged = edit.layout.staged / wanted[1]
+        staged = edit.layout.staged_file(wanted[1])
         if digest_of(staged) != wanted:
             try:
                 copy_file(folder / row.file, staged, wanted)

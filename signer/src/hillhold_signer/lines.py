@@ -18,6 +18,7 @@ from hillhold_signer.repository import Repository
 from hillhold_signer.revocation import read_revoked
 from hillhold_signer.roots import still_signed
 from hillhold_signer.rotation import ONLINE, named_keys
+from hillhold_signer.storage import there
 
 
 def add_product(repository: Repository, product: Product, now: int) -> None:
@@ -34,7 +35,7 @@ def add_product(repository: Repository, product: Product, now: int) -> None:
         grace = product.caps.max_offline_grace
         extra = {GRACE: grace} if grace else {}
         line = Targets(version=1, expires=encoding.utc(now + edit.config.expiry.lines), unrecognized_fields=extra)
-        if edit.layout.metadata(f"1.{product.name}.json").exists():
+        if there(edit.layout.metadata(f"1.{product.name}.json")):
             raise ProductRefused(f"product line {product.name}", expected="a new name", got="one that was published")
         edit.remember(product.team.names())
         edit.save(product.name, line)

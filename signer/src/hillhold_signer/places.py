@@ -30,12 +30,12 @@ class Store(Protocol):
         """Remove a file, if there is one."""
         ...
 
-    def list(self, folder: str) -> list[str]:
-        """Return the names of files and folders in a folder, sorted."""
-        ...
-
     def walk(self, folder: str) -> list[str]:
         """Return the names of all files below a folder, whole and sorted."""
+        ...
+
+    def list(self, folder: str) -> list[str]:
+        """Return the names of files and folders in a folder, sorted."""
         ...
 
     def digest(self, name: str) -> tuple[int, str] | None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from tuf.api.metadata import Snapshot, Targets
@@ -23,10 +22,11 @@ from hillhold_signer.documents import stated
 from hillhold_signer.errors import ReleaseRefused, RepositoryRefused
 from hillhold_signer.fleet import check_freed, named
 from hillhold_signer.layout import Layout, file_name
+from hillhold_signer.places import Place
 from hillhold_signer.releases import releases_of, understood
 from hillhold_signer.repository import Repository
 from hillhold_signer.state import published_files
-from hillhold_signer.storage import list_folder, remove_file
+from hillhold_signer.storage import list_folder, name_below, remove_file, size_of
 from hillhold_verifier.release import Patch, Release
 
 KEEP: Final = 3
@@ -35,9 +35,9 @@ KEEP: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What goes: files, and how many bytes they had."""
+    """What goes: files by their names in the published tree, and how many bytes they had."""
 
-    files: tuple[Path, ...]
+    files: tuple[str, ...]
     size: int
 
 
@@ -56,11 +56,11 @@ def prune_files(repository: Repository, now: int, *, dry_run: bool = False) -> P
             raise RepositoryRefused("prune", expected="a published repository", got="none yet")
         needed = _needed(edit.layout, edit.state.chain.snapshot)
         found = [path for path in _published(edit.layout) if path not in needed]
-        size = sum(path.stat().st_size for path in found)
+        size = sum(map(size_of, found))
         if not dry_run:
             for path in found:
                 remove_file(path)
-    return Pruned(tuple(found), size)
+    return Pruned(tuple(name_below(path, repository.layout.public) for path in found), size)
 
 
 def prune_releases(repository: Repository, product: str, keep: int, now: int, *, dry_run: bool = False) -> list[str]:
@@ -126,9 +126,9 @@ def _documents(line: Targets, stay: set[str]) -> set[str]:
     }
 
 
-def _needed(layout: Layout, newest: Snapshot) -> set[Path]:
+def _needed(layout: Layout, newest: Snapshot) -> set[Place]:
     """The files that the last snapshots lead to."""
-    needed: set[Path] = set()
+    needed: set[Place] = set()
     for version in range(newest.version, max(0, newest.version - KEEP), -1):
         data = published_files(layout, file_name("snapshot", version))
         if data is None:
@@ -141,7 +141,7 @@ def _needed(layout: Layout, newest: Snapshot) -> set[Path]:
     return needed
 
 
-def _targets(layout: Layout, role: str, version: int) -> set[Path]:
+def _targets(layout: Layout, role: str, version: int) -> set[Place]:
     data = published_files(layout, file_name(role, version))
     if data is None:
         return set()
@@ -149,12 +149,10 @@ def _targets(layout: Layout, role: str, version: int) -> set[Path]:
     return {layout.target(path, target.hashes["sha256"]) for path, target in signed.targets.items()}
 
 
-def _published(layout: Layout) -> Iterator[Path]:
+def _published(layout: Layout) -> Iterator[Place]:
     """Every published file that may go at some time: hidden ones (of an interrupted write), roots and first versions of lines stay."""
     for name in list_folder(layout.public / "metadata"):
         version, _, role = name.removesuffix(".json").partition(".")
         if version.isdigit() and role != "root" and not (version == "1" and role not in ("snapshot", "targets")):
             yield layout.metadata(name)
-    for path in sorted((layout.public / "targets").rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
-            yield path
+    yield from layout.target_files()

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Final, TypeVar
 
 from securesystemslib.signer import Signature, Signer
@@ -38,10 +37,11 @@ from hillhold_signer.errors import (
 from hillhold_signer.examples import refuse_public
 from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.limits import check_lines
+from hillhold_signer.places import Place
 from hillhold_signer.releases import check_kept
 from hillhold_signer.rotation import online_replaced
 from hillhold_signer.state import State, published_files
-from hillhold_signer.storage import digest_of
+from hillhold_signer.storage import digest_of, there
 from hillhold_signer.succession import New, check_succession
 from hillhold_verifier.errors import HillholdError
 from hillhold_verifier.metadata import parse_time
@@ -78,8 +78,8 @@ class Publication:
         roles: versions by role, as they are published with this.
     """
 
-    targets: tuple[tuple[Path, Path], ...]
-    metadata: tuple[tuple[Path, bytes], ...]
+    targets: tuple[tuple[Place, Place], ...]
+    metadata: tuple[tuple[Place, bytes], ...]
     roles: Mapping[str, int]
 
 
@@ -185,7 +185,7 @@ def refuse_keys(state: State, drafts: Mapping[str, Draft], *, demo: bool) -> Non
             refuse_public(key, demo=demo)
 
 
-def target_files(layout: Layout, draft: Draft, published: Signed | None) -> list[tuple[Path, Path]]:
+def target_files(layout: Layout, draft: Draft, published: Signed | None) -> list[tuple[Place, Place]]:
     """Return the files that a draft names and that are not published yet, mostly staged ones, with the paths that they get.
 
     Args:
@@ -203,7 +203,7 @@ def target_files(layout: Layout, draft: Draft, published: Signed | None) -> list
         if path in before and before[path].hashes["sha256"] == digest:
             continue
         public = layout.target(path, digest)
-        if public.exists():
+        if there(public):
             continue
         source = layout.source(path, digest)
         came = digest_of(source)
@@ -272,7 +272,7 @@ def _sign_online(role: str, signed: Online, signers: OnlineSigners, root: Root) 
     return encoding.sign_file(signed, sign, role)
 
 
-def _checked(layout: Layout, state: State, new: Mapping[str, New]) -> tuple[tuple[Path, bytes], ...]:
+def _checked(layout: Layout, state: State, new: Mapping[str, New]) -> tuple[tuple[Place, bytes], ...]:
     """Verify what is new, before any of it is written; return paths and bytes, in the order of writing."""
 
     def files(name: str) -> bytes | None:

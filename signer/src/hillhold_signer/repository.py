@@ -28,18 +28,18 @@ from hillhold_signer.errors import (
     QuorumRefused,
     RepositoryRefused,
     SigningRefused,
-    StorageError,
     ToolError,
 )
 from hillhold_signer.examples import refuse_public
-from hillhold_signer.layout import Layout
+from hillhold_signer.layout import FolderLayout, Layout, LayoutOf
+from hillhold_signer.places import Place
 from hillhold_signer.publish import OnlineSigners, Publication, compose, renew
 from hillhold_signer.readiness import ready_roles
 from hillhold_signer.revocation import check_rotation, read_revoked
 from hillhold_signer.signatures import SignatureFile
 from hillhold_signer.state import State, read_state
-from hillhold_signer.storage import locked, place_file, read_file, remove_file, write_file
-from hillhold_verifier.errors import HillholdError
+from hillhold_signer.storage import locked, make_folder, place_file, read_file, remove_file, there, write_file
+from hillhold_verifier.errors import HillholdError, MisuseError
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +54,22 @@ class Signed:
 
 
 class Repository:
-    """One repository directory; holds no state but its path, and the last chain that it verified."""
+    """One repository; holds no state but where it is, and the last chain that it verified."""
 
-    def __init__(self, path: Path) -> None:
-        """Open a repository.
+    def __init__(self, path: Place) -> None:
+        """Open a repository, in a folder or a store.
 
         Raises:
             RepositoryRefused: `path` is not one.
         """
-        self.layout = Layout(path)
+        self.layout: Layout = LayoutOf(path)
         self._chain: Chain | None = None
-        if not self.layout.config.is_file():
+        if not there(self.layout.config):
             hint = "make one with `hillhold init`"
             raise RepositoryRefused(f"{path}", expected="a Hillhold repository", got="no hillhold.toml", hint=hint)
 
     @classmethod
-    def create(cls, path: Path, ceremony: Ceremony, now: int, *, demo: bool = False) -> Repository:
+    def create(cls, path: Place, ceremony: Ceremony, now: int, *, demo: bool = False) -> Repository:
         """Make a repository with drafts of root and targets, version 1 of each. Nothing is published.
 
         Raises:
@@ -78,13 +78,11 @@ class Repository:
             StorageError: the directory cannot be written.
         """
         ceremony.check(demo=demo)
-        layout = Layout(path)
-        if layout.config.exists():
+        layout: Layout = LayoutOf(path)
+        if there(layout.config):
             raise RepositoryRefused(f"{path}", expected="no repository yet", got="one that exists")
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot make {path}: {error.strerror or error}") from error
+        if isinstance(path, Path):
+            make_folder(path)
         with locked(layout.lock):
             root = ceremony.root_after(None, now, demo=demo)
             targets = Targets(version=1, expires=encoding.utc(now + ceremony.expiry.targets))
@@ -93,6 +91,13 @@ class Repository:
             drafts.save("targets", targets, ())
             write_settings(layout, Config(demo, ceremony.expiry, ceremony.online()), ceremony.names())
         return cls(path)
+
+    @property
+    def folder(self) -> FolderLayout:
+        """The files of a repository in a folder; raises `MisuseError` for any other."""
+        if not isinstance(self.layout.path, Path):
+            raise MisuseError(f"{self.layout.path}: expected a repository in a folder")
+        return LayoutOf(self.layout.path)
 
     def config(self) -> Config:
         """Return the settings; raises `ConfigRefused`, `StorageError`."""
@@ -332,14 +337,14 @@ class Repository:
             drafts.note_done(role, files.nodes.keys() - done, signed.version)
             for target in signed.targets.values() if isinstance(signed, Targets) else ():
                 if target.hashes["sha256"] not in elsewhere:
-                    remove_file(self.layout.staged / target.hashes["sha256"])
+                    remove_file(self.layout.staged_file(target.hashes["sha256"]))
 
 
 def write_settings(layout: Layout, config: Config, names: Mapping[str, str]) -> None:
     """Make a directory a repository; raises `ContentRefused`, `StorageError`."""
     write_people(layout, names)
     for name, data in GIT_FILES.items():
-        if not (layout.path / name).exists():
+        if not there(layout.path / name):
             write_file(layout.path / name, data)
     write_file(layout.config, show_config(config))  # last: its presence makes this a repository
 

@@ -1,8 +1,10 @@
 """Files: read within a limit, written atomically, under an exclusive lock.
 
-`write_file` is the only way in which the signer writes into a repository: to a temporary name beside the target, synced, renamed over
-it, directory synced. Whoever reads sees the old file or the new. The temporary name is fixed for each target, so that a process killed half
-way leaves at most one stray file per target, which the next write replaces.
+They lie in a folder, or in a store that sees to all of that by itself (`places`).
+
+`write_file` is the only way in which the signer writes into a repository. In a folder: to a temporary name beside the target, synced,
+renamed over it, directory synced. Whoever reads sees the old file or the new. The temporary name is fixed for each target, so that a
+process killed half way leaves at most one stray file per target, which the next write replaces.
 """
 
 from __future__ import annotations
@@ -15,14 +17,18 @@ import time
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 from hillhold_signer.errors import FileRefused, LockedError, StorageError
+from hillhold_signer.places import Entry, Place
+from hillhold_verifier.errors import MisuseError
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+
+P = TypeVar("P", bound=Place)
 
 CHUNK: Final = 1024 * 1024
 """Bytes of a file read at once, where it may be long."""
@@ -32,7 +38,7 @@ LOCK_PAUSE: Final = 0.1
 """Seconds between two tries: five seconds in all, longer than a publication takes."""
 
 
-def read_file(path: Path, limit: int) -> bytes:
+def read_file(path: Place, limit: int) -> bytes:
     """Return the bytes of `path`.
 
     Args:
@@ -48,8 +54,10 @@ def read_file(path: Path, limit: int) -> bytes:
     return data
 
 
-def read_optional(path: Path, limit: int) -> bytes | None:
+def read_optional(path: Place, limit: int) -> bytes | None:
     """Return the bytes of `path` as `read_file` does; None where there is no such file."""
+    if isinstance(path, Entry):
+        return path.store.read(path.key, limit)
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
@@ -62,16 +70,19 @@ def read_optional(path: Path, limit: int) -> bytes | None:
     return data
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Place, data: bytes) -> None:
     """Write `path` atomically, making its folders; one that already has this content is left alone.
 
     Raises:
         StorageError: the disk is full, read-only or failed; `path` is unchanged.
     """
+    if isinstance(path, Entry):
+        return path.store.write(path.key, data)
     if _size(path) == len(data) and read_optional(path, len(data)) == data:
         return
     with replacing(path) as file:
         file.write(data)
+    return None
 
 
 @contextlib.contextmanager
@@ -105,7 +116,7 @@ def replacing(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
         raise StorageError(f"cannot write {path}: {error.strerror or error}", hint=hint) from error
 
 
-def place_file(source: Path, target: Path) -> None:
+def place_file(source: Place, target: Place) -> None:
     """Make `target` the file `source`, atomically and without reading it: a second name for it where the file system has them.
 
     Only for a source that nobody writes in place, as everything that `write_file` and `replacing` made.
@@ -113,6 +124,8 @@ def place_file(source: Path, target: Path) -> None:
     Raises:
         StorageError: as `write_file` does.
     """
+    if isinstance(source, Entry) or isinstance(target, Entry):
+        return _in_one_store(source, target)
     temporary = target.with_name(f".{target.name}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -125,10 +138,11 @@ def place_file(source: Path, target: Path) -> None:
         # No second names here, or none from there; what the disk really refuses, it refuses to the copy, too.
         with replacing(target) as file, source.open("rb") as staged:
             shutil.copyfileobj(staged, file, CHUNK)
+    return None
 
 
-def copy_file(source: Path, target: Path, wanted: tuple[int, str]) -> None:
-    """Copy a file in pieces, atomically; it lasts after `settle`.
+def copy_file(source: Path, target: Place, wanted: tuple[int, str]) -> None:
+    """Copy a file in pieces, atomically; it lasts after `settle`. Into a store it goes in one piece.
 
     Args:
         wanted: length and SHA-256 in hexadecimal.
@@ -137,6 +151,11 @@ def copy_file(source: Path, target: Path, wanted: tuple[int, str]) -> None:
         FileRefused: the source has other bytes; there is no `target` then, or the one that there was.
         StorageError: it cannot be read or written.
     """
+    if isinstance(target, Entry):
+        data = read_file(source, wanted[0])
+        if (len(data), sha256(data).hexdigest()) != wanted:
+            raise FileRefused(f"{source}", expected=f"SHA-256 {wanted[1][:16]}, as a moment ago", got="other bytes")
+        return target.store.write(target.key, data)
     found, length = sha256(), 0
     try:
         with source.open("rb") as file, replacing(target, lasting=False) as copy:
@@ -148,14 +167,17 @@ def copy_file(source: Path, target: Path, wanted: tuple[int, str]) -> None:
                 raise FileRefused(f"{source}", expected=f"SHA-256 {wanted[1][:16]}, as a moment ago", got="other bytes")
     except OSError as error:
         raise StorageError(f"cannot read {source}: {error.strerror or error}") from error
+    return None
 
 
-def settle(folder: Path, names: Iterable[str]) -> None:
+def settle(folder: Place, names: Iterable[str]) -> None:
     """Make what was copied into `folder` last: on the disk, under its name; raises `StorageError`.
 
     All at once, where the system can do that, is many times faster than one after the other. But only `fsync` tells of errors, and asking
     costs little then.
     """
+    if isinstance(folder, Entry):
+        return
     try:
         if sys.platform != "win32":
             os.sync()
@@ -167,8 +189,10 @@ def settle(folder: Path, names: Iterable[str]) -> None:
         raise StorageError(f"cannot write {folder}: {error.strerror or error}", hint="run the command again") from error
 
 
-def digest_of(path: Path) -> tuple[int, str] | None:
+def digest_of(path: Place) -> tuple[int, str] | None:
     """Return length and SHA-256 in hexadecimal of a file, read in pieces; None where there is none; raises `StorageError`."""
+    if isinstance(path, Entry):
+        return path.store.digest(path.key)
     found, length = sha256(), 0
     try:
         with path.open("rb") as file:
@@ -205,16 +229,68 @@ def create_file(path: Path, data: bytes, *, mode: int) -> None:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def remove_file(path: Path) -> None:
+def remove_file(path: Place) -> None:
     """Remove `path` if it is there; raises `StorageError`."""
+    if isinstance(path, Entry):
+        return path.store.remove(path.key)
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"cannot remove {path}: {error.strerror or error}") from error
+    return None
 
 
-def list_folder(path: Path) -> list[str]:
+def open_file(path: Place) -> BinaryIO:
+    """Open a file to read in pieces, which may raise `OSError` or `StorageError`; so may this, `FileNotFoundError` where there is none."""
+    return path.store.open(path.key) if isinstance(path, Entry) else path.open("rb")
+
+
+def size_of(path: Place) -> int:
+    """Return the length of a file that is there; raises `StorageError`."""
+    if isinstance(path, Entry):
+        return (path.store.digest(path.key) or (0, ""))[0]
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def name_below(path: Place, folder: Place) -> str:
+    """Return the name that a file has below a folder, with slashes."""
+    if isinstance(path, Path) and isinstance(folder, Path):
+        return path.relative_to(folder).as_posix()
+    return str(path).removeprefix(f"{folder}/")
+
+
+def there(path: Place) -> bool:
+    """Say whether there is such a file; raises `StorageError`."""
+    if isinstance(path, Entry):
+        return path.store.digest(path.key) is not None
+    return path.exists()
+
+
+def walk_folder(path: P) -> list[P]:
+    """Return all files below a folder but hidden ones, sorted; raises `StorageError`."""
+    if isinstance(path, Entry):
+        return [Entry(path.store, name) for name in path.store.walk(path.key)]  # type: ignore[misc]  # P is Entry here
+    try:
+        return sorted(item for item in path.rglob("*") if item.is_file() and not item.name.startswith("."))  # type: ignore[return-value]  # and Path here
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; raises `StorageError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make {path}: {error.strerror or error}") from error
+
+
+def list_folder(path: Place) -> list[str]:
     """Return the names in a folder, sorted, without hidden ones; none where it does not exist; raises `StorageError`."""
+    if isinstance(path, Entry):
+        return path.store.list(path.key)
     try:
         return sorted(item.name for item in path.iterdir() if not item.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
@@ -224,13 +300,17 @@ def list_folder(path: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, tries: int = LOCK_TRIES) -> Iterator[None]:
+def locked(path: Place, tries: int = LOCK_TRIES) -> Iterator[None]:
     """Hold the exclusive lock file `path`; the operating system releases it when the process ends, however it ends.
 
     Raises:
         LockedError: another process still holds it after `tries`.
         StorageError: the file cannot be opened.
     """
+    if isinstance(path, Entry):
+        with path.store.lock():
+            yield
+        return
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -248,6 +328,12 @@ def locked(path: Path, tries: int = LOCK_TRIES) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _in_one_store(source: Place, target: Place) -> None:
+    if not isinstance(source, Entry) or not isinstance(target, Entry) or source.store is not target.store:
+        raise MisuseError("place_file: expected two names in one store")
+    source.store.place(source.key, target.key)
 
 
 def _size(path: Path) -> int:

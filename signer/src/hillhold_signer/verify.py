@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from hillhold_signer.chain import Files, verify_chain
 from hillhold_signer.encoding import unix
 from hillhold_signer.errors import StorageError, VerifyRefused
-from hillhold_signer.layout import Layout, file_name
+from hillhold_signer.layout import FolderLayout, LayoutOf, file_name
 from hillhold_signer.state import published_files
 from hillhold_verifier.metadata import MAX_LENGTH, Envelope, parse_root
 from hillhold_verifier.roles import Root, Snapshot, Targets, Timestamp
@@ -120,13 +120,13 @@ def _file(files: Files, name: str) -> bytes:
 OPINIONS: Final[tuple[tuple[str, Opinion], ...]] = (("python-tuf", with_python_tuf), ("hillhold", with_hillhold))
 
 
-def published_tree(path: Path) -> Layout:
+def published_tree(path: Path) -> FolderLayout:
     """Return the layout of a repository, or of a bare copy of its published tree.
 
     Raises:
         VerifyRefused: neither, or a repository in which nothing is published yet.
     """
-    layout = Layout(path)
+    layout = FolderLayout(path)
     first = (file_name("root", 1), file_name("timestamp", 0))
     if layout.config.is_file() and not any(layout.metadata(name).exists() for name in first):
         raise VerifyRefused("nothing is published yet", hint="`hillhold publish`")
@@ -137,10 +137,8 @@ def published_tree(path: Path) -> Layout:
     raise VerifyRefused(f"{path}", expected="a repository, or a folder with metadata/ and targets/", got="neither")
 
 
-class _Bare(Layout):
+class _Bare(LayoutOf[Path]):
     """A published tree without a repository around it, under whatever name it was copied to."""
-
-    __slots__ = ()
 
     @property
     def public(self) -> Path:

@@ -39,7 +39,7 @@ def prune(repo: Path, products: tuple[str, ...], keep: int | None, dry_run: bool
         emit({"releases": gone, "dry_run": dry_run}, lines, as_json=as_json)
         return
     done = prune_files(repository, now, dry_run=dry_run)
-    names = [path.relative_to(repository.layout.public).as_posix() for path in done.files]
+    names = list(done.files)
     would = "would remove" if dry_run else "removed"
     lines = [f"- {name}" for name in names]
     lines.append(f"{would} {len(names)} files, {done.size} bytes; what the last {KEEP} snapshots lead to stays")

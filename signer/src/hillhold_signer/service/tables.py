@@ -39,15 +39,19 @@ _HASH: Final = String(64)
 FILES: Final = Table(
     "files",
     METADATA,
-    Column("name", String(512), primary_key=True),  # as `layout` names it: "hillhold.toml", "drafts/…", "public/metadata/…"
+    Column(
+        "name", String(512), primary_key=True
+    ),  # as `layout` names it: "hillhold.toml", "drafts/…", "public/metadata/…"
     Column("data", LargeBinary, nullable=False),
 )
-BLOBS: Final = Table(  # target files, whole in the object store under "blobs/SHA256"; their hash was checked on the way in
-    "blobs",
-    METADATA,
-    Column("sha256", _HASH, primary_key=True),
-    Column("length", BigInteger, nullable=False),
-    Column("time", BigInteger, nullable=False),
+BLOBS: Final = (
+    Table(  # target files, whole in the object store under "blobs/SHA256"; their hash was checked on the way in
+        "blobs",
+        METADATA,
+        Column("sha256", _HASH, primary_key=True),
+        Column("length", BigInteger, nullable=False),
+        Column("time", BigInteger, nullable=False),
+    )
 )
 TARGETS: Final = Table(  # published target files by name, "public/targets/…", and staged ones, "staged/SHA256"
     "targets",
