@@ -7,14 +7,13 @@ Pages are made on the server, without a line of JavaScript. Nothing is signed or
 - `render`: templates, headers, errors; `router`: the routes; `sessions`: who is signed in
 """
 
-from hillhold_signer.service.page.data import Reader, Unit
+from hillhold_signer.service.page.data import Unit
 from hillhold_signer.service.page.render import problem_page, wants_page
 from hillhold_signer.service.page.router import Surroundings, page_router
 from hillhold_signer.service.page.sessions import SESSION_SECONDS, begin_session, end_session, session_token, sweep
 
 __all__ = [
     "SESSION_SECONDS",
-    "Reader",
     "Surroundings",
     "Unit",
     "begin_session",

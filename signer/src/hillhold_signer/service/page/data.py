@@ -22,12 +22,12 @@ from hillhold_signer.repository import Repository
 from hillhold_signer.requests import make_request
 from hillhold_signer.revocation import Revoked, read_revoked
 from hillhold_signer.rotation import named_keys
+from hillhold_signer.service.access import EVERY, Principal, Role, may_read
 from hillhold_signer.service.tables import ACCOUNT_KEYS, ACCOUNTS, APPROVALS, CHANGES, PUBLICATIONS, STUCK
 from hillhold_signer.state import State
 from hillhold_signer.status import ROLES, RoleStatus, role_status
 from hillhold_verifier.errors import Refused
 
-EVERYTHING = "*"
 SHOWN_PUBLICATIONS = 10
 
 
@@ -50,25 +50,6 @@ class Unit(Protocol):
         ...
 
 
-class Reader(Protocol):
-    """Whoever looks at the page."""
-
-    @property
-    def account_id(self) -> int:
-        """Of the account."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """Of the account."""
-        ...
-
-    @property
-    def grants(self) -> frozenset[tuple[str, str]]:
-        """Role and line, or "*" for every line."""
-        ...
-
-
 class NotThere(Exception):
     """There is no such page."""
 
@@ -77,14 +58,14 @@ class NotAllowed(Exception):
     """The reader's grants do not let them see it."""
 
 
-def may_read(reader: Reader, role: str) -> bool:
+def may_see(reader: Principal, role: str) -> bool:
     """Say whether a reader may see a role's metadata and drafts."""
-    return role in ROLES or any(line in (EVERYTHING, role) for _, line in reader.grants)
+    return role in ROLES or may_read(reader, role)
 
 
-def reads_all(reader: Reader) -> bool:
+def reads_all(reader: Principal) -> bool:
     """Say whether a reader may see the log and the accounts: auditors and administrators of everything."""
-    return any(role in ("administrator", "auditor") and line == EVERYTHING for role, line in reader.grants)
+    return reader.holds(Role.AUDITOR, EVERY) or reader.holds(Role.ADMINISTRATOR, EVERY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +183,12 @@ class Draft:
     problem: str | None
 
 
-def read_overview(unit: Unit, reader: Reader) -> Overview:
+def read_overview(unit: Unit, reader: Principal) -> Overview:
     """Return where everything stands; raises `RepositoryRefused`, `StorageError`."""
     repository, state = unit.repository, unit.repository.state()
     config, people = repository.config(), read_people(unit)
     lines = [*(line_names(state.chain.targets) if state.chain else ()), *state.drafts, *state.clashes]
-    names = dict.fromkeys((*ROLES, *(name for name in lines if may_read(reader, name))))
+    names = dict.fromkeys((*ROLES, *(name for name in lines if may_see(reader, name))))
     found = tuple(role_status(state, name, unit.now, config.expiry) for name in names)
     standings = _standings(unit, state, found, people, reader)
     publications = tuple(_publications(unit.connection, names))
@@ -216,7 +197,7 @@ def read_overview(unit: Unit, reader: Reader) -> Overview:
     )
 
 
-def read_draft(unit: Unit, reader: Reader, role: str) -> Draft:
+def read_draft(unit: Unit, reader: Principal, role: str) -> Draft:
     """Return the draft of a role.
 
     Raises:
@@ -239,7 +220,7 @@ def read_draft(unit: Unit, reader: Reader, role: str) -> Draft:
     return Draft(unit.now, config.demo, standing, people, tuple(changes), problem)
 
 
-def read_request(unit: Unit, reader: Reader, role: str) -> bytes:
+def read_request(unit: Unit, reader: Principal, role: str) -> bytes:
     """Return the request file of a role's draft; raises as `read_draft`, and `SignerRefused` where there can be none now."""
     _check_drafted(unit.repository.state(), reader, role)
     return make_request(unit.repository, role)
@@ -267,19 +248,19 @@ def four_eyes(quorum: Quorum, made: Iterable[Made], people: People) -> FourEyes:
     return FourEyes(tuple(submitters.values()), met, tuple(filter(is_another, could)))
 
 
-def _check_drafted(state: State, reader: Reader, role: str) -> None:
+def _check_drafted(state: State, reader: Principal, role: str) -> None:
     try:
         known = role in state.drafts or role in state.clashes
     except SignerRefused:
         known = True  # damaged, and what reads it says so
-    if not may_read(reader, role):
+    if not may_see(reader, role):
         raise NotAllowed(role)  # whether or not it is drafted
     if not known:
         raise NotThere(role)
 
 
 def _standings(
-    unit: Unit, state: State, roles: Sequence[RoleStatus], people: People, reader: Reader
+    unit: Unit, state: State, roles: Sequence[RoleStatus], people: People, reader: Principal
 ) -> tuple[Standing, ...]:
     drafted = [item.role for item in roles if item.draft is not None or item.clash is not None]
     made = _made(unit.connection, {role: _open(state, role) for role in drafted})

@@ -16,14 +16,14 @@ from hillhold_signer.keys import fingerprint
 from hillhold_signer.listing import Listed, listing
 from hillhold_signer.overview import Delegated, Overview, delegated, overview
 from hillhold_signer.releases import releases_of, understood
+from hillhold_signer.service.access import Principal
 from hillhold_signer.service.page.data import (
     Account,
     NotAllowed,
     NotThere,
     People,
-    Reader,
     Unit,
-    may_read,
+    may_see,
     read_people,
     reads_all,
 )
@@ -144,7 +144,7 @@ class Keys:
     problem: str | None
 
 
-def read_lines(unit: Unit, reader: Reader) -> Lines:
+def read_lines(unit: Unit, reader: Principal) -> Lines:
     """Return the lines; raises `RepositoryRefused`, `StorageError`."""
     state, names = unit.repository.state(), unit.repository.people()
     if state.published("targets") is None and "targets" not in state.drafts and "targets" not in state.clashes:
@@ -153,10 +153,10 @@ def read_lines(unit: Unit, reader: Reader) -> Lines:
         found = delegated(state)
     except MergeRefused as error:
         return Lines({}, names, str(error))
-    return Lines({name: item for name, item in found.items() if may_read(reader, name)}, names, None)
+    return Lines({name: item for name, item in found.items() if may_see(reader, name)}, names, None)
 
 
-def read_line(unit: Unit, reader: Reader, name: str, page: int) -> Line:
+def read_line(unit: Unit, reader: Principal, name: str, page: int) -> Line:
     """Return one line.
 
     Args:
@@ -167,7 +167,7 @@ def read_line(unit: Unit, reader: Reader, name: str, page: int) -> Line:
         RepositoryRefused, StorageError: the repository.
     """
     state = unit.repository.state()
-    if not may_read(reader, name):
+    if not may_see(reader, name):
         raise NotAllowed(name)
     if name not in delegated(state):
         raise NotThere(name)
@@ -187,17 +187,17 @@ def read_line(unit: Unit, reader: Reader, name: str, page: int) -> Line:
     return Line(name, facts, rows, len(found), page, drafted, None)
 
 
-def check_release(unit: Unit, reader: Reader, path: str) -> None:
+def check_release(unit: Unit, reader: Principal, path: str) -> None:
     """Refuse a release that a reader may not see, or that no line lists; raises `NotThere`, `NotAllowed`."""
     name = path.partition("/")[0]
-    if not may_read(reader, name):
+    if not may_see(reader, name):
         raise NotAllowed(name)
     published = unit.repository.state().published(name)
     if not isinstance(published, Targets) or path not in published.targets:
         raise NotThere(path)
 
 
-def read_keys(unit: Unit, reader: Reader) -> Keys:
+def read_keys(unit: Unit, reader: Principal) -> Keys:
     """Return who signs what; raises `RepositoryRefused`, `StorageError`."""
     state, people = unit.repository.state(), read_people(unit)
     accounts = _accounts(unit.connection, people) if reads_all(reader) else None
@@ -207,7 +207,7 @@ def read_keys(unit: Unit, reader: Reader) -> Keys:
         after = _trust((state.newest("root"), state.newest("targets")))
     except MergeRefused as error:
         problem = str(error)
-    names = {name: role for name, role in {**after, **before}.items() if may_read(reader, name)}
+    names = {name: role for name, role in {**after, **before}.items() if may_see(reader, name)}
     found = {keyid: None for _, keyids, _ in names.values() for keyid in keyids}
     found |= {keyid: None for name, (_, keyids, _) in after.items() if name in names for keyid in keyids}
     rows = []

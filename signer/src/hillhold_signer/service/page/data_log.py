@@ -13,7 +13,8 @@ from hillhold_signer.log import Event, Kind, SignedCheckpoint, Tree, fetch_check
 from hillhold_signer.log.checkpoint import PATH
 from hillhold_signer.log.note import MAX_NOTE
 from hillhold_signer.log.tiles import WIDTH
-from hillhold_signer.service.page.data import NotAllowed, NotThere, Reader, Unit, reads_all
+from hillhold_signer.service.access import Principal
+from hillhold_signer.service.page.data import NotAllowed, NotThere, Unit, reads_all
 from hillhold_signer.service.tables import EVENTS, LOG_FILES
 
 PAGE: Final = 50
@@ -79,7 +80,7 @@ class EntryPage:
     proof: bytes
 
 
-def read_log(unit: Unit, reader: Reader, before: int | None, kind: Kind | None) -> LogPage:
+def read_log(unit: Unit, reader: Principal, before: int | None, kind: Kind | None) -> LogPage:
     """Return a page of the log.
 
     Args:
@@ -109,7 +110,7 @@ def read_log(unit: Unit, reader: Reader, before: int | None, kind: Kind | None) 
     return LogPage(signed, tuple(found), older or None, before is None or before >= tree.size, waiting, kind)
 
 
-def read_entry(unit: Unit, reader: Reader, index: int) -> EntryPage:
+def read_entry(unit: Unit, reader: Principal, index: int) -> EntryPage:
     """Return one entry; raises `NotThere`, `NotAllowed`, `LogRefused`."""
     if not reads_all(reader):
         raise NotAllowed("the log")

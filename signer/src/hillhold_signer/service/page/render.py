@@ -39,7 +39,10 @@ PROBLEMS: Final[Mapping[int, tuple[str, str]]] = {
     409: ("Not possible now", "The repository is not in a state that allows it."),
     429: ("Too many requests", "Wait a minute, and try again."),
     500: ("Something went wrong", "Nothing was changed. Whoever runs the service finds the reason in its log."),
-    503: ("The service cannot be reached now", "Its store does not answer. Nothing was changed; try again in a minute."),
+    503: (
+        "The service cannot be reached now",
+        "Its store does not answer. Nothing was changed; try again in a minute.",
+    ),
 }
 """By status, what is said of it: never why, which may be nobody's business."""
 
@@ -65,7 +68,9 @@ class Static:
 
 def _static(name: str) -> Static:
     data = (files("hillhold_signer.service.page") / "static" / name).read_bytes()
-    return Static(data, mimetypes.types_map[f".{name.rpartition('.')[2]}"], f"/static/{name}?v={sha256(data).hexdigest()[:16]}")
+    return Static(
+        data, mimetypes.types_map[f".{name.rpartition('.')[2]}"], f"/static/{name}?v={sha256(data).hexdigest()[:16]}"
+    )
 
 
 STATIC: Final[Mapping[str, Static]] = {name: _static(name) for name in ("page.css", "icon.svg")}

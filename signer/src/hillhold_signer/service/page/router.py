@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator
+import shlex
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import parse_qs, quote, urlsplit
 
 from fastapi import APIRouter, Query, Request
@@ -22,10 +23,10 @@ from starlette.concurrency import run_in_threadpool
 
 from hillhold_signer.errors import MergeRefused, RequestRefused
 from hillhold_signer.log import Kind
+from hillhold_signer.service.access import Principal, TooManyRefused
 from hillhold_signer.service.page.data import (
     NotAllowed,
     NotThere,
-    Reader,
     Unit,
     read_draft,
     read_overview,
@@ -65,7 +66,7 @@ class Surroundings:
     """
 
     reading: Callable[[], AbstractContextManager[Unit]]
-    reader: Callable[[Unit, str], Reader | None]
+    reader: Callable[[Unit, str], Principal | None]
     sign_in: Callable[[str, Request], str]
     sign_out: Callable[[str], None]
     proof: Callable[[Unit, str], bytes | None]
@@ -73,14 +74,14 @@ class Surroundings:
     log_key: str
 
 
-class NotSignedIn(Exception):  # noqa: N818
+class NotSignedIn(Exception):
     """Nobody is signed in."""
 
 
 class PageRoute(APIRoute):
     """Answers errors with pages."""
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler, with what it raises turned into pages."""
         handler = super().get_route_handler()
 
@@ -121,7 +122,7 @@ def page_router(around: Surroundings) -> APIRouter:
         ("/log", pages.log),
         ("/log/entries/{index}", pages.entry),
         ("/log/entries/{index}/proof", pages.entry_proof),
-        ("/sign-in", pages.sign_in_form),
+        ("/sign-in", _sign_in_form),
         ("/static/{name}", _static),
     ):
         router.add_api_route(path, endpoint, methods=["GET"], response_model=None)
@@ -188,7 +189,7 @@ class _Pages:
 
     def entry(self, request: Request, index: int) -> Response:
         with self._entered(request, "log") as (unit, reader):
-            command = f"hillhold log check-proof entry-{index}.tlog-proof --key '{self._around.log_key}'"
+            command = f"hillhold log check-proof entry-{index}.tlog-proof --key {shlex.quote(self._around.log_key)}"
             view = view_entry(read_entry(unit, reader, index), command, unit.now)
         return html("entry.html", _frame(request), view=view)
 
@@ -196,7 +197,7 @@ class _Pages:
         with self._entered(request, "log") as (unit, reader):
             return download(read_entry(unit, reader, index).proof, f"entry-{index}.tlog-proof")
 
-    def sign_in_form(self, request: Request, next: str = "/") -> Response:  # noqa: A002
+    def sign_in_form(self, request: Request, next: str = "/") -> Response:
         return html("sign_in.html", NOBODY, next=_here(next), error="")
 
     async def sign_in(self, request: Request) -> Response:
@@ -206,12 +207,16 @@ class _Pages:
         following = _here(form.get("next", "/"))
         try:
             cookie = await run_in_threadpool(self._around.sign_in, form.get("token", "").strip(), request)
+        except TooManyRefused as refused:
+            response = problem_page(429)
+            response.headers["Retry-After"] = str(refused.wait)
+            return response
         except Refused:
             error = "This token is not known here, has expired, or was revoked."
             return html("sign_in.html", NOBODY, 401, next=following, error=error)
-        response = RedirectResponse(following, 303, dict(HEADERS))
+        entered = RedirectResponse(following, 303, dict(HEADERS))
         secure = self._is_secure(request)
-        response.set_cookie(
+        entered.set_cookie(
             _cookie_name(secure=secure),
             cookie,
             max_age=SESSION_SECONDS,
@@ -220,7 +225,7 @@ class _Pages:
             httponly=True,
             samesite="strict",
         )
-        return response
+        return entered
 
     async def sign_out(self, request: Request) -> Response:
         if not self._is_ours(request):
@@ -233,7 +238,7 @@ class _Pages:
         return response
 
     @contextmanager
-    def _entered(self, request: Request, here: str) -> Iterator[tuple[Unit, Reader]]:
+    def _entered(self, request: Request, here: str) -> Iterator[tuple[Unit, Principal]]:
         """One reading for whoever is signed in; what stands around the page goes with the request, for errors, too."""
         cookie = request.cookies.get(_cookie_name(secure=self._is_secure(request)))
         if not cookie:
@@ -249,7 +254,7 @@ class _Pages:
         return self._around.url or f"{request.url.scheme}://{request.url.netloc}"
 
     def _verify(self, request: Request) -> str:
-        return f"hillhold log verify {self._url(request)}/log --key '{self._around.log_key}' --keep hillhold.checkpoint"
+        return f"hillhold log verify {shlex.quote(self._url(request))}/log --key {shlex.quote(self._around.log_key)}"
 
     def _is_secure(self, request: Request) -> bool:
         return self._url(request).startswith("https:")
@@ -261,6 +266,10 @@ class _Pages:
             return False
         own = urlsplit(self._url(request)).netloc
         return site in (None, "same-origin") and (origin is None or urlsplit(origin).netloc == own)
+
+
+def _sign_in_form(next: str = "/") -> Response:
+    return html("sign_in.html", NOBODY, next=_here(next), error="")
 
 
 def _static(name: str) -> Response:

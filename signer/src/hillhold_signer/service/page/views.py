@@ -181,7 +181,9 @@ def view_overview(found: Overview) -> OverviewView:
     )
     publications = tuple(_publication(item, found.now) for item in found.publications)
     yours = sum(card.yours for card in cards)
-    return OverviewView(found.demo, tuple(_alarms(found)), yours, **by_state, expiries=expiries, publications=publications)
+    return OverviewView(
+        found.demo, tuple(_alarms(found)), yours, **by_state, expiries=expiries, publications=publications
+    )
 
 
 def view_draft(found: Draft, service: str, *, full: bool) -> DraftView:

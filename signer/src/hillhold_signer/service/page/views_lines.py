@@ -181,13 +181,14 @@ def view_line(found: Line, now: int) -> LinePage:
     """Return what the page of a line says at `now`."""
     before, after = found.facts.published, found.facts.newest
     state = "A draft retires it" if after is None else "Published" if before else "Drafted, not published yet"
-    shown = before or after
+    shown = after or before
+    team = shown.people if shown else ()
     first = (found.page - 1) * PAGE
     return LinePage(
         found.name,
         state,
         tuple(_facts(before, after)),
-        tuple((name, keyid) for name, keyid, _ in (after or shown).people) if (after or shown) else (),
+        tuple((name, keyid) for name, keyid, _ in team),
         found.facts.image_keys,
         tuple(_release(item, now) for item in found.releases),
         found.total,

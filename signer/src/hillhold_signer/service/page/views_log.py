@@ -96,9 +96,7 @@ def view_log(found: LogPage, command: str, now: int) -> LogView:
 def view_entry(found: EntryPage, command: str, now: int) -> EntryPageView:
     """Return what the page of one entry says."""
     entry = _entry(found.entry, now)
-    return EntryPageView(
-        _checkpoint(found.signed), entry, found.proof.decode(), f"{entry.href}/proof", command
-    )
+    return EntryPageView(_checkpoint(found.signed), entry, found.proof.decode(), f"{entry.href}/proof", command)
 
 
 def _address(kind: Kind | None, before: int | None) -> str:
