@@ -197,9 +197,6 @@ class _Pages:
         with self._entered(request, "log") as (unit, reader):
             return download(read_entry(unit, reader, index).proof, f"entry-{index}.tlog-proof")
 
-    def sign_in_form(self, request: Request, next: str = "/") -> Response:
-        return html("sign_in.html", NOBODY, next=_here(next), error="")
-
     async def sign_in(self, request: Request) -> Response:
         if not self._is_ours(request):
             return problem_page(403, NOBODY, "This form was not sent from the page itself.")
