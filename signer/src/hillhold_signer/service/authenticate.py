@@ -93,7 +93,8 @@ class Authenticator:
             raise
         except UnauthenticatedRefused as error:
             self._limits.failures.take(bucket, monotonic)
-            error.records = self._records(peer.address, error.reason, monotonic)
+            actor = certificates.UNKNOWN if bucket == certificates.UNKNOWN else peer.address
+            error.records = self._records(actor, error.reason, monotonic)
             raise
         _wait(self._limits.principal.take(str(who.account_id), monotonic), "requests")
         return who
@@ -124,9 +125,9 @@ class Authenticator:
         with connect() as connection:
             return identities.check(connection, verified.issuer, verified.claims)
 
-    def _records(self, address: str, reason: str, monotonic: float) -> tuple[tuple[str, str], ...]:
+    def _records(self, actor: str, reason: str, monotonic: float) -> tuple[tuple[str, str], ...]:
         itself, held = self._flood.take(monotonic)
-        return (*_more(held), *(((address, reason),) if itself else ()))
+        return (*_more(held), *(((actor, reason),) if itself else ()))
 
 
 class _Nobody(UnauthenticatedRefused):
