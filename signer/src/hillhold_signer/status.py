@@ -83,7 +83,9 @@ def status(
     """
     alarms, steps = _revoked(state, people, revoked)
     lines = dict.fromkeys((*(state.chain.lines if state.chain else ()), *state.drafts, *state.clashes))
-    roles = tuple(role_status(state, name, now, expiry) for name in (*ROLES, *(name for name in lines if name not in ROLES)))
+    roles = tuple(
+        role_status(state, name, now, expiry) for name in (*ROLES, *(name for name in lines if name not in ROLES))
+    )
     todo = _todo(roles, people, now, frozenset(revoked))
     if steps:  # nothing else can be published before
         todo = [*steps, *(text for text in todo if not text.startswith("publish"))]

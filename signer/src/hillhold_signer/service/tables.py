@@ -194,7 +194,7 @@ APPROVALS: Final = Table(  # who handed in which signature
     METADATA,
     Column("digest", _HASH, primary_key=True),
     Column("keyid", _HASH, primary_key=True),
-    Column("role", String(80), nullable=False),
+    Column("role", String(80), primary_key=True),  # new lines, still empty, have the same bytes and digest
     Column("account", _NUMBER, ForeignKey("accounts.id"), nullable=False),
     Column("time", BigInteger, nullable=False),
 )

@@ -10,7 +10,7 @@ Pages are made on the server, without a line of JavaScript. Nothing is signed or
 from hillhold_signer.service.page.data import Unit
 from hillhold_signer.service.page.render import problem_page, wants_page
 from hillhold_signer.service.page.router import Surroundings, page_router
-from hillhold_signer.service.page.sessions import SESSION_SECONDS, begin_session, end_session, session_token, sweep
+from hillhold_signer.service.page.sessions import SESSION_SECONDS, begin_session, end_session, session_reader, sweep
 
 __all__ = [
     "SESSION_SECONDS",
@@ -20,7 +20,7 @@ __all__ = [
     "end_session",
     "page_router",
     "problem_page",
-    "session_token",
+    "session_reader",
     "sweep",
     "wants_page",
 ]

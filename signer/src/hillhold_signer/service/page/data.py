@@ -264,8 +264,7 @@ def _standings(
 ) -> tuple[Standing, ...]:
     drafted = [item.role for item in roles if item.draft is not None or item.clash is not None]
     made = _made(unit.connection, {role: _open(state, role) for role in drafted})
-    digests = {item.digest: item.role for item in roles if item.digest is not None}
-    approvals = _approvals(unit.connection, digests)
+    approvals = _approvals(unit.connection, {item.role: item.digest for item in roles if item.digest is not None})
     stuck = _stuck(unit.connection, drafted)
     mine = {keyid for keyid, holder in people.holders.items() if holder.id == reader.account_id}
     found = []
@@ -275,7 +274,7 @@ def _standings(
             Standing(
                 item,
                 made.get(item.role, ()),
-                approvals.get(item.digest or "", {}),
+                approvals.get(item.role, {}),
                 why[1:] if why and why[0] == item.digest else None,
                 four_eyes(quorum, made.get(item.role, ()), people) if quorum else None,
                 bool(quorum and mine & set(quorum.missing) - _unable(item.role, people.revoked)),
@@ -312,15 +311,16 @@ def _made(connection: Connection, drafts: Mapping[str, Collection[str]]) -> dict
     return {role: tuple(items) for role, items in found.items()}
 
 
-def _approvals(connection: Connection, roles: Mapping[str, str]) -> dict[str, dict[str, Approval]]:
+def _approvals(connection: Connection, digests: Mapping[str, str]) -> dict[str, dict[str, Approval]]:
     query = (
         select(APPROVALS, ACCOUNTS.c.name, ACCOUNTS.c.machine)
         .join_from(APPROVALS, ACCOUNTS)
-        .where(APPROVALS.c.digest.in_(roles))
+        .where(APPROVALS.c.role.in_(digests))
     )
     found: dict[str, dict[str, Approval]] = defaultdict(dict)
     for row in connection.execute(query):
-        found[row.digest][row.keyid] = Approval(Account(row.account, row.name, bool(row.machine)), row.time)
+        if row.digest == digests[row.role]:
+            found[row.role][row.keyid] = Approval(Account(row.account, row.name, bool(row.machine)), row.time)
     return found
 
 

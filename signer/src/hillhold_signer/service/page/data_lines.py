@@ -16,6 +16,7 @@ from hillhold_signer.keys import fingerprint
 from hillhold_signer.listing import Listed, listing
 from hillhold_signer.overview import Delegated, Overview, delegated, overview
 from hillhold_signer.releases import releases_of, understood
+from hillhold_signer.service import accounts
 from hillhold_signer.service.access import Principal
 from hillhold_signer.service.page.data import (
     Account,
@@ -27,7 +28,7 @@ from hillhold_signer.service.page.data import (
     read_people,
     reads_all,
 )
-from hillhold_signer.service.tables import ACCOUNTS, GRANTS, SUBMISSIONS
+from hillhold_signer.service.tables import ACCOUNTS, SUBMISSIONS
 from hillhold_signer.state import State
 from hillhold_verifier.release import Patch, Version
 
@@ -124,23 +125,13 @@ class RoleRow:
 
 
 @dataclass(frozen=True, slots=True)
-class AccountRow:
-    """An account, what it may do, and how many keys it holds."""
-
-    account: Account
-    disabled: int | None
-    grants: tuple[tuple[str, str], ...]
-    keys: int
-
-
-@dataclass(frozen=True, slots=True)
 class Keys:
     """Who signs what; `accounts` is None for readers who may not see them."""
 
     people: People
     roles: tuple[RoleRow, ...]
     keys: tuple[KeyRow, ...]
-    accounts: tuple[AccountRow, ...] | None
+    accounts: tuple[accounts.Account, ...] | None
     problem: str | None
 
 
@@ -200,7 +191,7 @@ def check_release(unit: Unit, reader: Principal, path: str) -> None:
 def read_keys(unit: Unit, reader: Principal) -> Keys:
     """Return who signs what; raises `RepositoryRefused`, `StorageError`."""
     state, people = unit.repository.state(), read_people(unit)
-    accounts = _accounts(unit.connection, people) if reads_all(reader) else None
+    registered = tuple(accounts.list_accounts(unit.connection)) if reads_all(reader) else None
     old = (state.published("root"), state.published("targets"))
     before, after, problem = _trust(old), _trust(old), None
     try:
@@ -219,7 +210,7 @@ def read_keys(unit: Unit, reader: Principal) -> Keys:
         trusted = tuple(name for name in names if name in was)
         rows.append(KeyRow(keyid, fingerprint(key), key.scheme, trusted, coming, going))
     roles = tuple(RoleRow(name, item[0], item[1], name not in before) for name, item in names.items())
-    return Keys(people, roles, tuple(rows), accounts, problem)
+    return Keys(people, roles, tuple(rows), registered, problem)
 
 
 def _trust(found: Sequence[object]) -> dict[str, tuple[int, tuple[str, ...], Mapping[str, Any]]]:
@@ -285,19 +276,3 @@ def _submissions(connection: Connection, paths: Sequence[str]) -> dict[str, Subm
         row.path: Submission(Account(row.account, row.name, bool(row.machine)), row.time, row.provenance)
         for row in connection.execute(query)
     }
-
-
-def _accounts(connection: Connection, people: People) -> tuple[AccountRow, ...]:
-    grants: dict[int, list[tuple[str, str]]] = defaultdict(list)
-    for row in connection.execute(select(GRANTS).order_by(GRANTS.c.line, GRANTS.c.role)):
-        grants[row.account].append((row.role, row.line))
-    held: dict[int, int] = defaultdict(int)
-    for holder in people.holders.values():
-        held[holder.id] += 1
-    query = select(ACCOUNTS).order_by(ACCOUNTS.c.name)
-    return tuple(
-        AccountRow(
-            Account(row.id, row.name, bool(row.machine)), row.disabled, tuple(grants.get(row.id, ())), held[row.id]
-        )
-        for row in connection.execute(query)
-    )

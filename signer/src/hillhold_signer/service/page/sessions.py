@@ -12,7 +12,9 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, insert, select
 
+from hillhold_signer.service.access import Principal, UnauthenticatedRefused
 from hillhold_signer.service.tables import SESSIONS
+from hillhold_signer.service.tokens import check_id
 
 SESSION_SECONDS: Final = 8 * 3600
 """A working day."""
@@ -35,12 +37,18 @@ def begin_session(connection: Connection, token: str, now: int, random: Callable
     return cookie
 
 
-def session_token(connection: Connection, cookie: str, now: int) -> str | None:
-    """Return the id of the token of a session; None where there is none, or it is over."""
+def session_reader(connection: Connection, cookie: str, now: int) -> Principal | None:
+    """Return whose session it is, with what they may do now; None where there is none, or it or its token is over."""
     if not _COOKIE.fullmatch(cookie):
         return None
     found = select(SESSIONS.c.token).where(SESSIONS.c.id == _hash(cookie), SESSIONS.c.expires > now)
-    return connection.execute(found).scalar_one_or_none()
+    token = connection.execute(found).scalar_one_or_none()
+    if token is None:
+        return None
+    try:
+        return check_id(connection, token, now)
+    except UnauthenticatedRefused:
+        return None
 
 
 def end_session(connection: Connection, cookie: str) -> None:

@@ -11,7 +11,9 @@ from hillhold_signer.durations import show_duration
 from hillhold_signer.listing import Where
 from hillhold_signer.overview import Facts
 from hillhold_signer.overview import Where as LineWhere
-from hillhold_signer.service.page.data_lines import PAGE, AccountRow, KeyRow, Keys, Line, Lines, PatchFile, ReleaseRow
+from hillhold_signer.service.access import EVERY
+from hillhold_signer.service.accounts import Account
+from hillhold_signer.service.page.data_lines import PAGE, KeyRow, Keys, Line, Lines, PatchFile, ReleaseRow
 from hillhold_signer.service.page.text import Moment, moment, size
 from hillhold_signer.service.page.views import account_name, draft_href, role_href
 
@@ -307,7 +309,7 @@ def _key(item: KeyRow, found: Keys, now: int) -> KeyView:
     )
 
 
-def _account(item: AccountRow, now: int) -> AccountView:
-    grants = tuple(f"{role} of {'everything' if line == '*' else line}" for role, line in item.grants)
+def _account(item: Account, now: int) -> AccountView:
+    grants = tuple(f"{role} of {'everything' if line == EVERY else line}" for role, line in sorted(item.grants))
     state = "Active" if item.disabled is None else f"Disabled {moment(item.disabled, now).ago}"
-    return AccountView(item.account.name, "machine" if item.account.machine else "person", grants, item.keys, state)
+    return AccountView(item.name, "machine" if item.machine else "person", grants, len(item.keys), state)
