@@ -181,10 +181,14 @@ class _Pages:
         self,
         request: Request,
         before: Annotated[int | None, Query(ge=0, le=MAX_INDEX)] = None,
-        kind: Kind | None = None,
+        kind: str = "",
     ) -> Response:
+        if kind and kind not in list(Kind):
+            raise NotThere(kind)
         with self._entered(request, "log") as (unit, reader):
-            view = view_log(read_log(unit, reader, before, kind), self._verify(request), unit.now)
+            view = view_log(
+                read_log(unit, reader, before, Kind(kind) if kind else None), self._verify(request), unit.now
+            )
         return html("log.html", _frame(request), view=view)
 
     def entry(self, request: Request, index: int) -> Response:

@@ -109,10 +109,11 @@ class OverviewView:
 
 @dataclass(frozen=True, slots=True)
 class ChangeView:
-    """One thing that a draft changes."""
+    """One thing that a draft changes; `name` is the file that it is about, where it is one."""
 
     style: str
     word: str
+    name: str
     text: str
 
 
@@ -345,7 +346,7 @@ def _eyes(item: Standing, people: People) -> str:
     if item.eyes.met:
         return "Four eyes: met"
     names = sorted({people.names.get(keyid, people.holders[keyid].name) for keyid in item.eyes.could})
-    return f"Four eyes: needs {' or '.join(names)}" if names else "Four eyes: not met"
+    return f"Four eyes: {' or '.join(names)} must be among them" if names else "Four eyes: not met"
 
 
 def _publication(item: Publication, now: int) -> PublicationView:
@@ -358,7 +359,10 @@ def _publication(item: Publication, now: int) -> PublicationView:
 
 def _change(change: Change) -> ChangeView:
     style, word = MARKS[change.mark]
-    return ChangeView(style, word, change.text)
+    name, separator, text = change.text.partition(": ")
+    if change.what == "target" and separator and name == change.name:
+        return ChangeView(style, word, name, text)
+    return ChangeView(style, word, "", change.text)
 
 
 def _made(item: Made, now: int) -> MadeView:

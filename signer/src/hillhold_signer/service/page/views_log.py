@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from hillhold_signer.log import Kind, SignedCheckpoint
 from hillhold_signer.log.checkpoint import show_hash
+from hillhold_signer.log.events import FIELDS
 from hillhold_signer.service.page.data_log import Entry, EntryPage, LogPage
 from hillhold_signer.service.page.text import Moment, moment
 
@@ -60,7 +61,7 @@ class LogView:
     newest: str | None
     waiting: int
     kinds: tuple[tuple[str, str, bool], ...]
-    kind: str
+    filtered: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def view_log(found: LogPage, command: str, now: int) -> LogView:
         None if found.newest else _address(found.kind, None),
         found.waiting,
         kinds,
-        KINDS.get(found.kind, str(found.kind)) if found.kind else "",
+        found.kind is not None,
     )
 
 
@@ -116,7 +117,7 @@ def _entry(item: Entry, now: int) -> EntryView:
     if event is None:
         raw = repr(item.data[:MAX_RAW])
         return EntryView(item.index, href, None, "Unknown", "", f"no event of ours: {raw}", (("bytes", raw),))
-    fields = tuple((name, str(value)) for name, value in event.fields.items())
+    fields = tuple((name, str(event.fields[name])) for name in FIELDS[event.kind])
     kind = KINDS.get(event.kind, str(event.kind))
     text = ", ".join(f"{name} {_brief(value)}" for name, value in fields)
     return EntryView(item.index, href, moment(event.time, now), kind, event.actor, text, fields)
