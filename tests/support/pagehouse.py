@@ -25,7 +25,7 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI, Request
 from securesystemslib.signer import CryptoSigner
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from hillhold_signer import (
     Caps,
@@ -46,7 +46,7 @@ from hillhold_signer.service import accounts, tokens
 from hillhold_signer.service.access import EVERY, Role
 from hillhold_signer.service.database import Database
 from hillhold_signer.service.page import Surroundings, begin_session, end_session, page_router, session_reader
-from hillhold_signer.service.tables import APPROVALS, CHANGES, LOG_FILES, PUBLICATIONS, STUCK, SUBMISSIONS
+from hillhold_signer.service.tables import ACCOUNTS, APPROVALS, CHANGES, LOG_FILES, PUBLICATIONS, STUCK, SUBMISSIONS
 from hillhold_signer.withdrawing import withdraw
 from workshop import HARDWARE, NOW, image, online
 
@@ -74,6 +74,7 @@ class House:
 
     path: Path
     now: int = NOW
+    url: str | None = None
 
     def __enter__(self) -> House:
         self.database = Database(f"sqlite:///{self.path}/hillhold.db", clock=lambda: self.now)
@@ -227,7 +228,7 @@ class House:
             sign_in,
             sign_out,
             lambda _, path: b"proof of " + path.encode(),
-            None,
+            self.url,
             LOG_SIGNER.verifier.vkey,
         )
 
@@ -247,13 +248,14 @@ class House:
                 server.should_exit = True
                 thread.join()
 
-    def visitor(self, url: str, who: str | None = None) -> httpx.Client:
+    @contextmanager
+    def visitor(self, url: str, who: str | None = None) -> Iterator[httpx.Client]:
         """Somebody who is signed in, or (None) is not."""
-        client = httpx.Client(base_url=url, headers={"Origin": url})
-        if who is not None:
-            answer = client.post("/sign-in", data={"token": self.token(who)})
-            assert answer.status_code == 303, answer.text
-        return client
+        with httpx.Client(base_url=url, headers={"Origin": url}) as client:
+            if who is not None:
+                answer = client.post("/sign-in", data={"token": self.token(who)})
+                assert answer.status_code == 303, answer.text
+            yield client
 
 
 @dataclass(frozen=True)
@@ -329,3 +331,32 @@ def events() -> Iterator[Event]:
             yield Event(at, Kind.PUBLICATION, "service", {"role": "pump", "version": number, "sha256": digest})
     yield Event(NOW + 300 * HOUR, Kind.REFUSAL, "alan", {"what": "signature on pump", "reason": "on another draft"})
     yield Event(NOW + 301 * HOUR, Kind.FAILED_LOGIN, "anonymous", {"reason": "an unknown token"})
+
+
+HOSTILE = (
+    "<script>document.title='broken out'</script>",
+    '"><img src=x onerror="document.title=\'broken out\'">',
+    "{{ 7 * 7 }}{% raw %}",
+    "\u202efdp.exe\u202c\u2066\u200b\ufeff",
+    "\x1b[31mred\r\n\x00\x7f",
+    "e" + "\u0301" * 200,
+    "\u05e9\u05dc\u05d5\u05dd 123 \u0634",
+    "w" * 10_000,
+)
+"""What somebody may have written where the page shows it."""
+
+
+def infested(house: House) -> None:
+    """A house in which all texts that somebody may write are hostile."""
+    lived_in(house)
+    text = " ".join(HOSTILE)
+    for name in ("ada", "grace"):
+        keyid = key(name).public_key.keyid
+        for file in house.repository.layout.people.glob(f"{keyid}.*"):
+            file.write_text("".join(HOSTILE[:3])[:100] + "\n")
+    with house.database.transaction() as connection:
+        connection.execute(update(CHANGES).values(what=json.dumps({text[:200]: [text, {"a": text}]})))
+        connection.execute(update(STUCK).values(reason=text))
+        connection.execute(update(ACCOUNTS).where(ACCOUNTS.c.name == "ci").values(name=text))
+        connection.execute(update(SUBMISSIONS).values(provenance=text))
+        connection.execute(update(PUBLICATIONS).values(roles=json.dumps({"pump": text, "root": 1})))

@@ -21,7 +21,7 @@ from fastapi.responses import RedirectResponse, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from hillhold_signer.errors import MergeRefused, RequestRefused
+from hillhold_signer.errors import LogRefused, MergeRefused, RequestRefused
 from hillhold_signer.log import Kind
 from hillhold_signer.service.access import Principal, TooManyRefused
 from hillhold_signer.service.page.data import (
@@ -100,6 +100,9 @@ class PageRoute(APIRoute):
             except OperationalError as error:
                 _LOG.warning("page %s: %s", request.url.path, error)
                 return problem_page(503, _frame(request))
+            except LogRefused as error:  # whoever may see the log is to know that it was altered
+                _LOG.error("page %s: %s", request.url.path, error)
+                return problem_page(500, _frame(request), str(error))
             except Exception:
                 _LOG.exception("page %s", request.url.path)
                 return problem_page(500, _frame(request))
