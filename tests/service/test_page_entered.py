@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 from sqlalchemy import delete, select, update
 
 from hillhold_signer.service import accounts, tokens
+from hillhold_signer.service.access import Role
 from hillhold_signer.service.page import SESSION_SECONDS, sweep
 from hillhold_signer.service.page.sessions import session_reader
 from hillhold_signer.service.tables import LOG_FILES, SESSIONS
@@ -89,8 +91,12 @@ def test_a_token_becomes_a_session_that_the_database_cannot_give_back(lived: tup
         assert client.get("/", headers={"Cookie": f"hillhold={value}"}).status_code == 303
 
 
-def test_a_session_ends_with_its_time_its_token_its_account_and_its_grants(lived: tuple[House, str]) -> None:
-    house, url = lived
+def test_a_session_ends_with_its_time_its_token_its_account_and_its_grants(tmp_path: Path) -> None:
+    with House(tmp_path) as house, house.served() as url:
+        _outlive(house, url)
+
+
+def _outlive(house: House, url: str) -> None:
     now = house.now
     with house.visitor(url, "margaret") as client:
         house.now = now + SESSION_SECONDS - 1
@@ -99,10 +105,10 @@ def test_a_session_ends_with_its_time_its_token_its_account_and_its_grants(lived
         assert client.get("/log").status_code == 303
         house.now = now
         with house.database.transaction() as connection:
-            accounts.ungrant(connection, "margaret", accounts.Role.AUDITOR, "*")
+            accounts.ungrant(connection, "margaret", Role.AUDITOR, "*")
         assert client.get("/log").status_code == 403
         with house.database.transaction() as connection:
-            accounts.grant(connection, "margaret", accounts.Role.AUDITOR, "*")
+            accounts.grant(connection, "margaret", Role.AUDITOR, "*")
         with house.database.transaction() as connection:
             for token in tokens.list_tokens(connection, "margaret"):
                 tokens.revoke(connection, None, token.id, now)
@@ -234,7 +240,7 @@ def test_over_tls_the_cookie_belongs_to_this_host_alone(lived: tuple[House, str]
 
 def test_an_error_says_nothing_of_what_is_behind_it(lived: tuple[House, str], caplog: pytest.LogCaptureFixture) -> None:
     house, url = lived
-    root = house.repository.layout.metadata("1.root.json")
+    root = house.path / "repository" / "public" / "metadata" / "1.root.json"
     before = root.read_bytes()
     with house.visitor(url, "ada") as client:
         try:
