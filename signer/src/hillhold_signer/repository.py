@@ -54,16 +54,23 @@ class Signed:
 
 
 class Repository:
-    """One repository; holds no state but where it is, and the last chain that it verified."""
+    """One repository; holds no state but where it is, and the last chain that it verified.
 
-    def __init__(self, path: Place) -> None:
+    Attributes:
+        chain: that chain, which is taken for verified as long as root and timestamp have the same bytes.
+    """
+
+    def __init__(self, path: Place, chain: Chain | None = None) -> None:
         """Open a repository, in a folder or a store.
+
+        Args:
+            chain: one that was verified before.
 
         Raises:
             RepositoryRefused: `path` is not one.
         """
         self.layout: Layout = LayoutOf(path)
-        self._chain: Chain | None = None
+        self.chain = chain
         if not there(self.layout.config):
             hint = "make one with `hillhold init`"
             raise RepositoryRefused(f"{path}", expected="a Hillhold repository", got="no hillhold.toml", hint=hint)
@@ -109,8 +116,8 @@ class Repository:
 
     def state(self) -> State:
         """Read and verify what the repository holds; raises `RepositoryRefused`, `StorageError`."""
-        state = read_state(self.layout, self._chain)
-        self._chain = state.chain
+        state = read_state(self.layout, self.chain)
+        self.chain = state.chain
         return state
 
     def wanted(self, key: Key | None, role: str | None = None) -> tuple[Draft, ...]:

@@ -127,13 +127,19 @@ class Database:
                 lock.release()
             return
         with self._connected({}) as connection:
-            connection.detach()  # so that closing it ends the session, and the lock with it
-            with connection.begin():
-                found = connection.execute(
-                    text("SELECT pg_try_advisory_lock(:space, :key)"), {"space": _SPACE, "key": _key(name)}
-                )
-                held = bool(found.scalar())
-            yield Single(self, connection) if held else None
+            with _settled(connection):
+                held = self._ask(connection, "pg_try_advisory_lock", name)
+            try:
+                yield Single(self, connection) if held else None
+            finally:
+                if held:  # at once: a session may end some time after we have closed it
+                    with _settled(connection):
+                        self._ask(connection, "pg_advisory_unlock", name)
+
+    def _ask(self, connection: Connection, function: str, name: str) -> bool:
+        with connection.begin():
+            found = connection.execute(text(f"SELECT {function}(:space, :key)"), {"space": _SPACE, "key": _key(name)})
+            return bool(found.scalar())
 
     def now(self, connection: Connection) -> int:
         """Return Unix seconds by the database's clock, so that those of replicas do not matter; raises `StorageError`."""
@@ -312,6 +318,16 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql(f"BEGIN {how}")
 
     return engine
+
+
+@contextmanager
+def _settled(connection: Connection) -> Iterator[None]:
+    """Where nobody knows whether a lock was taken or given up, it goes with its session."""
+    try:
+        yield
+    except BaseException:
+        connection.invalidate()
+        raise
 
 
 def _key(name: str) -> int:

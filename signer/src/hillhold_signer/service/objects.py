@@ -225,11 +225,11 @@ class RemoteObjects:
             raise ConfigRefused("object store", expected=expected, got=f"{scheme[:20]}://…", hint=hint)
         self.name = f"object store {url}"
         given = dict(options or {})
-        client = {"timeout": REQUEST, "connect_timeout": timedelta(seconds=5), **given.pop("client_options", {})}
+        client: Any = {"timeout": REQUEST, "connect_timeout": timedelta(seconds=5), **given.pop("client_options", {})}
         backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5)}
-        retry = {"max_retries": RETRIES, "retry_timeout": RETRY, "backoff": backoff}
+        retry: Any = {"max_retries": RETRIES, "retry_timeout": RETRY, "backoff": backoff}
         try:
-            self._store: Any = from_url(url, client_options=client, retry_config=retry, **given)  # type: ignore[arg-type]
+            self._store: Any = from_url(url, client_options=client, retry_config=retry, **given)
         except (BaseError, TypeError, ValueError) as error:
             raise ConfigRefused(
                 self.name, expected="options that it knows", got=type(error).__name__, hint=hint
