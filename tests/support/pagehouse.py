@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -75,6 +75,7 @@ class House:
     path: Path
     now: int = NOW
     url: str | None = None
+    denied: list[tuple[str, str]] = field(default_factory=list)
 
     def __enter__(self) -> House:
         self.database = Database(f"sqlite:///{self.path}/hillhold.db", clock=lambda: self.now)
@@ -229,7 +230,8 @@ class House:
             sign_out,
             lambda _, path: b"proof of " + path.encode(),
             self.url,
-            LOG_SIGNER.verifier.vkey,
+            lambda reader, path: self.denied.append((reader.name, path)),
+            LOG_SIGNER.verifier,
         )
 
     @contextmanager
@@ -352,7 +354,7 @@ def infested(house: House) -> None:
     text = " ".join(HOSTILE)
     for name in ("ada", "grace"):
         keyid = key(name).public_key.keyid
-        for file in house.repository.layout.people.glob(f"{keyid}.*"):
+        for file in (house.path / "repository" / "people").glob(f"{keyid}.*"):
             file.write_text("".join(HOSTILE[:3])[:100] + "\n")
     with house.database.transaction() as connection:
         connection.execute(update(CHANGES).values(what=json.dumps({text[:200]: [text, {"a": text}]})))

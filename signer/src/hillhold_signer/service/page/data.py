@@ -118,7 +118,7 @@ class Standing:
         made: oldest first.
         approvals: by key id, of the draft as it is.
         stuck: why it was not published although it is complete, and since when.
-        eyes: None where nobody can say whose signatures count.
+        eyes: None where nobody can say whose signatures count, or who made the draft.
         yours: a key of the reader is wanted and has not signed.
     """
 
@@ -141,11 +141,17 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Names by key id, accounts by key id, and which keys are revoked."""
+    """Who holds which key.
+
+    Attributes:
+        names, holders, revoked: names, accounts and revocations by key id.
+        active: key ids of people whose account is not disabled: they count as eyes.
+    """
 
     names: Mapping[str, str]
     holders: Mapping[str, Account]
     revoked: Mapping[str, Revoked]
+    active: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,20 +234,21 @@ def read_request(unit: Unit, reader: Principal, role: str) -> bytes:
 
 def read_people(unit: Unit) -> People:
     """Return whose keys are whose; raises `ConfigRefused`, `RepositoryRefused`, `StorageError`."""
-    query = select(ACCOUNT_KEYS.c.keyid, ACCOUNTS.c.id, ACCOUNTS.c.name, ACCOUNTS.c.machine).join_from(
-        ACCOUNT_KEYS, ACCOUNTS
-    )
-    holders = {row.keyid: Account(row.id, row.name, bool(row.machine)) for row in unit.connection.execute(query)}
-    return People(unit.repository.people(), holders, read_revoked(unit.repository.layout))
+    query = select(ACCOUNT_KEYS.c.keyid, ACCOUNTS).join_from(ACCOUNT_KEYS, ACCOUNTS)
+    rows = unit.connection.execute(query).all()
+    holders = {row.keyid: Account(row.id, row.name, bool(row.machine)) for row in rows}
+    active = frozenset(row.keyid for row in rows if not row.machine and row.disabled is None)
+    return People(unit.repository.people(), holders, read_revoked(unit.repository.layout), active)
 
 
-def four_eyes(quorum: Quorum, made: Iterable[Made], people: People) -> FourEyes:
-    """Judge whether a person who did not make a draft has signed it."""
+def four_eyes(quorum: Quorum, made: Sequence[Made], people: People) -> FourEyes | None:
+    """Judge, as `foureyes` does, whether a person who did not make a draft has signed it; None where nobody is known to have made it."""
     submitters = {item.account.id: item.account for item in made}
+    if not submitters:
+        return None
 
     def is_another(keyid: str) -> bool:
-        holder = people.holders.get(keyid)
-        return holder is not None and not holder.machine and holder.id not in submitters
+        return keyid in people.active and people.holders[keyid].id not in submitters
 
     met = tuple(filter(is_another, quorum.signed))
     could = sorted(quorum.wanted - set(quorum.signed) - people.revoked.keys())

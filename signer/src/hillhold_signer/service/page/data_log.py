@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import Connection, func, select
 
 from hillhold_signer.errors import EntryRefused, FileRefused
-from hillhold_signer.log import Event, Kind, SignedCheckpoint, Tree, fetch_checkpoint, prove_entry
+from hillhold_signer.log import Event, Kind, SignedCheckpoint, Tree, Verifier, fetch_checkpoint, prove_entry
 from hillhold_signer.log.checkpoint import PATH
 from hillhold_signer.log.note import MAX_NOTE
 from hillhold_signer.log.tiles import WIDTH
@@ -80,16 +80,17 @@ class EntryPage:
     proof: bytes
 
 
-def read_log(unit: Unit, reader: Principal, before: int | None, kind: Kind | None) -> LogPage:
+def read_log(unit: Unit, reader: Principal, log: Verifier, before: int | None, kind: Kind | None) -> LogPage:
     """Return a page of the log.
 
     Args:
+        log: its key.
         before: only entries below this index; None for the newest.
         kind: only of this kind.
 
     Raises:
         NotAllowed: to this reader.
-        LogRefused: the log was altered.
+        LogRefused, NoteRefused: the log was altered.
     """
     if not reads_all(reader):
         raise NotAllowed("the log")
@@ -97,7 +98,7 @@ def read_log(unit: Unit, reader: Principal, before: int | None, kind: Kind | Non
     files = TableReader(unit.connection)
     if files.read(PATH, MAX_NOTE) is None:
         return LogPage(None, (), None, True, waiting, kind)
-    signed, tree = _open(files)
+    signed, tree = _open(files, log)
     top = tree.size if before is None else min(before, tree.size)
     least = max(0, top - (PAGE if kind is None else MAX_SEARCHED))
     found, older = [], least
@@ -110,22 +111,22 @@ def read_log(unit: Unit, reader: Principal, before: int | None, kind: Kind | Non
     return LogPage(signed, tuple(found), older or None, before is None or before >= tree.size, waiting, kind)
 
 
-def read_entry(unit: Unit, reader: Principal, index: int) -> EntryPage:
-    """Return one entry; raises `NotThere`, `NotAllowed`, `LogRefused`."""
+def read_entry(unit: Unit, reader: Principal, log: Verifier, index: int) -> EntryPage:
+    """Return one entry; raises `NotThere`, `NotAllowed`, `LogRefused`, `NoteRefused`."""
     if not reads_all(reader):
         raise NotAllowed("the log")
     files = TableReader(unit.connection)
     if files.read(PATH, MAX_NOTE) is None:
         raise NotThere(index)
-    signed, tree = _open(files)
+    signed, tree = _open(files, log)
     if index >= tree.size:
         raise NotThere(index)
     proof = prove_entry(tree, signed, index)
     return EntryPage(signed, _entry(index, tree.entry(index)), proof.data)
 
 
-def _open(files: TableReader) -> tuple[SignedCheckpoint, Tree]:
-    signed = fetch_checkpoint(files, ())
+def _open(files: TableReader, log: Verifier) -> tuple[SignedCheckpoint, Tree]:
+    signed = fetch_checkpoint(files, [log])
     return signed, Tree(files, signed.checkpoint.size, signed.checkpoint.root)
 
 

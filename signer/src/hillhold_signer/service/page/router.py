@@ -21,8 +21,8 @@ from fastapi.responses import RedirectResponse, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from hillhold_signer.errors import LogRefused, MergeRefused, RequestRefused
-from hillhold_signer.log import Kind
+from hillhold_signer.errors import LogRefused, MergeRefused, NoteRefused, RequestRefused
+from hillhold_signer.log import Kind, Verifier
 from hillhold_signer.service.access import Principal, TooManyRefused
 from hillhold_signer.service.page.data import (
     NotAllowed,
@@ -62,7 +62,8 @@ class Surroundings:
         sign_out: ends a session.
         proof: returns the proof that a release is in the log, None where it is not there (yet).
         url: the address by which people reach the service, without a slash at its end; None takes what the browser asked for.
-        log_key: the log's vkey, for the command that verifies it.
+        denied: notes that somebody asked for what they may not see, and what that was.
+        log: the key of the log.
     """
 
     reading: Callable[[], AbstractContextManager[Unit]]
@@ -71,7 +72,8 @@ class Surroundings:
     sign_out: Callable[[str], None]
     proof: Callable[[Unit, str], bytes | None]
     url: str | None
-    log_key: str
+    denied: Callable[[Principal, str], None]
+    log: Verifier
 
 
 class NotSignedIn(Exception):
@@ -100,7 +102,7 @@ class PageRoute(APIRoute):
             except OperationalError as error:
                 _LOG.warning("page %s: %s", request.url.path, error)
                 return problem_page(503, _frame(request))
-            except LogRefused as error:  # whoever may see the log is to know that it was altered
+            except (LogRefused, NoteRefused) as error:  # whoever may see the log is to know that it was altered
                 _LOG.error("page %s: %s", request.url.path, error)
                 return problem_page(500, _frame(request), str(error))
             except Exception:
@@ -190,19 +192,21 @@ class _Pages:
             raise NotThere(kind)
         with self._entered(request, "log") as (unit, reader):
             view = view_log(
-                read_log(unit, reader, before, Kind(kind) if kind else None), self._verify(request), unit.now
+                read_log(unit, reader, self._around.log, before, Kind(kind) if kind else None),
+                self._verify(request),
+                unit.now,
             )
         return html("log.html", _frame(request), view=view)
 
     def entry(self, request: Request, index: int) -> Response:
         with self._entered(request, "log") as (unit, reader):
-            command = f"hillhold log check-proof entry-{index}.tlog-proof --key {shlex.quote(self._around.log_key)}"
-            view = view_entry(read_entry(unit, reader, index), command, unit.now)
+            command = f"hillhold log check-proof entry-{index}.tlog-proof --key {shlex.quote(self._around.log.vkey)}"
+            view = view_entry(read_entry(unit, reader, self._around.log, index), command, unit.now)
         return html("entry.html", _frame(request), view=view)
 
     def entry_proof(self, request: Request, index: int) -> Response:
         with self._entered(request, "log") as (unit, reader):
-            return download(read_entry(unit, reader, index).proof, f"entry-{index}.tlog-proof")
+            return download(read_entry(unit, reader, self._around.log, index).proof, f"entry-{index}.tlog-proof")
 
     async def sign_in(self, request: Request) -> Response:
         if not self._is_ours(request):
@@ -247,18 +251,24 @@ class _Pages:
         cookie = request.cookies.get(_cookie_name(secure=self._is_secure(request)))
         if not cookie:
             raise NotSignedIn
-        with self._around.reading() as unit:
-            reader = self._around.reader(unit, cookie)
-            if reader is None:
-                raise NotSignedIn
-            request.state.frame = Frame(reader.name, here, reads_all(reader), show_time(unit.now))
-            yield unit, reader
+        reader = None
+        try:
+            with self._around.reading() as unit:
+                reader = self._around.reader(unit, cookie)
+                if reader is None:
+                    raise NotSignedIn
+                request.state.frame = Frame(reader.name, here, reads_all(reader), show_time(unit.now))
+                yield unit, reader
+        except NotAllowed:
+            if reader is not None:
+                self._around.denied(reader, request.url.path)
+            raise
 
     def _url(self, request: Request) -> str:
         return self._around.url or f"{request.url.scheme}://{request.url.netloc}"
 
     def _verify(self, request: Request) -> str:
-        return f"hillhold log verify {shlex.quote(self._url(request))}/log --key {shlex.quote(self._around.log_key)}"
+        return f"hillhold log verify {shlex.quote(self._url(request))}/log --key {shlex.quote(self._around.log.vkey)}"
 
     def _is_secure(self, request: Request) -> bool:
         return self._url(request).startswith("https:")
