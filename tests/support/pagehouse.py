@@ -217,7 +217,9 @@ class House:
             with self.database.transaction() as connection:
                 who = tokens.check(connection, token, self.now)
                 assert who.token
-                return begin_session(connection, who.token, self.now, secrets.token_bytes)
+                cookie = secrets.token_hex(32)
+                begin_session(connection, who.token, self.now, cookie)
+            return cookie
 
         def sign_out(cookie: str) -> None:
             with self.database.transaction() as connection:

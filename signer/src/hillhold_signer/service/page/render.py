@@ -13,7 +13,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hillhold_signer.service.page.text import broken, harmless
+from hillhold_signer.service.page.text import harmless, pieces
 
 HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": (
@@ -54,7 +54,7 @@ _ENVIRONMENT: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters["broken"] = broken
+_ENVIRONMENT.filters["pieces"] = pieces
 
 
 @dataclass(frozen=True, slots=True)

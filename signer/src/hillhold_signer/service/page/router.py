@@ -16,10 +16,10 @@ from typing import Annotated, Any, Final
 from urllib.parse import parse_qs, quote, urlsplit
 
 from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from fastapi.routing import APIRoute
-from starlette.concurrency import run_in_threadpool
 
 from hillhold_signer.errors import LogRefused, MergeRefused, NoteRefused, RequestRefused
 from hillhold_signer.log import Kind, Verifier

@@ -6,7 +6,6 @@ A session says nothing by itself: at each use its token is judged anew, so that 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from hashlib import sha256
 from typing import Final
 
@@ -22,17 +21,13 @@ SESSION_SECONDS: Final = 8 * 3600
 _COOKIE: Final = re.compile("[0-9a-f]{64}")
 
 
-def begin_session(connection: Connection, token: str, now: int, random: Callable[[int], bytes]) -> str:
+def begin_session(connection: Connection, token: str, now: int, cookie: str) -> None:
     """Begin a session.
 
     Args:
         token: the id of the token that was handed in, not its secret.
-        random: returns so many unpredictable bytes, such as `secrets.token_bytes`.
-
-    Returns:
-        The cookie's value, which is stored nowhere.
+        cookie: its value, 256 random bits in hexadecimal, which is stored nowhere.
     """
-    cookie = random(32).hex()
     connection.execute(insert(SESSIONS).values(id=_hash(cookie), token=token, expires=now + SESSION_SECONDS))
     return cookie
 

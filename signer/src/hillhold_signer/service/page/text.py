@@ -11,14 +11,12 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
-from markupsafe import Markup, escape
-
 from hillhold_signer.plain import plain
 from hillhold_verifier.times import show_span, show_time
 
 MAX_MARKS: Final = 2
 """Marks on one letter; more of them would be drawn over the lines above and below."""
-_WORD: Final = re.compile("(.{8})")
+_PIECE: Final = re.compile(".{1,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +39,15 @@ def moment(seconds: int, now: int) -> Moment:
 
 def harmless(value: object) -> object:
     """Return what a template may put out: a text as `plain` shows it, without heaps of marks; anything else as it is."""
-    if not isinstance(value, str) or isinstance(value, Markup):
+    if not isinstance(value, str) or hasattr(value, "__html__"):  # a macro's, in which each text was made so
         return value
     text = plain(value)
     return text if text.isascii() else _thinned(text)
 
 
-def broken(text: str) -> Markup:
-    """Return a hash or path with places where a line may break, which a copy of it does not have."""
-    pieces = _WORD.split(str(harmless(text)))
-    return Markup("<wbr>").join(escape(piece) for piece in pieces if piece)
+def pieces(text: str) -> list[str]:
+    """Return a hash or path in parts between which a line may break."""
+    return _PIECE.findall(str(harmless(text)))
 
 
 def size(count: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Final
 
 from fastapi import Request
@@ -48,7 +47,9 @@ def surroundings(service: Service) -> Surroundings:
             now = service.data.database.now(connection)
             sweep(connection, now)
             tokens.touch(connection, who.token, now)
-            return begin_session(connection, who.token, now, secrets.token_bytes)
+            cookie = service.fresh() + service.fresh()
+            begin_session(connection, who.token, now, cookie)
+        return cookie
 
     def sign_out(cookie: str) -> None:
         with service.data.database.transaction() as connection:
