@@ -29,7 +29,6 @@ def begin_session(connection: Connection, token: str, now: int, cookie: str) -> 
         cookie: its value, 256 random bits in hexadecimal, which is stored nowhere.
     """
     connection.execute(insert(SESSIONS).values(id=_hash(cookie), token=token, expires=now + SESSION_SECONDS))
-    return cookie
 
 
 def session_reader(connection: Connection, cookie: str, now: int) -> Principal | None:
