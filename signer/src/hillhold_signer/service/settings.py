@@ -7,6 +7,10 @@
     url = "https://hillhold.example"                     # by which people reach it; by default, as they asked
     renew = true                                         # false: another job renews timestamp and snapshot
 
+    [options]                                            # of the object store, as obstore knows them
+    endpoint = "http://127.0.0.1:9000"
+    allow_http = "true"
+
     [tls]
     certificate = "tls.pem"
     key = "tls.key"
