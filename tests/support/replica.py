@@ -1,6 +1,6 @@
 """A replica of the service in a process of its own, which dies as by `kill -9` at a step that a test names.
 
-A step is a statement that is sent to the database, or a write to the object store: the process dies just before it, or just after.
+A step is a statement that is sent to the database, a commit, or a write to the object store: the process dies just before it.
 """
 
 from __future__ import annotations
@@ -45,18 +45,14 @@ class _Objects(FolderObjects):
     def put(self, key: str, data: bytes) -> None:
         self.step()
         super().put(key, data)
-        self.step()
 
     def put_if(self, key: str, data: bytes, tag: str | None) -> str | None:
         self.step()
-        tag = super().put_if(key, data, tag)
-        self.step()
-        return tag
+        return super().put_if(key, data, tag)
 
     def copy(self, source: str, target: str) -> None:
         self.step()
         super().copy(source, target)
-        self.step()
 
 
 def submit(unit: Unit, seed: int) -> str:
@@ -76,7 +72,7 @@ def publish(url: str, folder: Path, seed: int, last: int) -> None:
     """Publish a release, export it, and write the log; die after `last` steps."""
     step = _Steps(last)
     database = Database(url, clock=lambda: NOW)
-    for moment in ("before_cursor_execute", "after_cursor_execute", "commit"):
+    for moment in ("before_cursor_execute", "commit"):
         event.listen(database.engine, moment, step)
     data = Data(database, _Objects(folder, step))
     with data.writing() as unit:
