@@ -41,10 +41,11 @@ test: lint system
 test-fast: setup
 	$(BIN)/pytest -n $(WORKERS) -m "not slow and not system"
 
-# What tests run of the operating system: U-Boot's environment tool, and a PKCS#11 token made of software.
+# What tests run of the operating system: U-Boot's environment tool, a PKCS#11 token made of software, and a browser.
 system:
 	@command -v git >/dev/null && command -v fw_setenv >/dev/null && command -v softhsm2-util >/dev/null \
-	    || { apt-get update -q && apt-get install -q -y git libubootenv-tool softhsm2; }
+	    && command -v chromium >/dev/null \
+	    || { apt-get update -q && apt-get install -q -y git libubootenv-tool softhsm2 chromium; }
 
 CASES ?= 100000
 SEED ?= 1

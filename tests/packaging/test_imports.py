@@ -64,7 +64,14 @@ IMPORTS = {
         only_in={
             "click": (CLI,),
             "yaml": ("hillhold_signer/westbuild.py",),
-            **dict.fromkeys(("sqlalchemy",), (SERVICE,)),
+            "httpx": (SERVICE, "hillhold_signer/remote*"),
+            **dict.fromkeys(
+                (
+                    *("fastapi", "uvicorn", "sqlalchemy", "alembic", "psycopg", "obstore", "jinja2"),
+                    *("prometheus_client", "jwt", "structlog"),
+                ),
+                (SERVICE,),
+            ),
         },
         in_functions={"pkcs11": ("hillhold_signer/hsm.py",)},
     ),
@@ -76,6 +83,7 @@ IMPORTS = {
 
 MODULES = {
     "pyserial": "serial",
+    "pyjwt": "jwt",
     "pyyaml": "yaml",
     "securesystemslib[crypto]": "cryptography",
     "securesystemslib[hsm]": "pkcs11",
@@ -187,6 +195,10 @@ def _check_imports(package: str, name: str, imports: list[Import]) -> Iterator[t
             paths = ["/".join(parts[:end]) + ending for end in (2, 3) for ending in (".py", "/__init__.py")]
             if top == "hillhold_signer" or any(_is(path, LAB) for path in paths):
                 yield item.line, f"simulated hardware imports {item.module}"
+        if item.module.startswith("hillhold_signer.service") and not _is(name, (SERVICE,)):
+            if not (_is(name, (CLI,)) and item.in_function):
+                yield item.line, f"imports {item.module}, which need not be installed"
+            continue
         if top == package or top in sys.stdlib_module_names or top in rule.anywhere:
             continue
         if top in rule.in_functions and _is(name, rule.in_functions[top]):
@@ -301,6 +313,10 @@ BAD = [
     (S, "state.py", "import hillhold_bootsim.flash", "imports hillhold_bootsim"),
     (S, "state.py", "import click", "imports click"),
     (S, "state.py", "import requests", "imports requests"),
+    (S, "state.py", "import fastapi", "imports fastapi"),
+    (S, "state.py", "import hillhold_signer.service.tables", "imports hillhold_signer.service.tables, which"),
+    (S, "state.py", "def f():\n    from hillhold_signer import service", "imports hillhold_signer.service, which"),
+    (S, "cli/serving.py", "from hillhold_signer.service import app", "imports hillhold_signer.service.app, which"),
     (B, "flash.py", "import hillhold_signer", "simulated hardware imports hillhold_signer"),
     (B, "board.py", "from . import cli", "simulated hardware imports hillhold_bootsim.cli"),
     (B, "board.py", "from . import demo", "simulated hardware imports hillhold_bootsim.demo"),
@@ -341,6 +357,8 @@ GOOD = [
     (V, "metadata.py", "from datetime import UTC, datetime\ndatetime.fromtimestamp(0, UTC)"),
     (S, "cli/main.py", "import time\nimport click\nprint(time.time())"),
     (S, "keys.py", "import tuf.api.metadata\nfrom hillhold_verifier import mcuboot\nfrom . import errors"),
+    (S, "cli/serving.py", "def f():\n    from hillhold_signer.service import app"),
+    (S, "service/app.py", "import fastapi\nfrom hillhold_signer.service import tables"),
     (B, "demo.py", "import hillhold_signer\nfrom .flash import Flash"),
     (B, "board.py", "from .flash import Flash\nfrom hillhold_verifier.agent import Agent"),
     (B, "flash.py", "import hashlib as random\ndef f(secrets):\n    return random, secrets"),

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 MEMBERS = {"hillhold-verifier": "verifier", "hillhold-signer": "signer", "hillhold-bootsim": "bootloader-sim"}
+SERVICE = "hillhold-signer[service]"
 COMMANDS = {"hillhold-verifier": "hillhold-device", "hillhold-signer": "hillhold", "hillhold-bootsim": "hillhold-lab"}
 BUILDING = 120
 """Seconds for building or installing a wheel."""
@@ -43,7 +44,7 @@ import importlib, pkgutil, sys
 package = importlib.import_module(sys.argv[1])
 names = [module.name for module in pkgutil.walk_packages(package.__path__, package.__name__ + ".")]
 for name in names:
-    if not name.endswith("__main__"):
+    if not name.endswith(("__main__", "migrations.env")) and not name.startswith(tuple(sys.argv[2:])):
         importlib.import_module(name)
 print(len(names))
 """
@@ -163,6 +164,7 @@ class Alone:
 
     folder: Path
     expected: frozenset[str]
+    extras: frozenset[str]
 
     def python(self, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return run([self.folder / "bin" / "python", "-I", "-c", code, *arguments], self.folder, RUNNING)
@@ -171,12 +173,14 @@ class Alone:
         return run([self.folder / "bin" / name, *arguments], self.folder, RUNNING)
 
 
-def needed(wheel: Wheel, wheels: dict[str, Wheel]) -> tuple[dict[str, Wheel], dict[str, Distribution]]:
+def needed(
+    wheel: Wheel, wheels: dict[str, Wheel], extras: Iterable[str]
+) -> tuple[dict[str, Wheel], dict[str, Distribution]]:
     """The workspace members and the installed distributions that a wheel requires, recursively, with the extras asked for."""
     members: dict[str, Wheel] = {}
     others: dict[str, Distribution] = {}
     seen: set[tuple[str, str]] = set()
-    queue = [(requirement, "") for requirement in requirements(wheel.metadata)]
+    queue = [(requirement, extra) for extra in ("", *extras) for requirement in requirements(wheel.metadata)]
     while queue:
         requirement, extra = queue.pop()
         if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
@@ -197,13 +201,14 @@ def needed(wheel: Wheel, wheels: dict[str, Wheel]) -> tuple[dict[str, Wheel], di
     return members, others
 
 
-@pytest.fixture(scope="module", params=list(MEMBERS))
+@pytest.fixture(scope="module", params=[*MEMBERS, SERVICE])
 def alone(
     request: pytest.FixtureRequest, wheels: dict[str, Wheel], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Alone]:
-    name: str = request.param
+    asked = Requirement(request.param)
+    name = asked.name
     folder = tmp_path_factory.mktemp(name)
-    members, others = needed(wheels[name], wheels)
+    members, others = needed(wheels[name], wheels, asked.extras)
     assert run([sys.executable, "-m", "venv", "--without-pip", folder], folder, BUILDING).returncode == 0
     (site,) = (folder / "lib").glob("python3.*/site-packages")
     links = folder / "links"
@@ -226,7 +231,7 @@ def alone(
     ]
     done = run(pip, folder, BUILDING)
     assert done.returncode == 0, done.stdout + done.stderr
-    return name, Alone(folder, frozenset({name, *members, *others}))
+    return name, Alone(folder, frozenset({name, *members, *others}), frozenset(asked.extras))
 
 
 def test_alone_means_alone(alone: tuple[str, Alone]) -> None:
@@ -245,10 +250,18 @@ def test_alone_means_alone(alone: tuple[str, Alone]) -> None:
 def test_every_module_imports(alone: tuple[str, Alone]) -> None:
     name, environment = alone
     package = name.replace("-", "_")
-    done = environment.python(IMPORT_ALL, package)
+    without = [] if "service" in environment.extras else ["hillhold_signer.service."]
+    done = environment.python(IMPORT_ALL, package, *without)
     assert done.returncode == 0, done.stderr
     source = ROOT / MEMBERS[name] / "src" / package
     assert int(done.stdout) == len(list(source.rglob("*.py"))) - 1, "every module but the package itself"
+
+
+def test_the_service_is_an_extra(alone: tuple[str, Alone]) -> None:
+    name, environment = alone
+    if name == "hillhold-signer":
+        done = environment.python("import hillhold_signer.service.tables")
+        assert ("ModuleNotFoundError" in done.stderr) == ("service" not in environment.extras), done.stderr
 
 
 def test_the_command_runs(alone: tuple[str, Alone]) -> None:
