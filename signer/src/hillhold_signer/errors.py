@@ -145,6 +145,20 @@ class EntryRefused(SignerRefused):
     """An entry or event that may not go into a log, or that is not one."""
 
 
+class ServiceRefused(SignerRefused):
+    """What a signing service refused, in its words.
+
+    Attributes:
+        status: of the HTTP answer.
+    """
+
+    def __init__(
+        self, what: str, *, expected: object = None, got: object = None, hint: str | None = None, status: int = 0
+    ) -> None:
+        self.status = status
+        super().__init__(what, expected=expected, got=got, hint=hint)
+
+
 class StorageError(OperationalError):
     """A file could not be read or written."""
 
@@ -155,6 +169,10 @@ class StorageError(OperationalError):
 
 class LockedError(StorageError):
     """Another process holds the repository."""
+
+
+class ServiceError(StorageError):
+    """A signing service could not be reached, failed, or answered with what is no answer."""
 
 
 class ToolError(OperationalError):
