@@ -188,7 +188,7 @@ class Service(AbstractContextManager["Service"]):
             try:
                 if self._send_pieces(identifier, data, offset, report):
                     return
-            except ServiceError as error:
+            except _BrokenError as error:
                 last = error
         raise last or ServiceError(f"{self}: the upload of a file does not come to an end", hint=_AGAIN)
 
@@ -216,7 +216,7 @@ class Service(AbstractContextManager["Service"]):
                     return False
                 if now is None and answer.status not in (409, *_BUSY):
                     raise self._refusal(answer)
-            except ServiceError:
+            except _BrokenError:
                 if stalls >= TRIES:
                     raise
                 now = None
@@ -258,7 +258,7 @@ class Service(AbstractContextManager["Service"]):
             last = number == TRIES - 1
             try:
                 answer = self._once(method, path, limit, content, kind, what=what)
-            except ServiceError:
+            except _BrokenError:
                 if last:
                     raise
                 self._sleep(PAUSES[number])
@@ -294,7 +294,7 @@ class Service(AbstractContextManager["Service"]):
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             why = str(error).strip().partition("\n")[0][:200] or type(error).__name__
             hint = _AGAIN if method in ("POST", "PATCH") else "check the URL and the network, and run the command again"
-            raise ServiceError(f"{self}: {why}", hint=hint) from error
+            raise _BrokenError(f"{self}: {why}", hint=hint) from error
 
     def _body(self, response: httpx.Response, limit: int, what: str) -> bytes:
         """Read an answer as it comes over the wire; nothing is unpacked, since a few bytes can become very many."""
@@ -336,6 +336,10 @@ class Service(AbstractContextManager["Service"]):
             detail = _text(told, "detail") or what
             return ServiceError(f"{self}: {detail}", hint=hint or _AGAIN)
         return ServiceRefused(what, expected=expected, got=got, hint=hint, status=answer.status)
+
+
+class _BrokenError(ServiceError):
+    """There was no whole answer."""
 
 
 def check_url(url: str) -> str:
