@@ -39,8 +39,8 @@ _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _STAGED: Final = re.compile(r"staged/([0-9a-f]{64})")
 _ASKED: Final = ("public/", "staged/")
 """What the service does not list: it is asked for each name."""
-_LISTED: Final = "public/metadata/timestamp.json"
-"""The one file there that changes, and so belongs to the list."""
+_TOLD: Final = re.compile(r"public/metadata/(timestamp|[0-9]+\.root)\.json")
+"""What it does list of that, whole: so nobody has to ask whether there is a newer root."""
 
 Names: TypeAlias = list[str]
 
@@ -222,7 +222,7 @@ class RemoteStore:
         length, digest = (item.get("length"), item.get("sha256")) if isinstance(item, dict) else (None, None)
         whole = type(length) is int and length >= 0 and isinstance(digest, str) and _HASH.fullmatch(digest)
         odd = not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/"))
-        if odd or not whole or (_is_asked(name) and name != _LISTED and not name.startswith("public/metadata/")):
+        if odd or not whole or (_is_asked(name) and not name.startswith("public/metadata/")):
             raise self._strange("a list of names with length and sha256")
         data = item.get("data")
         if data is not None and str(digest) not in self._kept:
@@ -247,4 +247,4 @@ class RemoteStore:
 
 def _is_asked(name: str) -> bool:
     """Whether the list leaves it out, where it may be there all the same."""
-    return name.startswith(_ASKED) and name != _LISTED
+    return name.startswith(_ASKED) and not _TOLD.fullmatch(name)
