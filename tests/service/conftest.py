@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from hillhold_signer.service.database import Database
+from hillhold_signer.service.objects import FolderObjects, Objects, RemoteObjects
 from objectstore import S3, Bucket
 from postgres import Postgres
+
+NOW = 1_767_225_600
+"""2026-01-01T00:00:00Z"""
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +35,63 @@ def s3() -> Iterator[S3]:
 def bucket(s3: S3) -> Bucket:
     """An empty bucket there."""
     return s3.bucket()
+
+
+@pytest.fixture(scope="session")
+def rclone() -> Iterator[S3]:
+    """An S3 endpoint that heeds no conditions."""
+    with S3("rclone") as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database with tables, of each kind."""
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        return server.database(prepare=_migrate)
+    found = f"sqlite:///{tmp_path / 'hillhold.db'}"
+    _migrate(found)
+    return found
+
+
+@pytest.fixture
+def clock() -> SimpleNamespace:
+    """The time: `clock.now`, in Unix seconds."""
+    return SimpleNamespace(now=NOW)
+
+
+@pytest.fixture
+def connect(url: str, clock: SimpleNamespace) -> Iterator[Callable[[], Database]]:
+    """Opens the database as one replica does."""
+    opened: list[Database] = []
+
+    def one() -> Database:
+        opened.append(Database(url, clock=lambda: int(clock.now)))
+        return opened[-1]
+
+    yield one
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def database(connect: Callable[[], Database]) -> Database:
+    """The database as a replica has it."""
+    return connect()
+
+
+@pytest.fixture(params=["folder", "moto", "rclone"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
+    """An empty store of objects, of each kind."""
+    if request.param == "folder":
+        return FolderObjects(tmp_path / "objects")
+    server: S3 = request.getfixturevalue("s3" if request.param == "moto" else "rclone")
+    found = server.bucket()
+    return RemoteObjects(found.url, found.options)
+
+
+def _migrate(url: str) -> None:
+    database = Database(url)
+    database.migrate()
+    database.close()

@@ -12,7 +12,7 @@ something else changed meanwhile is found by `hillhold verify`, and refused by e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tuf.api.exceptions import DownloadError, ExpiredMetadataError, LengthOrHashMismatchError, RepositoryError
@@ -51,6 +51,10 @@ class Chain:
     targets: Targets
     lines: Mapping[str, Targets]
     raw: Mapping[str, bytes]
+
+    def over(self, files: Files) -> Chain:
+        """Return the same chain, whose lines are read by other means from now on; those that were verified stay."""
+        return replace(self, lines=self.lines.over(files)) if isinstance(self.lines, Lines) else self
 
 
 def verify_roots(files: Files, anchor: bytes | None = None) -> tuple[TrustedMetadataSet, bytes] | None:
@@ -146,6 +150,12 @@ class Lines(Mapping[str, Targets]):
         self._files, self._snapshot, self._targets = files, snapshot, targets
         self._names = {name: None for name in line_names(targets) if f"{name}.json" in snapshot.meta}
         self._kept: dict[str, Targets] = {}
+
+    def over(self, files: Files) -> Lines:
+        """Return the same lines, read from elsewhere."""
+        found = Lines(files, self._snapshot, self._targets)
+        found._kept = dict(self._kept)
+        return found
 
     def __getitem__(self, product: str) -> Targets:
         """Return a line's role.

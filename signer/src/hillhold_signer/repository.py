@@ -9,7 +9,7 @@ Whatever writes holds the repository's lock while it reads, decides and writes. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,16 +54,23 @@ class Signed:
 
 
 class Repository:
-    """One repository; holds no state but where it is, and the last chain that it verified."""
+    """One repository; holds no state but where it is, and the last chain that it verified.
 
-    def __init__(self, path: Place) -> None:
+    Attributes:
+        chain: that chain, which is taken for verified as long as root and timestamp have the same bytes.
+    """
+
+    def __init__(self, path: Place, chain: Chain | None = None) -> None:
         """Open a repository, in a folder or a store.
+
+        Args:
+            chain: one that was verified before.
 
         Raises:
             RepositoryRefused: `path` is not one.
         """
         self.layout: Layout = LayoutOf(path)
-        self._chain: Chain | None = None
+        self.chain = chain
         if not there(self.layout.config):
             hint = "make one with `hillhold init`"
             raise RepositoryRefused(f"{path}", expected="a Hillhold repository", got="no hillhold.toml", hint=hint)
@@ -109,8 +116,8 @@ class Repository:
 
     def state(self) -> State:
         """Read and verify what the repository holds; raises `RepositoryRefused`, `StorageError`."""
-        state = read_state(self.layout, self._chain)
-        self._chain = state.chain
+        state = read_state(self.layout, self.chain)
+        self.chain = state.chain
         return state
 
     def wanted(self, key: Key | None, role: str | None = None) -> tuple[Draft, ...]:
@@ -204,9 +211,9 @@ class Repository:
             self._tidy(state, chosen)
         return publication
 
-    def ready(self) -> tuple[str, ...]:
-        """Return the roles whose drafts can be published while the others wait; raises as `ready_roles` does."""
-        return ready_roles(self.layout, self.state())
+    def ready(self, able: Callable[[str], bool] = lambda _: True) -> tuple[str, ...]:
+        """Return the roles whose drafts can be published while the others wait; arguments and errors as those of `ready_roles`."""
+        return ready_roles(self.layout, self.state(), able)
 
     def check_ready(self, roles: Sequence[str] = ()) -> Root:
         """Refuse what `publish` would refuse for lack of signatures, or for the rules of rotation, before any key is opened.

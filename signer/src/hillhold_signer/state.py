@@ -148,7 +148,7 @@ def read_state(layout: Layout, known: Chain | None = None) -> State:
         root, raw = (roots[0].root, roots[1]) if roots else (None, b"")
         timestamp = files(file_name("timestamp", 0))
         if known is not None and (known.raw["root"], known.raw["timestamp"]) == (raw, timestamp):
-            chain: Chain | None = known
+            chain: Chain | None = known.over(files)
         else:
             chain = _chain(files, root, raw) if timestamp is not None else None
     except VerifyRefused as error:

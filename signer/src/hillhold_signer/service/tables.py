@@ -34,14 +34,19 @@ METADATA: Final = MetaData(
 _NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")  # the only type that SQLite counts up by itself
 _HASH: Final = String(64)
 
+
+def _name(length: int) -> String:
+    """A name with slashes. It is compared by its bytes: those below a folder are neighbours, whatever the database's language."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
 # --- the repository -------------------------------------------------------------------------------------------------------------------
 
 FILES: Final = Table(
     "files",
     METADATA,
-    Column(
-        "name", String(512), primary_key=True
-    ),  # as `layout` names it: "hillhold.toml", "drafts/…", "public/metadata/…"
+    # as `layout` names it: "hillhold.toml", "drafts/…", "public/metadata/…"
+    Column("name", _name(512), primary_key=True),
     Column("data", LargeBinary, nullable=False),
 )
 BLOBS: Final = (
@@ -56,7 +61,7 @@ BLOBS: Final = (
 TARGETS: Final = Table(  # published target files by name, "public/targets/…", and staged ones, "staged/SHA256"
     "targets",
     METADATA,
-    Column("name", String(512), primary_key=True),
+    Column("name", _name(512), primary_key=True),
     Column("sha256", _HASH, ForeignKey("blobs.sha256"), nullable=False, index=True),
 )
 PUBLICATIONS: Final = Table(  # what was decided; `exported` once the object store has all of it
@@ -88,7 +93,7 @@ EVENTS: Final = Table(  # not in the log yet; written with what they tell of
 LOG_FILES: Final = Table(
     "log_files",
     METADATA,
-    Column("path", String(255), primary_key=True),
+    Column("path", _name(255), primary_key=True),
     Column("data", LargeBinary, nullable=False),
 )
 

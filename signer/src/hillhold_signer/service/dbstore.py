@@ -1,0 +1,480 @@
+"""A repository whose files are rows of a database, and whose target files are objects beside it (`places.Store`).
+
+Staged files and published target files are names for blobs (`targets`, `blobs`); the bytes of a blob are in the object store before the row
+that says so. All other files are in `files`.
+
+A store lives as long as one transaction, in which nobody else changes these rows: they are read under one snapshot, or under the lock. So
+what it has seen once, it need not ask again. What it writes, it keeps until `flush`, which is one statement for each table. And what is
+published by it is written down as one publication, in the order of writing: the exporter does the same to the object store (`export`).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any, BinaryIO, Final, TypeAlias
+
+from sqlalchemy import Connection, LargeBinary, cast, func, select
+
+from hillhold_signer.errors import FileRefused, StorageError
+from hillhold_signer.service.database import Database
+from hillhold_signer.service.objects import Objects
+from hillhold_signer.service.tables import BLOBS, FILES, PUBLICATION_FILES, PUBLICATIONS, TARGETS
+from hillhold_verifier import canonical
+from hillhold_verifier.errors import MetadataError, MisuseError
+
+MAX_NAME: Final = 512
+"""Characters of a name."""
+TIMESTAMP: Final = "public/metadata/timestamp.json"
+ROOTS: Final = 16
+"""Roots that are looked for at once."""
+AHEAD: Final = 4 * 1024 * 1024
+"""Bytes of a role's drafts that are read at once."""
+AT_ONCE: Final = 500
+"""Names in one statement."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+)*")
+_TARGET: Final = re.compile(r"staged/([0-9a-f]{64})|public/targets/(?:[^/]+/)*([0-9a-f]{64})\.[^/]+")
+_VERSIONED: Final = re.compile(r"drafts/[^/]+/[0-9a-f]{64}\.(json|sig)|public/metadata/([1-9][0-9]*)\.([^/]+)\.json")
+_ROOT: Final = re.compile(r"public/metadata/([1-9][0-9]*)\.root\.json")
+
+Names: TypeAlias = list[str]
+
+
+def blob_key(digest: str) -> str:
+    """Return the name of a blob's object."""
+    return f"blobs/{digest}"
+
+
+def version_of(timestamp: bytes) -> int:
+    """Return the version that a `timestamp.json` states, unverified; 0 where it states none."""
+    try:
+        found: Any = canonical.loads(timestamp)
+        return int(found["signed"]["version"])
+    except (MetadataError, TypeError, KeyError, ValueError):
+        return 0
+
+
+class Cache:
+    """Files that never change, by name, in bounded memory; for all threads of a process."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._size = limit, 0
+        self._files: OrderedDict[str, bytes] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def get(self, name: str) -> bytes | None:
+        """Return a file, or None."""
+        with self._guard:
+            if (found := self._files.get(name)) is not None:
+                self._files.move_to_end(name)
+            return found
+
+    def put(self, name: str, data: bytes) -> None:
+        """Keep a file; those that nobody has asked for the longest go."""
+        with self._guard:
+            self._size += len(data) - len(self._files.pop(name, b""))
+            self._files[name] = data
+            while self._size > self._limit:
+                self._size -= len(self._files.popitem(last=False)[1])
+
+
+class DatabaseStore:
+    """The files of the repository, in one transaction.
+
+    Args:
+        now: Unix seconds.
+        writing: whether the transaction holds the repository's lock.
+    """
+
+    def __init__(
+        self, database: Database, connection: Connection, objects: Objects, cache: Cache, now: int, *, writing: bool
+    ) -> None:
+        self._database, self._connection, self._objects = database, connection, objects
+        self._cache, self._now, self._writing = cache, now, writing
+        self._held: Held | None = None
+        self._blobs: dict[str, tuple[int | None, set[str]]] = {}
+        self._written: dict[str, bytes | None] = {}
+        self._placed: dict[str, str | None] = {}
+        self._published: dict[str, None] = {}
+
+    # --- reading ---
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """Read a file."""
+        digest = _digest_in(_check(name))
+        if digest is None:
+            return self._file(name, limit)
+        length = self._target(name)
+        if length is None:
+            return None
+        if length > limit:
+            raise FileRefused(name, expected=f"at most {limit} bytes", got=length)
+        found = self._objects.read(blob_key(digest), length)
+        if found is None or len(found.data) != length or sha256(found.data).hexdigest() != digest:
+            hint = "the object store has lost or changed it; restore it from a back-up"
+            raise StorageError(f"{blob_key(digest)}: expected {length} bytes with this hash, got others", hint=hint)
+        return found.data
+
+    def digest(self, name: str) -> tuple[int, str] | None:
+        """Look a target file up, or read another."""
+        digest = _digest_in(_check(name))
+        if digest is not None:
+            length = self._target(name)
+            return None if length is None else (length, digest)
+        data = self._file(name, None)
+        return None if data is None else (len(data), sha256(data).hexdigest())
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file to read in pieces."""
+        digest = _digest_in(_check(name))
+        if digest is None:
+            if (data := self._file(name, None)) is None:
+                raise FileNotFoundError(name)
+            return io.BytesIO(data)
+        if (length := self._target(name)) is None:
+            raise FileNotFoundError(name)
+        return io.BufferedReader(_Blob(self._objects, digest, length))
+
+    def list(self, folder: str) -> Names:
+        """List a folder, without hidden names."""
+        if folder and _digest_in(_check(folder)):
+            return []
+        if folder and not _below("public", folder) and folder != "public":
+            found = set(self._view().folders.get(folder, ()))
+            found |= {name.partition("/")[2] for name in self._targets(folder)}
+        else:
+            start = len(folder) + 1 if folder else 0
+            found = {name[start:].partition("/")[0] for name in self._all(folder)}
+        return sorted(name for name in found if not name.startswith("."))
+
+    def walk(self, folder: str) -> Names:
+        """List all files below a folder, without hidden ones."""
+        if folder:
+            _check(folder)
+        return sorted(name for name in self._all(folder) if not name.rpartition("/")[2].startswith("."))
+
+    # --- writing ---
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file; one that has this content already is left alone."""
+        self._check_writing()
+        if (digest := _digest_in(_check(name))) is not None:
+            return self._write_target(name, digest, data)
+        if _below("public/targets", name):
+            raise FileRefused(name, expected="a name with the file's hash", got="none")
+        held = self._file(name, None)
+        if held == data:
+            return None
+        if held is not None and _VERSIONED.fullmatch(name):
+            hint = "nothing was written; look for another program that writes into this database"
+            raise StorageError(f"{name}: expected a new file, got one with other content", hint=hint)
+        self._written[name] = data
+        self._view().add(name, len(data))
+        if _below("public", name):
+            self._note(name)
+        return None
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        self._check_writing()
+        if (digest := _digest_in(_check(name))) is not None:
+            if self._target(name) is None:
+                return
+            self._placed[name] = None
+            self._blobs[digest][1].discard(name)
+        else:
+            self._written[name] = None
+            self._view().discard(name)
+        if _below("public", name):
+            self._note(name)
+
+    def place(self, source: str, target: str) -> None:
+        """Give a blob another name."""
+        self._check_writing()
+        digest = _digest_in(_check(source))
+        if digest is None or digest != _digest_in(_check(target)):
+            raise FileRefused(target, expected=f"a name with the hash of {source}", got="another")
+        if self._target(source) is None:
+            raise StorageError(f"{source}: no such file")
+        if self._target(target) is None:
+            self._name_target(target, digest)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be within a transaction that holds the lock."""
+        self._check_writing()
+        yield
+
+    def flush(self) -> int | None:
+        """Write it all, before the transaction is committed; returns the number of the publication, if one was made."""
+        files = [{"name": name, "data": data} for name, data in self._written.items() if data is not None]
+        names = [{"name": name, "sha256": digest} for name, digest in self._placed.items() if digest is not None]
+        for table, rows, column in ((FILES, files, "data"), (TARGETS, names, "sha256")):
+            if rows:
+                insert = self._database.insert(table)
+                insert = insert.on_conflict_do_update(index_elements=["name"], set_={column: insert.excluded[column]})
+                self._connection.execute(insert, rows)
+        self._delete(FILES, [name for name, data in self._written.items() if data is None])
+        self._delete(TARGETS, [name for name, digest in self._placed.items() if digest is None])
+        return self._record() if self._published else None
+
+    def keep(self) -> None:
+        """Hand what is committed now to the cache."""
+        for name, data in self._written.items():
+            if data is not None and _VERSIONED.fullmatch(name):
+                self._cache.put(name, data)
+
+    # --- files ---
+
+    def _file(self, name: str, limit: int | None) -> bytes | None:
+        """The bytes of a row, or of what is to be one."""
+        data = self._written[name] if name in self._written else self._stored(name, limit)
+        if data is not None and limit is not None and len(data) > limit:
+            raise FileRefused(name, expected=f"at most {limit} bytes", got="more")
+        return data
+
+    def _stored(self, name: str, limit: int | None) -> bytes | None:
+        view = self._view()
+        length = view.lengths.get(name)
+        if length is None and view.knows(name):
+            return None
+        if name in view.data:
+            return view.data[name]
+        if length is not None and limit is not None and length > limit:
+            raise FileRefused(name, expected=f"at most {limit} bytes", got=length)
+        if (cached := self._cache.get(name)) is not None and (length is not None or self._is_there(name)):
+            return cached
+        wanted = [name]
+        if length is not None and _below("drafts", name):
+            wanted = self._with_neighbours(name, length)
+        for found, data in self._connection.execute(select(FILES.c.name, FILES.c.data).where(FILES.c.name.in_(wanted))):
+            view.data[found] = bytes(data)
+            if _VERSIONED.fullmatch(found):
+                self._cache.put(found, bytes(data))
+        return view.data.get(name)
+
+    def _is_there(self, name: str) -> bool:
+        return self._connection.execute(select(FILES.c.name).where(FILES.c.name == name)).first() is not None
+
+    def _with_neighbours(self, name: str, length: int) -> Names:
+        """A draft, and what else of its role has not been read: whoever asks for one asks for all."""
+        folder, left = name.rpartition("/")[0], AHEAD - length
+        view, wanted = self._view(), [name]
+        for other in sorted(f"{folder}/{item}" for item in view.folders.get(folder, ())):
+            if other != name and other not in view.data and _VERSIONED.fullmatch(other) and other not in self._written:
+                left -= view.lengths.get(other, 0)
+                if left < 0 or len(wanted) >= AT_ONCE:
+                    break
+                if self._cache.get(other) is None:
+                    wanted.append(other)
+        return wanted
+
+    def _view(self) -> Held:
+        """The names of all files outside the published tree and of the first roots, and the bytes of the small ones: one statement."""
+        if self._held is None:
+            roots = [f"public/metadata/{number}.root.json" for number in range(1, ROOTS + 1)]
+            name, data, length = FILES.c.name, FILES.c.data, func.length(FILES.c.data)
+            none = cast(None, LargeBinary)  # of a draft, which may be long
+            parts = (
+                select(name, length, data).where(name < "drafts/"),
+                select(name, length, none).where(name >= "drafts/", name < "drafts0"),
+                select(name, length, data).where(name >= "drafts0", name < "public/"),
+                select(name, length, data).where(name >= "public0"),
+                select(name, length, data).where(name.in_([*roots, TIMESTAMP])),
+            )
+            rows = self._connection.execute(parts[0].union_all(*parts[1:]))
+            self._held = Held((str(row[0]), int(row[1]), bytes(row[2] or b"")) for row in rows)
+        return self._held
+
+    def _all(self, folder: str) -> set[str]:
+        """The names of all files below a folder."""
+        found = {name for name in self._view().lengths if _below(folder, name)}
+        if _overlap(folder, "public/metadata"):
+            query = select(FILES.c.name).where(FILES.c.name >= "public/metadata/", FILES.c.name < "public/metadata0")
+            names = {str(name) for (name,) in self._connection.execute(query)}
+            names -= {name for name, data in self._written.items() if data is None}
+            found |= {name for name in names if _below(folder, name)}
+        return found | self._targets(folder)
+
+    # --- target files ---
+
+    def _target(self, name: str) -> int | None:
+        """The length of a target file; None where there is none of this name. One statement tells all names of a blob."""
+        digest = _digest_in(name) or ""
+        length, names = self._blob(digest)
+        return length if name in names else None
+
+    def _blob(self, digest: str) -> tuple[int | None, set[str]]:
+        if digest not in self._blobs:
+            query = (
+                select(BLOBS.c.length, TARGETS.c.name)
+                .select_from(BLOBS.outerjoin(TARGETS, TARGETS.c.sha256 == BLOBS.c.sha256))
+                .where(BLOBS.c.sha256 == digest)
+            )
+            rows = self._connection.execute(query).all()
+            self._blobs[digest] = (rows[0][0] if rows else None), {str(row[1]) for row in rows if row[1] is not None}
+        return self._blobs[digest]
+
+    def _targets(self, folder: str) -> set[str]:
+        """The names of target files below a folder."""
+        if not _overlap(folder, "public/targets") and not _overlap(folder, "staged"):
+            return set()
+        query = select(TARGETS.c.name)
+        if folder:
+            query = query.where(TARGETS.c.name >= f"{folder}/", TARGETS.c.name < f"{folder}0")
+        found = {str(name) for (name,) in self._connection.execute(query)}
+        found |= {name for name, digest in self._placed.items() if digest and _below(folder, name)}
+        return found - {name for name, digest in self._placed.items() if digest is None}
+
+    def _write_target(self, name: str, digest: str, data: bytes) -> None:
+        if sha256(data).hexdigest() != digest:
+            raise FileRefused(name, expected="the bytes that its name is the hash of", got="others")
+        if self._target(name) is not None:
+            return
+        if self._blob(digest)[0] is None:
+            self._objects.put(blob_key(digest), data)
+            add_blob(self._database, self._connection, digest, len(data), self._now)
+            self._blobs[digest] = len(data), set()
+        self._name_target(name, digest)
+
+    def _name_target(self, name: str, digest: str) -> None:
+        self._placed[name] = digest
+        self._blobs[digest][1].add(name)
+        if _below("public", name):
+            self._note(name)
+
+    # --- what was published ---
+
+    def _note(self, name: str) -> None:
+        self._published.pop(name, None)  # its last place counts
+        self._published[name] = None
+
+    def _record(self) -> int:
+        """Write down the publication: of metadata with versions the names say enough, since they stay as they are."""
+        roles = {match[3]: int(match[2]) for name in self._published if (match := _VERSIONED.fullmatch(name))}
+        timestamp = self._written.get(TIMESTAMP) if TIMESTAMP in self._published else None
+        if timestamp is not None:
+            roles["timestamp"] = version_of(timestamp)
+        row = {"time": self._now, "roles": canonical.dumps(roles).decode()}
+        made = self._connection.execute(PUBLICATIONS.insert().values(row).returning(PUBLICATIONS.c.id)).scalar_one()
+        files = [
+            {
+                "publication": made,
+                "place": place,
+                "name": name,
+                "data": timestamp if name == TIMESTAMP else None,
+                "sha256": self._placed.get(name),
+            }
+            for place, name in enumerate(self._published)
+        ]
+        self._connection.execute(PUBLICATION_FILES.insert(), files)
+        return int(made)
+
+    def _delete(self, table: Any, names: Names) -> None:
+        for start in range(0, len(names), AT_ONCE):
+            self._connection.execute(table.delete().where(table.c.name.in_(names[start : start + AT_ONCE])))
+
+    def _check_writing(self) -> None:
+        if not self._writing:
+            raise MisuseError("repository: expected a transaction that writes, got one that reads")
+
+
+class Held:
+    """What a store knows of `files`: names with lengths, and the bytes that were read."""
+
+    def __init__(self, rows: Iterable[tuple[str, int, bytes]]) -> None:
+        self.lengths: dict[str, int] = {}
+        self.data: dict[str, bytes] = {}
+        self.folders: dict[str, set[str]] = {}
+        for name, length, data in rows:
+            self.add(name, length)
+            if not _below("drafts", name) or length == 0:
+                self.data[name] = data
+
+    def knows(self, name: str) -> bool:
+        """Whether a file that is not among them does not exist."""
+        if not _below("public", name):
+            return True
+        root = _ROOT.fullmatch(name)
+        return name == TIMESTAMP or (root is not None and int(root[1]) <= ROOTS)
+
+    def add(self, name: str, length: int) -> None:
+        """Note a file, and the folders that it is in."""
+        self.lengths[name] = length
+        self.data.pop(name, None)
+        while name:
+            folder, _, last = name.rpartition("/")
+            self.folders.setdefault(folder, set()).add(last)
+            name = folder
+
+    def discard(self, name: str) -> None:
+        """Forget a file, and the folders that are empty without it."""
+        self.lengths.pop(name, None)
+        self.data.pop(name, None)
+        while name and not self.folders.get(name):
+            folder, _, last = name.rpartition("/")
+            self.folders.get(folder, set()).discard(last)
+            name = folder
+
+
+class _Blob(io.RawIOBase):
+    """A blob as a file; each piece is fetched when it is wanted."""
+
+    def __init__(self, objects: Objects, digest: str, length: int) -> None:
+        self._objects, self._key, self._length = objects, blob_key(digest), length
+        self._at, self._left = 0, memoryview(b"")
+        self._pieces: Iterator[bytes] = objects.get(self._key)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
+        if at != self._at:
+            self._at, self._left, self._pieces = at, memoryview(b""), self._objects.get(self._key, at)
+        return at
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._left:
+            self._left = memoryview(next(self._pieces, b""))
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        self._at += count
+        return count
+
+
+def add_blob(database: Database, connection: Connection, digest: str, length: int, now: int) -> None:
+    """Note that a blob is in the object store, whole, and has the hash of its name; raises `StorageError`."""
+    row = {"sha256": digest, "length": length, "time": now}
+    connection.execute(database.insert(BLOBS).values(row).on_conflict_do_nothing())
+
+
+def _check(name: str) -> str:
+    """A name that comes from elsewhere leads nowhere else."""
+    if len(name) > MAX_NAME or not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
+        raise FileRefused("name of a file", expected="a name as the layout has them", got=repr(name)[:80])
+    return name
+
+
+def _digest_in(name: str) -> str | None:
+    """The hash in the name of a target file; None for any other."""
+    match = _TARGET.fullmatch(name)
+    return (match[1] or match[2]) if match else None
+
+
+def _below(folder: str, name: str) -> bool:
+    return not folder or name.startswith(f"{folder}/")
+
+
+def _overlap(one: str, other: str) -> bool:
+    return not one or f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")

@@ -1,0 +1,121 @@
+"""One piece of work on the repository of a service: a transaction, its time, and the repository as it was at its start.
+
+data = Data(database, objects)
+with data.reading() as unit:                        # one moment; nothing can be written
+    unit.repository.state()
+with data.writing() as unit:                        # nobody else writes; all of it happens, or none
+    add_release(unit.repository, …, unit.now)
+    unit.record(Kind.SUBMISSION, "Ada", path=…, …)
+data.record(Kind.REFUSAL, "Ada", what=…, reason=…)  # whatever became of the rest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Final
+
+from sqlalchemy import Connection
+
+from hillhold_signer.chain import Chain
+from hillhold_signer.log.events import Event, Kind, Value
+from hillhold_signer.places import Entry
+from hillhold_signer.repository import Repository
+from hillhold_signer.service.database import Database
+from hillhold_signer.service.dbstore import Cache, DatabaseStore, add_blob
+from hillhold_signer.service.objects import Objects
+from hillhold_signer.service.tables import EVENTS
+
+CACHE: Final = 32 * 1024 * 1024
+"""Bytes of files that never change, which a process keeps."""
+
+
+class Unit:
+    """One transaction.
+
+    Attributes:
+        connection: for rows that belong to it.
+        now: Unix seconds, by the database's clock.
+        store: the repository's files.
+        publication: the number of what it published, once it is over.
+    """
+
+    def __init__(self, connection: Connection, now: int, store: DatabaseStore, chain: Chain | None) -> None:
+        self.connection, self.now, self.store = connection, now, store
+        self.publication: int | None = None
+        self._chain = chain
+        self._events: list[bytes] = []
+
+    @cached_property
+    def repository(self) -> Repository:
+        """The repository; raises `RepositoryRefused` where none was made yet."""
+        return Repository(Entry(self.store), self._chain)
+
+    @property
+    def chain(self) -> Chain | None:
+        """The last chain that was verified."""
+        return self.repository.chain if "repository" in self.__dict__ else self._chain
+
+    def record(self, kind: Kind, actor: str, **fields: Value) -> None:
+        """Note what happened, for the log, if the transaction succeeds; raises `EntryRefused`."""
+        self._events.append(Event(self.now, kind, actor, fields).encode())
+
+    def _finish(self) -> None:
+        self.publication = self.store.flush()
+        if self._events:
+            self.connection.execute(EVENTS.insert(), [{"entry": entry} for entry in self._events])
+
+
+class Data:
+    """The data of a service: a database, and the objects beside it. For all threads of a process.
+
+    Args:
+        cache: bytes of files that never change, which are kept in memory.
+    """
+
+    def __init__(self, database: Database, objects: Objects, *, cache: int = CACHE) -> None:
+        self.database, self.objects = database, objects
+        self._cache = Cache(cache)
+        self._chain: Chain | None = None
+
+    @contextmanager
+    def reading(self) -> Iterator[Unit]:
+        """Read; raises `StorageError`."""
+        with self.database.snapshot() as connection:
+            unit = self._unit(connection, self.database.now(connection), writing=False)
+            yield unit
+        self._chain = unit.chain
+
+    @contextmanager
+    def writing(self) -> Iterator[Unit]:
+        """Write; after any error nothing was changed.
+
+        Raises:
+            LockedError: another writer stays at work.
+            StorageError: the database or the object store fails.
+        """
+        with self.database.exclusive() as (connection, now):
+            unit = self._unit(connection, now, writing=True)
+            yield unit
+            unit._finish()
+        unit.store.keep()
+        self._chain = unit.chain
+
+    def record(self, kind: Kind, actor: str, **fields: Value) -> None:
+        """Note what happened, for the log, in a transaction of its own; raises `EntryRefused`, `StorageError`."""
+        with self.database.transaction() as connection:
+            event = Event(self.database.now(connection), kind, actor, fields)
+            connection.execute(EVENTS.insert(), {"entry": event.encode()})
+
+    def add_blob(self, digest: str, length: int) -> None:
+        """Note that the object store has `blobs/DIGEST`, whose hash and length were looked at; raises `StorageError`.
+
+        What is large comes this way, so that no other writer waits while it is sent. To stage it is one row then.
+        """
+        with self.database.transaction() as connection:
+            add_blob(self.database, connection, digest, length, self.database.now(connection))
+
+    def _unit(self, connection: Connection, now: int, *, writing: bool) -> Unit:
+        store = DatabaseStore(self.database, connection, self.objects, self._cache, now, writing=writing)
+        return Unit(connection, now, store, self._chain)
