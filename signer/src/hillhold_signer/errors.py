@@ -66,6 +66,14 @@ class DamagedRefused(RepositoryRefused):
         super().__init__(f"what is published does not verify: {error}", hint=hint)
 
 
+class AnchorRefused(RepositoryRefused):
+    """What a repository has published does not follow from the root that a person keeps."""
+
+    def __init__(self, error: Refused) -> None:
+        hint = "sign nothing: ask the others, by another way, which repository is the true one"
+        super().__init__(f"what is published does not follow from your root: {error}", hint=hint)
+
+
 class ProductRefused(SignerRefused):
     """A product line that may not be made like this."""
 
@@ -152,11 +160,9 @@ class ServiceRefused(SignerRefused):
         status: of the HTTP answer.
     """
 
-    def __init__(
-        self, what: str, *, expected: object = None, got: object = None, hint: str | None = None, status: int = 0
-    ) -> None:
+    def __init__(self, what: str, *, status: int, hint: str | None = None) -> None:
         self.status = status
-        super().__init__(what, expected=expected, got=got, hint=hint)
+        super().__init__(what, hint=hint)
 
 
 class StorageError(OperationalError):

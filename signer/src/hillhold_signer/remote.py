@@ -220,11 +220,11 @@ class RemoteStore:
     def _entry(self, name: str, item: Any) -> _Listed:
         """Look at an entry of the list: names lead nowhere, and bytes that came with it are those that it names."""
         length, digest = (item.get("length"), item.get("sha256")) if isinstance(item, dict) else (None, None)
-        whole = type(length) is int and length >= 0 and isinstance(digest, str) and _HASH.fullmatch(digest)
-        odd = not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/"))
+        odd = not _NAME.fullmatch(name) or bool({".", ".."} & set(name.split("/")))
+        whole = isinstance(length, int) and length >= 0 and isinstance(digest, str) and bool(_HASH.fullmatch(digest))
         if odd or not whole or (_is_asked(name) and not name.startswith("public/metadata/")):
             raise self._strange("a list of names with length and sha256")
-        data = item.get("data")
+        data, length = item.get("data"), int(str(length))
         if data is not None and str(digest) not in self._kept:
             try:
                 raw = b64decode(data, validate=True)
@@ -233,7 +233,7 @@ class RemoteStore:
             if len(raw) != length or sha256(raw).hexdigest() != digest:
                 raise self._strange(f"the listed bytes of {name}")
             self._keep(raw, str(digest))
-        return _Listed(int(length), str(digest))
+        return _Listed(length, str(digest))
 
     def _keep(self, data: bytes, digest: str) -> None:
         if self._size + len(data) <= MAX_KEPT:

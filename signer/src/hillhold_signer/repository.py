@@ -60,17 +60,20 @@ class Repository:
         chain: that chain, which is taken for verified as long as root and timestamp have the same bytes.
     """
 
-    def __init__(self, path: Place, chain: Chain | None = None) -> None:
+    def __init__(self, path: Place, chain: Chain | None = None, *, anchor: bytes | None = None) -> None:
         """Open a repository, in a folder or a store.
 
         Args:
             chain: one that was verified before.
+            anchor: bytes of a root that the person keeps, from which all that is published has to follow; by default, the repository's own
+                first root is taken for true.
 
         Raises:
             RepositoryRefused: `path` is not one.
         """
         self.layout: Layout = LayoutOf(path)
         self.chain = chain
+        self._anchor = anchor
         if not there(self.layout.config):
             hint = "make one with `hillhold init`"
             raise RepositoryRefused(f"{path}", expected="a Hillhold repository", got="no hillhold.toml", hint=hint)
@@ -116,7 +119,7 @@ class Repository:
 
     def state(self) -> State:
         """Read and verify what the repository holds; raises `RepositoryRefused`, `StorageError`."""
-        state = read_state(self.layout, self.chain)
+        state = read_state(self.layout, self.chain, self._anchor)
         self.chain = state.chain
         return state
 

@@ -328,14 +328,13 @@ class Service(AbstractContextManager["Service"]):
             hint = "a token is sent nowhere else; give the service's own URL"
             return ServiceError(f"{self}: answered with a redirect to {to or 'nowhere'}", hint=hint)
         told = _problem(answer)
-        what = _text(told, "title") or _text(told, "detail") or f"the service answered with status {answer.status}"
-        expected, got, hint = _text(told, "expected"), _text(told, "got"), _text(told, "hint")
-        if answer.status in (401, 403):
-            hint = hint or _LOGIN
+        what = _text(told, "detail") or _text(told, "title") or f"status {answer.status}"
+        advice = _text(told, "hint")
         if answer.status >= 500:
-            detail = _text(told, "detail") or what
-            return ServiceError(f"{self}: {detail}", hint=hint or _AGAIN)
-        return ServiceRefused(what, expected=expected, got=got, hint=hint, status=answer.status)
+            return ServiceError(f"{self}: {what}", hint=advice or _AGAIN)
+        if answer.status in (401, 403):
+            advice = advice or _LOGIN
+        return ServiceRefused(what, status=answer.status, hint=advice)
 
 
 class _BrokenError(ServiceError):
@@ -391,6 +390,4 @@ def _problem(answer: Answer) -> Mapping[str, Any]:
 
 def _text(told: Mapping[str, Any], name: str) -> str | None:
     value = told.get(name)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)[:40]
     return value[:MAX_SHOWN] if isinstance(value, str) and value else None
