@@ -13,9 +13,10 @@ from tuf.api.metadata import TargetFile, Targets
 
 from hillhold_signer import Expiry, NamedKey, Repository, Wish, add_product, add_release, example_signer
 from hillhold_signer.cli import main
-from hillhold_signer.cli.terminal import Edge, plain
+from hillhold_signer.cli.terminal import Edge
 from hillhold_signer.difference import MAX_LINES, difference, label, summary
 from hillhold_signer.lines import set_caps
+from hillhold_signer.plain import plain
 from hillhold_signer.status import Alert, status
 from workshop import HARDWARE, NOW, ceremony, image, online, pump, release, sign_all, started, team
 

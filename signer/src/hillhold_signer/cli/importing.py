@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hillhold_signer.cli.terminal import FILE, FOLDER, REFUSED, edge, emit, json_option, plain
+from hillhold_signer.cli.terminal import FILE, FOLDER, REFUSED, edge, emit, json_option
 from hillhold_signer.errors import ImportRefused
 from hillhold_signer.importing import Report, import_releases
+from hillhold_signer.plain import plain
 from hillhold_signer.repository import Repository
 from hillhold_signer.storage import read_file
 from hillhold_signer.table import MAX_TABLE

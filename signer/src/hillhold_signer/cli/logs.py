@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from hillhold_signer.cli.terminal import FILE, PATH, emit, json_option, plain
+from hillhold_signer.cli.terminal import FILE, PATH, emit, json_option
 from hillhold_signer.errors import EntryRefused, NoteRefused, ProofRefused
 from hillhold_signer.keys import load_public
 from hillhold_signer.log import (
@@ -32,6 +32,7 @@ from hillhold_signer.log.checkpoint import show_hash
 from hillhold_signer.log.note import MAX_NOTE
 from hillhold_signer.log.proof import MAX_FILE
 from hillhold_signer.log.tiles import MAX_ENTRY
+from hillhold_signer.plain import plain
 from hillhold_signer.storage import read_file, write_file
 from hillhold_verifier.times import show_time
 

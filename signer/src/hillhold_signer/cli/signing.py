@@ -11,10 +11,11 @@ from tuf.api.metadata import Root, Targets
 
 from hillhold_signer.attaching import Attached
 from hillhold_signer.attaching import attach as attach_files
-from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, emit, json_option, passphrase_option, plain, secrets, whose
+from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, emit, json_option, passphrase_option, secrets, whose
 from hillhold_signer.difference import Change, difference, label, summary
 from hillhold_signer.drafts import Draft
 from hillhold_signer.keys import known_public, load_public, load_signer
+from hillhold_signer.plain import plain
 from hillhold_signer.repository import Repository, Signed
 from hillhold_signer.requests import MAX_REQUEST, Request, check_asked, make_request, open_request, sign_request
 from hillhold_signer.signatures import MAX_SIGNATURE_FILE

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
+from tuf.api.metadata import Root, Targets
 
 from hillhold_signer.difference import difference, label
 from hillhold_signer.requests import make_request
@@ -75,7 +76,8 @@ def shown(role: RoleName, service: TheService, principal: ThePrincipal) -> dict[
         draft = state.drafts.get(role)
         if draft is None:
             return {"role": role, "draft": None, "digest": None, "difference": []}
-        lines = difference(role, state.published(role), draft.signed, label(unit.repository.people()))
+        old = state.published(role)
+        lines = difference(role, old if isinstance(old, Root | Targets) else None, draft.signed, label(unit.repository.people()))
         return {
             "role": role,
             "draft": draft.signed.version,

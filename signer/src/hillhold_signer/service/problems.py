@@ -73,7 +73,7 @@ def _ours(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HillholdError):
         raise error
     status = status_of(error)
-    what = f"{request.method} {request.scope.get('route').path if request.scope.get('route') else 'unknown'}"
+    what = f"{request.method} {getattr(request.scope.get('route'), 'path', 'unknown')}"
     note_refusal(request.app.state.service, getattr(request.state, "principal", None), what, error)
     fields = {name: _short(getattr(error, name, None)) for name in ("expected", "got", "hint")}
     answer = problem(status, _short(str(error)) or "", **fields)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hillhold_signer.errors import ConfigRefused
+from hillhold_signer.keyfiles import SCHEME
 from hillhold_signer.keys import load_signer, parse_public
 from hillhold_signer.log.events import Kind
 from hillhold_signer.log.note import NoteSigner, note_signer
@@ -15,9 +16,9 @@ from hillhold_signer.service.access import Principal
 from hillhold_signer.service.authenticate import Authenticator, Limits
 from hillhold_signer.service.certificates import Proxies
 from hillhold_signer.service.database import Database
-from hillhold_signer.service.export import export_pending
+from hillhold_signer.service.export import Exporter
 from hillhold_signer.service.issuers import Fetcher
-from hillhold_signer.service.journal import sequence
+from hillhold_signer.service.journal import Sequencer
 from hillhold_signer.service.objects import FolderObjects, Objects, RemoteObjects
 from hillhold_signer.service.oidc import Issuers
 from hillhold_signer.service.publisher import Publisher
@@ -54,7 +55,7 @@ def log_signer(settings: Settings, ask: Callable[[str], str]) -> NoteSigner:
     public = path.with_suffix(".pub")
     key = parse_public(read_file(public, MAX_KEY), public)
     origin = read_file(path.with_suffix(".origin"), 1024).decode().strip()
-    return note_signer(origin, load_signer(f"file2:{path}", key, ask))
+    return note_signer(origin, load_signer(f"{SCHEME}:{path}", key, ask))
 
 
 class Service:
@@ -81,6 +82,8 @@ class Service:
         self.data.database.check_version()
         self.log = log_signer(settings, ask)
         self.publisher = Publisher(self.data, ask)
+        self.exporter = Exporter(self.data)
+        self.sequencer = Sequencer(self.data, [self.log])
         issuers = Issuers(settings.issuers, Fetcher())
         self.authenticator = Authenticator(issuers, Proxies(settings.proxies), limits or Limits.default(), Flood())
         self.refusals = Refusals(self.data, self.monotonic)
@@ -103,6 +106,7 @@ class Service:
         ended = self.worker.stop(timeout)
         for actor, reason in self.authenticator.unrecorded(self.monotonic(), all_=True):
             self.data.record(Kind.FAILED_LOGIN, actor, reason=reason)
+        self.exporter.close()
         self.data.database.close()
         return ended
 
@@ -129,13 +133,13 @@ class Service:
         return False
 
     def _export(self) -> bool:
-        return bool(export_pending(self.data))
+        return bool(self.exporter.run())
 
     def _log(self) -> bool:
         for actor, reason in self.authenticator.unrecorded(self.monotonic()):
             self.data.record(Kind.FAILED_LOGIN, actor, reason=reason)
         self.refusals.drain()
-        return bool(sequence(self.data, self.log))
+        return bool(self.sequencer.run())
 
     def _clean(self) -> bool:
         with self.data.reading() as unit:

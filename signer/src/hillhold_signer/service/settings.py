@@ -78,7 +78,7 @@ class Settings:
     @property
     def log_key(self) -> Path:
         """The private key of the log."""
-        return self.folder / "log.key"
+        return self.folder / "log.pem"
 
 
 def read_settings(folder: Path) -> Settings:
