@@ -102,7 +102,7 @@ class Service(AbstractContextManager["Service"]):
         self._http = httpx.Client(
             headers=headers,
             timeout=httpx.Timeout(TIMEOUT, connect=10.0),
-            verify=_context(authority, certificate) if secure else False,  # noqa: S501  # of plain HTTP on loopback
+            verify=_context(authority, certificate) if secure else False,  # plain HTTP: on loopback
             trust_env=secure,  # a proxy would see the token of a plain connection
             follow_redirects=False,
         )
@@ -355,7 +355,9 @@ def check_url(url: str) -> str:
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise ConfigRefused("URL of a service", expected="no user, password, ? or #", got="some", hint=hint)
     if parts.scheme == "http" and host not in _LOOPBACK:
-        raise ConfigRefused("URL of a service", expected="https", got="http, by which anybody reads the token", hint=hint)
+        raise ConfigRefused(
+            "URL of a service", expected="https", got="http, by which anybody reads the token", hint=hint
+        )
     return url.rstrip("/")
 
 

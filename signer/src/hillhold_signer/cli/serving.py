@@ -44,10 +44,14 @@ def service() -> None:
 
 @service.command(short_help="Make a service: new, or from a repository.")
 @click.argument("data", type=PATH)
-@click.option("--from", "folder", type=FOLDER, help="Take over this repository, with all that is published and drafted.")
+@click.option(
+    "--from", "folder", type=FOLDER, help="Take over this repository, with all that is published and drafted."
+)
 @click.option("--config", type=FILE, help="Begin a new one with this ceremony file: who holds which keys.")
 @click.option("--admin", required=True, metavar="NAME", help="The first administrator, who gets a token.")
-@click.option("--log-name", metavar="NAME", help="Name of the log, a URL of yours without scheme. [default: hillhold/DATA]")
+@click.option(
+    "--log-name", metavar="NAME", help="Name of the log, a URL of yours without scheme. [default: hillhold/DATA]"
+)
 @click.option("--database", metavar="URL", help="postgresql://…; by default SQLite in DATA.")
 @click.option("--objects", metavar="URL", help="s3://…, gs://…, az://…; by default DATA.")
 @click.option("--demo", is_flag=True, help="Allow example keys; the repository then says so to everyone.")

@@ -126,7 +126,9 @@ def release(
 
 def _listed(unit: Unit, line: str) -> list[dict[str, Any]]:
     items = listing(unit.repository.state(), line)
-    rows = unit.connection.execute(select(SUBMISSIONS).where(SUBMISSIONS.c.path.in_([item.release.path for item in items])))
+    rows = unit.connection.execute(
+        select(SUBMISSIONS).where(SUBMISSIONS.c.path.in_([item.release.path for item in items]))
+    )
     came = {row.path: row for row in rows}
     waiting = unit.connection.execute(select(PUBLICATIONS.c.id).where(PUBLICATIONS.c.exported.is_(None))).first()
     found = []

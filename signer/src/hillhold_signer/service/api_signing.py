@@ -40,7 +40,9 @@ class PublicationIn(BaseModel):
     """What to publish now; all that is ready where no roles are named."""
 
     model_config = ConfigDict(extra="forbid")
-    roles: list[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9._+-]{0,79}$")]] | None = Field(default=None, max_length=4096)
+    roles: list[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9._+-]{0,79}$")]] | None = Field(
+        default=None, max_length=4096
+    )
     renew: bool = False
 
 
@@ -77,7 +79,9 @@ def shown(role: RoleName, service: TheService, principal: ThePrincipal) -> dict[
         if draft is None:
             return {"role": role, "draft": None, "digest": None, "difference": []}
         old = state.published(role)
-        lines = difference(role, old if isinstance(old, Root | Targets) else None, draft.signed, label(unit.repository.people()))
+        lines = difference(
+            role, old if isinstance(old, Root | Targets) else None, draft.signed, label(unit.repository.people())
+        )
         return {
             "role": role,
             "draft": draft.signed.version,

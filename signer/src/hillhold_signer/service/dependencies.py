@@ -70,4 +70,3 @@ def note_refusal(service: Service, principal: Principal | None, what: str, error
     if principal is None or not isinstance(error, ForbiddenRefused):
         return
     service.refusals.note(principal, what, visible(str(error)))
-

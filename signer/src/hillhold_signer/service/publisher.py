@@ -124,7 +124,9 @@ class Publisher:
             publication = repository.publish(signers, unit.now, roles)
             for role, draft in changed.items():
                 signed = draft.signed
-                keys = signed.keys if isinstance(signed, Root) else signed.delegations.keys if signed.delegations else {}
+                keys = (
+                    signed.keys if isinstance(signed, Root) else signed.delegations.keys if signed.delegations else {}
+                )
                 keyids = ",".join(sorted(keyid[:16] for keyid in keys)) or "none"
                 unit.record(Kind.KEY_CHANGE, ITSELF, role=role, version=signed.version, keyids=keyids[:1024])
             unit.connection.execute(delete(STUCK).where(STUCK.c.role.in_(roles)))

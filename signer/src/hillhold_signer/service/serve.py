@@ -29,7 +29,9 @@ def run(settings: Settings, host: str, port: int, ask: Callable[[str], str]) -> 
 
     def report(task: str, error: Exception) -> None:
         expected = isinstance(error, HillholdError)
-        log.warning("a task failed, and is tried again", task=task, error=str(error), exc_info=None if expected else error)
+        log.warning(
+            "a task failed, and is tried again", task=task, error=str(error), exc_info=None if expected else error
+        )
 
     service = Service(settings, ask, report)
     service.publisher.check_keys()
@@ -63,7 +65,9 @@ def _tls(settings: Settings) -> dict[str, Any]:
 def _listen(host: str, port: int) -> socket.socket:
     """Take the address before the service is there, so that who finds it taken has started nothing."""
     try:
-        found = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512)
+        found = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512
+        )
     except OSError as error:
         hint = "another program listens there; choose another with --listen"
         raise StorageError(f"cannot listen on {host}:{port}: {error.strerror or error}", hint=hint) from error
