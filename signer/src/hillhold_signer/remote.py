@@ -73,10 +73,8 @@ class RemoteStore:
 
     def read(self, name: str, limit: int) -> bytes | None:
         """Read what was written, or fetch it; raises `FileRefused`, `ServiceRefused`, `ServiceError`."""
-        if self._written is not None and name in self._written:
-            data = self._written[name]
-        else:
-            data = self._fetch(name, limit)
+        written = self._written or {}
+        data = written[name] if name in written else self._fetch(name, limit)
         if data is not None and len(data) > limit:
             raise FileRefused(name, expected=f"at most {limit} bytes", got=len(data))
         return data
@@ -133,7 +131,7 @@ class RemoteStore:
 
     def place(self, source: str, target: str) -> None:
         """Only the service publishes."""
-        raise MisuseError(f"{self.service}: expected to be asked to publish, got {target}")
+        raise MisuseError(f"{self.service}: expected to be asked to publish, got {source} for {target}")
 
     @contextmanager
     def lock(self) -> Iterator[None]:

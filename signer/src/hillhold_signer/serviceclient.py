@@ -66,6 +66,14 @@ class Answer:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a service has published: versions by role; and why it has not published other drafts, by role."""
+
+    roles: Mapping[str, int]
+    waiting: Mapping[str, str]
+
+
 class Service(AbstractContextManager["Service"]):
     """One signing service.
 
@@ -150,24 +158,20 @@ class Service(AbstractContextManager["Service"]):
             raise self._strange("length and hash of a file")
         return int(length), tag[1:-1]
 
-    def publish(self, roles: Sequence[str] | None, *, renew: bool = False) -> Mapping[str, int]:
-        """Have the service publish.
+    def publish(self, roles: Sequence[str] | None, *, renew: bool = False) -> Published:
+        """Have the service publish; raises `ServiceRefused`, `ServiceError`.
 
         Args:
             roles: these, or None for all that are ready.
-            renew: sign timestamp, and snapshot where it is due, anew.
-
-        Returns:
-            The versions that were published, by role.
-
-        Raises:
-            ServiceRefused, ServiceError: as anywhere.
+            renew: sign timestamp, and snapshot where it is due, anew; nothing else.
         """
         found = self.post("v1/publications", {"roles": None if roles is None else list(roles), "renew": renew})
-        published = found.get("published") if isinstance(found, dict) else None
-        if not isinstance(published, dict) or not all(type(number) is int for number in published.values()):
+        done, waiting = (found.get("published"), found.get("waiting")) if isinstance(found, dict) else (None, None)
+        if not isinstance(done, dict) or not all(type(number) is int for number in done.values()):
             raise self._strange("what was published")
-        return published
+        if not isinstance(waiting, dict) or not all(isinstance(why, str) for why in waiting.values()):
+            raise self._strange("what waits")
+        return Published(done, {role: why[:MAX_SHOWN] for role, why in waiting.items()})
 
     def upload(self, data: bytes, digest: str, report: Report | None = None) -> None:
         """Send a file, in pieces; what the service has of it already is not sent again.

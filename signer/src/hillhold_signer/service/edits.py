@@ -199,7 +199,7 @@ def _write_drafts(unit: Unit, principal: Principal, items: Sequence[_Item], befo
     had = {role: nodes_of(unit, role) for role in roles}
     newest = {role: before.newest(role) for role in roles if role not in before.clashes}
     _stage(unit, new, before)
-    for item, node in new:
+    for item, _ in new:
         if len(list_folder(repository.layout.drafts / item.name.role)) >= MAX_OPEN:
             hint = "publish what there is, or have its administrators look at it"
             raise ChangeRefused(
