@@ -44,12 +44,11 @@ def never_asked(what: str) -> str:
 
 def kept_ceremony() -> Any:
     """The workshop's, with online keys that a service can open."""
-    made = ceremony()
-    found = {}
-    for role in ("snapshot", "timestamp"):
-        uri = f"file2:{KEYS / f'{role}-public-on-purpose.pem'}"
-        found[role] = OnlineKey(example_signer(role).public_key, uri)
-    return replace(made, **found)
+    keys = [
+        OnlineKey(example_signer(role).public_key, f"file2:{KEYS / f'{role}-public-on-purpose.pem'}")
+        for role in ("snapshot", "timestamp")
+    ]
+    return replace(ceremony(), snapshot=keys[0], timestamp=keys[1])
 
 
 @dataclass
@@ -143,6 +142,15 @@ def make_kit(folder: Path, database: str | None = None, bucket: Bucket | None = 
     return kit
 
 
+def fetched(kit: Kit, folder: Path) -> Path:
+    """The published tree, as devices find it in the object store, in a folder."""
+    for name in kit.data.objects.list("public"):
+        path = folder / name.removeprefix("public/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"".join(kit.data.objects.get(name)))
+    return folder
+
+
 def repository_of(data: Data) -> Repository:
     """The repository as it is now, to look at."""
     with data.reading() as unit:
@@ -179,7 +187,9 @@ def states(client: httpx.Client, line: str = "pump") -> Mapping[str, str]:
 
 
 @contextmanager
-def replica(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def replica(
+    folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run `hillhold serve` as a process of its own; gives its URL, and the process."""
     port = free_port()
     command = [sys.executable, "-m", "hillhold_signer.cli", "serve", str(folder), "--listen", f"127.0.0.1:{port}"]

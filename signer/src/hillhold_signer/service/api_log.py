@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import APIRouter, Response
 
 from hillhold_signer.service.access import EVERY, NotFoundRefused, Principal, Role, require_read
 from hillhold_signer.service.dependencies import ThePrincipal, TheService
-from hillhold_signer.service.journal import prove_release, read_log_file
+from hillhold_signer.service.journal import LogReader
+from hillhold_signer.service.proofs import prove_release
 
 router = APIRouter(tags=["log"])
+
+MAX_FILE: Final = 32 * 1024 * 1024
+"""Bytes of a tile or bundle."""
 
 
 @router.get("/log/checkpoint", response_class=Response)
@@ -27,16 +33,16 @@ def tile(path: str, service: TheService, principal: ThePrincipal) -> Response:
 def proof(path: str, service: TheService, principal: ThePrincipal) -> Response:
     """Return the proof that a release's submission is in the log (C2SP tlog-proof)."""
     require_read(principal, path.partition("/")[0])
-    found = prove_release(service.data, service.log.verifier, path)
+    found = prove_release(service.data, [service.log.verifier], path)
     if found is None:
         raise NotFoundRefused("release", expected="one that was handed in and is in the log", got="none")
-    return Response(found.encode(), media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"})
+    return Response(found.data, media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"})
 
 
 def _file(service: TheService, principal: Principal, path: str, media: str, cache: str) -> Response:
     if (Role.AUDITOR, EVERY) not in principal.grants:
         require_read(principal, EVERY)
-    data = read_log_file(service.data, path)
+    data = LogReader(service.data.database).read(path, MAX_FILE)
     if data is None:
         raise NotFoundRefused("file of the log", expected="a checkpoint or tile that there is", got="none")
     return Response(data, media_type=media, headers={"Cache-Control": cache})

@@ -140,7 +140,7 @@ class Publisher:
             digest = draft.digest if draft else ""
             before = unit.connection.execute(select(STUCK).where(STUCK.c.role == role)).first()
             row = {"digest": digest, "reason": reason, "time": unit.now}
-            insert = unit.store.database.insert(STUCK).values(role=role, **row)
+            insert = unit.insert(STUCK).values(role=role, **row)
             unit.connection.execute(insert.on_conflict_do_update(index_elements=["role"], set_=row))
             if before is None or (before.digest, before.reason) != (digest, reason):
                 unit.record(Kind.REFUSAL, ITSELF, what=f"publication of {role}", reason=visible(reason))

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hillhold_signer.errors import ConfigRefused
-from hillhold_signer.keyfiles import SCHEME
-from hillhold_signer.keys import load_signer, parse_public
+from hillhold_signer.keys import SCHEME, load_signer, parse_public
 from hillhold_signer.log.events import Kind
 from hillhold_signer.log.note import NoteSigner, note_signer
 from hillhold_signer.service.access import Principal
@@ -21,6 +20,7 @@ from hillhold_signer.service.issuers import Fetcher
 from hillhold_signer.service.journal import Sequencer
 from hillhold_signer.service.objects import FolderObjects, Objects, RemoteObjects
 from hillhold_signer.service.oidc import Issuers
+from hillhold_signer.service.proofs import index_releases
 from hillhold_signer.service.publisher import Publisher
 from hillhold_signer.service.ratelimit import Flood
 from hillhold_signer.service.settings import Settings
@@ -38,12 +38,14 @@ CLEAN_PAUSE: Final = 3600.0
 
 def open_data(settings: Settings) -> Data:
     """Open the database and the object store that settings name; raises `ConfigRefused`, `StorageError`."""
-    objects: Objects
+    return Data(Database(settings.database), open_objects(settings))
+
+
+def open_objects(settings: Settings) -> Objects:
+    """Open the object store that settings name; raises `ConfigRefused`."""
     if settings.objects is None:
-        objects = FolderObjects(settings.folder)
-    else:
-        objects = RemoteObjects(settings.objects, settings.options)
-    return Data(Database(settings.database), objects)
+        return FolderObjects(settings.folder)
+    return RemoteObjects(settings.objects, settings.options)
 
 
 def log_signer(settings: Settings, ask: Callable[[str], str]) -> NoteSigner:
@@ -139,7 +141,8 @@ class Service:
         for actor, reason in self.authenticator.unrecorded(self.monotonic()):
             self.data.record(Kind.FAILED_LOGIN, actor, reason=reason)
         self.refusals.drain()
-        return bool(self.sequencer.run())
+        more = bool(self.sequencer.run())
+        return index_releases(self.data, [self.log.verifier]) or more
 
     def _clean(self) -> bool:
         with self.data.reading() as unit:

@@ -10,8 +10,8 @@ from typing import Final
 
 from hillhold_signer.ceremony import Ceremony
 from hillhold_signer.errors import ConfigRefused, RepositoryRefused
-from hillhold_signer.keyfiles import SCHEME, free_names, generate, write_key
-from hillhold_signer.keys import load_signer
+from hillhold_signer.keyfiles import free_names, generate, write_key
+from hillhold_signer.keys import SCHEME, load_signer
 from hillhold_signer.layout import FolderLayout, Layout, file_name
 from hillhold_signer.log.events import Kind
 from hillhold_signer.log.note import NoteSigner, is_name, note_signer
@@ -119,9 +119,9 @@ def first_administrator(data: Data, name: str, random: Callable[[int], bytes]) -
             accounts.create(unit.connection, name, machine=False, now=unit.now),
             *(accounts.grant(unit.connection, name, role, EVERY) for role in (Role.ADMINISTRATOR, Role.AUDITOR)),
         ):
-            unit.record(Kind.CONFIGURATION, OPERATOR, **change.fields())
+            unit.record(Kind.CONFIGURATION, OPERATOR, **change.fields)
         issued = tokens.issue(unit.connection, None, name, label="first administrator", now=unit.now, random=random)
-        unit.record(Kind.CONFIGURATION, OPERATOR, **issued.change.fields())
+        unit.record(Kind.CONFIGURATION, OPERATOR, **issued.change.fields)
     return issued.text
 
 

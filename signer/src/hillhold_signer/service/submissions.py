@@ -256,7 +256,7 @@ def _note(unit: Unit, principal: Principal, build: Build, wished: str, added: Se
         path, digest = item.target.path, item.target.hashes["sha256"]
         row = {"sha256": digest, "wish": wished, "account": principal.account_id, "time": unit.now}
         row["provenance"] = build.provenance
-        insert = unit.store.database.insert(SUBMISSIONS).values(path=path, **row)
+        insert = unit.insert(SUBMISSIONS).values(path=path, **row)
         unit.connection.execute(insert.on_conflict_do_update(index_elements=["path"], set_=row))
         unit.record(Kind.SUBMISSION, principal.name, path=path, length=item.target.length, sha256=digest)
 
