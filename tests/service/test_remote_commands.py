@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-import click
 import pytest
 from click.testing import Result
 from sqlalchemy import select
 
-from command import KEYS, hillhold, pub, uri
-from hillhold_signer import Repository, add_product, example_signer
-from hillhold_signer.cli import main
-from hillhold_signer.cli.remote import OnRepository
-from hillhold_signer.log.events import Event, Kind
-from hillhold_signer.service.access import EVERY, Role
-from hillhold_signer.service.tables import CHANGES, EVENTS
+from command import hillhold, uri
+from hillhold_signer.service.access import Role
+from hillhold_signer.service.tables import CHANGES
 from servicekit import Kit, make_kit, repository_of, until
-from workshop import ceremony, image, pump, started
+from workshop import image
 
 Run: TypeAlias = Callable[..., Result]
 
@@ -65,7 +59,9 @@ def written(folder: Path, version: str, **more: object) -> Path:
 
 
 def test_a_release_goes_its_whole_way_without_a_folder(run: Run, kit: Kit, tmp_path: Path) -> None:
-    said = good(run("carol", "add", "pump", written(tmp_path, "1.0.0"), "--hardware", "nrf51-a", "--file-name", "app.bin"))
+    said = good(
+        run("carol", "add", "pump", written(tmp_path, "1.0.0"), "--hardware", "nrf51-a", "--file-name", "app.bin")
+    )
     assert "added pump/1.0.0/app.bin" in said
     assert "+ pump/1.0.0/app.bin" in good(run("ada", "diff", "pump"))
     assert "1.0.0" in good(run("ada", "release", "list", "pump"))
@@ -79,11 +75,25 @@ def test_a_release_goes_its_whole_way_without_a_folder(run: Run, kit: Kit, tmp_p
     assert "wrote" in good(run("grace", "request", "pump", "-o", made))
     good(hillhold("sign", made, "--key", uri("release-2"), "--yes", "-o", tmp_path / "s.signature"))
     assert "attached (2 of 2)" in good(run("grace", "attach", tmp_path / "s.signature"))
-    until(lambda: repository_of(kit.data) and "published" in run("ada", "release", "list", "pump").stdout, "for publication")
+    until(
+        lambda: repository_of(kit.data) and "published" in run("ada", "release", "list", "pump").stdout,
+        "for publication",
+    )
     assert "nothing" in good(run("ada", "publish"))
     assert "timestamp" in good(run("boss", "refresh"))
     # A second one, with a patch from the first, which is fetched for that.
-    said = good(run("carol", "add", "pump", written(tmp_path, "1.1.0", edits=9), "--hardware", "nrf51-a", "--file-name", "app.bin"))
+    said = good(
+        run(
+            "carol",
+            "add",
+            "pump",
+            written(tmp_path, "1.1.0", edits=9),
+            "--hardware",
+            "nrf51-a",
+            "--file-name",
+            "app.bin",
+        )
+    )
     assert "patch of" in said
     with kit.data.reading() as unit:
         rows = unit.connection.execute(select(CHANGES)).all()

@@ -29,13 +29,14 @@ from hillhold_signer.drafts import Draft
 from hillhold_signer.errors import (
     DamagedRefused,
     PublicKeyMaterialRefused,
+    ReleaseRefused,
     RepositoryRefused,
     SigningRefused,
     ToolError,
     VerifyRefused,
 )
 from hillhold_signer.examples import refuse_public
-from hillhold_signer.layout import Layout, file_name
+from hillhold_signer.layout import SEGMENT, Layout, file_name
 from hillhold_signer.limits import check_lines
 from hillhold_signer.places import Place
 from hillhold_signer.releases import check_kept
@@ -147,6 +148,7 @@ def check_drafts(
     meta = state.chain.snapshot.meta if state.chain else {}
     for draft in drafts.values():
         _check_draft(draft, state, meta, now)
+        _check_paths(draft, state.published(draft.role))
     _check_limits(state, drafts, together.get("targets"))
     return tuple(item for draft in drafts.values() for item in target_files(layout, draft, state.published(draft.role)))
 
@@ -257,6 +259,29 @@ def _check_draft(draft: Draft, state: State, meta: Mapping[str, MetaFile], now: 
         hint = "change the draft again, which dates it anew, and have it signed"
         got = f"expiry {show_time(encoding.unix(draft.signed.expires))}"
         raise RepositoryRefused(f"draft of {draft.role}", expected="one that has not expired", got=got, hint=hint)
+
+
+def _check_paths(draft: Draft, published: Signed | None) -> None:
+    """A line lists files of its own folder and delegates to nobody, targets list no files: devices would pass over anything else."""
+    if (
+        draft.role not in ("root", "targets")
+        and isinstance(draft.signed, Targets)
+        and draft.signed.delegations is not None
+    ):
+        raise ReleaseRefused(f"draft of {draft.role}", expected="no delegations: only targets have them", got="some")
+    before = published.targets if isinstance(published, Targets) else {}
+    after = draft.signed.targets if isinstance(draft.signed, Targets) else {}
+    for path in after.keys() - before.keys():
+        parts = path.split("/")
+        if (
+            draft.role == "targets"
+            or len(parts) != 3
+            or parts[0] != draft.role
+            or not all(map(SEGMENT.fullmatch, parts))
+        ):
+            raise ReleaseRefused(
+                f"draft of {draft.role}", expected=f"files as {draft.role}/VERSION/NAME", got=ascii(path)[:80]
+            )
 
 
 def _timestamp(state: State, root: Root, snapshot: New, signers: OnlineSigners, expiry: Expiry, now: int) -> New:
