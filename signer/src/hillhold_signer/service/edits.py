@@ -272,9 +272,14 @@ def _note(
     unit: Unit, principal: Principal, role: str, had: frozenset[str], old: Root | Targets | None, state: State
 ) -> None:
     """Note who drafted what, for people and for the log."""
-    new = state.newest(role)
-    changes = difference(role, old, new, label(unit.repository.people())) if new is not None and new != old else []
-    note_changes(unit, principal, role, had, {"difference": summary(changes)[:MAX_NOTED]})
+    new, draft = state.newest(role), state.drafts.get(role)
+    shown = []
+    if draft is not None:  # against what is published, as those who sign see it
+        published = state.published(role)
+        before = published if isinstance(published, Root | Targets) else None
+        changes = difference(role, before, draft.signed, label(unit.repository.people()))
+        shown = summary(changes)[:MAX_NOTED]
+    note_changes(unit, principal, role, had, {"difference": shown})
     for name, node in sorted(Drafts(unit.repository.layout).nodes(role).items()):
         if name not in had:
             unit.record(Kind.DRAFT, principal.name, role=role, version=node.version, sha256=node.digest)
