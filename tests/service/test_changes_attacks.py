@@ -45,7 +45,7 @@ class Kept(RemoteStore):
 
     def _send(self, written: dict[str, bytes | None]) -> None:
         self.change = dict(written)
-        self._tree = None
+        self._forget()
 
 
 @pytest.fixture

@@ -68,6 +68,12 @@ class RemoteStore:
         self._size = 0
         self._written: dict[str, bytes | None] | None = None
         self._staged: dict[str, int] = {}
+        self._stamp = 0
+
+    @property
+    def stamp(self) -> int:
+        """Counts writes, and looks at what the service holds now: in between, it is what it was when the list was read."""
+        return self._stamp
 
     # --- reading ---
 
@@ -139,13 +145,14 @@ class RemoteStore:
         if self._written is not None:
             yield
             return
-        self._tree = None
+        self._forget()
         self._written = {}
         try:
             yield
             written = self._written
         finally:
             self._written = None
+            self._stamp += 1
         if written:
             self._send(written)
 
@@ -154,7 +161,13 @@ class RemoteStore:
     def _writing(self, name: str) -> dict[str, bytes | None]:
         if self._written is None:
             raise MisuseError(f"{name}: expected to be written under the lock")
+        self._stamp += 1
         return self._written
+
+    def _forget(self) -> None:
+        """Look at what the service holds now, when it is asked for next."""
+        self._tree = None
+        self._stamp += 1
 
     def _stage(self, name: str, digest: str, data: bytes) -> None:
         if sha256(data).hexdigest() != digest:
@@ -166,7 +179,7 @@ class RemoteStore:
     def _send(self, written: dict[str, bytes | None]) -> None:
         files = {name: b64encode(data).decode() for name, data in written.items() if data is not None}
         removed = sorted(name for name, data in written.items() if data is None)
-        self._tree = None
+        self._forget()
         self.service.post("v1/changes", {"files": files, "removed": removed})
 
     def _below(self, folder: str) -> set[str]:
