@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 import time
 from base64 import b64encode
@@ -39,6 +40,7 @@ from hillhold_signer.service.access import Role
 from hillhold_signer.service.tables import CHANGES
 from hillhold_signer.serviceclient import PIECE, Service, check_url
 from hillhold_verifier.errors import MisuseError
+from papers import Ca
 from servicekit import Kit, make_kit
 from workshop import HARDWARE, NOW, ceremony, image, online, pump, release, sign_all, started, team, tree
 
@@ -165,7 +167,7 @@ def test_a_client_sees_what_it_has_written_before_it_is_sent(kit: Kit, way: Http
 class Liar:
     """A server that answers each path as a test says: (status, headers, body), or a function of the handler."""
 
-    def __init__(self, answers: dict[str, Any]) -> None:
+    def __init__(self, answers: dict[str, Any], context: ssl.SSLContext | None = None) -> None:
         self.answers = answers
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         liar = self
@@ -199,7 +201,9 @@ class Liar:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
         self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if context else 'http'}://127.0.0.1:{self.port}"
+        if context:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def __enter__(self) -> Liar:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
@@ -496,3 +500,49 @@ def test_a_service_that_cannot_be_reached_is_an_operational_error() -> None:
         url = liar.url
     with Service(url, TOKEN, sleep=at_once) as service, pytest.raises(StorageError):
         service.get("v1/tree")
+
+
+# --- TLS ------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[tuple[Liar, Ca]]:
+    """A server with TLS that wants a certificate of its clients."""
+    authority = Ca(tmp_path, "company", int(time.time()))
+    paper = authority.issue_server()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(paper.file, paper.key)
+    context.load_verify_locations(authority.file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with Liar({"/v1/tree": (200, {}, b'{"files": {}}')}, context) as liar:
+        yield liar, authority
+
+
+def test_both_sides_show_their_certificates(secure: tuple[Liar, Ca], tmp_path: Path) -> None:
+    liar, authority = secure
+    mine = authority.issue("ada")
+    with Service(liar.url, authority=authority.file, certificate=(mine.file, mine.key)) as service:
+        assert service.get("v1/tree") == {"files": {}}
+    both = tmp_path / "both.pem"
+    both.write_bytes(mine.file.read_bytes() + mine.key.read_bytes())
+    with Service(liar.url, TOKEN, authority=authority.file, certificate=(both, None)) as service:
+        assert service.get("v1/tree") == {"files": {}}
+
+
+def test_a_service_that_nobody_vouches_for_gets_no_token(secure: tuple[Liar, Ca], tmp_path: Path) -> None:
+    liar, authority = secure
+    mine = authority.issue("ada")
+    other = Ca(tmp_path, "stranger", int(time.time()))
+    for trusted, url in (
+        (None, liar.url),
+        (other.file, liar.url),
+        (authority.file, liar.url.replace("127.0.0.1", "localhost")),
+    ):
+        service = Service(url, TOKEN, authority=trusted, certificate=(mine.file, mine.key), sleep=at_once)
+        with service, pytest.raises(ServiceError, match=r"(?i)certificate"):
+            service.get("v1/tree")
+    assert liar.seen == []
+    with pytest.raises(ConfigRefused):
+        Service(liar.url, authority=tmp_path / "none.pem")
+    with pytest.raises(ConfigRefused):
+        Service(liar.url, certificate=(authority.file, None))
