@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -318,3 +320,8 @@ def test_signing_with_ones_own_root(run: Run, kit: Kit, tmp_path: Path) -> None:
     assert refused.exit_code == 1
     assert "does not follow from your root" in refused.stderr
     assert run("ada", "sign", "--key", uri("release-1"), "-o", tmp_path / "x").exit_code == 2
+
+
+def test_a_command_on_a_folder_does_not_wait_for_the_http_client() -> None:
+    code = "import sys, hillhold_signer.cli; sys.exit('httpx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

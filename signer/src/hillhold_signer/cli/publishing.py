@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from tuf.api.metadata import Root
@@ -17,12 +18,14 @@ from hillhold_signer.places import Place
 from hillhold_signer.publish import OnlineSigners
 from hillhold_signer.repository import Repository
 from hillhold_signer.rotation import online_replaced
-from hillhold_signer.serviceclient import Service
 from hillhold_signer.storage import read_file
 from hillhold_signer.verify import OPINIONS, verify_tree
 from hillhold_verifier.errors import HillholdError
 from hillhold_verifier.metadata import MAX_BYTES
 from hillhold_verifier.times import show_time
+
+if TYPE_CHECKING:
+    from hillhold_signer.serviceclient import Service
 
 _SNAPSHOT_HELP = "URI of the snapshot key, instead of the one in hillhold.toml."
 _TIMESTAMP_HELP = "URI of the timestamp key, instead of the one in hillhold.toml."

@@ -22,12 +22,13 @@ from hillhold_signer.cli.shell import options_file
 from hillhold_signer.cli.terminal import FILE, FOLDER, not_there
 from hillhold_signer.errors import ConfigRefused
 from hillhold_signer.places import Entry, Place
-from hillhold_signer.remote import RemoteStore
-from hillhold_signer.serviceclient import Report, Service, check_url
 from hillhold_signer.storage import read_file, read_optional
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
+
+    # The HTTP client takes a while to be imported, which a command on a folder need not.
+    from hillhold_signer.serviceclient import Report, Service
 
 MAX_TOKEN: Final = 20_000
 """Bytes of a file with a token."""
@@ -105,6 +106,9 @@ class RepositoryType(click.ParamType[Place]):
         """Return the place; raises `click.UsageError`, and `ConfigRefused` for a token or certificate."""
         if not isinstance(value, str) or not _is_url(value):
             return value if isinstance(value, Entry) else Path(os.fsdecode(self._path.convert(value, param, ctx)))
+        from hillhold_signer.remote import RemoteStore
+        from hillhold_signer.serviceclient import check_url
+
         try:
             check_url(value)
         except ConfigRefused as error:
@@ -132,7 +136,11 @@ HERE: Final = HereType(exists=True, file_okay=False, path_type=Path)
 
 def service_of(repo: Place) -> Service | None:
     """Return the service behind a place; None for a folder."""
-    return repo.store.service if isinstance(repo, Entry) and isinstance(repo.store, RemoteStore) else None
+    if isinstance(repo, Path):
+        return None
+    from hillhold_signer.remote import RemoteStore
+
+    return repo.store.service if isinstance(repo.store, RemoteStore) else None
 
 
 def _is_url(text: str) -> bool:
@@ -144,6 +152,8 @@ def _note_token(ctx: click.Context, _: click.Parameter, value: Path | None) -> N
 
 
 def _open(url: str, ctx: click.Context | None) -> Service:
+    from hillhold_signer.serviceclient import Service
+
     token = None if ctx is None or ctx.resilient_parsing else _token(url, ctx.meta.get(_FILE))
     authority, certificate = os.environ.get("HILLHOLD_CA"), os.environ.get("HILLHOLD_CERTIFICATE")
     service = Service(

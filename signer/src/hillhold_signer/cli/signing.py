@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from securesystemslib.signer import Signer
@@ -20,11 +21,13 @@ from hillhold_signer.places import Place
 from hillhold_signer.plain import plain
 from hillhold_signer.repository import Repository, Signed
 from hillhold_signer.requests import MAX_REQUEST, Request, check_asked, make_request, open_request, sign_request
-from hillhold_signer.serviceclient import Service
 from hillhold_signer.signatures import MAX_SIGNATURE_FILE
 from hillhold_signer.state import State
 from hillhold_signer.storage import read_file, write_file
 from hillhold_verifier.metadata import MAX_BYTES
+
+if TYPE_CHECKING:
+    from hillhold_signer.serviceclient import Service
 
 EITHER = RepositoryType(click.Path(exists=True, path_type=Path))
 
