@@ -30,6 +30,7 @@ from hillhold_signer.service.tables import APPROVALS, CHANGES, EVENTS, FILES, LO
 from hillhold_signer.serviceclient import Service
 from hillhold_signer.signatures import SignatureFile
 from hillhold_verifier import canonical
+from postgres import Postgres
 from servicekit import Kit, make_kit, until
 from workshop import HARDWARE, image, pump
 
@@ -48,9 +49,14 @@ class Kept(RemoteStore):
         self._forget()
 
 
-@pytest.fixture
-def kit(tmp_path: Path) -> Iterator[Kit]:
-    made = make_kit(tmp_path / "service", None, None, *LINES)
+@pytest.fixture(params=["embedded", "production"])
+def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
+    """SQLite and a folder; PostgreSQL and an object store."""
+    if request.param == "embedded":
+        made = make_kit(tmp_path / "service", None, None, *LINES)
+    else:
+        postgres: Postgres = request.getfixturevalue("postgres")
+        made = make_kit(tmp_path / "service", postgres.database(), request.getfixturevalue("bucket"), *LINES)
     made.account("carol", (Role.SUBMITTER, "pump"))
     made.account("vera", (Role.SUBMITTER, "ventilator"), (Role.SIGNER, "ventilator"))
     made.account("lead", (Role.ADMINISTRATOR, "pump"))
