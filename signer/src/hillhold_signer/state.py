@@ -103,7 +103,7 @@ class State:
         """Return what the next draft of a role comes after (`Drafts.save`); raises `MergeRefused` where there is a clash."""
         if role in self.clashes:
             raise self.clashes[role]
-        if role in self.files.names and (settled := self.files.of(role).settled) is not None:
+        if self.files.has(role) and (settled := self.files.of(role).settled) is not None:
             return settled.after
         published = self.published(role)
         return (encoding.digest(published),) if published else ()
@@ -120,7 +120,7 @@ class State:
         """Judge the draft of a role; raises `RepositoryRefused` where there is none, `MergeRefused` where nobody can say whose it is."""
         if role not in self.drafts:
             raise RepositoryRefused(f"draft of {role}", expected="one", got="none")
-        return quorum(self.drafts[role], self.delegators(role))
+        return self.files.judged(role, lambda: quorum(self.drafts[role], self.delegators(role)))
 
 
 def published_files(layout: Layout, name: str) -> bytes | None:
@@ -200,7 +200,7 @@ class Pending(Mapping[str, Draft]):
 
     def _is_known(self, role: str) -> bool:
         """Whether it is a top-level role, or a line that the newest targets delegate to."""
-        if role in ("root", "targets") or role not in self._files.names:
+        if role in ("root", "targets") or not self._files.has(role):
             return True
         if self._files.clash("targets") is not None:
             return True  # where nobody can say which lines there are, none is taken for one that never came to be

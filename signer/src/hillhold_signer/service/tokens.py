@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
@@ -175,6 +175,18 @@ def check(connection: Connection, text: str, now: int) -> Principal:
     same = hmac.compare_digest(sha256(secret).hexdigest(), row.secret if row else _NOBODYS)
     if row is None or not same:
         raise UnauthenticatedRefused("an unknown token")
+    return _judged(connection, row, now)
+
+
+def check_id(connection: Connection, identifier: str, now: int) -> Principal:
+    """Return whose token it is, of which somebody has shown the secret before: for a session. Raises as `check`."""
+    row = connection.execute(select(TOKENS).where(TOKENS.c.id == identifier)).one_or_none()
+    if row is None:
+        raise UnauthenticatedRefused("an unknown token")
+    return _judged(connection, row, now)
+
+
+def _judged(connection: Connection, row: Row[*tuple[Any, ...]], now: int) -> Principal:
     if row.revoked is not None:
         raise UnauthenticatedRefused(f"the token {row.id}, which was revoked")
     if now >= row.expires:
