@@ -194,7 +194,7 @@ class Drafts:
             data = read_optional(self._folder / role / file, MAX_DRAFT)
             if data is not None:
                 name = file.removesuffix(".json")
-                found[name] = _PARSED.get((name, role, data), len(data), partial(_parse_node, data, name, role))
+                found[name] = _PARSED.get((name, role, data), len(data), partial(parse_node, data, name, role))
         return found
 
     def signatures(self, role: str) -> tuple[list[SignatureFile], int]:
@@ -322,7 +322,8 @@ def check_keyids(signed: Root | Targets, what: str) -> None:
             raise RepositoryRefused(f"key {keyid[:16]} in {what}", expected="the key of that id", got="another key")
 
 
-def _parse_node(data: bytes, name: str, role: str) -> Node:
+def parse_node(data: bytes, name: str, role: str) -> Node:
+    """Return the file of a draft, of which `signed` was not looked at; raises `RepositoryRefused` for another's name, or a damaged one."""
     what = f"drafts/{role}/{name[:16]}….json"
     hint = "copy it again from where it came, or remove it; a copy that has not finished looks like this, too"
     if sha256(data).hexdigest() != name:

@@ -60,17 +60,20 @@ class Repository:
         chain: that chain, which is taken for verified as long as root and timestamp have the same bytes.
     """
 
-    def __init__(self, path: Place, chain: Chain | None = None) -> None:
+    def __init__(self, path: Place, chain: Chain | None = None, *, anchor: bytes | None = None) -> None:
         """Open a repository, in a folder or a store.
 
         Args:
             chain: one that was verified before.
+            anchor: bytes of a root that the person keeps, from which all that is published has to follow; by default, the repository's own
+                first root is taken for true.
 
         Raises:
             RepositoryRefused: `path` is not one.
         """
         self.layout: Layout = LayoutOf(path)
-        self.chain = chain
+        self.chain = chain if anchor is None else None  # that was not held against it
+        self._anchor = anchor
         self._read: tuple[int | None, State] | None = None
         if not there(self.layout.config):
             hint = "make one with `hillhold init`"
@@ -119,7 +122,7 @@ class Repository:
         """Read and verify what the repository holds; raises `RepositoryRefused`, `StorageError`."""
         stamp = self._stamp()
         if stamp is None or self._read is None or self._read[0] != stamp:
-            self._read = stamp, read_state(self.layout, self.chain)
+            self._read = stamp, read_state(self.layout, self.chain, self._anchor)
             self.chain = self._read[1].chain
         return self._read[1]
 

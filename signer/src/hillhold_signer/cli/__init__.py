@@ -45,6 +45,7 @@ def main() -> None:
     """
 
 
+_command: click.Command
 for _command in (list_, show, image_key):
     product.add_command(_command)
 for _command in (

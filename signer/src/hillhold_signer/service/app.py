@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.staticfiles import StaticFiles
 
-from hillhold_signer.service import api_health, api_log, api_releases, api_signing, api_uploads
+from hillhold_signer.service import api_files, api_health, api_log, api_releases, api_signing, api_uploads
 from hillhold_signer.service.objects import FolderObjects
 from hillhold_signer.service.page import page_router
 from hillhold_signer.service.page.wiring import surroundings
@@ -75,7 +75,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     add_handlers(app)
     app.include_router(page_router(surroundings(service)))
-    for module in (api_health, api_uploads, api_releases, api_signing, api_log):
+    for module in (api_health, api_files, api_uploads, api_releases, api_signing, api_log):
         app.include_router(module.router)
     if isinstance(service.data.objects, FolderObjects):
         public = service.settings.folder / "public"
