@@ -177,6 +177,8 @@ def test_a_token_issues_none_that_outlives_it(register: Register) -> None:
         register.token("Grace", lifetime=DAY + 1, by=short)
     assert refused.value.hint
     register.token("Grace", lifetime=DAY, by=short)
+    by_default = tokens.issue(register.connection, short, "Grace", label="x", now=NOW + 60, random=register.random)
+    assert by_default.token.expires == NOW + DAY
     register.token("Grace", lifetime=LONG, by=register.who("Grace"))  # logged in otherwise
 
 

@@ -11,7 +11,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
-from hillhold_signer.service import api_log, api_releases, api_signing, api_uploads
+from hillhold_signer.service import api_accounts, api_log, api_releases, api_signing, api_uploads
 from hillhold_signer.service.objects import FolderObjects
 from hillhold_signer.service.problems import add_handlers, problem
 from hillhold_signer.service.service import Service
@@ -62,7 +62,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     add_handlers(app)
-    for module in (api_uploads, api_releases, api_signing, api_log):
+    for module in (api_uploads, api_releases, api_signing, api_accounts, api_log):
         app.include_router(module.router)
     if isinstance(service.data.objects, FolderObjects):
         public = service.settings.folder / "public"

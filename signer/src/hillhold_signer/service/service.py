@@ -103,6 +103,10 @@ class Service:
         """Return an identifier that nobody can guess."""
         return secrets.token_hex(16)
 
+    def random(self, size: int) -> bytes:
+        """Return so many bytes that nobody can guess."""
+        return secrets.token_bytes(size)
+
     def close(self, timeout: float) -> bool:
         """End what is under way, and give up all connections; returns whether that was within `timeout` seconds."""
         ended = self.worker.stop(timeout)

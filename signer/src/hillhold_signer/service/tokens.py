@@ -103,7 +103,7 @@ def issue(
     *,
     scopes: Iterable[Grant] | None = None,
     label: str,
-    lifetime: int = DEFAULT_LIFETIME,
+    lifetime: int | None = None,
     now: int,
     random: Callable[[int], bytes],
 ) -> Issued:
@@ -118,7 +118,7 @@ def issue(
         name: the account.
         scopes: what it may do at most; all that may be given, where it is None.
         label: what it is for, in the words of whoever asks.
-        lifetime: seconds.
+        lifetime: seconds; where it is None, 90 days, or what is left of the token that asks for it.
         now: Unix seconds.
         random: returns so many random bytes.
 
@@ -133,12 +133,15 @@ def issue(
     _check_issuer(by, account)
     wanted = frozenset(may_give if scopes is None else scopes)
     _check_scopes(wanted, account, by if own else None)
+    last = by.until if by is not None and own else None
+    if lifetime is None:
+        lifetime = DEFAULT_LIFETIME if last is None else min(DEFAULT_LIFETIME, last - now)
     if not 0 < lifetime <= MAX_LIFETIME:
         got = f"{lifetime} s"
         raise AccountRefused("lifetime of a token", expected=f"up to {show_duration(MAX_LIFETIME)}", got=got)
-    if by is not None and own and by.until is not None and now + lifetime > by.until:
+    if last is not None and now + lifetime > last:
         hint = "log in by OpenID Connect or a certificate, or ask the operator, for one that lasts longer"
-        expected = f"at most that of the token that asks for it, until {show_time(by.until)}"
+        expected = f"at most that of the token that asks for it, until {show_time(last)}"
         raise ForbiddenRefused("lifetime of a token", expected=expected, got=show_time(now + lifetime), hint=hint)
     if not 0 < len(label) <= MAX_LABEL or not label.isprintable():
         raise AccountRefused("label of a token", expected=f"1 to {MAX_LABEL} visible characters", got=shown(label))
