@@ -142,6 +142,15 @@ def make_kit(folder: Path, database: str | None = None, bucket: Bucket | None = 
     return kit
 
 
+def fetched(kit: Kit, folder: Path) -> Path:
+    """The published tree, as devices find it in the object store, in a folder."""
+    for name in kit.data.objects.list("public"):
+        path = folder / name.removeprefix("public/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"".join(kit.data.objects.get(name)))
+    return folder
+
+
 def repository_of(data: Data) -> Repository:
     """The repository as it is now, to look at."""
     with data.reading() as unit:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import anyio.to_thread
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.staticfiles import StaticFiles
 
 from hillhold_signer.service import api_accounts, api_log, api_releases, api_signing, api_uploads
@@ -31,6 +32,14 @@ _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
 
+# What happens is in our logs and metrics; bodies and errors go nowhere else, whatever the environment says.
+_NO_TELEMETRY: Final[TelemetryConfig] = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 _STREAMED: Final = ("/v1/blobs/", "/v1/uploads/")
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -59,6 +68,7 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.service = service
     add_handlers(app)
