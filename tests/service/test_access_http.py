@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from command import hillhold, pub
 from hillhold_signer.errors import ConfigRefused, SignerRefused, ToolError
 from hillhold_signer.log.events import Event, Kind
 from hillhold_signer.remote_client import RemoteService
-from hillhold_signer.service.tables import EVENTS
+from hillhold_signer.service.access import EVERY, Role
+from hillhold_signer.service.tables import EVENTS, LOG_FILES
 from idp import Answer, Idp
 from servicekit import Kit, make_kit
 
@@ -211,6 +213,54 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert answer.json()["status"] == answer.status_code
         assert (boss.get("/v1/accounts").json(), boss.get("/v1/tokens?all=true").json()) == before
+
+
+def test_two_administrators_who_disable_each_other_at_once_leave_one(at_rest: Kit) -> None:
+    """Each would find the other still there, if nobody waited for the other's transaction."""
+    at_rest.account("chief", (Role.ADMINISTRATOR, EVERY))
+    names = ("boss", "chief")
+    with at_rest.running() as url:
+        begin, codes = threading.Barrier(2), dict.fromkeys(names, 0)
+
+        def disable(by: str, whom: str) -> None:
+            with at_rest.client(url, by) as client:
+                begin.wait()
+                codes[by] = client.post(f"/v1/accounts/{whom}/disable").status_code
+
+        threads = [threading.Thread(target=disable, args=pair) for pair in (names, names[::-1])]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        left = [name for name in names if codes[name] == 200]
+        assert len(left) == 1
+        assert set(codes.values()) - {200} <= {401, 422}
+        with at_rest.client(url, left[0]) as client:
+            accounts = {one["name"]: one for one in client.get("/v1/accounts").json()["accounts"]}
+        assert accounts[left[0]]["disabled"] is None
+
+
+def test_when_a_token_was_last_used_is_written_when_the_service_ends(at_rest: Kit) -> None:
+    with at_rest.running() as url, at_rest.client(url, "ada") as ada:
+        (before,) = ada.get("/v1/tokens").json()["tokens"]
+        assert before["used"] is None
+    listed = json.loads(
+        hillhold("token", "list", "--account", "ada", "--data", at_rest.settings.folder, "--json").stdout
+    )
+    assert listed["tokens"][0]["used"] >= before["time"]
+
+
+def test_failed_logins_are_in_the_log_and_bounded(at_rest: Kit) -> None:
+    at_rest.tokens["nobody"] = "hh_" + "0" * 24 + "_" + "1" * 64
+    with at_rest.running() as url, at_rest.client(url, "nobody") as nobody, at_rest.client(url, "auditor") as auditor:
+        codes = [nobody.get("/v1/whoami").status_code for _ in range(60)]
+        assert codes == [401] * 20 + [429] * 40
+        assert auditor.get("/v1/whoami").status_code == 429  # from the same address
+        assert int(auditor.get("/v1/whoami").headers["Retry-After"]) > 0
+    with at_rest.data.database.snapshot() as connection:
+        tiles = [bytes(row.data).count(b'"failed-login"') for row in connection.execute(LOG_FILES.select())]
+    waiting = [event.kind for event in recorded(at_rest)].count(Kind.FAILED_LOGIN)
+    assert max(tiles) + waiting == 20  # a bundle of entries has all that smaller ones had
 
 
 # --- at the service's own machine -----------------------------------------------------------------------------------------------------

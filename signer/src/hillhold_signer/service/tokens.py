@@ -9,7 +9,9 @@ from __future__ import annotations
 import hmac
 import json
 import re
+import threading
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -193,6 +195,35 @@ def touch(connection: Connection, identifier: str, now: int) -> None:
     """Write that a token was used, unless that was written less than an hour ago. In a transaction of its own, after the request's."""
     old = or_(TOKENS.c.used.is_(None), TOKENS.c.used <= now - TOUCH_AFTER)
     connection.execute(update(TOKENS).where(TOKENS.c.id == identifier, old).values(used=now))
+
+
+class Uses:
+    """Uses of tokens, noted in memory until a task writes them: no request waits for that. A replica that dies loses a minute of them."""
+
+    def __init__(self) -> None:
+        self._noted: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def note(self, identifier: str, now: int) -> None:
+        """Note that a token, which was found good, was used."""
+        with self._lock:
+            self._noted[identifier] = now
+
+    def write(self, transaction: Callable[[], AbstractContextManager[Connection]]) -> None:
+        """Write what was noted; what `transaction` raises leaves it noted."""
+        with self._lock:
+            noted = dict(self._noted)
+        if not noted:
+            return
+        with transaction() as connection:
+            for identifier, now in sorted(
+                noted.items()
+            ):  # in one order everywhere, so that two replicas do not block each other
+                touch(connection, identifier, now)
+        with self._lock:
+            for identifier, now in noted.items():
+                if self._noted.get(identifier) == now:
+                    del self._noted[identifier]
 
 
 def list_tokens(connection: Connection, name: str | None = None) -> list[Token]:
