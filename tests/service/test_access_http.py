@@ -29,9 +29,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kit, str]]:
 
 
 @pytest.fixture
-def at_rest(tmp_path: Path) -> Kit:
-    """A service that does not run, so that its events stay where a test can see them."""
-    return make_kit(tmp_path / "service")
+def at_rest(tmp_path: Path, url: str) -> Kit:
+    """A service that does not run, so that its events stay where a test can see them; on each kind of database."""
+    return make_kit(tmp_path / "service", url)
 
 
 def recorded(kit: Kit) -> list[Event]:
