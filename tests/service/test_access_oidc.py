@@ -421,6 +421,14 @@ def test_an_issuer_that_answers_otherwise_is_an_operational_error(idp: Idp, path
     assert "/jwks2" not in idp.seen
 
 
+def test_an_issuer_that_says_it_is_another_is_not_believed(idp: Idp) -> None:
+    """Its keys would be good ones: it is the name that is not."""
+    for name in ("https://evil.example", idp.url + "/", None):
+        idp.answers[DISCOVERY] = Answer(json.dumps({"issuer": name, "jwks_uri": f"{idp.url}/jwks"}).encode())
+        with pytest.raises(IssuerError, match="another issuer"):
+            issuers(idp).verify(idp.token(), NOW, 0)
+
+
 @pytest.mark.parametrize(
     "url",
     ["http://192.0.2.1/jwks", "file:///etc/passwd", "https://user:pw@x/", "ftp://x/", "https://x/ y", "//x", "", 7],
