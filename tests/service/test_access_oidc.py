@@ -496,6 +496,14 @@ def test_an_issuer_has_an_audience_algorithms_and_an_age() -> None:
             Issuer(**{"url": "https://login.example", "audience": AUDIENCE, **settings})  # type: ignore[arg-type]
 
 
+def test_a_claim_that_is_there_twice_is_refused(idp: Idp) -> None:
+    """Readers disagree on which of two counts, and the issuer may have meant the other one."""
+    for said in (b'"sub":"8","sub":"7"', b'"sub":"7","sub":"7"'):
+        body = json.dumps({name: value for name, value in idp.claims().items() if name != "sub"}).encode()
+        signed = jwt.api_jws.encode(body[:-1] + b"," + said + b"}", RSA[0], "RS256", headers={"kid": "one"})
+        assert refusal(issuers(idp), signed) == "a bearer token of another form"
+
+
 def test_a_reason_holds_nothing_of_the_token(idp: Idp) -> None:
     secret = sha256(b"x").hexdigest()
     for token in (idp.token(key=RSA[1], sub=secret), idp.token(aud=secret), idp.token(headers={"kid": secret})):
