@@ -37,14 +37,9 @@ class Beginning(BaseModel):
 async def put_blob(digest: Digest, request: Request, service: TheService, principal: ThePrincipal) -> JSONResponse:
     """Upload a file in one stream. Its hash is checked on the way; sent again, it is taken once."""
     _check_sender(principal)
-    known = await run_in_threadpool(_known, service, digest)
-    if known is None:
-        most = service.settings.max_upload
-        length = await run_in_threadpool(
-            uploads.receive, service.data.database, service.data.objects, digest, most, body_chunks(request)
-        )
-        return JSONResponse({"sha256": digest, "length": length}, 201)
-    return JSONResponse({"sha256": digest, "length": known}, 200)
+    database, objects, most = service.data.database, service.data.objects, service.settings.max_upload
+    length, new = await run_in_threadpool(uploads.receive, database, objects, digest, most, body_chunks(request))
+    return JSONResponse({"sha256": digest, "length": length}, 201 if new else 200)
 
 
 @router.head("/blobs/{digest}")

@@ -16,8 +16,8 @@ from hillhold_signer.service.service import Service
 from hillhold_signer.service.tls import peer_certificate
 
 
-def the_service(request: Request) -> Service:
-    """The service that a request came to."""
+async def the_service(request: Request) -> Service:
+    """The service that a request came to; no thread is needed for that."""
     found: Service = request.app.state.service
     return found
 

@@ -68,8 +68,8 @@ def has_blob(connection: Connection, digest: str) -> bool:
     return connection.execute(select(BLOBS.c.sha256).where(BLOBS.c.sha256 == digest)).first() is not None
 
 
-def receive(database: Database, objects: Objects, digest: str, limit: int, chunks: Iterable[bytes]) -> int:
-    """Keep a file that comes in one stream; returns its length.
+def receive(database: Database, objects: Objects, digest: str, limit: int, chunks: Iterable[bytes]) -> tuple[int, bool]:
+    """Keep a file that comes in one stream; returns its length, and whether it was not there before.
 
     Args:
         limit: bytes; no more than that is taken.
@@ -81,7 +81,7 @@ def receive(database: Database, objects: Objects, digest: str, limit: int, chunk
     with database.snapshot() as connection:
         row = connection.execute(select(BLOBS.c.length).where(BLOBS.c.sha256 == digest)).first()
     if row is not None:
-        return int(row[0])
+        return int(row[0]), False
     checked = _Checked(digest, None, limit, chunks)
     head, rest = _head(iter(checked), PIECE)
     if rest is None:
@@ -90,7 +90,7 @@ def receive(database: Database, objects: Objects, digest: str, limit: int, chunk
         objects.put_stream(blob_key(digest), rest)
     with database.transaction() as connection:
         note_blob(database, connection, digest, checked.length)
-    return checked.length
+    return checked.length, True
 
 
 def note_blob(database: Database, connection: Connection, digest: str, length: int) -> None:
