@@ -97,8 +97,7 @@ class Drafted:
 
     def merged(self) -> list[str]:
         """Return the roles whose drafts were put together and stand in no file yet; what was not asked for before is not kept."""
-        several = [role for role in self.names if len(self._store.open(role, self._version)) > 1]
-        found = ((role, self._read.get(role) or self._load(role)) for role in several)
+        found = ((role, self._read.get(role) or self._load(role)) for role in self.names)
         return [role for role, (_, draft) in found if isinstance(draft, Draft) and draft.merged]
 
     def targets_named(self, but: Collection[str]) -> frozenset[str]:

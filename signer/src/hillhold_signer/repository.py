@@ -120,7 +120,7 @@ class Repository:
 
     def state(self) -> State:
         """Read and verify what the repository holds; raises `RepositoryRefused`, `StorageError`."""
-        stamp = self.layout.path.store.stamp if isinstance(self.layout.path, Entry) else None
+        stamp = self._stamp()
         if stamp is None or self._read is None or self._read[0] != stamp:
             self._read = stamp, read_state(self.layout, self.chain, self._anchor)
             self.chain = self._read[1].chain
@@ -271,11 +271,24 @@ class Repository:
     def writing(self) -> Iterator[State]:
         """Hold the lock, and write down drafts that were merged; raises as `edit` does."""
         with locked(self.layout.lock):
-            state = self.state()
-            merged = [state.drafts[role] for role in state.files.merged() if role in state.drafts]
-            for draft in merged:
-                Drafts(self.layout).save(draft.role, draft.signed, state.after(draft.role))
-            yield self.state() if merged else state
+            yield self.state() if self._stamp() is not None else self.merge()
+
+    def merge(self) -> State:
+        """Write down drafts that were merged, since two copies came together: for whoever holds the lock.
+
+        A store that nobody else writes into has none, but for what `hillhold --service` sends.
+
+        Raises:
+            RepositoryRefused, StorageError: the repository.
+        """
+        state = self.state()
+        merged = [state.drafts[role] for role in state.files.merged() if role in state.drafts]
+        for draft in merged:
+            Drafts(self.layout).save(draft.role, draft.signed, state.after(draft.role))
+        return self.state() if merged else state
+
+    def _stamp(self) -> int | None:
+        return self.layout.path.store.stamp if isinstance(self.layout.path, Entry) else None
 
     def droppable(self, role: str, digest: str = "") -> tuple[Draft, str]:
         """Return what `drop` would give up, with the signatures on it, and its digest; without `digest`, the only draft.

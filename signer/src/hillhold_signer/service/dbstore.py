@@ -99,6 +99,7 @@ class DatabaseStore:
         self._cache, self._now, self._writing = cache, now, writing
         self._held: Held | None = None
         self._blobs: dict[str, tuple[int | None, set[str]]] = {}
+        self._staged: set[str] | None = None
         self._written: dict[str, bytes | None] = {}
         self._placed: dict[str, str | None] = {}
         self._published: dict[str, None] = {}
@@ -337,12 +338,21 @@ class DatabaseStore:
     # --- target files ---
 
     def _target(self, name: str) -> int | None:
-        """The length of a target file; None where there is none of this name. One statement tells all names of a blob."""
-        digest = _digest_in(name) or ""
-        length, names = self._blob(digest)
+        """The length of a target file; None where there is none of this name."""
+        if _below("staged", name) and name not in self._staged_names():
+            return None
+        length, names = self._blob(_digest_in(name) or "")
         return length if name in names else None
 
+    def _staged_names(self) -> set[str]:
+        """The names of all staged files, which are few: a publication asks for those of every release of a line."""
+        if self._staged is None:
+            where = TARGETS.c.name >= "staged/", TARGETS.c.name < "staged0"
+            self._staged = {str(name) for (name,) in self._connection.execute(select(TARGETS.c.name).where(*where))}
+        return self._staged
+
     def _blob(self, digest: str) -> tuple[int | None, set[str]]:
+        """The length of a blob, and all its names: one statement for each."""
         if digest not in self._blobs:
             query = (
                 select(BLOBS.c.length, TARGETS.c.name)
@@ -381,6 +391,7 @@ class DatabaseStore:
     def _name_target(self, name: str, digest: str) -> None:
         self._placed[name] = digest
         self._blobs[digest][1].add(name)
+        self._staged_names().add(name)
         if _below("public", name):
             self._note(name)
 
