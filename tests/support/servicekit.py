@@ -188,22 +188,22 @@ def states(client: httpx.Client, line: str = "pump") -> Mapping[str, str]:
 
 @contextmanager
 def replica(
-    folder: Path, environment: Mapping[str, str] | None = None
+    folder: Path, environment: Mapping[str, str] | None = None, program: Sequence[str] = ("-m", "hillhold_signer.cli")
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run `hillhold serve` as a process of its own; gives its URL, and the process."""
+    """Run `hillhold serve` as a process of its own; gives its URL, and the process. Its logs are in `replica.log` beside the folder."""
     port = free_port()
-    command = [sys.executable, "-m", "hillhold_signer.cli", "serve", str(folder), "--listen", f"127.0.0.1:{port}"]
-    process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, stderr=subprocess.PIPE)
+    command = [sys.executable, *program, "serve", str(folder), "--listen", f"127.0.0.1:{port}"]
+    log = folder.with_name("replica.log")
+    with log.open("ab") as file:
+        process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, stderr=file)
     url = f"http://127.0.0.1:{port}"
     try:
         until(lambda: process.poll() is not None or _answers(url), "for a replica to answer")
-        assert process.poll() is None, (process.stderr.read() if process.stderr else b"").decode()
+        assert process.poll() is None, log.read_text()
         yield url, process
     finally:
         process.kill()
         process.wait()
-        if process.stderr:
-            process.stderr.close()
 
 
 def _answers(url: str) -> bool:
