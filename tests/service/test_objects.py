@@ -158,3 +158,12 @@ def test_a_url_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(ConfigRefused) as caught:
         RemoteObjects(url)
     assert "secret" not in f"{caught.value}"
+
+
+def test_the_environment_alone_can_allow_an_endpoint_without_tls(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = s3.bucket()
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    store = RemoteObjects(found.url)
+    store.put("a", b"1")
+    assert store.length("a") == 1

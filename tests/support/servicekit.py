@@ -208,6 +208,6 @@ def replica(
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", timeout=2).status_code == 200
+        return httpx.get(f"{url}/healthz", timeout=2).status_code < 500
     except httpx.HTTPError:
         return False

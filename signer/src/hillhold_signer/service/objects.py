@@ -11,6 +11,7 @@ but `public/metadata/timestamp.json` and `log/checkpoint`, and these under a con
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -52,6 +53,7 @@ TRIES: Final = 3
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*")
 _SCHEMES: Final = ("s3", "gs", "az")
+_PLAIN: Final = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
 _STATUS: Final = re.compile(r"\b([45][0-9][0-9]) [A-Z][a-z]+")
 
 T = TypeVar("T")
@@ -226,6 +228,8 @@ class RemoteObjects:
         self.name = f"object store {url}"
         given = dict(options or {})
         client: Any = {"timeout": REQUEST, "connect_timeout": timedelta(seconds=5), **given.pop("client_options", {})}
+        if os.environ.get(_PLAIN[scheme], "").lower() in ("true", "1"):  # which the library forgets where it is told anything else
+            client.setdefault("allow_http", True)
         backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5)}
         retry: Any = {"max_retries": RETRIES, "retry_timeout": RETRY, "backoff": backoff}
         try:
