@@ -227,9 +227,14 @@ class RemoteObjects:
             raise ConfigRefused("object store", expected=expected, got=f"{scheme[:20]}://…", hint=hint)
         self.name = f"object store {url}"
         given = dict(options or {})
-        client: Any = {"timeout": REQUEST, "connect_timeout": timedelta(seconds=5), **given.pop("client_options", {})}
-        if os.environ.get(_PLAIN[scheme], "").lower() in ("true", "1"):  # which the library forgets where it is told anything else
-            client.setdefault("allow_http", True)
+        # The environment's is forgotten by the library where it is told anything else.
+        plain = str(given.pop("allow_http", os.environ.get(_PLAIN[scheme], "false"))) == "true"
+        client: Any = {
+            "allow_http": plain,
+            "timeout": REQUEST,
+            "connect_timeout": timedelta(seconds=5),
+            **given.pop("client_options", {}),
+        }
         backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5)}
         retry: Any = {"max_retries": RETRIES, "retry_timeout": RETRY, "backoff": backoff}
         try:
