@@ -167,7 +167,7 @@ def waiting_events(data: Data) -> bool:
 def check_published(kit: Kit, folder: Path) -> None:
     """The object store has just what the database has, and all of it verifies."""
     with kit.data.reading() as unit:
-        names = {name for name in unit.store.walk("public")}
+        names = set(unit.store.walk("public"))
         now = unit.now
     verify_tree(fetched(kit, folder), now)
     assert set(kit.data.objects.list("public")) == names

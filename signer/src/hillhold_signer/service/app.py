@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any, Final
 
+import anyio
 import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
+from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from hillhold_signer.service import api_health, api_log, api_releases, api_signing, api_uploads
@@ -19,6 +21,10 @@ from hillhold_signer.service.service import Service
 
 THREADS: Final = 16
 """Requests that are worked on at once: as many as the database has connections for."""
+UPLOADS: Final = 8
+"""Files that come in at once, each in a thread of its own. Others wait, and are not read meanwhile."""
+STALL: Final = 30.0
+"""Seconds in which the next piece of a body has to come."""
 MAX_BODY: Final = 1024 * 1024
 """Bytes of a request, but of files and changes."""
 MAX_CHANGE: Final = 32 * 1024 * 1024
@@ -71,6 +77,7 @@ def create_app(service: Service) -> FastAPI:
         telemetry=_NO_TELEMETRY,
     )
     app.state.service = service
+    app.state.uploads = anyio.CapacityLimiter(UPLOADS)
     add_handlers(app)
     for module in (api_health, api_uploads, api_releases, api_signing, api_log):
         app.include_router(module.router)
@@ -99,14 +106,19 @@ class Guard:
             refusal = problem(413, f"body: expected at most {limit} bytes, got {int(declared)}")
             await refusal(scope, receive, send)
             return
-        seen = 0
+        seen, more = 0, True
 
         async def bounded() -> _Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, more
+            if not more:  # what comes now is the end of the connection, whenever that is
+                return await receive()
+            message: _Message = {"type": "http.disconnect"}
+            with anyio.move_on_after(STALL):
+                message = await receive()
             seen += len(message.get("body", b""))
+            more = bool(message.get("more_body"))
             if limit is not None and seen > limit:
-                return {"type": "http.disconnect"}
+                raise HTTPException(413, f"body: expected at most {limit} bytes, got more")
             return message
 
         async def dressed(message: _Message) -> None:
