@@ -58,6 +58,8 @@ class Scene:
                 if death.number:
                     assert until(lambda: process.poll(), f"for the end at {death}") == -9
                 else:
+                    if death.act == "sign":
+                        self._available(ada)
                     quiet(self.kit)
             steps.append(self._armed.read_text().splitlines())
             self._armed.unlink()
@@ -94,10 +96,13 @@ class Scene:
             assert sign(ada, "release-1").status_code == 200
         if act == "submit" or (not told and states(ada)[version] == "drafted"):
             sign(grace, "release-2")  # which is refused where it was published at this very moment
-        until(lambda: states(ada)[version] == "available", f"for {version}")
+        self._available(ada)
         quiet(self.kit)
         self.auditor.check(*self.paths)
         check_published(self.kit, self._folder / f"tree-{version}")
+
+    def _available(self, ada: httpx.Client) -> None:
+        until(lambda: states(ada)[self._version(0)] == "available", f"for {self._version(0)}")
 
     def _replica(self, death: Death) -> AbstractContextManager[tuple[str, Popen[bytes]]]:
         program = (str(doomed.__file__), death.where, str(death.number), str(self._armed))
