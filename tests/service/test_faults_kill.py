@@ -56,7 +56,7 @@ class Scene:
                     continue
                 begun = self._begin(death, ci, ada, grace)
                 if death.number:
-                    assert until(lambda: process.poll(), f"for the end at {death}") == -9
+                    assert until(process.poll, f"for the end at {death}") == -9
                 else:
                     if death.act == "sign":
                         self._available(ada)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -12,8 +14,10 @@ import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
+from hillhold_signer.layout import file_name
 from hillhold_signer.service import api_health, api_log, api_releases, api_signing, api_uploads
 from hillhold_signer.service.objects import FolderObjects
 from hillhold_signer.service.problems import add_handlers, problem
@@ -84,9 +88,28 @@ def create_app(service: Service) -> FastAPI:
     if isinstance(service.data.objects, FolderObjects):
         public = service.settings.folder / "public"
         public.mkdir(exist_ok=True)
-        app.mount("/repository", StaticFiles(directory=public), name="repository")
+        app.mount("/repository", PublicFiles(directory=public), name="repository")
     app.add_middleware(Guard)
     return app
+
+
+class PublicFiles(StaticFiles):
+    """The published tree, for devices of a service that has no object store."""
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        """Find a file; what begins with a dot is not written yet."""
+        if any(part.startswith(".") for part in path.split("/")):
+            return "", None
+        return super().lookup_path(path)
+
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Any, status_code: int = 200
+    ) -> Response:
+        """Answer with a file. The only one that is ever replaced is read at once: its length must be that of what is sent."""
+        path = Path(full_path)
+        if path.name != file_name("timestamp", 0):
+            return super().file_response(full_path, stat_result, scope, status_code)
+        return Response(path.read_bytes(), media_type="application/json", headers={"Cache-Control": "no-cache"})
 
 
 class Guard:

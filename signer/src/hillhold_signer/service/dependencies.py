@@ -10,6 +10,7 @@ import anyio.to_thread
 from fastapi import Depends, Request
 from starlette.requests import ClientDisconnect
 
+from hillhold_signer.errors import SigningRefused
 from hillhold_signer.log.events import Kind
 from hillhold_signer.service import certificates
 from hillhold_signer.service.access import ForbiddenRefused, Principal, UnauthenticatedRefused
@@ -83,7 +84,6 @@ async def receiving(request: Request, work: Callable[[Iterator[bytes]], T]) -> T
 
 
 def note_refusal(service: Service, principal: Principal | None, what: str, error: Exception) -> None:
-    """Record a denied attempt, so many a minute at most."""
-    if principal is None or not isinstance(error, ForbiddenRefused):
-        return
-    service.refusals.note(principal, what, visible(str(error)))
+    """Record a denied attempt, or a signature that is none, so many a minute at most."""
+    if principal is not None and isinstance(error, ForbiddenRefused | SigningRefused):
+        service.refusals.note(principal, what, visible(str(error)))

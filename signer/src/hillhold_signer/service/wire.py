@@ -75,6 +75,7 @@ class WireProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: bytes) -> None:
         self._calm()
-        if self.cycle is None or self.cycle.response_complete:  # an answer that is under way is not written into
+        # There is none before the first head; and an answer that is under way is not written into.
+        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]
             self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         self.transport.close()
