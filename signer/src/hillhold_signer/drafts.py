@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from hillhold_signer import encoding
 from hillhold_signer.errors import RepositoryRefused, RequestRefused
 from hillhold_signer.keys import default_keyid
 from hillhold_signer.layout import Layout, is_segment
+from hillhold_signer.memo import Memo
 from hillhold_signer.signatures import MAX_SIGNATURE_FILE, SignatureFile, parse_signature
 from hillhold_signer.storage import list_folder, read_optional, remove_file, write_file
 from hillhold_verifier import canonical
@@ -35,6 +37,7 @@ MAX_AFTER: Final = 64
 MAX_DRAFT: Final = MAX_BYTES_OTHER + 128 * MAX_AFTER
 """Bytes of a draft's file."""
 
+_PARSED: Final[Memo[Node]] = Memo(4 * 1024 * 1024)  # bytes of JSON
 _DRAFT: Final = re.compile(r"[0-9a-f]{64}\.json")
 _SIGNATURE: Final = re.compile(r"[0-9a-f]{64}\.sig")
 _DONE: Final = re.compile(r"([0-9a-f]{64})\.([1-9][0-9]{0,15})\.done")
@@ -159,10 +162,11 @@ def quorum(draft: Draft, delegators: Iterable[Root | Targets]) -> Quorum:
 
 
 class Drafts:
-    """The files of a repository's drafts. Writing needs the repository's lock."""
+    """The files of a repository's drafts, for one reading or one change. Writing needs the repository's lock."""
 
     def __init__(self, layout: Layout) -> None:
         self._folder = layout.drafts
+        self._listed: dict[str, list[str]] = {}
 
     def roles(self, published: Callable[[str], int]) -> list[str]:
         """Return the roles that may have something to sign: root and targets first, then product lines by name.
@@ -175,7 +179,7 @@ class Drafts:
             RepositoryRefused: too many files.
             StorageError: a folder cannot be read.
         """
-        names = [name for name in list_folder(self._folder) if is_segment(name) and self._is_open(name, published)]
+        names = [name for name in list_folder(self._folder) if is_segment(name) and self.open(name, published)]
         return sorted(names, key=lambda name: ({"root": 0, "targets": 1}.get(name, 2), name))
 
     def nodes(self, role: str) -> dict[str, Node]:
@@ -190,7 +194,7 @@ class Drafts:
             data = read_optional(self._folder / role / file, MAX_DRAFT)
             if data is not None:
                 name = file.removesuffix(".json")
-                found[name] = _parse_node(data, name, role)
+                found[name] = _PARSED.get((name, role, data), len(data), partial(parse_node, data, name, role))
         return found
 
     def signatures(self, role: str) -> tuple[list[SignatureFile], int]:
@@ -207,7 +211,7 @@ class Drafts:
                 if signature.role == role:
                     found.append(signature)
         ours = sum(len(self._names(role, pattern)) for pattern in (_DRAFT, _DONE))
-        return found, len(list_folder(self._folder / role)) - ours - len(found)
+        return found, len(self._all(role)) - ours - len(found)
 
     def save(self, role: str, signed: Root | Targets, after: Iterable[str]) -> str:
         """Write a draft.
@@ -244,12 +248,14 @@ class Drafts:
 
     def forget(self, role: str, names: Iterable[str]) -> None:
         """Remove drafts by name, and then each signature that is on none that is left; raises as `nodes` does."""
+        self._listed.pop(role, None)
         gone = set(names)
         for name in sorted(gone):
             remove_file(self._folder / role / f"{name}.json")
         for file in self._names(role, _DONE):
             if file.partition(".")[0] in gone:
                 remove_file(self._folder / role / file)
+        self._listed.pop(role, None)
         left = {node.digest for node in self.nodes(role).values()}
         for file in self._names(role, _SIGNATURE):
             data = read_optional(self._folder / role / file, MAX_SIGNATURE_FILE)
@@ -265,19 +271,24 @@ class Drafts:
         for name in names:
             write_file(self._folder / role / f"{name}.{version}.done", b"")
 
-    def _is_open(self, role: str, published: Callable[[str], int]) -> bool:
+    def open(self, role: str, published: Callable[[str], int]) -> frozenset[str]:
+        """Return the names of a role's drafts but those that were noted as a part of what is published; raises as `roles`."""
         drafts = {file.removesuffix(".json") for file in self._names(role, _DRAFT)}
         noted = [match for file in self._names(role, _DONE) if (match := _DONE.fullmatch(file))]
-        if not noted:
-            return bool(drafts)
-        number = published(role)
-        return bool(drafts - {match[1] for match in noted if int(match[2]) <= number})
+        number = published(role) if noted else 0
+        return frozenset(drafts - {match[1] for match in noted if int(match[2]) <= number})
 
     def _names(self, role: str, pattern: re.Pattern[str]) -> list[str]:
-        names = list_folder(self._folder / role)
-        if len(names) > MAX_FILES:
-            raise RepositoryRefused(f"drafts of {role}", expected=f"at most {MAX_FILES} files", got=len(names))
-        return [name for name in names if pattern.fullmatch(name)]
+        return [name for name in self._all(role) if pattern.fullmatch(name)]
+
+    def _all(self, role: str) -> list[str]:
+        """The names of a role's files, which are listed once: what comes in meanwhile is for the next reading."""
+        if role not in self._listed:
+            names = list_folder(self._folder / role)
+            if len(names) > MAX_FILES:
+                raise RepositoryRefused(f"drafts of {role}", expected=f"at most {MAX_FILES} files", got=len(names))
+            self._listed[role] = names
+        return self._listed[role]
 
 
 def parse_signed(value: Mapping[str, Any], role: str) -> Root | Targets:
@@ -311,7 +322,8 @@ def check_keyids(signed: Root | Targets, what: str) -> None:
             raise RepositoryRefused(f"key {keyid[:16]} in {what}", expected="the key of that id", got="another key")
 
 
-def _parse_node(data: bytes, name: str, role: str) -> Node:
+def parse_node(data: bytes, name: str, role: str) -> Node:
+    """Return the file of a draft, of which `signed` was not looked at; raises `RepositoryRefused` for another's name, or a damaged one."""
     what = f"drafts/{role}/{name[:16]}….json"
     hint = "copy it again from where it came, or remove it; a copy that has not finished looks like this, too"
     if sha256(data).hexdigest() != name:

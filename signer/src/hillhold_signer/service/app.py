@@ -18,8 +18,18 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from hillhold_signer.layout import file_name
-from hillhold_signer.service import api_health, api_log, api_releases, api_signing, api_uploads
+from hillhold_signer.service import (
+    api_accounts,
+    api_files,
+    api_health,
+    api_log,
+    api_releases,
+    api_signing,
+    api_uploads,
+)
 from hillhold_signer.service.objects import FolderObjects
+from hillhold_signer.service.page import page_router
+from hillhold_signer.service.page.wiring import surroundings
 from hillhold_signer.service.problems import add_handlers, problem
 from hillhold_signer.service.service import Service
 
@@ -50,6 +60,7 @@ _NO_TELEMETRY: Final[TelemetryConfig] = {
     "operation_spans": False,
     "auto_configure": False,
 }
+_ROUTERS: Final = (api_health, api_files, api_uploads, api_releases, api_signing, api_accounts, api_log)
 _STREAMED: Final = ("/v1/blobs/", "/v1/uploads/")
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -83,7 +94,8 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     app.state.uploads = anyio.CapacityLimiter(UPLOADS)
     add_handlers(app)
-    for module in (api_health, api_uploads, api_releases, api_signing, api_log):
+    app.include_router(page_router(surroundings(service)))
+    for module in _ROUTERS:
         app.include_router(module.router)
     if isinstance(service.data.objects, FolderObjects):
         public = service.settings.folder / "public"
