@@ -30,7 +30,8 @@ STALL: Final = 20.0
 PAUSE: Final = 0.5
 """Seconds before the second attempt; before each later one twice as many."""
 
-_FOLDER: Final = re.compile(r"tile(/(entries|[1-9]?[0-9])(/x[0-9]{3})*(/[0-9]{3}\.p)?)?")
+FOLDER: Final = re.compile(r"tile(/(entries|[1-9]?[0-9])(/x[0-9]{3})*(/[0-9]{3}\.p)?)?")
+"""A folder of tiles."""
 
 
 class Store(Reader, Protocol):
@@ -70,7 +71,7 @@ class FolderStore:
 
     def list(self, folder: str) -> list[str]:
         """Return the names in a folder, without those of unfinished writes."""
-        if not _FOLDER.fullmatch(folder):
+        if not FOLDER.fullmatch(folder):
             raise MisuseError(f"folder of a log: expected one of tiles, got {folder!r}")
         return list_folder(self.path / folder)
 

@@ -127,13 +127,21 @@ class Database:
                 lock.release()
             return
         with self._connected({}) as connection:
-            connection.detach()  # so that closing it ends the session, and the lock with it
-            with connection.begin():
-                found = connection.execute(
-                    text("SELECT pg_try_advisory_lock(:space, :key)"), {"space": _SPACE, "key": _key(name)}
-                )
-                held = bool(found.scalar())
-            yield Single(self, connection) if held else None
+            if not self._ask(connection, "pg_try_advisory_lock", name):
+                yield None
+                return
+            try:
+                yield Single(self, connection)
+            finally:
+                try:  # at once: another's session may end some time after we have closed it
+                    self._ask(connection, "pg_advisory_unlock", name)
+                except (SQLAlchemyError, StorageError) as error:
+                    connection.invalidate(error)
+
+    def _ask(self, connection: Connection, function: str, name: str) -> bool:
+        with connection.begin():
+            found = connection.execute(text(f"SELECT {function}(:space, :key)"), {"space": _SPACE, "key": _key(name)})
+            return bool(found.scalar())
 
     def now(self, connection: Connection) -> int:
         """Return Unix seconds by the database's clock, so that those of replicas do not matter; raises `StorageError`."""

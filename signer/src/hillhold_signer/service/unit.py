@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from hillhold_signer.chain import Chain
 from hillhold_signer.log.events import Event, Kind, Value
@@ -26,7 +26,7 @@ from hillhold_signer.service.database import Database
 from hillhold_signer.service.dbstore import Cache, DatabaseStore, add_blob
 from hillhold_signer.service.holding import check_held
 from hillhold_signer.service.objects import Objects
-from hillhold_signer.service.tables import EVENTS
+from hillhold_signer.service.tables import EVENTS, FILES
 
 CACHE: Final = 32 * 1024 * 1024
 """Bytes of files that never change, which a process keeps."""
@@ -122,6 +122,15 @@ class Data:
         """
         with self.database.transaction() as connection:
             add_blob(self.database, connection, digest, length, self.database.now(connection))
+
+    def versioned(self, name: str) -> bytes | None:
+        """Return a published file whose name has its version, without asking the database for one that is held; raises `StorageError`."""
+        if (data := self._cache.get(name)) is None:
+            with self.database.snapshot() as connection:
+                data = connection.execute(select(FILES.c.data).where(FILES.c.name == name)).scalar()
+            if data is not None:
+                self._cache.put(name, bytes(data))
+        return None if data is None else bytes(data)
 
     def _unit(self, connection: Connection, now: int, *, writing: bool) -> Unit:
         store = DatabaseStore(self.database, connection, self.objects, self._cache, now, writing=writing)
