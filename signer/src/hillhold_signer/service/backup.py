@@ -280,7 +280,7 @@ def _check_repository(connection: Connection, root: bytes | None) -> None:
 def _check_targets(connection: Connection, seen: Seen) -> None:
     joined = TARGETS.join(BLOBS, BLOBS.c.sha256 == TARGETS.c.sha256)
     rows = connection.execute(select(TARGETS.c.name, TARGETS.c.sha256, BLOBS.c.length).select_from(joined))
-    held = {name: (length, digest) for name, digest, length in rows.tuples()}
+    held = {name: (length, digest) for name, digest, length in rows}
     for path, (length, digest) in seen.targets.items():
         above, _, last = path.rpartition("/")
         if held.get(f"public/targets/{above}/{digest}.{last}") != (length, digest):
