@@ -107,7 +107,7 @@ def test_whoever_is_cut_off_the_next_one_finishes(data: Data, connect: Callable[
     try:
         Sequencer(Data(broken, data.objects), [SIGNER]).run()
     except StorageError:
-        assert count == step // 2
+        assert count >= step // 2
     before = fetch_checkpoint(LogReader(data.database), KEYS).checkpoint
     sequencer = Sequencer(data, [SIGNER])
     sequencer.run()

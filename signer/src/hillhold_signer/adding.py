@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -14,6 +14,7 @@ from hillhold_signer.errors import ReleaseRefused, RepositoryRefused
 from hillhold_signer.fleet import Fleet
 from hillhold_signer.image_keys import check_signed, image_keys
 from hillhold_signer.layout import Layout
+from hillhold_signer.patches import make_patch
 from hillhold_signer.patching import make_patches
 from hillhold_signer.products import caps_of
 from hillhold_signer.releases import MAX_IMAGE, Wish, check_segment, plan, releases_of, same_place, understood
@@ -54,6 +55,7 @@ def add_releases(
     *,
     patches: bool = True,
     with_documents: bool = False,
+    make: Callable[[bytes, bytes], bytes] = make_patch,
 ) -> tuple[Added, ...]:
     """Draft a line's role with more releases, all or none, and patches to them from earlier ones.
 
@@ -61,6 +63,7 @@ def add_releases(
         items: whole images as imgtool signed them, and what is wished of each.
         now: Unix seconds.
         patches: whether to make any.
+        make: makes a patch from a base to a result; may know it already.
         with_documents: also publish SBOMs and release notes, as targets that devices ignore.
 
     Raises:
@@ -85,7 +88,7 @@ def add_releases(
                 fleet.require(target.path, target.custom["hillhold"]["hardware"])
         done = []
         for (target, key), (image, _), beside in zip(added, items, files, strict=True):
-            made = patches_to(line, target, image, earlier, edit.layout) if patches else []
+            made = patches_to(line, target, image, earlier, edit.layout, make) if patches else []
             for data in (image, *beside.values(), *(data for _, data in made)):
                 edit.stage(data)
             documents = tuple(line.targets[path] for path in beside)
@@ -95,7 +98,12 @@ def add_releases(
 
 
 def patches_to(
-    line: Targets, target: TargetFile, image: bytes, bases: Sequence[Release], layout: Layout
+    line: Targets,
+    target: TargetFile,
+    image: bytes,
+    bases: Sequence[Release],
+    layout: Layout,
+    make: Callable[[bytes, bytes], bytes] = make_patch,
 ) -> list[tuple[TargetFile, bytes]]:
     """List the patches that pay, from those of `bases` that run in the same place, and return them with their bytes.
 
@@ -111,7 +119,7 @@ def patches_to(
         for base in same_place(bases, new.hardware, new.component)
         if base.sha256 != new.sha256 and patch_path(target.path, base.sha256) not in line.targets
     ]
-    made = make_patches(target, image, fitting, partial(read_release, layout))
+    made = make_patches(target, image, fitting, partial(read_release, layout), make)
     line.targets.update({entry.path: entry for entry, _ in made})
     return made
 

@@ -23,7 +23,11 @@ WORTH_PERCENT: Final = 80
 
 
 def make_patches(
-    target: TargetFile, image: bytes, bases: Sequence[Release], read: Callable[[Release], bytes]
+    target: TargetFile,
+    image: bytes,
+    bases: Sequence[Release],
+    read: Callable[[Release], bytes],
+    make: Callable[[bytes, bytes], bytes] = make_patch,
 ) -> list[tuple[TargetFile, bytes]]:
     """Return the patches that pay, as target entries with their bytes.
 
@@ -31,11 +35,12 @@ def make_patches(
         target: the new release.
         bases: earlier releases that run in the same place, lowest version first.
         read: returns the bytes of one of them.
+        make: makes the patch from a base to a result; may know it already.
     """
     limit = len(zlib.compress(image, 9)) * WORTH_PERCENT // 100
     found = []
     for base in bases[-MAX_BASES:]:
-        patch = make_patch(read(base), image)
+        patch = make(read(base), image)
         if len(patch) >= limit:
             continue
         custom = {

@@ -7,7 +7,7 @@ not complete.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from tuf.api.metadata import Root, Targets
 
@@ -21,8 +21,11 @@ from hillhold_signer.products import caps_of
 from hillhold_signer.state import State, published_files
 
 
-def ready_roles(layout: Layout, state: State) -> tuple[str, ...]:
+def ready_roles(layout: Layout, state: State, able: Callable[[str], bool] = lambda _: True) -> tuple[str, ...]:
     """Return the roles whose drafts are complete, and wait for no draft that is not.
+
+    Args:
+        able: whether a complete draft may be published, by further rules.
 
     What is wrong for another reason than that something is not signed yet is among these: publishing refuses it, and says why.
 
@@ -30,7 +33,7 @@ def ready_roles(layout: Layout, state: State) -> tuple[str, ...]:
         MergeRefused: drafts of root or targets do not go together.
         RepositoryRefused, StorageError: the repository.
     """
-    found = [role for role in state.drafts if state.quorum(role).complete]
+    found = [role for role in state.drafts if state.quorum(role).complete and able(role)]
     while waiting := {role for role in found if _waits(layout, state, role, found)}:
         found = [role for role in found if role not in waiting]
     return tuple(found)

@@ -9,7 +9,7 @@ Whatever writes holds the repository's lock while it reads, decides and writes. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,9 +211,9 @@ class Repository:
             self._tidy(state, chosen)
         return publication
 
-    def ready(self) -> tuple[str, ...]:
-        """Return the roles whose drafts can be published while the others wait; raises as `ready_roles` does."""
-        return ready_roles(self.layout, self.state())
+    def ready(self, able: Callable[[str], bool] = lambda _: True) -> tuple[str, ...]:
+        """Return the roles whose drafts can be published while the others wait; arguments and errors as those of `ready_roles`."""
+        return ready_roles(self.layout, self.state(), able)
 
     def check_ready(self, roles: Sequence[str] = ()) -> Root:
         """Refuse what `publish` would refuse for lack of signatures, or for the rules of rotation, before any key is opened.

@@ -19,7 +19,8 @@ from hillhold_bootsim.flashfile import open_or_create
 from hillhold_bootsim.layout import DEFAULT_LAYOUT
 from hillhold_bootsim.station import Station, is_provisioned, make_board, provision_board
 from hillhold_bootsim.uart import Line, PtyLine, TcpLine, parse_address
-from hillhold_signer.cli.terminal import FILE, PATH, plain
+from hillhold_signer.cli.terminal import FILE, PATH
+from hillhold_signer.plain import plain
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.mcuboot import ImageKey
 from hillhold_verifier.select import Device

@@ -13,7 +13,8 @@ import click
 from hillhold_bootsim.demo import Demo, Figures
 from hillhold_bootsim.firmware import LICENCE, ORIGIN, Firmware, default_cache, fetch
 from hillhold_bootsim.uart import BYTES_PER_SECOND
-from hillhold_signer.cli.terminal import PATH, json_option, plain
+from hillhold_signer.cli.terminal import PATH, json_option
+from hillhold_signer.plain import plain
 from hillhold_verifier.courier import Progress
 
 _WIDTH = 28

@@ -21,6 +21,7 @@ from hillhold_signer.cli.publishing import publish, refresh, verify
 from hillhold_signer.cli.releases import release, withdraw
 from hillhold_signer.cli.repositories import init, status
 from hillhold_signer.cli.roots import renew, revoke, root
+from hillhold_signer.cli.serving import serve, service
 from hillhold_signer.cli.shell import completion
 from hillhold_signer.cli.signing import attach, diff, drop, request, sign
 from hillhold_signer.cli.terminal import App
@@ -49,6 +50,6 @@ for _command in (list_, show, image_key):
 for _command in (
     *(key, init, root, renew, revoke, product, image),
     *(add, import_command, withdraw, release, diff, sign, request, attach, drop, status),
-    *(publish, refresh, prune, bundle, provisioning, verify, log, completion),
+    *(publish, refresh, prune, bundle, provisioning, verify, log, serve, service, completion),
 ):
     main.add_command(_command)

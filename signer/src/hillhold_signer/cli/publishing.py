@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import click
-from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import Root
 
 from hillhold_signer.cli.terminal import FILE, FOLDER, edge, emit, json_option, passphrase_option, secrets
-from hillhold_signer.errors import KeyRefused
-from hillhold_signer.keys import load_signer
+from hillhold_signer.online import online_signers
 from hillhold_signer.publish import OnlineSigners
 from hillhold_signer.repository import Repository
 from hillhold_signer.rotation import online_replaced
@@ -127,23 +125,5 @@ def verify(path: Path, root: Path | None, as_json: bool) -> None:
 def _signers(
     repository: Repository, root: Root, snapshot: str | None, timestamp: str | None, ask: Callable[[str], str]
 ) -> OnlineSigners:
-    """Open the online keys that `root` names, each once."""
-    online = repository.config().online
-    opened: dict[str, Signer] = {}
-    found = []
-    for role, uri in (("snapshot", snapshot), ("timestamp", timestamp)):
-        key = _online_key(root, role, online)
-        uri = uri or online.get(key.keyid)
-        if uri is None:
-            hint = f'say where it is, in hillhold.toml: [online], "{key.keyid}" = "URI"'
-            raise KeyRefused(f"key of {role}", expected=f"the URI of {key.keyid[:16]}", got="none", hint=hint)
-        if uri not in opened:
-            opened[uri] = load_signer(uri, key, ask)
-        found.append(opened[uri])
-    return OnlineSigners(found[0], found[1])
-
-
-def _online_key(root: Root, role: str, online: Mapping[str, str]) -> Key:
-    """The key of an online role that this machine has, or else the first; an HSM or KMS is opened by the public key."""
-    keyids = root.roles[role].keyids
-    return root.get_key(next((keyid for keyid in keyids if keyid in online), keyids[0]))
+    instead = {"snapshot": snapshot or "", "timestamp": timestamp or ""}
+    return online_signers(root, repository.config().online, ask, instead)

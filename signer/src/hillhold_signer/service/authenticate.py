@@ -82,7 +82,7 @@ class Authenticator:
             IssuerError: an issuer's keys cannot be read.
             StorageError: the database cannot be reached.
         """
-        peer, bucket = Peer(address, None), bucket_of(address)
+        peer = Peer(certificates.clean_address(address), None)
         try:
             peer = self._proxies.peer(address, certificate, headers)
             bucket = bucket_of(peer.address)
@@ -92,9 +92,8 @@ class Authenticator:
         except _Nobody:
             raise
         except UnauthenticatedRefused as error:
-            self._limits.failures.take(bucket, monotonic)
-            actor = certificates.UNKNOWN if bucket == certificates.UNKNOWN else peer.address
-            error.records = self._records(actor, error.reason, monotonic)
+            self._limits.failures.take(bucket_of(peer.address), monotonic)
+            error.records = self._records(peer.address, error.reason, monotonic)
             raise
         _wait(self._limits.principal.take(str(who.account_id), monotonic), "requests")
         return who
@@ -119,6 +118,7 @@ class Authenticator:
             with connect() as connection:
                 return identities.check(connection, identities.X509, said)
         if secret.startswith(tokens.PREFIX):
+            tokens.parse(secret)  # no connection is taken for junk
             with connect() as connection:
                 return tokens.check(connection, secret, now)
         verified = self._issuers.verify(secret, now, monotonic)

@@ -38,7 +38,7 @@ _BYTES: Final = re.compile(rb":([A-Za-z0-9+/]+={0,2}):")  # RFC 8941, 3.3.5
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end: an address, and a certificate (DER) that was verified, or None."""
+    """Who is at the other end: an address, or "unknown", and a certificate (DER) that was verified, or None."""
 
     address: str
     certificate: bytes | None
@@ -75,7 +75,7 @@ class Proxies:
             UnauthenticatedRefused: a proxy's headers that are malformed, or there twice.
         """
         if not self._is_proxy(address):
-            return Peer(address, certificate)
+            return Peer(clean_address(address), certificate)
         found = [value for name, value in headers if name == CLIENT_CERT]
         if len(found) > 1:  # one of them was the client's own
             raise UnauthenticatedRefused("two certificates by a proxy")
@@ -91,7 +91,7 @@ class Proxies:
             address = hop
             if not self._is_proxy(hop):
                 break
-        return Peer(address, _unwrap(found[0]) if found else None)
+        return Peer(clean_address(address), _unwrap(found[0]) if found else None)
 
     def _is_proxy(self, address: str) -> bool:
         try:
@@ -100,6 +100,15 @@ class Proxies:
             return False
         mapped = getattr(found, "ipv4_mapped", None)  # how a socket for both families shows IPv4
         return any((mapped or found) in network for network in self._networks)
+
+
+def clean_address(text: str) -> str:
+    """Return an address in its usual form, without a zone (which is any text); else `UNKNOWN`."""
+    try:
+        found = ip_address(text.partition("%")[0])
+    except ValueError:
+        return UNKNOWN
+    return str(getattr(found, "ipv4_mapped", None) or found)
 
 
 def claims(certificate: bytes, now: int) -> dict[str, str]:
@@ -118,7 +127,7 @@ def claims(certificate: bytes, now: int) -> dict[str, str]:
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     except x509.ExtensionNotFound:
         uris = []
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         raise UnauthenticatedRefused("a certificate that is malformed") from None
     if not found.not_valid_before_utc.timestamp() <= now <= found.not_valid_after_utc.timestamp():
         raise UnauthenticatedRefused("a certificate that is not valid now")
@@ -129,14 +138,6 @@ def claims(certificate: bytes, now: int) -> dict[str, str]:
 def der(pem: str) -> bytes:
     """Return DER of a certificate in PEM, as the TLS extension of ASGI has it; raises `ValueError`."""
     return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return "%" not in text  # a zone is any text
 
 
 def _unwrap(value: bytes) -> bytes:

@@ -127,16 +127,14 @@ class Database:
                 lock.release()
             return
         with self._connected({}) as connection:
-            if not self._ask(connection, "pg_try_advisory_lock", name):
-                yield None
-                return
+            with _settled(connection):
+                held = self._ask(connection, "pg_try_advisory_lock", name)
             try:
-                yield Single(self, connection)
+                yield Single(self, connection) if held else None
             finally:
-                try:  # at once: another's session may end some time after we have closed it
-                    self._ask(connection, "pg_advisory_unlock", name)
-                except (SQLAlchemyError, StorageError) as error:
-                    connection.invalidate(error)
+                if held:  # at once: a session may end some time after we have closed it
+                    with _settled(connection):
+                        self._ask(connection, "pg_advisory_unlock", name)
 
     def _ask(self, connection: Connection, function: str, name: str) -> bool:
         with connection.begin():
@@ -320,6 +318,16 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql(f"BEGIN {how}")
 
     return engine
+
+
+@contextmanager
+def _settled(connection: Connection) -> Iterator[None]:
+    """Where nobody knows whether a lock was taken or given up, it goes with its session."""
+    try:
+        yield
+    except BaseException:
+        connection.invalidate()
+        raise
 
 
 def _key(name: str) -> int:

@@ -95,7 +95,7 @@ class DatabaseStore:
     def __init__(
         self, database: Database, connection: Connection, objects: Objects, cache: Cache, now: int, *, writing: bool
     ) -> None:
-        self._database, self._connection, self._objects = database, connection, objects
+        self.database, self._connection, self._objects = database, connection, objects
         self._cache, self._now, self._writing = cache, now, writing
         self._held: Held | None = None
         self._blobs: dict[str, tuple[int | None, set[str]]] = {}
@@ -217,7 +217,7 @@ class DatabaseStore:
         names = [{"name": name, "sha256": digest} for name, digest in self._placed.items() if digest is not None]
         for table, rows, column in ((FILES, files, "data"), (TARGETS, names, "sha256")):
             if rows:
-                insert = self._database.insert(table)
+                insert = self.database.insert(table)
                 insert = insert.on_conflict_do_update(index_elements=["name"], set_={column: insert.excluded[column]})
                 self._connection.execute(insert, rows)
         self._delete(FILES, [name for name, data in self._written.items() if data is None])
@@ -339,9 +339,12 @@ class DatabaseStore:
             return
         if self._blob(digest)[0] is None:
             self._objects.put(blob_key(digest), data)
-            add_blob(self._database, self._connection, digest, len(data), self._now)
+            self._add_blob(digest, len(data))
             self._blobs[digest] = len(data), set()
         self._name_target(name, digest)
+
+    def _add_blob(self, digest: str, length: int) -> None:
+        add_blob(self.database, self._connection, digest, length, self._now)
 
     def _name_target(self, name: str, digest: str) -> None:
         self._placed[name] = digest
@@ -383,6 +386,17 @@ class DatabaseStore:
     def _check_writing(self) -> None:
         if not self._writing:
             raise MisuseError("repository: expected a transaction that writes, got one that reads")
+
+
+class TryingStore(DatabaseStore):
+    """The files of the repository, on which something is tried: what is written is never flushed.
+
+    Blobs are kept, by a transaction of their own: when it is done in earnest, they are there, and nobody waits for the object store.
+    """
+
+    def _add_blob(self, digest: str, length: int) -> None:
+        with self.database.transaction() as connection:
+            add_blob(self.database, connection, digest, length, self._now)
 
 
 class Held:

@@ -78,7 +78,7 @@ class Settings:
     @property
     def log_key(self) -> Path:
         """The private key of the log."""
-        return self.folder / "log.key"
+        return self.folder / "log.pem"
 
 
 def read_settings(folder: Path) -> Settings:
@@ -137,13 +137,15 @@ class _Taken:
         self._left, self._what = dict(table), what
 
     def text(self, name: str) -> str | None:
-        return self._take(name, str, "text", None)
+        found: str | None = self._take(name, str, "text", None)
+        return found
 
     def flag(self, name: str) -> bool:
-        return self._take(name, bool, "true or false", True)
+        return bool(self._take(name, bool, "true or false", True))
 
     def table(self, name: str) -> Mapping[str, Any] | None:
-        return self._take(name, dict, "a table", None)
+        found: Mapping[str, Any] | None = self._take(name, dict, "a table", None)
+        return found
 
     def texts(self, name: str) -> Mapping[str, str] | None:
         found = self.table(name)

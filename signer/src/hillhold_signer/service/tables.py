@@ -97,6 +97,13 @@ LOG_FILES: Final = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
+LOG_RELEASES: Final = Table(  # by target path, the entry that tells of its submission; made from the log (`proofs`)
+    "log_releases",
+    METADATA,
+    Column("path", String(512), primary_key=True),
+    Column("entry", BigInteger, nullable=False),
+)
+
 # --- who may do what ------------------------------------------------------------------------------------------------------------------
 
 ACCOUNTS: Final = Table(

@@ -87,10 +87,13 @@ class Issued:
     change: Change
 
 
-def parse(text: str) -> tuple[str, bytes] | None:
-    """Return the id and the secret of a token in its one form; else None."""
+def parse(text: str) -> tuple[str, bytes]:
+    """Return the id and the secret of a token in its one form; raises `UnauthenticatedRefused`."""
     match = _FORM.fullmatch(text)
-    return (match[1], bytes.fromhex(match[2])) if match else None
+    if match is None:
+        hint = "a token is hh_ID_SECRET, as `hillhold token new` printed it"
+        raise UnauthenticatedRefused("a token of another form", hint=hint)
+    return match[1], bytes.fromhex(match[2])
 
 
 def issue(
@@ -167,12 +170,7 @@ def check(connection: Connection, text: str, now: int) -> Principal:
     Raises:
         UnauthenticatedRefused: no token of this service, or one that works no more.
     """
-    parsed = parse(text)
-    if parsed is None:
-        raise UnauthenticatedRefused(
-            "a token of another form", hint="a token is hh_ID_SECRET, as `hillhold token new` printed it"
-        )
-    identifier, secret = parsed
+    identifier, secret = parse(text)
     row = connection.execute(select(TOKENS).where(TOKENS.c.id == identifier)).one_or_none()
     same = hmac.compare_digest(sha256(secret).hexdigest(), row.secret if row else _NOBODYS)
     if row is None or not same:

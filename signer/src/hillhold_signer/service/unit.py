@@ -16,14 +16,15 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from hillhold_signer.chain import Chain
 from hillhold_signer.log.events import Event, Kind, Value
 from hillhold_signer.places import Entry
 from hillhold_signer.repository import Repository
 from hillhold_signer.service.database import Database
-from hillhold_signer.service.dbstore import Cache, DatabaseStore, add_blob
+from hillhold_signer.service.dbstore import Cache, DatabaseStore, TryingStore, add_blob
 from hillhold_signer.service.holding import check_held
 from hillhold_signer.service.objects import Objects
 from hillhold_signer.service.tables import EVENTS, FILES
@@ -52,6 +53,10 @@ class Unit:
     def repository(self) -> Repository:
         """The repository; raises `RepositoryRefused` where none was made yet."""
         return Repository(Entry(self.store), self._chain)
+
+    def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
+        """Return an insertion that knows `on_conflict_do_nothing` and `on_conflict_do_update`."""
+        return self.store.database.insert(table)
 
     @property
     def chain(self) -> Chain | None:
@@ -108,6 +113,18 @@ class Data:
             unit._finish()
         unit.store.keep()
         self._chain = unit.chain
+
+    @contextmanager
+    def trying(self) -> Iterator[Unit]:
+        """Write, and then do as if nothing was written: no other writer waits meanwhile. But blobs stay, which harms nobody.
+
+        Raises:
+            StorageError: the database or the object store fails.
+        """
+        with self.database.snapshot() as connection:
+            now = self.database.now(connection)
+            store = TryingStore(self.database, connection, self.objects, self._cache, now, writing=True)
+            yield Unit(connection, now, store, self._chain)
 
     def record(self, kind: Kind, actor: str, **fields: Value) -> None:
         """Note what happened, for the log, in a transaction of its own; raises `EntryRefused`, `StorageError`."""

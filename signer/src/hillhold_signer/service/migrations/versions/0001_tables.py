@@ -32,6 +32,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name="uq_accounts_name"),
     )
     op.create_table(
+        "log_releases",
+        sa.Column("path", sa.String(512), nullable=False),
+        sa.Column("entry", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("path", name="pk_log_releases"),
+    )
+    op.create_table(
         "blobs",
         sa.Column("sha256", HASH, nullable=False),
         sa.Column("length", sa.BigInteger(), nullable=False),

@@ -1,0 +1,156 @@
+"""`hillhold serve` and `hillhold service`: the signing service on this machine. Its libraries are an extra: `hillhold-signer[service]`."""
+
+from __future__ import annotations
+
+import secrets as randomness
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from hillhold_signer.ceremony import read_ceremony
+from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, emit, json_option, passphrase_option, secrets
+from hillhold_signer.errors import ToolError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
+
+def with_extra(command: F) -> F:
+    """Say how to get what is missing, where the extra is not installed."""
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> Any:
+        try:
+            import hillhold_signer.service.service  # noqa: F401
+        except ModuleNotFoundError as error:
+            if error.name is not None and error.name.startswith("hillhold"):
+                raise
+            hint = "pip install 'hillhold-signer[service]'"
+            raise ToolError(f"the service's libraries are not installed: {error.name}", hint=hint) from error
+        return command(*args, **options)
+
+    return run  # type: ignore[return-value]
+
+
+@click.group()
+def service() -> None:
+    """Set up the signing service of a team."""
+
+
+@service.command(short_help="Make a service: new, or from a repository.")
+@click.argument("data", type=PATH)
+@click.option(
+    "--from", "folder", type=FOLDER, help="Take over this repository, with all that is published and drafted."
+)
+@click.option("--config", type=FILE, help="Begin a new one with this ceremony file: who holds which keys.")
+@click.option("--admin", required=True, metavar="NAME", help="The first administrator, who gets a token.")
+@click.option(
+    "--log-name", metavar="NAME", help="Name of the log, a URL of yours without scheme. [default: hillhold/DATA]"
+)
+@click.option("--database", metavar="URL", help="postgresql://…; by default SQLite in DATA.")
+@click.option("--objects", metavar="URL", help="s3://…, gs://…, az://…; by default DATA.")
+@click.option("--demo", is_flag=True, help="Allow example keys; the repository then says so to everyone.")
+@json_option
+@with_extra
+def init(
+    data: Path,
+    folder: Path | None,
+    config: Path | None,
+    admin: str,
+    log_name: str | None,
+    database: str | None,
+    objects: str | None,
+    demo: bool,
+    as_json: bool,
+) -> None:
+    """Make a signing service in DATA: tables, repository, the log with its key, and the first administrator.
+
+    \b
+    Example:
+      hillhold service init DATA --from REPO --admin ada
+    """
+    from hillhold_signer.service import setup
+    from hillhold_signer.service.service import open_data
+    from hillhold_signer.service.settings import read_settings
+
+    if (folder is None) is (config is None):
+        raise click.UsageError("--from REPO or --config FILE is needed, and not both")
+    setup.write_settings(data, database, objects)
+    settings = read_settings(data)
+    found = open_data(settings)
+    found.database.migrate()
+    if folder is not None:
+        setup.copy_repository(found, folder)
+    elif config is not None:
+        setup.create_repository(found, read_ceremony(config), demo=demo)
+    signer = setup.make_log_key(settings, log_name or f"hillhold/{data.absolute().name}")
+    setup.begin_log(found, signer)
+    token = setup.first_administrator(found, admin, randomness.token_bytes)
+    found.database.close()
+    value = {"data": str(data), "administrator": admin, "token": token, "log": str(signer.verifier)}
+    lines = [
+        f"made {data}: {found.database}",
+        f"the log's key, for auditors: {signer.verifier}",
+        f"keep a copy of {settings.log_key}: without it, nobody believes a restored log",
+        f"token of {admin}, shown this once: {token}",
+        f"next: `hillhold serve {data}`, then `HILLHOLD_TOKEN=… hillhold status --service URL`",
+    ]
+    emit(value, lines, as_json=as_json)
+
+
+@service.command(short_help="Bring the tables up to this version.")
+@click.argument("data", type=FOLDER)
+@json_option
+@with_extra
+def migrate(data: Path, as_json: bool) -> None:
+    """Bring the tables of a service up to this version of Hillhold; what is up to date stays as it is.
+
+    \b
+    Example:
+      hillhold service migrate DATA
+    """
+    from hillhold_signer.service.service import open_data
+    from hillhold_signer.service.settings import read_settings
+
+    found = open_data(read_settings(data))
+    found.database.migrate()
+    found.database.check_version()
+    emit({"database": str(found.database)}, [f"{found.database} is up to date"], as_json=as_json)
+
+
+@click.command(short_help="Run the signing service.")
+@click.argument("data", type=FOLDER)
+@click.option("--listen", default="127.0.0.1:8480", show_default=True, metavar="HOST:PORT", help="Where it listens.")
+@click.option("--plain-http", is_flag=True, help="Allow plain HTTP beyond this machine: a load balancer speaks TLS.")
+@passphrase_option
+@with_extra
+def serve(data: Path, listen: str, plain_http: bool, passphrase_fd: int | None) -> None:
+    """Run the signing service in DATA (`hillhold service init`), until Ctrl-C or SIGTERM: what is under way ends first.
+
+    \b
+    Example:
+      hillhold serve DATA --listen 127.0.0.1:8480
+    """
+    from hillhold_signer.service.serve import run
+    from hillhold_signer.service.settings import read_settings
+
+    host, port = _address(listen)
+    settings = read_settings(data)
+    if settings.tls is None and host not in LOOPBACK and not plain_http:
+        hint = "name a certificate in service.toml, [tls]; or --plain-http, behind a load balancer that speaks TLS"
+        raise click.UsageError(f"--listen {listen}: tokens would travel in the clear; {hint}")
+    code = run(settings, host, port, secrets(passphrase_fd))
+    if code:
+        sys.exit(code)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise click.UsageError(f"--listen {text}: HOST:PORT is wanted, such as 127.0.0.1:8480")
+    return host.strip("[]") or "127.0.0.1", int(port)

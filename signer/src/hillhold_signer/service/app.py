@@ -1,0 +1,125 @@
+"""The HTTP application of one replica."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any, Final
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
+from starlette.staticfiles import StaticFiles
+
+from hillhold_signer.service import api_log, api_releases, api_signing, api_uploads
+from hillhold_signer.service.objects import FolderObjects
+from hillhold_signer.service.problems import add_handlers, problem
+from hillhold_signer.service.service import Service
+
+THREADS: Final = 16
+"""Requests that are worked on at once: as many as the database has connections for."""
+MAX_BODY: Final = 1024 * 1024
+"""Bytes of a request, but of files and changes."""
+MAX_CHANGE: Final = 32 * 1024 * 1024
+"""Bytes of a change that `hillhold --service` sends: drafts of several lines, in base64."""
+STOP: Final = 20.0
+"""Seconds that what is under way may take when the service ends."""
+
+_Scope = MutableMapping[str, Any]
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+_App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
+
+# What happens is in our logs and metrics; bodies and errors go nowhere else, whatever the environment says.
+_NO_TELEMETRY: Final[TelemetryConfig] = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+_STREAMED: Final = ("/v1/blobs/", "/v1/uploads/")
+_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+def create_app(service: Service) -> FastAPI:
+    """Return the application of a service; it starts what the service does by itself, and ends it."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        service.worker.start()
+        try:
+            yield
+        finally:
+            await anyio.to_thread.run_sync(service.close, STOP)
+
+    app = FastAPI(
+        title="Hillhold signing service",
+        version=version("hillhold-signer"),
+        description="Builds come in, people sign them at home, and what has its quorum is published.",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        telemetry=_NO_TELEMETRY,
+    )
+    app.state.service = service
+    add_handlers(app)
+    for module in (api_uploads, api_releases, api_signing, api_log):
+        app.include_router(module.router)
+    if isinstance(service.data.objects, FolderObjects):
+        public = service.settings.folder / "public"
+        public.mkdir(exist_ok=True)
+        app.mount("/repository", StaticFiles(directory=public), name="repository")
+    app.add_middleware(Guard)
+    return app
+
+
+class Guard:
+    """What holds for every request: a body within its limit, and headers that a browser should have."""
+
+    def __init__(self, app: _App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = _limit(scope["path"])
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), None)
+        if limit is not None and declared is not None and declared.isdigit() and int(declared) > limit:
+            refusal = problem(413, f"body: expected at most {limit} bytes, got {int(declared)}")
+            await refusal(scope, receive, send)
+            return
+        seen = 0
+
+        async def bounded() -> _Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if limit is not None and seen > limit:
+                return {"type": "http.disconnect"}
+            return message
+
+        async def dressed(message: _Message) -> None:
+            if message["type"] == "http.response.start":
+                names = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(item for item in _HEADERS if item[0] not in names)]
+            await send(message)
+
+        await self._app(scope, bounded, dressed)
+
+
+def _limit(path: str) -> int | None:
+    """Bytes that a body may have; None where the request itself sees to it."""
+    if path.startswith(_STREAMED):
+        return None
+    return MAX_CHANGE if path == "/v1/changes" else MAX_BODY

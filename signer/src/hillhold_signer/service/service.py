@@ -1,0 +1,174 @@
+"""One replica of the service: its data, its keys, who may come in, and what it does by itself."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+from hillhold_signer.errors import ConfigRefused
+from hillhold_signer.keys import SCHEME, load_signer, parse_public
+from hillhold_signer.log.events import Kind
+from hillhold_signer.log.note import NoteSigner, note_signer
+from hillhold_signer.service.access import Principal
+from hillhold_signer.service.authenticate import Authenticator, Limits
+from hillhold_signer.service.certificates import Proxies
+from hillhold_signer.service.database import Database
+from hillhold_signer.service.export import Exporter
+from hillhold_signer.service.issuers import Fetcher
+from hillhold_signer.service.journal import Sequencer
+from hillhold_signer.service.objects import FolderObjects, Objects, RemoteObjects
+from hillhold_signer.service.oidc import Issuers
+from hillhold_signer.service.proofs import index_releases
+from hillhold_signer.service.publisher import Publisher
+from hillhold_signer.service.ratelimit import Flood
+from hillhold_signer.service.settings import Settings
+from hillhold_signer.service.unit import Data
+from hillhold_signer.service.uploads import ABANDONED, give_up
+from hillhold_signer.service.worker import Task, Worker
+from hillhold_signer.storage import read_file
+
+MAX_KEY: Final = 64 * 1024
+RENEW_PAUSE: Final = 10.0
+"""Seconds between two looks at what expires."""
+CLEAN_PAUSE: Final = 3600.0
+"""Seconds between two looks at what was abandoned."""
+
+
+def open_data(settings: Settings) -> Data:
+    """Open the database and the object store that settings name; raises `ConfigRefused`, `StorageError`."""
+    return Data(Database(settings.database), open_objects(settings))
+
+
+def open_objects(settings: Settings) -> Objects:
+    """Open the object store that settings name; raises `ConfigRefused`."""
+    if settings.objects is None:
+        return FolderObjects(settings.folder)
+    return RemoteObjects(settings.objects, settings.options)
+
+
+def log_signer(settings: Settings, ask: Callable[[str], str]) -> NoteSigner:
+    """Open the key of the log; raises `ConfigRefused` where there is none, `KeyRefused`, `StorageError`."""
+    path = settings.log_key
+    if not path.exists():
+        hint = "`hillhold service init` makes it; restore it from where its copy is kept, or nobody believes the log any more"
+        raise ConfigRefused("key of the log", expected=f"{path}", got="no such file", hint=hint)
+    public = path.with_suffix(".pub")
+    key = parse_public(read_file(public, MAX_KEY), public)
+    origin = read_file(path.with_suffix(".origin"), 1024).decode().strip()
+    return note_signer(origin, load_signer(f"{SCHEME}:{path}", key, ask))
+
+
+class Service:
+    """One replica.
+
+    Args:
+        ask: returns the passphrase or PIN of a key, by what it is called.
+        report: is told of each failure of what the replica does by itself: the task's name, and the error.
+
+    Raises:
+        ConfigRefused, KeyRefused, StorageError: the settings, the log's key, database or object store.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ask: Callable[[str], str],
+        report: Callable[[str, Exception], None],
+        *,
+        limits: Limits | None = None,
+    ) -> None:
+        self.settings = settings
+        self.data = open_data(settings)
+        self.data.database.check_version()
+        self.log = log_signer(settings, ask)
+        self.publisher = Publisher(self.data, ask)
+        self.exporter = Exporter(self.data)
+        self.sequencer = Sequencer(self.data, [self.log])
+        issuers = Issuers(settings.issuers, Fetcher())
+        self.authenticator = Authenticator(issuers, Proxies(settings.proxies), limits or Limits.default(), Flood())
+        self.refusals = Refusals(self.data, self.monotonic)
+        self.worker = Worker(self._tasks(), report, self.monotonic)
+
+    def now(self) -> int:
+        """Unix seconds by this replica's clock: for tokens and certificates. What is signed goes by the database's."""
+        return int(time.time())
+
+    def monotonic(self) -> float:
+        """Seconds that only rise."""
+        return time.monotonic()
+
+    def fresh(self) -> str:
+        """Return an identifier that nobody can guess."""
+        return secrets.token_hex(16)
+
+    def close(self, timeout: float) -> bool:
+        """End what is under way, and give up all connections; returns whether that was within `timeout` seconds."""
+        ended = self.worker.stop(timeout)
+        for actor, reason in self.authenticator.unrecorded(self.monotonic(), all_=True):
+            self.data.record(Kind.FAILED_LOGIN, actor, reason=reason)
+        self.exporter.close()
+        self.data.database.close()
+        return ended
+
+    def _tasks(self) -> tuple[Task, ...]:
+        tasks = [
+            Task("publish", self._publish),
+            Task("export", self._export),
+            Task("log", self._log),
+            Task("clean", self._clean, CLEAN_PAUSE),
+        ]
+        if self.settings.renew:
+            tasks.append(Task("renew", self._renew, RENEW_PAUSE))
+        return tuple(tasks)
+
+    def _publish(self) -> bool:
+        done = bool(self.publisher.publish())
+        if done:
+            self.worker.wake("export", "log")
+        return done
+
+    def _renew(self) -> bool:
+        if self.publisher.renew():
+            self.worker.wake("export", "log")
+        return False
+
+    def _export(self) -> bool:
+        return bool(self.exporter.run())
+
+    def _log(self) -> bool:
+        for actor, reason in self.authenticator.unrecorded(self.monotonic()):
+            self.data.record(Kind.FAILED_LOGIN, actor, reason=reason)
+        self.refusals.drain()
+        more = bool(self.sequencer.run())
+        return index_releases(self.data, [self.log.verifier]) or more
+
+    def _clean(self) -> bool:
+        with self.data.reading() as unit:
+            before = unit.now - ABANDONED
+        return bool(give_up(self.data.database, self.data.objects, before))
+
+
+class Refusals:
+    """Denied attempts in the log, so many a minute at most: more are counted."""
+
+    def __init__(self, data: Data, monotonic: Callable[[], float]) -> None:
+        self._data, self._monotonic = data, monotonic
+        self._flood = Flood()
+
+    def note(self, principal: Principal, what: str, reason: str) -> None:
+        """Record that somebody was refused something; raises `StorageError`."""
+        itself, held = self._flood.take(self._monotonic())
+        self._more(held)
+        if itself:
+            self._data.record(Kind.REFUSAL, principal.name, what=what, reason=reason)
+
+    def drain(self) -> None:
+        """Record how many there were in a minute that is over; raises `StorageError`."""
+        self._more(self._flood.drain(self._monotonic()))
+
+    def _more(self, held: int) -> None:
+        if held:
+            reason = f"{held} more denied attempts, which are not recorded one by one"
+            self._data.record(Kind.REFUSAL, "service", what="attempts", reason=reason)

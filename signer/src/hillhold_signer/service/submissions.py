@@ -1,0 +1,270 @@
+"""Builds that are handed in: images with their SBOMs, notes and provenance become a draft of their line.
+
+The files were uploaded before, and are named by their hashes. All rules of `hillhold add` hold, and devices are simulated before anyone is
+asked to sign. Patches are made before the repository is locked: it is only looked at meanwhile, by whoever wants to.
+
+Who sends the same again gets the same answer: CI repeats what it did not hear an answer to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+
+from sqlalchemy import select
+from tuf.api.metadata import TargetFile
+
+from hillhold_signer.adding import Added, add_releases
+from hillhold_signer.documents import MAX_DOCUMENT, Document
+from hillhold_signer.errors import ReleaseRefused
+from hillhold_signer.log.events import Kind
+from hillhold_signer.patches import make_patch
+from hillhold_signer.provenance import check_provenance
+from hillhold_signer.releases import MAX_IMAGE, Wish
+from hillhold_signer.service.access import NotFoundRefused, Principal, Role, require
+from hillhold_signer.service.changes import nodes_of, note_changes
+from hillhold_signer.service.objects import Objects
+from hillhold_signer.service.tables import BLOBS, SUBMISSIONS
+from hillhold_signer.service.unit import Data, Unit
+from hillhold_signer.service.uploads import blob_key
+from hillhold_verifier import canonical
+from hillhold_verifier.release import Version
+
+MAX_IMAGES: Final = 16
+"""Images of one submission."""
+MAX_TOTAL: Final = 4 * MAX_IMAGE
+"""Bytes of all files of one submission, which are held in memory while it is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image of a submission, by the hash of a file that was uploaded."""
+
+    sha256: str
+    file_name: str
+    component: str = "app"
+    requires: Mapping[str, str] | None = None
+    downgrade_from: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A document that was uploaded, and what it is called."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What is handed in at once.
+
+    Attributes:
+        set: all of it is installed together, or none.
+        source: the revision that it was built from.
+        provenance: SHA-256 of an in-toto statement about the images, bare or in a DSSE envelope.
+        patches: whether to make any.
+        publish_documents: whether devices' servers get SBOMs and notes, too.
+    """
+
+    images: tuple[Image, ...]
+    kind: str = "feature"
+    hardware: tuple[str, ...] = ()
+    set: str | None = None
+    sbom: tuple[Named, ...] = ()
+    notes: Named | None = None
+    source: str | None = None
+    provenance: str | None = None
+    patches: bool = True
+    publish_documents: bool = False
+
+    def digest(self, line: str) -> str:
+        """SHA-256 of all that is asked for, on a line."""
+        value = {name: _plain(getattr(self, name)) for name in self.__slots__}
+        return sha256(canonical.dumps({**value, "line": line})).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of a submission.
+
+    Attributes:
+        repeated: it was there already.
+        version, digest: of the line's draft that has it; None where it is published already.
+        releases: what metadata say of each image, by target path.
+        patches: what was made to them, by path, with lengths.
+    """
+
+    repeated: bool
+    version: int | None
+    digest: str | None
+    releases: Mapping[str, Mapping[str, Any]]
+    patches: Mapping[str, int]
+
+
+def submit(data: Data, principal: Principal, line: str, build: Build) -> Submitted:
+    """Put a build into its line's draft.
+
+    Raises:
+        ForbiddenRefused: not a submitter of the line.
+        NotFoundRefused: a file that was not uploaded.
+        ProductRefused, ReleaseRefused, ContentRefused, PublicKeyMaterialRefused: as `add_releases`.
+        RepositoryRefused, StorageError: the repository.
+    """
+    require(principal, Role.SUBMITTER, line)
+    if not 1 <= len(build.images) <= MAX_IMAGES:
+        raise ReleaseRefused("images of a submission", expected=f"1 to {MAX_IMAGES}", got=len(build.images))
+    wished = build.digest(line)
+    with data.reading() as unit:
+        if (found := _repeated(unit, line, wished)) is not None:
+            return found
+        lengths = _lengths(unit, build)
+    files = _read(data.objects, lengths)
+    items = [(files[image.sha256], _wish(build, image, files)) for image in build.images]
+    if build.provenance is not None:
+        check_provenance(files[build.provenance], [image.sha256 for image in build.images])
+    make = _Made()
+    if build.patches:
+        _make_before(data, line, items, make)
+    with data.writing() as unit:
+        if (found := _repeated(unit, line, wished)) is not None:
+            return found
+        before = nodes_of(unit, line)
+        added = add_releases(
+            unit.repository,
+            line,
+            items,
+            unit.now,
+            patches=build.patches,
+            with_documents=build.publish_documents,
+            make=make,
+        )
+        done = _answer(unit, line, added)
+        note_changes(unit, principal, line, before, {"add": sorted(done.releases)})
+        _note(unit, principal, build, wished, added)
+    return done
+
+
+def _repeated(unit: Unit, line: str, wished: str) -> Submitted | None:
+    """The answer to a submission that was made before, as long as the line still has what it brought."""
+    rows = unit.connection.execute(select(SUBMISSIONS).where(SUBMISSIONS.c.wish == wished)).all()
+    if not rows:
+        return None
+    state = unit.repository.state()
+    newest = state.line(line)
+    listed = {row.path: newest.targets.get(row.path) for row in rows}
+    if any(
+        target is None or target.hashes["sha256"] != row.sha256
+        for row, target in zip(rows, listed.values(), strict=True)
+    ):
+        return None
+    targets = [target for target in listed.values() if target is not None]
+    draft = state.drafts.get(line)
+    return Submitted(
+        True,
+        draft.signed.version if draft else None,
+        draft.digest if draft else None,
+        {target.path: _shown(target) for target in targets},
+        {},
+    )
+
+
+def _lengths(unit: Unit, build: Build) -> dict[str, int]:
+    """The length of each file that a build names, once it is there, and not too much."""
+    images = {image.sha256 for image in build.images}
+    others = {item.sha256 for item in (*build.sbom, *((build.notes,) if build.notes else ()))}
+    others |= {build.provenance} if build.provenance else set()
+    wanted = images | others
+    rows = unit.connection.execute(select(BLOBS.c.sha256, BLOBS.c.length).where(BLOBS.c.sha256.in_(wanted))).all()
+    found = {str(row[0]): int(row[1]) for row in rows}
+    if missing := sorted(wanted - found.keys()):
+        hint = "upload it first: PUT /v1/blobs/SHA256, or POST /v1/uploads"
+        raise NotFoundRefused(f"file {missing[0][:16]}…", expected="one that was uploaded whole", got="none", hint=hint)
+    for digest, length in found.items():
+        most = MAX_IMAGE if digest in images else MAX_DOCUMENT
+        if length > most:
+            raise ReleaseRefused(f"file {digest[:16]}…", expected=f"at most {most} bytes", got=length)
+    if sum(found.values()) > MAX_TOTAL:
+        raise ReleaseRefused("files of a submission", expected=f"at most {MAX_TOTAL} bytes", got=sum(found.values()))
+    return found
+
+
+def _read(objects: Objects, lengths: Mapping[str, int]) -> dict[str, bytes]:
+    found = {}
+    for digest, length in lengths.items():
+        got = objects.read(blob_key(digest), length)
+        if got is None or sha256(got.data).hexdigest() != digest:
+            raise NotFoundRefused(
+                f"file {digest[:16]}…", expected="its bytes in the object store", got="others, or none"
+            )
+        found[digest] = got.data
+    return found
+
+
+def _wish(build: Build, image: Image, files: Mapping[str, bytes]) -> Wish:
+    return Wish(
+        image.file_name,
+        build.kind,
+        build.hardware,
+        image.component,
+        False,
+        {name: Version.parse(text) for name, text in (image.requires or {}).items()},
+        build.set,
+        tuple(map(Version.parse, image.downgrade_from)),
+        tuple(Document(item.name, files[item.sha256]) for item in build.sbom),
+        Document(build.notes.name, files[build.notes.sha256]) if build.notes else None,
+        build.source,
+    )
+
+
+class _Made:
+    """Makes patches, each once."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[bytes, bytes], bytes] = {}
+
+    def __call__(self, base: bytes, result: bytes) -> bytes:
+        key = sha256(base).digest(), sha256(result).digest()
+        if key not in self._made:
+            self._made[key] = make_patch(base, result)
+        return self._made[key]
+
+
+def _make_before(
+    data: Data, line: str, items: Sequence[tuple[bytes, Wish]], make: Callable[[bytes, bytes], bytes]
+) -> None:
+    """Make the patches that will be wanted, on the repository as it is now; what is refused later is refused here, too."""
+    with data.trying() as unit:
+        add_releases(unit.repository, line, items, unit.now, make=make)
+
+
+def _answer(unit: Unit, line: str, added: Sequence[Added]) -> Submitted:
+    draft = unit.repository.state().drafts[line]
+    releases = {item.target.path: _shown(item.target) for item in added}
+    patches = {entry.path: entry.length for item in added for entry in item.patches}
+    return Submitted(False, draft.signed.version, draft.digest, releases, patches)
+
+
+def _shown(target: TargetFile) -> dict[str, Any]:
+    return {"length": target.length, "sha256": target.hashes["sha256"], **target.custom["hillhold"]}
+
+
+def _note(unit: Unit, principal: Principal, build: Build, wished: str, added: Sequence[Added]) -> None:
+    for item in added:
+        path, digest = item.target.path, item.target.hashes["sha256"]
+        row = {"sha256": digest, "wish": wished, "account": principal.account_id, "time": unit.now}
+        row["provenance"] = build.provenance
+        insert = unit.insert(SUBMISSIONS).values(path=path, **row)
+        unit.connection.execute(insert.on_conflict_do_update(index_elements=["path"], set_=row))
+        unit.record(Kind.SUBMISSION, principal.name, path=path, length=item.target.length, sha256=digest)
+
+
+def _plain(value: Any) -> Any:
+    """A value of a build as JSON has it."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Image | Named):
+        return {name: _plain(getattr(value, name)) for name in value.__slots__}
+    return dict(value) if isinstance(value, Mapping) else value
