@@ -174,7 +174,7 @@ def here(service: Service, **more: Any) -> Seen:
 
 
 def resumed(service: Service, seen: Seen) -> Resumed:
-    return resume(service.data, seen, online(), KEYS)
+    return resume(service.data, seen, lambda _: online(), KEYS)
 
 
 # --- back-up and restore --------------------------------------------------------------------------------------------------------------
@@ -504,7 +504,7 @@ def test_other_online_keys_resume_nothing(restored: Service, service: Service) -
     wrong = OnlineSigners(example_signer("root-1"), example_signer("root-1"))
     before = restored.rows()
     with pytest.raises(SigningRefused):
-        resume(restored.data, here(service, log=LogReader(service.data.database)), wrong, KEYS)
+        resume(restored.data, here(service, log=LogReader(service.data.database)), lambda _: wrong, KEYS)
     assert {name: rows for name, rows in restored.rows().items() if name != "blobs"} == {
         name: rows for name, rows in before.items() if name != "blobs"
     }
@@ -545,9 +545,10 @@ def test_a_copy_that_goes_another_way_is_refused(
 
 def test_a_log_whose_end_is_lost_ends_and_another_says_so(restored: Service, service: Service) -> None:
     seen = Seen([ObjectsSource(service.data.objects)], service.checkpoint())
-    resume(restored.data, seen, online(), KEYS, ended=True)
-    other = note_signer("log.example/hillhold-2", example_signer("snapshot"))
-    start_log(restored.data, [other])
+    same, other = (note_signer(name, example_signer("snapshot")) for name in (ORIGIN, "log.example/hillhold-2"))
+    with pytest.raises(LogRefused, match="name of the new log"):
+        resume(restored.data, seen, lambda _: online(), KEYS, begin=[same])
+    resume(restored.data, seen, lambda _: online(), KEYS, begin=[other])
     restored.sequencer = Sequencer(restored.data, [other])
     restored.work()
     reader = LogReader(restored.data.database)

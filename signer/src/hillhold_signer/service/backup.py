@@ -34,6 +34,7 @@ from hillhold_signer.log.note import MAX_NOTE, NoteSigner, Verifier, open_note, 
 from hillhold_signer.service.dbstore import blob_key
 from hillhold_signer.service.dump import TableFile, dump, file_of, load, measure, read, tables
 from hillhold_signer.service.holding import Hold, hold
+from hillhold_signer.service.setup import OPERATOR
 from hillhold_signer.service.tables import BLOBS, FILES, LOG_FILES, TARGETS, TOKENS, UPLOAD_PARTS, UPLOADS
 from hillhold_signer.service.unit import Data
 from hillhold_signer.storage import CHUNK, list_folder, locked, make_folder, read_file, replacing, write_file
@@ -128,7 +129,7 @@ def backup(data: Data, folder: Path, signers: Sequence[NoteSigner], report: Repo
             partial.rename(target)
         except OSError as error:
             raise StorageError(f"cannot make {target}: {error.strerror or error}") from error
-    data.record(Kind.CONFIGURATION, "hillhold", what=f"back-up {target.name}", sha256=digest)
+    data.record(Kind.CONFIGURATION, OPERATOR, what=f"back-up {target.name}", sha256=digest)
     return Backup(target, now, revision, found, digest, blobs, length, size, copied)
 
 

@@ -17,7 +17,7 @@ Then timestamp (and what else is due) is signed anew, and all of the tree is exp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -31,7 +31,7 @@ from hillhold_signer.chain import Chain, verify_chain
 from hillhold_signer.errors import RepositoryRefused, StorageError
 from hillhold_signer.layout import file_name
 from hillhold_signer.log.events import Kind
-from hillhold_signer.log.note import Verifier
+from hillhold_signer.log.note import NoteSigner, Verifier
 from hillhold_signer.log.tree import Reader
 from hillhold_signer.publish import OnlineSigners, renew
 from hillhold_signer.repository import Repository
@@ -40,6 +40,7 @@ from hillhold_signer.service.holding import HeldRefused, holding, let_go
 from hillhold_signer.service.journal import KEPT
 from hillhold_signer.service.objects import Objects
 from hillhold_signer.service.resuming_log import end_log, resume_log
+from hillhold_signer.service.setup import OPERATOR
 from hillhold_signer.service.tables import (
     BLOBS,
     FILES,
@@ -124,17 +125,17 @@ class _Pieces:
 def resume(
     data: Data,
     seen: Seen,
-    signers: OnlineSigners,
+    signers: Callable[[Repository], OnlineSigners],
     verifiers: Sequence[Verifier],
     *,
-    ended: bool = False,
+    begin: Sequence[NoteSigner] = (),
 ) -> Resumed:
     """Catch up, and let a held service go.
 
     Args:
-        signers: the online keys of the newest root, which may be newer than the back-up's.
+        signers: opens the online keys of the newest root, which may be newer than the back-up's; what it writes into the settings is kept.
         verifiers: the log's public keys.
-        ended: the log's lost part is nowhere to be had: it ends here, and its files go; the caller then makes another one.
+        begin: keys of a new log, where the lost part of this one is nowhere to be had: it ends, and its files go.
 
     Raises:
         HeldRefused: the service is not held.
@@ -152,19 +153,19 @@ def resume(
             raise HeldRefused("service", expected="one that is held", got="one that is not")
         adopted = _adopt(unit, *newer) if newer is not None else {}
         version = _sign(unit, seen.published, signers)
-        if ended:
-            end_log(unit, seen.checkpoint, verifiers)
-        entries = 0 if ended else resume_log(unit, data.objects, seen.checkpoint, seen.log, verifiers)
+        if begin:
+            end_log(unit, seen.checkpoint, verifiers, begin)
+        entries = 0 if begin else resume_log(unit, data.objects, seen.checkpoint, seen.log, verifiers)
         _export_all(unit)
         roles = ", ".join(f"{role} {number}" for role, number in adopted.items()) or "nothing"
         unit.record(
             Kind.CONFIGURATION,
-            "hillhold",
+            OPERATOR,
             what=f"restored from {found.backup}; taken over: {roles}"[:1000],
             sha256=found.manifest,
         )
         let_go(unit.connection)
-    if ended:
+    if begin:
         data.objects.delete(KEPT)
     return Resumed(adopted, entries, version)
 
@@ -313,17 +314,17 @@ def _chunks(content: Content, path: str, length: int, digest: str) -> Iterator[b
         raise RepositoryRefused(f"target {path}", expected=f"{length} bytes, SHA-256 {digest[:16]}", got="others")
 
 
-def _sign(unit: Unit, published: Sequence[Source] | Newest, signers: OnlineSigners) -> int:
+def _sign(unit: Unit, published: Sequence[Source] | Newest, signers: Callable[[Repository], OnlineSigners]) -> int:
     """Sign the next timestamp; after a statement of versions, the snapshot, too, both above what was stated."""
     if not _published(unit):
         return 0
     repository = Repository(unit.repository.layout.path)  # as it is now
     if not isinstance(published, Newest):
-        repository.refresh(signers, unit.now)
+        repository.refresh(signers(repository), unit.now)
     else:
         with repository.writing() as state:
             ahead = replace(state, chain=_ahead(_chain(state), published, unit.now))
-            publication = renew(repository.layout, ahead, signers, repository.config().expiry, unit.now)
+            publication = renew(repository.layout, ahead, signers(repository), repository.config().expiry, unit.now)
             for place, body in publication.metadata:
                 unit.store.write(str(place), body)
     return _chain(repository.state()).timestamp.version

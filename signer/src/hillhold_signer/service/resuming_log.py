@@ -9,15 +9,17 @@ from sqlalchemy import select
 from hillhold_signer.errors import LogRefused
 from hillhold_signer.log.audit import check_consistent, fetch_checkpoint, open_kept
 from hillhold_signer.log.checkpoint import PATH as CHECKPOINT
-from hillhold_signer.log.checkpoint import Checkpoint, show_hash
+from hillhold_signer.log.checkpoint import Checkpoint, show_hash, sign_checkpoint
 from hillhold_signer.log.events import Kind
-from hillhold_signer.log.note import MAX_NOTE, Verifier
+from hillhold_signer.log.merkle import EMPTY_ROOT
+from hillhold_signer.log.note import MAX_NOTE, NoteSigner, Verifier
 from hillhold_signer.log.stores import PENDING
 from hillhold_signer.log.tiles import ENTRIES, HEIGHT, WIDTH, encode_bundle, tile_at
 from hillhold_signer.log.tree import Reader, Tree
 from hillhold_signer.service.backup import LogRows
 from hillhold_signer.service.journal import KEPT
 from hillhold_signer.service.objects import Objects
+from hillhold_signer.service.setup import OPERATOR
 from hillhold_signer.service.tables import EVENTS, LOG_FILES
 from hillhold_signer.service.unit import Unit
 
@@ -70,16 +72,26 @@ def resume_log(
     return tree.size - ours.size
 
 
-def end_log(unit: Unit, kept: bytes | None, verifiers: Sequence[Verifier]) -> None:
-    """Remove the log's files, and note for the log to come how far this one is known; raises as `resume_log`."""
+def end_log(unit: Unit, kept: bytes | None, verifiers: Sequence[Verifier], begin: Sequence[NoteSigner]) -> None:
+    """Put a new log in the place of this one, of which it will say how far it is known.
+
+    Raises:
+        LogRefused, NoteRefused: the new one has the name of this one, or this one or what was kept of it is not signed by its keys.
+    """
     rows = LogRows(unit.connection)
     known = [fetch_checkpoint(rows, verifiers).checkpoint]
     if kept is not None:
         known.append(open_kept(kept, verifiers).checkpoint)
+    origin = begin[0].verifier.name
+    if origin == known[0].origin:
+        hint = "auditors would see one log with two pasts"
+        raise LogRefused("name of the new log", expected="another than this one's", got=origin, hint=hint)
     latest = max(known, key=lambda one: one.size)
     what = f"the log {latest.origin} ended: {_shown(latest)}, of which the back-up had {_shown(known[0])}"
-    unit.record(Kind.CONFIGURATION, "hillhold", what=what[:1000], sha256=latest.root.hex())
+    unit.record(Kind.CONFIGURATION, OPERATOR, what=what[:1000], sha256=latest.root.hex())
     unit.connection.execute(LOG_FILES.delete())
+    first = sign_checkpoint(Checkpoint(origin, 0, EMPTY_ROOT), begin)
+    unit.connection.execute(LOG_FILES.insert().values(path=CHECKPOINT, data=first))
 
 
 def _take_over(unit: Unit, tree: Tree, have: int, checkpoint: bytes) -> None:
