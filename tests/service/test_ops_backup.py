@@ -6,7 +6,7 @@ import gzip
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from hillhold_signer import OnlineSigners, Repository, add_product, example_signer, verify_tree
+from hillhold_signer import OnlineSigners, Repository, example_signer
 from hillhold_signer.errors import (
     LogRefused,
     NoteRefused,
@@ -28,152 +28,34 @@ from hillhold_signer.log import Kind, Tree, audit, fetch_checkpoint, note_signer
 from hillhold_signer.log.note import sign_note
 from hillhold_signer.places import Entry
 from hillhold_signer.service.backup import BackupRefused, backup, backups, restore, verify_backup
-from hillhold_signer.service.database import Database
 from hillhold_signer.service.dbstore import version_of
-from hillhold_signer.service.dump import tables
-from hillhold_signer.service.export import Exporter
 from hillhold_signer.service.holding import HeldRefused, let_go
-from hillhold_signer.service.journal import LogReader, Sequencer, start_log
-from hillhold_signer.service.objects import FolderObjects, RemoteObjects
-from hillhold_signer.service.resuming import Newest, ObjectsSource, Resumed, Seen, resume
-from hillhold_signer.service.tables import ACCOUNTS, EVENTS, TOKENS, UPLOADS
-from hillhold_signer.service.unit import Data
+from hillhold_signer.service.journal import LogReader, Sequencer
+from hillhold_signer.service.objects import RemoteObjects
+from hillhold_signer.service.resuming import Resumed, Seen, resume
+from hillhold_signer.service.resuming_tree import Newest, ObjectsSource
+from hillhold_signer.service.tables import ACCOUNTS, EVENTS
 from hillhold_verifier.sources import open_source
 from logs import KEYS, ORIGIN, SIGNER
 from objectstore import Bucket
-from postgres import Postgres
-from workshop import NOW, ceremony, image, online, pump, release, sign_all
+from replica import Make, Replica, started
+from workshop import NOW, ceremony, image, online, release, sign_all
 
 DAY = 86_400
 HOUR = 3600
 
 
-class Service:
-    """One service: a database, objects, and a replica that does all of its work when asked."""
-
-    def __init__(self, data: Data) -> None:
-        self.data = data
-        self.exporter, self.sequencer = Exporter(data), Sequencer(data, [SIGNER])
-
-    def work(self) -> None:
-        self.exporter.run()
-        self.sequencer.run()
-
-    def publish(self, version: str, seed: int = 1, *, work: bool = True) -> None:
-        with self.data.writing() as unit:
-            release(unit.repository, image(version, counter=1, seed=seed), unit.now)
-            unit.record(Kind.SUBMISSION, "Ada", path=f"pump/{version}/app.bin", length=1, sha256="00" * 32)
-        if work:
-            self.work()
-
-    def refresh(self) -> None:
-        with self.data.writing() as unit:
-            unit.repository.refresh(online(), unit.now)
-        self.work()
-
-    def versions(self) -> dict[str, int]:
-        with self.data.reading() as unit:
-            chain = unit.repository.state().chain
-            assert chain
-            listed = {name.removesuffix(".json"): meta.version for name, meta in chain.snapshot.meta.items()}
-            return {
-                "root": chain.root.version,
-                "timestamp": chain.timestamp.version,
-                "snapshot": chain.snapshot.version,
-                **listed,
-            }
-
-    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        with self.data.database.snapshot() as connection:
-            return {
-                table.name: [
-                    tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key.columns))
-                ]
-                for table in tables()
-            }
-
-    def checkpoint(self) -> bytes:
-        found = LogReader(self.data.database).read("checkpoint", 10_000)
-        assert found
-        return found
-
-    def check(self) -> None:
-        """The log verifies, and so does what devices fetch."""
-        self.work()
-        reader = LogReader(self.data.database)
-        audit(reader, fetch_checkpoint(reader, KEYS))
-        assert isinstance(self.data.objects, FolderObjects)
-        verify_tree(self.data.objects.path / "public", 0)
-
-    @property
-    def tree(self) -> Path:
-        assert isinstance(self.data.objects, FolderObjects)
-        return self.data.objects.path / "public"
-
-
 @pytest.fixture
-def clock() -> SimpleNamespace:
-    return SimpleNamespace(now=NOW)
-
-
-Make = Callable[..., Service]
-
-
-@pytest.fixture
-def make(tmp_path: Path, clock: SimpleNamespace, request: pytest.FixtureRequest) -> Iterator[Make]:
-    """Makes services without anything in their tables."""
-    made: list[Service] = []
-
-    def one(kind: str = "sqlite", objects: Any = None) -> Service:
-        folder = tmp_path / f"service-{len(made)}"
-        folder.mkdir()
-        url = f"sqlite:///{folder / 'hillhold.db'}"
-        if kind == "postgres":
-            server: Postgres = request.getfixturevalue("postgres")
-            url = server.database()
-        database = Database(url, clock=lambda: int(clock.now))
-        database.migrate()
-        made.append(Service(Data(database, objects or FolderObjects(folder / "objects"))))
-        return made[-1]
-
-    yield one
-    for each in made:
-        each.exporter.close()
-        each.data.database.close()
-
-
-def started(service: Service) -> Service:
-    """A service with a published release, accounts, a log."""
-    start_log(service.data, [SIGNER])
-    with service.data.writing() as unit:
-        Repository.create(Entry(unit.store), ceremony(), unit.now, demo=True)
-        add_product(unit.repository, pump(), unit.now)
-        sign_all(unit.repository, "root-1", "root-2", "targets-1", "targets-2", "release-1", "release-2")
-        unit.repository.publish(online(), unit.now)
-        row = {"id": 7, "name": "Ada", "machine": 0, "time": unit.now, "disabled": None}
-        unit.connection.execute(ACCOUNTS.insert().values(row))
-        for number, revoked in enumerate((None, NOW - 5)):
-            token = {"id": f"{number:024x}", "account": 7, "secret": "00" * 32, "label": "x", "scopes": "[]"}
-            unit.connection.execute(
-                TOKENS.insert().values({**token, "time": NOW, "expires": NOW + DAY, "revoked": revoked})
-            )
-        upload = {"id": "u", "account": 7, "sha256": "11" * 32, "length": 5, "received": 1, "time": NOW}
-        unit.connection.execute(UPLOADS.insert().values(upload))
-    service.publish("1.0.0")
-    return service
-
-
-@pytest.fixture
-def service(make: Make) -> Service:
+def service(make: Make) -> Replica:
     return started(make())
 
 
-def here(service: Service, **more: Any) -> Seen:
+def here(service: Replica, **more: Any) -> Seen:
     """What somebody knows who has looked at a service."""
     return Seen([ObjectsSource(service.data.objects)], service.checkpoint(), **more)
 
 
-def resumed(service: Service, seen: Seen) -> Resumed:
+def resumed(service: Replica, seen: Seen) -> Resumed:
     return resume(service.data, seen, lambda _: online(), KEYS)
 
 
@@ -205,7 +87,7 @@ def test_a_service_comes_back_in_any_database(make: Make, tmp_path: Path, kinds:
     second.check()
 
 
-def test_a_service_comes_back_in_an_object_store(make: Make, service: Service, tmp_path: Path, bucket: Bucket) -> None:
+def test_a_service_comes_back_in_an_object_store(make: Make, service: Replica, tmp_path: Path, bucket: Bucket) -> None:
     second = make(objects=RemoteObjects(bucket.url, bucket.options))
     made = backup(service.data, tmp_path / "kept", [SIGNER])
     restore(tmp_path / "kept", made.name, second.data, KEYS)
@@ -218,7 +100,7 @@ def test_a_service_comes_back_in_an_object_store(make: Make, service: Service, t
         assert content.read(0, 1 << 20) == image("1.0.0", counter=1, seed=1)
 
 
-def test_only_new_blobs_are_copied(service: Service, tmp_path: Path, clock: SimpleNamespace) -> None:
+def test_only_new_blobs_are_copied(service: Replica, tmp_path: Path, clock: SimpleNamespace) -> None:
     first = backup(service.data, tmp_path / "kept", [SIGNER])
     service.publish("1.1.0", seed=2)
     clock.now += 1
@@ -305,7 +187,7 @@ SPOILT: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("what", SPOILT)
 def test_an_altered_back_up_is_refused_and_nothing_is_written(
-    make: Make, service: Service, tmp_path: Path, what: str
+    make: Make, service: Replica, tmp_path: Path, what: str
 ) -> None:
     made, second = backup(service.data, tmp_path / "kept", [SIGNER]), make()
     (made.folder / "checkpoint").write_bytes(service.checkpoint())
@@ -316,7 +198,7 @@ def test_an_altered_back_up_is_refused_and_nothing_is_written(
     assert list(second.data.objects.list("blobs")) == []
 
 
-def test_a_back_up_of_a_damaged_service_is_refused(make: Make, service: Service, tmp_path: Path) -> None:
+def test_a_back_up_of_a_damaged_service_is_refused(make: Make, service: Replica, tmp_path: Path) -> None:
     """The service itself signs it, and yet: what does not verify is not restored."""
     with service.data.database.transaction() as connection:
         found = connection.exec_driver_sql("UPDATE files SET data = x'78' WHERE name = 'public/metadata/2.pump.json'")
@@ -327,7 +209,7 @@ def test_a_back_up_of_a_damaged_service_is_refused(make: Make, service: Service,
     assert not any(second.rows().values())
 
 
-def test_a_log_that_was_altered_is_not_restored(make: Make, service: Service, tmp_path: Path) -> None:
+def test_a_log_that_was_altered_is_not_restored(make: Make, service: Replica, tmp_path: Path) -> None:
     with service.data.database.transaction() as connection:
         connection.exec_driver_sql("UPDATE log_files SET data = x'0001ff' WHERE path LIKE 'tile/entries%'")
     made, second = backup(service.data, tmp_path / "kept", [SIGNER]), make()
@@ -336,7 +218,7 @@ def test_a_log_that_was_altered_is_not_restored(make: Make, service: Service, tm
     assert not any(second.rows().values())
 
 
-def test_only_an_empty_database_is_filled(make: Make, service: Service, tmp_path: Path) -> None:
+def test_only_an_empty_database_is_filled(make: Make, service: Replica, tmp_path: Path) -> None:
     made, before = backup(service.data, tmp_path / "kept", [SIGNER]), service.rows()
     with pytest.raises(BackupRefused, match="no rows"):
         restore(tmp_path / "kept", made.name, service.data, KEYS)
@@ -348,7 +230,7 @@ def test_only_an_empty_database_is_filled(make: Make, service: Service, tmp_path
     assert not any(second.rows().values())
 
 
-def test_a_back_up_that_was_cut_off_is_none(service: Service, tmp_path: Path) -> None:
+def test_a_back_up_that_was_cut_off_is_none(service: Replica, tmp_path: Path) -> None:
     (key,) = service.data.objects.list("blobs")
     service.data.objects.delete(key)
     with pytest.raises(StorageError):
@@ -362,7 +244,7 @@ def test_a_back_up_that_was_cut_off_is_none(service: Service, tmp_path: Path) ->
 
 
 @pytest.fixture
-def restored(make: Make, service: Service, tmp_path: Path) -> Service:
+def restored(make: Make, service: Replica, tmp_path: Path) -> Replica:
     """A service as it was before 1.1.0; `service` is the one that has gone on since."""
     made, found = backup(service.data, tmp_path / "kept", [SIGNER]), make()
     service.publish("1.1.0", seed=2)
@@ -372,7 +254,7 @@ def restored(make: Make, service: Service, tmp_path: Path) -> Service:
     return found
 
 
-def test_a_restored_service_decides_nothing(make: Make, service: Service, tmp_path: Path) -> None:
+def test_a_restored_service_decides_nothing(make: Make, service: Replica, tmp_path: Path) -> None:
     service.publish("1.1.0", seed=2, work=False)
     made, found = backup(service.data, tmp_path / "kept", [SIGNER]), make()
     restore(tmp_path / "kept", made.name, found.data, KEYS)
@@ -383,7 +265,7 @@ def test_a_restored_service_decides_nothing(make: Make, service: Service, tmp_pa
     assert list(found.data.objects.list("public")) == []
 
 
-def test_it_takes_over_what_was_published_since(restored: Service, service: Service, clock: SimpleNamespace) -> None:
+def test_it_takes_over_what_was_published_since(restored: Replica, service: Replica, clock: SimpleNamespace) -> None:
     before, clock.now = service.versions(), clock.now + HOUR
     found = resumed(restored, here(service, log=LogReader(service.data.database)))
     assert found.adopted == {"snapshot": before["snapshot"], "pump": 3, "timestamp": before["timestamp"]}
@@ -402,7 +284,7 @@ def test_it_takes_over_what_was_published_since(restored: Service, service: Serv
     assert restored.versions()["pump"] == 4
 
 
-def test_no_event_is_lost_nor_comes_twice(make: Make, service: Service, tmp_path: Path) -> None:
+def test_no_event_is_lost_nor_comes_twice(make: Make, service: Replica, tmp_path: Path) -> None:
     service.publish("1.1.0", seed=2, work=False)  # whose event waits when the back-up is made
     made, found = backup(service.data, tmp_path / "kept", [SIGNER]), make()
     service.publish("1.2.0", seed=3)
@@ -410,7 +292,7 @@ def test_no_event_is_lost_nor_comes_twice(make: Make, service: Service, tmp_path
     resumed(found, here(service, log=LogReader(service.data.database)))
     found.check()
 
-    def entries(one: Service) -> list[bytes]:
+    def entries(one: Replica) -> list[bytes]:
         reader = LogReader(one.data.database)
         signed = fetch_checkpoint(reader, KEYS).checkpoint
         return [entry for _, entry in Tree(reader, signed.size, signed.root).iterate()]
@@ -420,7 +302,7 @@ def test_no_event_is_lost_nor_comes_twice(make: Make, service: Service, tmp_path
 
 
 def test_the_object_stores_own_tree_is_looked_at_in_any_case(
-    make: Make, service: Service, tmp_path: Path, clock: SimpleNamespace
+    make: Make, service: Replica, tmp_path: Path, clock: SimpleNamespace
 ) -> None:
     """The database is lost, and the object store is not; somebody names an old copy of the tree."""
     made = backup(service.data, tmp_path / "kept", [SIGNER])
@@ -437,7 +319,7 @@ def test_the_object_stores_own_tree_is_looked_at_in_any_case(
 
 
 def test_two_pasts_are_refused_and_it_stays_held(
-    make: Make, restored: Service, service: Service, tmp_path: Path
+    make: Make, restored: Replica, service: Replica, tmp_path: Path
 ) -> None:
     """What went on from an older state under the same numbers is another service's, or a thief's."""
     other = make()
@@ -456,7 +338,7 @@ def test_two_pasts_are_refused_and_it_stays_held(
         restored.refresh()
 
 
-def test_another_repositorys_tree_says_nothing(make: Make, restored: Service, service: Service) -> None:
+def test_another_repositorys_tree_says_nothing(make: Make, restored: Replica, service: Replica) -> None:
     other = make()
     with other.data.writing() as unit:
         Repository.create(Entry(unit.store), ceremony(), unit.now + 5, demo=True)
@@ -468,7 +350,7 @@ def test_another_repositorys_tree_says_nothing(make: Make, restored: Service, se
 
 
 def test_a_target_file_that_is_not_the_named_one_is_not_taken_over(
-    restored: Service, service: Service, tmp_path: Path
+    restored: Replica, service: Replica, tmp_path: Path
 ) -> None:
     shutil.copytree(service.tree, tmp_path / "mirror")
     (path,) = (tmp_path / "mirror").rglob("*/1.1.0/*.app.bin")
@@ -481,7 +363,7 @@ def test_a_target_file_that_is_not_the_named_one_is_not_taken_over(
 
 
 def test_where_the_tree_is_lost_the_next_versions_are_above_what_was_seen(
-    make: Make, service: Service, tmp_path: Path, clock: SimpleNamespace
+    make: Make, service: Replica, tmp_path: Path, clock: SimpleNamespace
 ) -> None:
     made, found = backup(service.data, tmp_path / "kept", [SIGNER]), make()
     kept = service.checkpoint()
@@ -500,7 +382,7 @@ def test_where_the_tree_is_lost_the_next_versions_are_above_what_was_seen(
     found.check()
 
 
-def test_other_online_keys_resume_nothing(restored: Service, service: Service) -> None:
+def test_other_online_keys_resume_nothing(restored: Replica, service: Replica) -> None:
     wrong = OnlineSigners(example_signer("root-1"), example_signer("root-1"))
     before = restored.rows()
     with pytest.raises(SigningRefused):
@@ -510,7 +392,7 @@ def test_other_online_keys_resume_nothing(restored: Service, service: Service) -
     }
 
 
-def test_a_service_that_is_not_held_does_not_resume(service: Service) -> None:
+def test_a_service_that_is_not_held_does_not_resume(service: Replica) -> None:
     with pytest.raises(HeldRefused):
         resumed(service, here(service))
 
@@ -518,7 +400,7 @@ def test_a_service_that_is_not_held_does_not_resume(service: Service) -> None:
 # --- its log --------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_log_that_lost_its_end_does_not_go_on(restored: Service, service: Service) -> None:
+def test_a_log_that_lost_its_end_does_not_go_on(restored: Replica, service: Replica) -> None:
     tree = [ObjectsSource(service.data.objects)]
     with pytest.raises(LogRefused, match="no copy of the log"):
         resumed(restored, Seen(tree, service.checkpoint()))
@@ -529,7 +411,7 @@ def test_a_log_that_lost_its_end_does_not_go_on(restored: Service, service: Serv
 
 
 def test_a_copy_that_goes_another_way_is_refused(
-    make: Make, restored: Service, service: Service, tmp_path: Path
+    make: Make, restored: Replica, service: Replica, tmp_path: Path
 ) -> None:
     other = make()
     restore(tmp_path / "kept", backups(tmp_path / "kept")[0], other.data, KEYS)
@@ -543,7 +425,7 @@ def test_a_copy_that_goes_another_way_is_refused(
         resumed(restored, seen)
 
 
-def test_a_log_whose_end_is_lost_ends_and_another_says_so(restored: Service, service: Service) -> None:
+def test_a_log_whose_end_is_lost_ends_and_another_says_so(restored: Replica, service: Replica) -> None:
     seen = Seen([ObjectsSource(service.data.objects)], service.checkpoint())
     same, other = (note_signer(name, example_signer("snapshot")) for name in (ORIGIN, "log.example/hillhold-2"))
     with pytest.raises(LogRefused, match="name of the new log"):
@@ -560,7 +442,7 @@ def test_a_log_whose_end_is_lost_ends_and_another_says_so(restored: Service, ser
     assert b"log.example/hillhold ended" in entries
 
 
-def test_many_entries_are_taken_over_tile_by_tile(make: Make, service: Service, tmp_path: Path) -> None:
+def test_many_entries_are_taken_over_tile_by_tile(make: Make, service: Replica, tmp_path: Path) -> None:
     for number in range(300):
         service.data.record(Kind.REFUSAL, "Ada", what=f"{number}", reason="x")
     service.work()

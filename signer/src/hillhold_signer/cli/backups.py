@@ -147,8 +147,9 @@ def resume(
     Example:
       hillhold service resume DATA --published https://updates.example.com/ --checkpoint kept.txt --log https://mirror.example.com/log/
     """
-    from hillhold_signer.service.resuming import Newest, Seen
+    from hillhold_signer.service.resuming import Seen
     from hillhold_signer.service.resuming import resume as go_on
+    from hillhold_signer.service.resuming_tree import Newest
     from hillhold_signer.service.service import log_signer, open_data
     from hillhold_signer.service.settings import read_settings
 
@@ -170,11 +171,17 @@ def resume(
     finally:
         found.database.close()
     roles = ", ".join(f"{role} version {version}" for role, version in done.adopted.items())
-    value = {"adopted": dict(done.adopted), "entries": done.entries, "timestamp": done.timestamp}
+    value = {
+        "adopted": dict(done.adopted),
+        "dropped": list(done.dropped),
+        "entries": done.entries,
+        "timestamp": done.timestamp,
+    }
     lines = [
         f"took over {roles or 'nothing: the back-up has all of it'}",
         f"took over {done.entries} entries of the log",
     ]
+    lines += [f"drafts of {role} are dropped: hand in again what is not published" for role in done.dropped]
     lines += [f"the new log's key, for auditors: {begin[0].verifier}"] if begin else []
     lines += [f"signed timestamp version {done.timestamp}; the service goes on with `hillhold serve {data}`"]
     emit(value, lines, as_json=as_json)
