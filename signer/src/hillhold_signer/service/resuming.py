@@ -35,7 +35,7 @@ from hillhold_signer.service.dbstore import TIMESTAMP
 from hillhold_signer.service.holding import HeldRefused, holding, let_go
 from hillhold_signer.service.journal import KEPT
 from hillhold_signer.service.resuming_log import end_log, resume_log
-from hillhold_signer.service.resuming_tree import Newest, adopt, chain_of, drop, fetch_targets, is_published, look
+from hillhold_signer.service.resuming_tree import Newest, adopt, chain_of, fetch_targets, is_published, look
 from hillhold_signer.service.setup import OPERATOR
 from hillhold_signer.service.tables import (
     FILES,
@@ -109,8 +109,7 @@ def resume(
         found = holding(unit.connection)
         if found is None:
             raise HeldRefused("service", expected="one that is held", got="one that is not")
-        adopted = adopt(unit, *newer) if newer is not None else {}
-        dropped = tuple(role for role in adopted if drop(unit, role))
+        adopted, dropped = adopt(unit, *newer) if newer is not None else ({}, ())
         version = _sign(unit, seen.published, signers)
         if begin:
             end_log(unit, seen.checkpoint, verifiers, begin)

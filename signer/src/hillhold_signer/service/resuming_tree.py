@@ -153,9 +153,10 @@ def _is_newer(one: Chain, other: Chain) -> bool:
     return bool(newer)
 
 
-def adopt(unit: Unit, source: Source, theirs: Chain) -> dict[str, int]:
-    """Write what is newer of their tree into ours; all of it was verified."""
-    ours = chain_of(unit.repository.state())
+def adopt(unit: Unit, source: Source, theirs: Chain) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Write what is newer of their tree into ours; all of it was verified. Returns versions, and roles whose draft is dropped."""
+    state = unit.repository.state()
+    ours, drafted = chain_of(state), {*state.drafts, *state.clashes}
     before, adopted = _listing(ours), dict[str, int]()
     for version in range(ours.root.version + 1, theirs.root.version + 1):
         _write(unit, source, "root", version)
@@ -172,13 +173,14 @@ def adopt(unit: Unit, source: Source, theirs: Chain) -> dict[str, int]:
             unit.connection.execute(TARGETS.insert().values(name=name, sha256=digest))
     unit.store.write(TIMESTAMP, theirs.raw["timestamp"])
     adopted["timestamp"] = theirs.timestamp.version
-    return adopted
+    for role in adopted:
+        _drop(unit, role)
+    return adopted, tuple(role for role in adopted if role in drafted)
 
 
-def drop(unit: Unit, role: str) -> bool:
+def _drop(unit: Unit, role: str) -> None:
     """Give up the drafts of a role that was taken over, and have what was handed in for them, and is not published, handed in again."""
-    names = unit.store.walk(f"drafts/{role}")
-    for name in names:
+    for name in unit.store.walk(f"drafts/{role}"):
         unit.store.remove(name)
     for (path,) in unit.connection.execute(
         select(SUBMISSIONS.c.path).where(SUBMISSIONS.c.path.startswith(f"{role}/", autoescape=True))
@@ -188,7 +190,6 @@ def drop(unit: Unit, role: str) -> bool:
         published = unit.connection.execute(select(TARGETS.c.name).where(where)).all()
         if not any(name.endswith(f".{last}") for (name,) in published):
             unit.connection.execute(SUBMISSIONS.delete().where(SUBMISSIONS.c.path == path))
-    return bool(names)
 
 
 def _write(unit: Unit, source: Source, role: str, version: int, digest: str | None = None) -> None:
