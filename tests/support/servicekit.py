@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -120,10 +121,13 @@ def make_kit(folder: Path, database: str | None = None, bucket: Bucket | None = 
     """Make a service with a published, empty line `pump` (and others), and accounts: ci, ada, grace, boss, auditor."""
     folder.mkdir(parents=True, exist_ok=True)
     setup.write_settings(folder, database, bucket.url if bucket else None)
-    settings = read_settings(folder)
     if bucket is not None:
-        settings = replace(settings, options=bucket.options)
-    objects: Objects = RemoteObjects(bucket.url, bucket.options) if bucket else FolderObjects(folder)
+        told = {**bucket.options, "allow_http": "true", "virtual_hosted_style_request": "false"}
+        lines_of = [f"{name} = {json.dumps(value)}" for name, value in told.items() if isinstance(value, str)]
+        with (folder / "service.toml").open("a") as file:
+            file.write("\n".join(["[options]", *lines_of, ""]))
+    settings = read_settings(folder)
+    objects: Objects = RemoteObjects(bucket.url, settings.options) if bucket else FolderObjects(folder)
     data = Data(Database(settings.database), objects)
     data.database.migrate()
     setup.create_repository(data, kept_ceremony(), demo=True)
@@ -193,17 +197,17 @@ def replica(
     """Run `hillhold serve` as a process of its own; gives its URL, and the process."""
     port = free_port()
     command = [sys.executable, "-m", "hillhold_signer.cli", "serve", str(folder), "--listen", f"127.0.0.1:{port}"]
-    process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, stderr=subprocess.PIPE)
+    said = folder / f"replica-{port}.log"
+    with said.open("wb") as log:
+        process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
         until(lambda: process.poll() is not None or _answers(url), "for a replica to answer")
-        assert process.poll() is None, (process.stderr.read() if process.stderr else b"").decode()
+        assert process.poll() is None, said.read_text()
         yield url, process
     finally:
         process.kill()
         process.wait()
-        if process.stderr:
-            process.stderr.close()
 
 
 def _answers(url: str) -> bool:

@@ -29,8 +29,8 @@ from hillhold_verifier.metadata import max_bytes
 
 MAX_ROOTS: Final = 1024
 """Root versions followed from the first one."""
-MAX_KEPT: Final = 32
-"""Lines that a chain keeps parsed."""
+MAX_KEPT: Final = 4 * 1024 * 1024
+"""Bytes of lines that a chain keeps parsed."""
 
 Files = Callable[[str], bytes | None]
 """Hands out a metadata file by its name with version; None where there is none."""
@@ -128,28 +128,47 @@ def verify_chain(files: Files, at: int, anchor: bytes | None = None) -> Chain:
     return Chain(trusted.root, timestamp, snapshot, targets, lines, raw)
 
 
-def load_chain(files: Files, root: Root, root_bytes: bytes) -> Chain:
+def load_chain(files: Files, root: Root, root_bytes: bytes, known: Chain | None = None) -> Chain:
     """Read what is published under a verified root, whatever has expired; the lines are verified when they are asked for.
+
+    Args:
+        known: a chain that was verified before; what was verified under the same delegator, and is listed by the same hash, stays so.
 
     Raises:
         VerifyRefused: timestamp, snapshot or targets are missing or do not verify.
     """
+    if known is not None and known.raw["root"] != root_bytes:
+        known = None
     raw = {"root": root_bytes, "timestamp": _need(files, "timestamp", 0)}
     timestamp = accept("timestamp", raw["timestamp"], root, Timestamp)
     raw["snapshot"] = _need(files, "snapshot", timestamp.snapshot_meta.version)
     snapshot = accept("snapshot", raw["snapshot"], root, Snapshot, timestamp.snapshot_meta)
+    if known is not None and known.snapshot.meta["targets.json"] == snapshot.meta.get("targets.json"):
+        raw["targets"], targets = known.raw["targets"], known.targets
+        return Chain(root, timestamp, snapshot, targets, Lines(files, snapshot, targets, known.lines), raw)
     raw["targets"] = _need(files, "targets", _listed(snapshot, "targets"))
     targets = accept("targets", raw["targets"], root, Targets, snapshot.meta["targets.json"])
     return Chain(root, timestamp, snapshot, targets, Lines(files, snapshot, targets), raw)
 
 
 class Lines(Mapping[str, Targets]):
-    """The product lines of a chain, each read and verified when it is asked for; a few are kept."""
+    """The product lines of a chain, each read and verified when it is asked for; a few are kept.
 
-    def __init__(self, files: Files, snapshot: Snapshot, targets: Targets) -> None:
+    Args:
+        known: those of an older snapshot under the same targets: what both list by the same hash was verified.
+    """
+
+    def __init__(
+        self, files: Files, snapshot: Snapshot, targets: Targets, known: Mapping[str, Targets] | None = None
+    ) -> None:
         self._files, self._snapshot, self._targets = files, snapshot, targets
         self._names = {name: None for name in line_names(targets) if f"{name}.json" in snapshot.meta}
-        self._kept: dict[str, Targets] = {}
+        self._kept: dict[str, tuple[Targets, int]] = {}
+        if isinstance(known, Lines):
+            before, now = known._snapshot.meta, snapshot.meta
+            for name, item in known._kept.copy().items():
+                if name in self._names and before[f"{name}.json"] == now[f"{name}.json"]:
+                    self._kept[name] = item
 
     def over(self, files: Files) -> Lines:
         """Return the same lines, read from elsewhere."""
@@ -172,10 +191,15 @@ class Lines(Mapping[str, Targets]):
                 line = accept(product, data, self._targets, Targets, self._snapshot.meta[f"{product}.json"])
             except VerifyRefused as error:
                 raise DamagedRefused(error) from error
-            if len(self._kept) >= MAX_KEPT:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[product] = line
-        return self._kept[product]
+            self._keep(product, line, len(data))
+            return line
+        return self._kept[product][0]
+
+    def _keep(self, product: str, line: Targets, size: int) -> None:
+        size += sum(held for _, held in self._kept.values())
+        while self._kept and size > MAX_KEPT:
+            size -= self._kept.pop(next(iter(self._kept)))[1]
+        self._kept[product] = line, size - sum(held for _, held in self._kept.values())
 
     def __contains__(self, product: object) -> bool:
         """Say whether there is such a line, without reading it."""

@@ -54,7 +54,8 @@ class Drafted:
     def __init__(
         self, layout: Layout, published: Callable[[str], Signed | None], version: Callable[[str], int]
     ) -> None:
-        self._layout, self._store, self._published = layout, Drafts(layout), published
+        self._layout, self._store = layout, Drafts(layout)
+        self._published, self._version = published, version
         self.names = tuple(self._store.roles(version))
         """Roles that may have something to sign: root and targets first, then product lines by name."""
         self._read: dict[str, tuple[RoleFiles, Draft | MergeRefused | None]] = {}
@@ -75,7 +76,8 @@ class Drafted:
 
     def merged(self) -> list[str]:
         """Return the roles whose drafts were put together and stand in no file yet; what was not asked for before is not kept."""
-        found = ((role, self._read.get(role) or self._load(role)) for role in self.names)
+        several = [role for role in self.names if len(self._store.open(role, self._version)) > 1]
+        found = ((role, self._read.get(role) or self._load(role)) for role in several)
         return [role for role, (_, draft) in found if isinstance(draft, Draft) and draft.merged]
 
     def targets_named(self, but: Collection[str]) -> frozenset[str]:

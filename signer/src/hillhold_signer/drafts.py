@@ -159,10 +159,11 @@ def quorum(draft: Draft, delegators: Iterable[Root | Targets]) -> Quorum:
 
 
 class Drafts:
-    """The files of a repository's drafts. Writing needs the repository's lock."""
+    """The files of a repository's drafts, for one reading or one change. Writing needs the repository's lock."""
 
     def __init__(self, layout: Layout) -> None:
         self._folder = layout.drafts
+        self._listed: dict[str, list[str]] = {}
 
     def roles(self, published: Callable[[str], int]) -> list[str]:
         """Return the roles that may have something to sign: root and targets first, then product lines by name.
@@ -175,7 +176,7 @@ class Drafts:
             RepositoryRefused: too many files.
             StorageError: a folder cannot be read.
         """
-        names = [name for name in list_folder(self._folder) if is_segment(name) and self._is_open(name, published)]
+        names = [name for name in list_folder(self._folder) if is_segment(name) and self.open(name, published)]
         return sorted(names, key=lambda name: ({"root": 0, "targets": 1}.get(name, 2), name))
 
     def nodes(self, role: str) -> dict[str, Node]:
@@ -207,7 +208,7 @@ class Drafts:
                 if signature.role == role:
                     found.append(signature)
         ours = sum(len(self._names(role, pattern)) for pattern in (_DRAFT, _DONE))
-        return found, len(list_folder(self._folder / role)) - ours - len(found)
+        return found, len(self._all(role)) - ours - len(found)
 
     def save(self, role: str, signed: Root | Targets, after: Iterable[str]) -> str:
         """Write a draft.
@@ -244,12 +245,14 @@ class Drafts:
 
     def forget(self, role: str, names: Iterable[str]) -> None:
         """Remove drafts by name, and then each signature that is on none that is left; raises as `nodes` does."""
+        self._listed.pop(role, None)
         gone = set(names)
         for name in sorted(gone):
             remove_file(self._folder / role / f"{name}.json")
         for file in self._names(role, _DONE):
             if file.partition(".")[0] in gone:
                 remove_file(self._folder / role / file)
+        self._listed.pop(role, None)
         left = {node.digest for node in self.nodes(role).values()}
         for file in self._names(role, _SIGNATURE):
             data = read_optional(self._folder / role / file, MAX_SIGNATURE_FILE)
@@ -265,19 +268,24 @@ class Drafts:
         for name in names:
             write_file(self._folder / role / f"{name}.{version}.done", b"")
 
-    def _is_open(self, role: str, published: Callable[[str], int]) -> bool:
+    def open(self, role: str, published: Callable[[str], int]) -> frozenset[str]:
+        """Return the names of a role's drafts but those that were noted as a part of what is published; raises as `roles`."""
         drafts = {file.removesuffix(".json") for file in self._names(role, _DRAFT)}
         noted = [match for file in self._names(role, _DONE) if (match := _DONE.fullmatch(file))]
-        if not noted:
-            return bool(drafts)
-        number = published(role)
-        return bool(drafts - {match[1] for match in noted if int(match[2]) <= number})
+        number = published(role) if noted else 0
+        return frozenset(drafts - {match[1] for match in noted if int(match[2]) <= number})
 
     def _names(self, role: str, pattern: re.Pattern[str]) -> list[str]:
-        names = list_folder(self._folder / role)
-        if len(names) > MAX_FILES:
-            raise RepositoryRefused(f"drafts of {role}", expected=f"at most {MAX_FILES} files", got=len(names))
-        return [name for name in names if pattern.fullmatch(name)]
+        return [name for name in self._all(role) if pattern.fullmatch(name)]
+
+    def _all(self, role: str) -> list[str]:
+        """The names of a role's files, which are listed once: what comes in meanwhile is for the next reading."""
+        if role not in self._listed:
+            names = list_folder(self._folder / role)
+            if len(names) > MAX_FILES:
+                raise RepositoryRefused(f"drafts of {role}", expected=f"at most {MAX_FILES} files", got=len(names))
+            self._listed[role] = names
+        return self._listed[role]
 
 
 def parse_signed(value: Mapping[str, Any], role: str) -> Root | Targets:

@@ -18,6 +18,11 @@ class Store(Protocol):
     Every call raises `StorageError` where the store cannot be reached or fails.
     """
 
+    @property
+    def stamp(self) -> int | None:
+        """A number that is another after each write, where nobody else writes while this store is in use; else None."""
+        ...
+
     def read(self, name: str, limit: int) -> bytes | None:
         """Return a file's bytes, or None; raises `FileRefused` where there are more than `limit`."""
         ...

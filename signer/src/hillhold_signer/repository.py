@@ -32,7 +32,7 @@ from hillhold_signer.errors import (
 )
 from hillhold_signer.examples import refuse_public
 from hillhold_signer.layout import FolderLayout, Layout, LayoutOf
-from hillhold_signer.places import Place
+from hillhold_signer.places import Entry, Place
 from hillhold_signer.publish import OnlineSigners, Publication, compose, renew
 from hillhold_signer.readiness import ready_roles
 from hillhold_signer.revocation import check_rotation, read_revoked
@@ -71,6 +71,7 @@ class Repository:
         """
         self.layout: Layout = LayoutOf(path)
         self.chain = chain
+        self._read: tuple[int | None, State] | None = None
         if not there(self.layout.config):
             hint = "make one with `hillhold init`"
             raise RepositoryRefused(f"{path}", expected="a Hillhold repository", got="no hillhold.toml", hint=hint)
@@ -116,9 +117,11 @@ class Repository:
 
     def state(self) -> State:
         """Read and verify what the repository holds; raises `RepositoryRefused`, `StorageError`."""
-        state = read_state(self.layout, self.chain)
-        self.chain = state.chain
-        return state
+        stamp = self.layout.path.store.stamp if isinstance(self.layout.path, Entry) else None
+        if stamp is None or self._read is None or self._read[0] != stamp:
+            self._read = stamp, read_state(self.layout, self.chain)
+            self.chain = self._read[1].chain
+        return self._read[1]
 
     def wanted(self, key: Key | None, role: str | None = None) -> tuple[Draft, ...]:
         """Return the drafts that a key may sign; of a key that is not known yet (None), all of them.

@@ -144,13 +144,12 @@ def read_state(layout: Layout, known: Chain | None = None) -> State:
         return published_files(layout, name)
 
     try:
-        roots = verify_roots(files)
-        root, raw = (roots[0].root, roots[1]) if roots else (None, b"")
+        root, raw = _newest_root(files, known)
         timestamp = files(file_name("timestamp", 0))
         if known is not None and (known.raw["root"], known.raw["timestamp"]) == (raw, timestamp):
             chain: Chain | None = known.over(files)
         else:
-            chain = _chain(files, root, raw) if timestamp is not None else None
+            chain = _chain(files, root, raw, known) if timestamp is not None else None
     except VerifyRefused as error:
         raise DamagedRefused(error) from error
     drafted = Drafted(layout, lambda role: _published(root, chain, role), lambda role: _version(root, chain, role))
@@ -245,7 +244,17 @@ def _version(root: Root | None, chain: Chain | None, role: str) -> int:
     return listing.version if listing else 0
 
 
-def _chain(files: Files, root: Root | None, raw: bytes) -> Chain:
+def _newest_root(files: Files, known: Chain | None) -> tuple[Root | None, bytes]:
+    """The newest root and its bytes: the known one, where it is there still and no other comes after it."""
+    if known is not None:
+        number = known.root.version
+        if files(file_name("root", number + 1)) is None and files(file_name("root", number)) == known.raw["root"]:
+            return known.root, known.raw["root"]
+    roots = verify_roots(files)
+    return (roots[0].root, roots[1]) if roots else (None, b"")
+
+
+def _chain(files: Files, root: Root | None, raw: bytes, known: Chain | None) -> Chain:
     """What is published under the newest root, or under one before it where publications of new roots were interrupted.
 
     Nobody's word is taken for that: with the old keys, which may be known to others by now, everything is verified, down to each line.
@@ -253,7 +262,7 @@ def _chain(files: Files, root: Root | None, raw: bytes) -> Chain:
     if root is None:
         raise VerifyRefused("1.root.json", expected="a root", got="none")
     try:
-        return load_chain(files, root, raw)
+        return load_chain(files, root, raw, known)
     except VerifyRefused as refused:
         for version in range(root.version, max(1, root.version - MAX_INTERRUPTED), -1):
             try:

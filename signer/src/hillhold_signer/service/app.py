@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.staticfiles import StaticFiles
 
-from hillhold_signer.service import api_log, api_releases, api_signing, api_uploads
+from hillhold_signer.service import api_health, api_log, api_releases, api_signing, api_uploads
 from hillhold_signer.service.objects import FolderObjects
 from hillhold_signer.service.problems import add_handlers, problem
 from hillhold_signer.service.service import Service
@@ -72,7 +72,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     add_handlers(app)
-    for module in (api_uploads, api_releases, api_signing, api_log):
+    for module in (api_health, api_uploads, api_releases, api_signing, api_log):
         app.include_router(module.router)
     if isinstance(service.data.objects, FolderObjects):
         public = service.settings.folder / "public"

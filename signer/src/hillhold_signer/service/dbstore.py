@@ -102,6 +102,12 @@ class DatabaseStore:
         self._written: dict[str, bytes | None] = {}
         self._placed: dict[str, str | None] = {}
         self._published: dict[str, None] = {}
+        self._stamp = 0
+
+    @property
+    def stamp(self) -> int:
+        """How often something was written: nobody else does, within the transaction."""
+        return self._stamp
 
     # --- reading ---
 
@@ -164,6 +170,7 @@ class DatabaseStore:
     def write(self, name: str, data: bytes) -> None:
         """Write a file; one that has this content already is left alone."""
         self._check_writing()
+        self._stamp += 1
         if (digest := _digest_in(_check(name))) is not None:
             return self._write_target(name, digest, data)
         if _below("public/targets", name):
@@ -183,6 +190,7 @@ class DatabaseStore:
     def remove(self, name: str) -> None:
         """Remove a file."""
         self._check_writing()
+        self._stamp += 1
         if (digest := _digest_in(_check(name))) is not None:
             if self._target(name) is None:
                 return
@@ -197,6 +205,7 @@ class DatabaseStore:
     def place(self, source: str, target: str) -> None:
         """Give a blob another name."""
         self._check_writing()
+        self._stamp += 1
         digest = _digest_in(_check(source))
         if digest is None or digest != _digest_in(_check(target)):
             raise FileRefused(target, expected=f"a name with the hash of {source}", got="another")

@@ -161,7 +161,13 @@ def configure(stream: TextIO, *, readable: bool, secrets: Iterable[str] = (), de
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):  # which bring handlers of their own
         found = logging.getLogger(name)
         found.handlers[:], found.propagate = [], name != "uvicorn.access"  # a request has its line from us
-    for name in ("httpx", "httpcore", "alembic"):  # whose lines hold whole URLs, or say nothing
+    for name in (
+        "httpx",
+        "httpcore",
+        "alembic",
+        "tuf",
+        "securesystemslib",
+    ):  # whose lines hold whole URLs, or say nothing
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -225,7 +225,13 @@ class RemoteObjects:
             raise ConfigRefused("object store", expected=expected, got=f"{scheme[:20]}://…", hint=hint)
         self.name = f"object store {url}"
         given = dict(options or {})
-        client: Any = {"timeout": REQUEST, "connect_timeout": timedelta(seconds=5), **given.pop("client_options", {})}
+        plain = str(given.pop("allow_http", "false")) == "true"
+        client: Any = {
+            "allow_http": plain,
+            "timeout": REQUEST,
+            "connect_timeout": timedelta(seconds=5),
+            **given.pop("client_options", {}),
+        }
         backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5)}
         retry: Any = {"max_retries": RETRIES, "retry_timeout": RETRY, "backoff": backoff}
         try:

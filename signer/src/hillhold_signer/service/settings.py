@@ -6,6 +6,10 @@
     proxies = ["10.0.0.0/24"]                            # load balancers whose headers count
     renew = true                                         # false: another job renews timestamp and snapshot
 
+    [options]                                            # of the object store, as obstore knows them
+    endpoint = "http://127.0.0.1:9000"
+    allow_http = "true"
+
     [tls]
     certificate = "tls.pem"
     key = "tls.key"
