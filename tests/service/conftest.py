@@ -13,8 +13,8 @@ from hillhold_signer.service.database import Database
 from hillhold_signer.service.objects import FolderObjects, Objects, RemoteObjects
 from hillhold_signer.service.unit import Data
 from objectstore import S3, Bucket
+from oneservice import Make, Replica
 from postgres import Postgres
-from replica import Make, Replica
 
 NOW = 1_767_225_600
 """2026-01-01T00:00:00Z"""

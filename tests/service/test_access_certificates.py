@@ -109,6 +109,30 @@ def test_uvicorn_hands_the_clients_certificate_on(today: Ca, loop: str) -> None:
         assert ask(port, today, other)[0]["sha256"] == sha256(other.der).hexdigest()
 
 
+def test_a_connection_that_is_resumed_has_the_certificate_of_the_first(today: Ca) -> None:
+    server, client = today.issue_server(), today.issue("ci", SPIFFE)
+    context = ssl.create_default_context(cafile=str(today.file))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # whose session is there after the handshake
+    context.load_cert_chain(client.file, client.key)
+
+    def connect(port: int, session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None, bytes]:
+        with (
+            socket.create_connection(("127.0.0.1", port)) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as found,
+        ):
+            found.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            said = b"".join(iter(lambda: found.recv(65_536), b""))
+            return found.session, found.session_reused, said
+
+    with serving(**tls.settings(server.file, server.key, today.file)) as port:
+        session, reused, said = connect(port, None)
+        assert not reused
+        _, reused, again = connect(port, session)
+    assert reused
+    assert sha256(client.der).hexdigest().encode() in said
+    assert sha256(client.der).hexdigest().encode() in again
+
+
 def test_a_certificate_of_another_ca_or_date_or_use_gets_no_connection(today: Ca, tmp_path: Path) -> None:
     server = today.issue_server()
     (tmp_path / "other").mkdir()

@@ -9,6 +9,9 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from hillhold_signer.log.events import Event, Kind
@@ -298,3 +301,45 @@ def test_a_use_of_a_token_writes_nothing_on_the_way_in(door: Door) -> None:
     for _ in range(3):
         assert door.enter(bearer(issued.text)).token == issued.token.id
     assert tokens.list_tokens(door.register.connection, "Grace")[0].used is None
+
+
+# --- any bytes ------------------------------------------------------------------------------------------------------------------------
+
+_VALUES = st.one_of(
+    st.binary(max_size=200),
+    st.binary(max_size=80).map(lambda data: b"Bearer " + data),
+    st.binary(max_size=80).map(lambda data: b"Basic " + base64.b64encode(b"x:hh_" + data)),
+    st.lists(st.binary(max_size=60), min_size=3, max_size=3).map(
+        lambda parts: b"Bearer " + b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+    ),
+    st.lists(st.ip_addresses(), max_size=4).map(lambda hops: ", ".join(map(str, hops)).encode()),
+    st.binary(max_size=80).map(lambda data: b":" + base64.b64encode(data) + b":"),
+)
+_HEADERS = st.lists(
+    st.tuples(st.sampled_from([b"authorization", b"client-cert", b"x-forwarded-for"]), _VALUES), max_size=4
+)
+
+
+@given(
+    headers=_HEADERS,
+    address=st.sampled_from(["10.0.0.7", ADDRESS, "", "::1"]),
+    certificate=st.none() | st.binary(max_size=60),
+)
+@hypothesis_settings(max_examples=400, deadline=None)
+def test_whatever_is_sent_nobody_gets_in_and_the_record_is_clean(
+    headers: Headers, address: str, certificate: bytes | None
+) -> None:
+    door = _CLOSED
+    said = door.refused(*headers, address=address, certificate=certificate)
+    assert str(said).isprintable()
+    for actor, _ in said.records:
+        assert actor in ("unknown", ADDRESS, "::1", "10.0.0.7") or any(
+            name == b"x-forwarded-for" for name, _ in headers
+        )
+
+
+class _NoIssuer:
+    url = "https://login.example"
+
+
+_CLOSED = Door(_NoIssuer())  # type: ignore[arg-type]

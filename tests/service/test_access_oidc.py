@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hillhold_signer.errors import ConfigRefused
+from hillhold_signer.remote_client import is_safe_url
 from hillhold_signer.service.access import UnauthenticatedRefused
-from hillhold_signer.service.issuers import MAX_DOCUMENT, Fetcher, IssuerError, is_safe_url
+from hillhold_signer.service.issuers import MAX_DOCUMENT, Fetcher, IssuerError
 from hillhold_signer.service.oidc import COOLDOWN, FRESH, KEPT, LEEWAY, MAX_AGE, MAX_TOKEN, Issuer, Issuers
 from idp import AUDIENCE, RSA, Answer, Idp, until
 from register import NOW
@@ -420,6 +421,14 @@ def test_an_issuer_that_answers_otherwise_is_an_operational_error(idp: Idp, path
     assert "/jwks2" not in idp.seen
 
 
+def test_an_issuer_that_says_it_is_another_is_not_believed(idp: Idp) -> None:
+    """Its keys would be good ones: it is the name that is not."""
+    for name in ("https://evil.example", idp.url + "/", None):
+        idp.answers[DISCOVERY] = Answer(json.dumps({"issuer": name, "jwks_uri": f"{idp.url}/jwks"}).encode())
+        with pytest.raises(IssuerError, match="another issuer"):
+            issuers(idp).verify(idp.token(), NOW, 0)
+
+
 @pytest.mark.parametrize(
     "url",
     ["http://192.0.2.1/jwks", "file:///etc/passwd", "https://user:pw@x/", "ftp://x/", "https://x/ y", "//x", "", 7],
@@ -485,6 +494,14 @@ def test_an_issuer_has_an_audience_algorithms_and_an_age() -> None:
     for settings in ({"audience": ""}, {"algorithms": ()}, {"max_age": 0}):
         with pytest.raises(ConfigRefused):
             Issuer(**{"url": "https://login.example", "audience": AUDIENCE, **settings})  # type: ignore[arg-type]
+
+
+def test_a_claim_that_is_there_twice_is_refused(idp: Idp) -> None:
+    """Readers disagree on which of two counts, and the issuer may have meant the other one."""
+    for said in (b'"sub":"8","sub":"7"', b'"sub":"7","sub":"7"'):
+        body = json.dumps({name: value for name, value in idp.claims().items() if name != "sub"}).encode()
+        signed = jwt.api_jws.encode(body[:-1] + b"," + said + b"}", RSA[0], "RS256", headers={"kid": "one"})
+        assert refusal(issuers(idp), signed) == "a bearer token of another form"
 
 
 def test_a_reason_holds_nothing_of_the_token(idp: Idp) -> None:

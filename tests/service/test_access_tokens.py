@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import Connection, event, select
 
+from hillhold_signer.errors import StorageError
 from hillhold_signer.log.events import Event, Kind
 from hillhold_signer.service import accounts, tokens
 from hillhold_signer.service.access import EVERY, ForbiddenRefused, NotFoundRefused, Role, UnauthenticatedRefused
@@ -177,6 +179,8 @@ def test_a_token_issues_none_that_outlives_it(register: Register) -> None:
         register.token("Grace", lifetime=DAY + 1, by=short)
     assert refused.value.hint
     register.token("Grace", lifetime=DAY, by=short)
+    by_default = tokens.issue(register.connection, short, "Grace", label="x", now=NOW + 60, random=register.random)
+    assert by_default.token.expires == NOW + DAY
     register.token("Grace", lifetime=LONG, by=register.who("Grace"))  # logged in otherwise
 
 
@@ -282,3 +286,29 @@ def test_last_use_is_written_once_an_hour(register: Register) -> None:
         tokens.touch(register.connection, issued.token.id, NOW + at)
         assert used() == NOW + then
     tokens.touch(register.connection, "0" * 24, NOW)  # it was deleted meanwhile, say
+
+
+def test_uses_are_written_together_and_none_is_lost_when_the_database_is_away(register: Register) -> None:
+    one, other = register.issued("Grace").token.id, register.issued("ci").token.id
+    uses = tokens.Uses()
+
+    def used() -> dict[str, int | None]:
+        return {token.id: token.used for token in tokens.list_tokens(register.connection)}
+
+    @contextmanager
+    def broken() -> Iterator[Connection]:
+        yield register.connection
+        uses.note(other, NOW + 9)  # meanwhile
+        raise StorageError("the database is away")
+
+    uses.note(one, NOW + 1)
+    uses.note(one, NOW + 5)
+    uses.note(other, NOW + 7)
+    register.connection.commit()
+    with pytest.raises(StorageError):
+        uses.write(broken)
+    register.connection.rollback()
+    assert used() == {one: None, other: None}
+    uses.write(register.connect)
+    assert used() == {one: NOW + 5, other: NOW + 9}
+    uses.write(broken)  # there is nothing to write

@@ -38,7 +38,7 @@ from hillhold_signer.service.tables import ACCOUNTS, EVENTS
 from hillhold_verifier.sources import open_source
 from logs import KEYS, ORIGIN, SIGNER
 from objectstore import Bucket
-from replica import Make, Replica, started
+from oneservice import Make, Replica, started
 from workshop import NOW, ceremony, image, online, release, sign_all
 
 DAY = 86_400

@@ -31,7 +31,7 @@ from hillhold_signer.service.observing import Observed
 from hillhold_signer.service.tables import STUCK
 from hillhold_signer.service.unit import Data
 from hillhold_signer.service.worker import Outcome
-from replica import Make, Replica, started
+from oneservice import Make, Replica, started
 from workshop import HARDWARE, NOW, image, pump, sign_all, team
 
 RETRIES: Any = {"max_retries": 0}

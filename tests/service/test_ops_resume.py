@@ -18,7 +18,7 @@ from hillhold_signer.service.resuming import Seen, resume
 from hillhold_signer.service.resuming_tree import ObjectsSource
 from hillhold_signer.service.tables import SUBMISSIONS
 from logs import KEYS, SIGNER
-from replica import Make, Replica, started
+from oneservice import Make, Replica, started
 from workshop import HARDWARE, NOW, ceremony, image, online, sign_all
 
 

@@ -103,7 +103,10 @@ def test_a_changed_file_of_the_chain_stops_everything(tmp_path: Path, name: str)
 
 def test_a_chain_that_was_verified_is_not_taken_for_another(tmp_path: Path) -> None:
     one = large_repository(tmp_path / "repo", 3, 1)
-    assert one.state().chain is one.state().chain
+    first, second = one.state().chain, one.state().chain
+    assert first
+    assert second
+    assert first.timestamp is second.timestamp
     publish_one(Repository(one.folder.path), 1)
     assert one.state().line(line_name(1)).version == 2
 

@@ -1,111 +1,93 @@
-"""One replica of a service, without HTTP: a database, objects, and what a worker does, when a test asks for it."""
+"""A replica of the service in a process of its own, which dies as by `kill -9` at a step that a test names.
+
+A step is a statement that is sent to the database, a commit, or a write to the object store: the process dies just before it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import signal
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import event
 
-from hillhold_signer import Repository, add_product, verify_tree
-from hillhold_signer.log import Kind, audit, fetch_checkpoint
-from hillhold_signer.places import Entry
-from hillhold_signer.service.dump import tables
+from hillhold_signer import Wish, add_release
+from hillhold_signer.log import Kind
+from hillhold_signer.service.database import Database
 from hillhold_signer.service.export import Exporter
-from hillhold_signer.service.journal import LogReader, Sequencer, start_log
+from hillhold_signer.service.journal import Sequencer
 from hillhold_signer.service.objects import FolderObjects
-from hillhold_signer.service.tables import ACCOUNTS, TOKENS, UPLOADS
-from hillhold_signer.service.unit import Data
-from logs import KEYS, SIGNER
-from workshop import NOW, ceremony, image, online, pump, release, sign_all
+from hillhold_signer.service.unit import Data, Unit
+from logs import SIGNER
+from workshop import HARDWARE, NOW, image, online, sign_all
 
-DAY = 86_400
-
-
-class Replica:
-    """One service: a database, objects, and a replica that does all of its work when asked."""
-
-    def __init__(self, data: Data) -> None:
-        self.data = data
-        self.exporter, self.sequencer = Exporter(data), Sequencer(data, [SIGNER])
-
-    def work(self) -> None:
-        self.exporter.run()
-        self.sequencer.run()
-
-    def publish(self, version: str, seed: int = 1, *, work: bool = True) -> None:
-        with self.data.writing() as unit:
-            release(unit.repository, image(version, counter=1, seed=seed), unit.now)
-            unit.record(Kind.SUBMISSION, "Ada", path=f"pump/{version}/app.bin", length=1, sha256="00" * 32)
-        if work:
-            self.work()
-
-    def refresh(self) -> None:
-        with self.data.writing() as unit:
-            unit.repository.refresh(online(), unit.now)
-        self.work()
-
-    def versions(self) -> dict[str, int]:
-        with self.data.reading() as unit:
-            chain = unit.repository.state().chain
-            assert chain
-            listed = {name.removesuffix(".json"): meta.version for name, meta in chain.snapshot.meta.items()}
-            return {
-                "root": chain.root.version,
-                "timestamp": chain.timestamp.version,
-                "snapshot": chain.snapshot.version,
-                **listed,
-            }
-
-    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        with self.data.database.snapshot() as connection:
-            return {
-                table.name: [
-                    tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key.columns))
-                ]
-                for table in tables()
-            }
-
-    def checkpoint(self) -> bytes:
-        found = LogReader(self.data.database).read("checkpoint", 10_000)
-        assert found
-        return found
-
-    def check(self) -> None:
-        """The log verifies, and so does what devices fetch."""
-        self.work()
-        reader = LogReader(self.data.database)
-        audit(reader, fetch_checkpoint(reader, KEYS))
-        assert isinstance(self.data.objects, FolderObjects)
-        verify_tree(self.data.objects.path / "public", 0)
-
-    @property
-    def tree(self) -> Path:
-        assert isinstance(self.data.objects, FolderObjects)
-        return self.data.objects.path / "public"
+_CONTEXT = get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["hillhold_signer.service.export", "hillhold_signer.service.journal", "psycopg"])
 
 
-Make = Callable[..., Replica]
-"""Makes replicas without anything in their tables: the fixture `make`."""
+class _Steps:
+    def __init__(self, last: int) -> None:
+        self.left = last
+
+    def __call__(self, *_: Any) -> None:
+        self.left -= 1
+        if self.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
-def started(service: Replica) -> Replica:
-    """A service with a published release, accounts, a log."""
-    start_log(service.data, [SIGNER])
-    with service.data.writing() as unit:
-        Repository.create(Entry(unit.store), ceremony(), unit.now, demo=True)
-        add_product(unit.repository, pump(), unit.now)
-        sign_all(unit.repository, "root-1", "root-2", "targets-1", "targets-2", "release-1", "release-2")
-        unit.repository.publish(online(), unit.now)
-        row = {"id": 7, "name": "Ada", "machine": 0, "time": unit.now, "disabled": None}
-        unit.connection.execute(ACCOUNTS.insert().values(row))
-        for number, revoked in enumerate((None, NOW - 5)):
-            token = {"id": f"{number:024x}", "account": 7, "secret": "00" * 32, "label": "x", "scopes": "[]"}
-            unit.connection.execute(
-                TOKENS.insert().values({**token, "time": NOW, "expires": NOW + DAY, "revoked": revoked})
-            )
-        upload = {"id": "u", "account": 7, "sha256": "11" * 32, "length": 5, "received": 1, "time": NOW}
-        unit.connection.execute(UPLOADS.insert().values(upload))
-    service.publish("1.0.0")
-    return service
+class _Objects(FolderObjects):
+    def __init__(self, path: Path, step: _Steps) -> None:
+        super().__init__(path)
+        self.step = step
+
+    def put(self, key: str, data: bytes) -> None:
+        self.step()
+        super().put(key, data)
+
+    def put_if(self, key: str, data: bytes, tag: str | None) -> str | None:
+        self.step()
+        return super().put_if(key, data, tag)
+
+    def copy(self, source: str, target: str) -> None:
+        self.step()
+        super().copy(source, target)
+
+
+def submit(unit: Unit, seed: int) -> str:
+    """Publish the next release in a unit, signed by all, and note it; returns its path."""
+    listed = unit.repository.state().line("pump").targets
+    version = f"1.{len(listed)}.0"
+    wish = Wish("app.bin", hardware=HARDWARE[:1])
+    add_release(unit.repository, "pump", image(version, seed=seed), wish, unit.now, patches=False)
+    sign_all(unit.repository, "release-1", "release-2")
+    unit.repository.publish(online(), unit.now)
+    path = f"pump/{version}/app.bin"
+    unit.record(Kind.SUBMISSION, "Ada", path=path, length=1, sha256="0" * 64)
+    return path
+
+
+def publish(url: str, folder: Path, seed: int, last: int) -> None:
+    """Publish a release, export it, and write the log; die after `last` steps."""
+    step = _Steps(last)
+    database = Database(url, clock=lambda: NOW)
+    for moment in ("before_cursor_execute", "commit"):
+        event.listen(database.engine, moment, step)
+    data = Data(database, _Objects(folder, step))
+    with data.writing() as unit:
+        submit(unit, seed)
+    exporter = Exporter(data)
+    exporter.run()
+    exporter.close()
+    Sequencer(data, [SIGNER]).run()
+    database.close()
+
+
+def killed(url: str, folder: Path, seed: int, last: int) -> bool:
+    """Run `publish` in a process, and say whether it was killed."""
+    process = _CONTEXT.Process(target=publish, args=(url, folder, seed, last))
+    process.start()
+    process.join(60)
+    assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
+    return process.exitcode != 0

@@ -54,7 +54,7 @@ def _check(state: State, file: SignatureFile, revoked: Mapping[str, Revoked], *,
     what = f"signature on {file.role} version {file.version}"
     if file.role in state.clashes:
         raise state.clashes[file.role]
-    found = state.files.of(file.role) if file.role in state.files.names else None
+    found = state.files.of(file.role) if state.files.has(file.role) else None
     draft = state.drafts.get(file.role)
     published = state.published(file.role)
     if published is not None and file.sha256 == encoding.digest(published):

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key, Signature
 from tuf.api.metadata import Root, Signed, Targets
 
-from hillhold_signer.drafts import Draft, Drafts, Node, parse_signed
+from hillhold_signer.drafts import Draft, Drafts, Node, Quorum, parse_signed
 from hillhold_signer.errors import MergeRefused, RepositoryRefused
-from hillhold_signer.layout import Layout, file_name
+from hillhold_signer.layout import Layout, file_name, is_segment
 from hillhold_signer.lineage import Lineage, Published, Settled
+from hillhold_signer.memo import Memo
 from hillhold_signer.merging import Value
 from hillhold_signer.signatures import SignatureFile
 from hillhold_signer.storage import read_optional
 from hillhold_verifier import canonical
 from hillhold_verifier.errors import MetadataError
 from hillhold_verifier.metadata import max_bytes
+
+_PARSED: Final[Memo[Root | Targets]] = Memo(4 * 1024 * 1024)  # bytes of JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +60,26 @@ class Drafted:
     ) -> None:
         self._layout, self._store = layout, Drafts(layout)
         self._published, self._version = published, version
-        self.names = tuple(self._store.roles(version))
-        """Roles that may have something to sign: root and targets first, then product lines by name."""
         self._read: dict[str, tuple[RoleFiles, Draft | MergeRefused | None]] = {}
+        self._quorums: dict[str, Quorum] = {}
+        self._open: dict[str, bool] = {}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Roles that may have something to sign: root and targets first, then product lines by name."""
+        return tuple(self._store.roles(self._version))
+
+    def has(self, role: str) -> bool:
+        """Say whether a role may have something to sign, without a look at the others."""
+        if role not in self._open:
+            self._open[role] = is_segment(role) and bool(self._store.open(role, self._version))
+        return self._open[role]
+
+    def judged(self, role: str, judge: Callable[[], Quorum]) -> Quorum:
+        """Return what was found of a role's quorum before, or what `judge` finds now: nothing changes within one reading."""
+        if role not in self._quorums:
+            self._quorums[role] = judge()
+        return self._quorums[role]
 
     def of(self, role: str) -> RoleFiles:
         """Return the files of a role's drafts."""
@@ -66,18 +87,17 @@ class Drafted:
 
     def draft(self, role: str) -> Draft | None:
         """Return what the drafts of a role come to, without signatures; None for nothing, or where they clash."""
-        found = self._of(role)[1] if role in self.names else None
+        found = self._of(role)[1] if self.has(role) else None
         return found if isinstance(found, Draft) else None
 
     def clash(self, role: str) -> MergeRefused | None:
         """Return why the drafts of a role do not go together, if they do not."""
-        found = self._of(role)[1] if role in self.names else None
+        found = self._of(role)[1] if self.has(role) else None
         return found if isinstance(found, MergeRefused) else None
 
     def merged(self) -> list[str]:
         """Return the roles whose drafts were put together and stand in no file yet; what was not asked for before is not kept."""
-        several = [role for role in self.names if len(self._store.open(role, self._version)) > 1]
-        found = ((role, self._read.get(role) or self._load(role)) for role in several)
+        found = ((role, self._read.get(role) or self._load(role)) for role in self.names)
         return [role for role, (_, draft) in found if isinstance(draft, Draft) and draft.merged]
 
     def targets_named(self, but: Collection[str]) -> frozenset[str]:
@@ -108,8 +128,9 @@ class Drafted:
         except MergeRefused as error:
             found = error
         if settled and settled.value is not None:
-            signed = parse_signed(settled.value, role)
-            found = Draft(role, signed, canonical.canonical(settled.value), {}, settled.merged)
+            value, payload = settled.value, canonical.canonical(settled.value)
+            signed = _PARSED.get((role, payload), len(payload), lambda: parse_signed(value, role))
+            found = Draft(role, signed, payload, {}, settled.merged)
         signatures, strange = self._store.signatures(role)
         digest = before.digest if before else None
         return RoleFiles(nodes, settled, digest, tuple(signatures), strange), found

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from hillhold_signer import encoding
 from hillhold_signer.errors import RepositoryRefused, RequestRefused
 from hillhold_signer.keys import default_keyid
 from hillhold_signer.layout import Layout, is_segment
+from hillhold_signer.memo import Memo
 from hillhold_signer.signatures import MAX_SIGNATURE_FILE, SignatureFile, parse_signature
 from hillhold_signer.storage import list_folder, read_optional, remove_file, write_file
 from hillhold_verifier import canonical
@@ -35,6 +37,7 @@ MAX_AFTER: Final = 64
 MAX_DRAFT: Final = MAX_BYTES_OTHER + 128 * MAX_AFTER
 """Bytes of a draft's file."""
 
+_PARSED: Final[Memo[Node]] = Memo(4 * 1024 * 1024)  # bytes of JSON
 _DRAFT: Final = re.compile(r"[0-9a-f]{64}\.json")
 _SIGNATURE: Final = re.compile(r"[0-9a-f]{64}\.sig")
 _DONE: Final = re.compile(r"([0-9a-f]{64})\.([1-9][0-9]{0,15})\.done")
@@ -191,7 +194,7 @@ class Drafts:
             data = read_optional(self._folder / role / file, MAX_DRAFT)
             if data is not None:
                 name = file.removesuffix(".json")
-                found[name] = _parse_node(data, name, role)
+                found[name] = _PARSED.get((name, role, data), len(data), partial(parse_node, data, name, role))
         return found
 
     def signatures(self, role: str) -> tuple[list[SignatureFile], int]:
@@ -319,7 +322,8 @@ def check_keyids(signed: Root | Targets, what: str) -> None:
             raise RepositoryRefused(f"key {keyid[:16]} in {what}", expected="the key of that id", got="another key")
 
 
-def _parse_node(data: bytes, name: str, role: str) -> Node:
+def parse_node(data: bytes, name: str, role: str) -> Node:
+    """Return the file of a draft, of which `signed` was not looked at; raises `RepositoryRefused` for another's name, or a damaged one."""
     what = f"drafts/{role}/{name[:16]}….json"
     hint = "copy it again from where it came, or remove it; a copy that has not finished looks like this, too"
     if sha256(data).hexdigest() != name:

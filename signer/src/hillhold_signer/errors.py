@@ -66,6 +66,14 @@ class DamagedRefused(RepositoryRefused):
         super().__init__(f"what is published does not verify: {error}", hint=hint)
 
 
+class AnchorRefused(RepositoryRefused):
+    """What a repository has published does not follow from the root that a person keeps."""
+
+    def __init__(self, error: Refused) -> None:
+        hint = "sign nothing: ask the others, by another way, which repository is the true one"
+        super().__init__(f"what is published does not follow from your root: {error}", hint=hint)
+
+
 class ProductRefused(SignerRefused):
     """A product line that may not be made like this."""
 
@@ -145,6 +153,18 @@ class EntryRefused(SignerRefused):
     """An entry or event that may not go into a log, or that is not one."""
 
 
+class ServiceRefused(SignerRefused):
+    """What a signing service refused, in its words.
+
+    Attributes:
+        status: of the HTTP answer.
+    """
+
+    def __init__(self, what: str, *, status: int, hint: str | None = None) -> None:
+        self.status = status
+        super().__init__(what, hint=hint)
+
+
 class StorageError(OperationalError):
     """A file could not be read or written."""
 
@@ -155,6 +175,10 @@ class StorageError(OperationalError):
 
 class LockedError(StorageError):
     """Another process holds the repository."""
+
+
+class ServiceError(StorageError):
+    """A signing service could not be reached, failed, or answered with what is no answer."""
 
 
 class ToolError(OperationalError):

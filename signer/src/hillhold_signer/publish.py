@@ -14,7 +14,7 @@ before what is new has been verified in memory (`succession`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, TypeVar
@@ -29,13 +29,14 @@ from hillhold_signer.drafts import Draft
 from hillhold_signer.errors import (
     DamagedRefused,
     PublicKeyMaterialRefused,
+    ReleaseRefused,
     RepositoryRefused,
     SigningRefused,
     ToolError,
     VerifyRefused,
 )
 from hillhold_signer.examples import refuse_public
-from hillhold_signer.layout import Layout, file_name
+from hillhold_signer.layout import SEGMENT, Layout, file_name
 from hillhold_signer.limits import check_lines
 from hillhold_signer.places import Place
 from hillhold_signer.releases import check_kept
@@ -107,29 +108,55 @@ def compose(
     root = drafts["root"].signed if "root" in drafts else state.published_root
     if not isinstance(root, Root):
         raise RepositoryRefused("root", expected="a published or complete one", got="none")
-    refuse_keys(state, drafts, demo=demo)
+    targets = check_drafts(layout, state, roles, now, demo=demo)
     meta = dict(state.chain.snapshot.meta) if state.chain else {}
     new: dict[str, New] = {}
     for role, draft in drafts.items():
-        _check_draft(draft, state, meta, now)
         new[role] = New(role, draft.signed.version, draft.file())
         if role != "root":
             meta[f"{role}.json"] = _listing(new[role])
-    _check_limits(state, drafts)
     meta = _without_tombstones(meta, state, root, drafts)
-    targets = [item for draft in drafts.values() for item in target_files(layout, draft, state.published(draft.role))]
     version = state.chain.snapshot.version + 1 if state.chain else 1
     snapshot = Snapshot(version=version, expires=encoding.utc(now + expiry.snapshot), meta=meta)
     new["snapshot"] = New("snapshot", version, _sign_online("snapshot", snapshot, signers, root))
     new["timestamp"] = _timestamp(state, root, new["snapshot"], signers, expiry, now)
     metadata = _checked(layout, state, new)
-    return Publication(tuple(targets), metadata, {role: draft.signed.version for role, draft in drafts.items()})
+    return Publication(targets, metadata, {role: draft.signed.version for role, draft in drafts.items()})
 
 
-def _check_limits(state: State, drafts: Mapping[str, Draft]) -> None:
+def check_drafts(
+    layout: Layout, state: State, roles: Sequence[str], now: int, *, demo: bool, beside: Sequence[str] = ()
+) -> tuple[tuple[Place, Place], ...]:
+    """Refuse drafts that could not be published however many sign them: a service looks before it asks anybody to sign.
+
+    Args:
+        roles: whose drafts are looked at.
+        now: Unix seconds.
+        beside: roles whose drafts are taken to be published with them.
+
+    Returns:
+        The target files that they bring, and the paths that these get.
+
+    Raises:
+        RepositoryRefused: a draft is not the successor of what is published, or its target file is missing.
+        ReleaseRefused, ProductRefused: it takes back what is published, or a line uses more than targets allow it.
+        PublicKeyMaterialRefused: it names a key whose private part is public.
+    """
+    drafts = {role: state.drafts[role] for role in roles}
+    together = {**{role: state.drafts[role] for role in beside}, **drafts}
+    refuse_keys(state, together, demo=demo)
+    meta = state.chain.snapshot.meta if state.chain else {}
+    for draft in drafts.values():
+        _check_draft(draft, state, meta, now)
+        _check_paths(draft, state.published(draft.role))
+    _check_limits(state, drafts, together.get("targets"))
+    return tuple(item for draft in drafts.values() for item in target_files(layout, draft, state.published(draft.role)))
+
+
+def _check_limits(state: State, drafts: Mapping[str, Draft], targets: Draft | None) -> None:
     """What lines use, and what targets allow them, may come from two drafts, of which one waits, or from two people at once."""
     before = state.chain.targets if state.chain else None
-    after = drafts["targets"].signed if "targets" in drafts else before
+    after = targets.signed if targets else before
     if isinstance(after, Targets):
         lines = {role: draft.signed for role, draft in drafts.items() if isinstance(draft.signed, Targets)}
         check_lines(before, after, state.chain.lines if state.chain else {}, lines)
@@ -232,6 +259,29 @@ def _check_draft(draft: Draft, state: State, meta: Mapping[str, MetaFile], now: 
         hint = "change the draft again, which dates it anew, and have it signed"
         got = f"expiry {show_time(encoding.unix(draft.signed.expires))}"
         raise RepositoryRefused(f"draft of {draft.role}", expected="one that has not expired", got=got, hint=hint)
+
+
+def _check_paths(draft: Draft, published: Signed | None) -> None:
+    """A line lists files of its own folder and delegates to nobody, targets list no files: devices would pass over anything else."""
+    if (
+        draft.role not in ("root", "targets")
+        and isinstance(draft.signed, Targets)
+        and draft.signed.delegations is not None
+    ):
+        raise ReleaseRefused(f"draft of {draft.role}", expected="no delegations: only targets have them", got="some")
+    before = published.targets if isinstance(published, Targets) else {}
+    after = draft.signed.targets if isinstance(draft.signed, Targets) else {}
+    for path in after.keys() - before.keys():
+        parts = path.split("/")
+        if (
+            draft.role == "targets"
+            or len(parts) != 3
+            or parts[0] != draft.role
+            or not all(map(SEGMENT.fullmatch, parts))
+        ):
+            raise ReleaseRefused(
+                f"draft of {draft.role}", expected=f"files as {draft.role}/VERSION/NAME", got=ascii(path)[:80]
+            )
 
 
 def _timestamp(state: State, root: Root, snapshot: New, signers: OnlineSigners, expiry: Expiry, now: int) -> New:

@@ -60,17 +60,20 @@ class Repository:
         chain: that chain, which is taken for verified as long as root and timestamp have the same bytes.
     """
 
-    def __init__(self, path: Place, chain: Chain | None = None) -> None:
+    def __init__(self, path: Place, chain: Chain | None = None, *, anchor: bytes | None = None) -> None:
         """Open a repository, in a folder or a store.
 
         Args:
             chain: one that was verified before.
+            anchor: bytes of a root that the person keeps, from which all that is published has to follow; by default, the repository's own
+                first root is taken for true.
 
         Raises:
             RepositoryRefused: `path` is not one.
         """
         self.layout: Layout = LayoutOf(path)
-        self.chain = chain
+        self.chain = chain if anchor is None else None  # that was not held against it
+        self._anchor = anchor
         self._read: tuple[int | None, State] | None = None
         if not there(self.layout.config):
             hint = "make one with `hillhold init`"
@@ -117,9 +120,9 @@ class Repository:
 
     def state(self) -> State:
         """Read and verify what the repository holds; raises `RepositoryRefused`, `StorageError`."""
-        stamp = self.layout.path.store.stamp if isinstance(self.layout.path, Entry) else None
+        stamp = self._stamp()
         if stamp is None or self._read is None or self._read[0] != stamp:
-            self._read = stamp, read_state(self.layout, self.chain)
+            self._read = stamp, read_state(self.layout, self.chain, self._anchor)
             self.chain = self._read[1].chain
         return self._read[1]
 
@@ -268,11 +271,24 @@ class Repository:
     def writing(self) -> Iterator[State]:
         """Hold the lock, and write down drafts that were merged; raises as `edit` does."""
         with locked(self.layout.lock):
-            state = self.state()
-            merged = [state.drafts[role] for role in state.files.merged() if role in state.drafts]
-            for draft in merged:
-                Drafts(self.layout).save(draft.role, draft.signed, state.after(draft.role))
-            yield self.state() if merged else state
+            yield self.state() if self._stamp() is not None else self.merge()
+
+    def merge(self) -> State:
+        """Write down drafts that were merged, since two copies came together: for whoever holds the lock.
+
+        A store that nobody else writes into has none, but for what `hillhold --service` sends.
+
+        Raises:
+            RepositoryRefused, StorageError: the repository.
+        """
+        state = self.state()
+        merged = [state.drafts[role] for role in state.files.merged() if role in state.drafts]
+        for draft in merged:
+            Drafts(self.layout).save(draft.role, draft.signed, state.after(draft.role))
+        return self.state() if merged else state
+
+    def _stamp(self) -> int | None:
+        return self.layout.path.store.stamp if isinstance(self.layout.path, Entry) else None
 
     def droppable(self, role: str, digest: str = "") -> tuple[Draft, str]:
         """Return what `drop` would give up, with the signatures on it, and its digest; without `digest`, the only draft.

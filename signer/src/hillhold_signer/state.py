@@ -13,7 +13,7 @@ from hillhold_signer import encoding
 from hillhold_signer.chain import Chain, Files, line_names, load_chain, verify_chain, verify_roots
 from hillhold_signer.drafted import Drafted, with_signatures
 from hillhold_signer.drafts import Draft, Quorum, quorum
-from hillhold_signer.errors import DamagedRefused, MergeRefused, RepositoryRefused, VerifyRefused
+from hillhold_signer.errors import AnchorRefused, DamagedRefused, MergeRefused, RepositoryRefused, VerifyRefused
 from hillhold_signer.layout import Layout, file_name
 from hillhold_signer.products import unknown_line
 from hillhold_signer.storage import read_optional
@@ -103,7 +103,7 @@ class State:
         """Return what the next draft of a role comes after (`Drafts.save`); raises `MergeRefused` where there is a clash."""
         if role in self.clashes:
             raise self.clashes[role]
-        if role in self.files.names and (settled := self.files.of(role).settled) is not None:
+        if self.files.has(role) and (settled := self.files.of(role).settled) is not None:
             return settled.after
         published = self.published(role)
         return (encoding.digest(published),) if published else ()
@@ -120,7 +120,7 @@ class State:
         """Judge the draft of a role; raises `RepositoryRefused` where there is none, `MergeRefused` where nobody can say whose it is."""
         if role not in self.drafts:
             raise RepositoryRefused(f"draft of {role}", expected="one", got="none")
-        return quorum(self.drafts[role], self.delegators(role))
+        return self.files.judged(role, lambda: quorum(self.drafts[role], self.delegators(role)))
 
 
 def published_files(layout: Layout, name: str) -> bytes | None:
@@ -129,13 +129,15 @@ def published_files(layout: Layout, name: str) -> bytes | None:
     return read_optional(layout.metadata(name), max_bytes(role))
 
 
-def read_state(layout: Layout, known: Chain | None = None) -> State:
+def read_state(layout: Layout, known: Chain | None = None, anchor: bytes | None = None) -> State:
     """Read a repository, and verify what is read: root, timestamp, snapshot, targets; a line when it is asked for, and so a draft.
 
     Args:
         known: a chain that was verified before; it holds as long as root and timestamp are the same, which name all else by hash.
+        anchor: bytes of a root that is trusted; by default, version 1 of the repository's own.
 
     Raises:
+        AnchorRefused: what is published does not follow from `anchor`.
         RepositoryRefused: what is published does not verify.
         StorageError: a file cannot be read.
     """
@@ -144,13 +146,17 @@ def read_state(layout: Layout, known: Chain | None = None) -> State:
         return published_files(layout, name)
 
     try:
-        root, raw = _newest_root(files, known)
+        root, raw = _newest_root(files, known, anchor)
         timestamp = files(file_name("timestamp", 0))
         if known is not None and (known.raw["root"], known.raw["timestamp"]) == (raw, timestamp):
             chain: Chain | None = known.over(files)
         else:
-            chain = _chain(files, root, raw, known) if timestamp is not None else None
+            chain = _chain(files, root, raw, known, anchor) if timestamp is not None else None
+        if anchor is not None and chain is None:
+            raise VerifyRefused("what is published", expected="something", got="nothing")
     except VerifyRefused as error:
+        if anchor is not None:
+            raise AnchorRefused(error) from error
         raise DamagedRefused(error) from error
     drafted = Drafted(layout, lambda role: _published(root, chain, role), lambda role: _version(root, chain, role))
     clashes = Clashes(drafted)
@@ -194,7 +200,7 @@ class Pending(Mapping[str, Draft]):
 
     def _is_known(self, role: str) -> bool:
         """Whether it is a top-level role, or a line that the newest targets delegate to."""
-        if role in ("root", "targets") or role not in self._files.names:
+        if role in ("root", "targets") or not self._files.has(role):
             return True
         if self._files.clash("targets") is not None:
             return True  # where nobody can say which lines there are, none is taken for one that never came to be
@@ -244,17 +250,17 @@ def _version(root: Root | None, chain: Chain | None, role: str) -> int:
     return listing.version if listing else 0
 
 
-def _newest_root(files: Files, known: Chain | None) -> tuple[Root | None, bytes]:
+def _newest_root(files: Files, known: Chain | None, anchor: bytes | None) -> tuple[Root | None, bytes]:
     """The newest root and its bytes: the known one, where it is there still and no other comes after it."""
     if known is not None:
         number = known.root.version
         if files(file_name("root", number + 1)) is None and files(file_name("root", number)) == known.raw["root"]:
             return known.root, known.raw["root"]
-    roots = verify_roots(files)
+    roots = verify_roots(files, anchor)
     return (roots[0].root, roots[1]) if roots else (None, b"")
 
 
-def _chain(files: Files, root: Root | None, raw: bytes, known: Chain | None) -> Chain:
+def _chain(files: Files, root: Root | None, raw: bytes, known: Chain | None, anchor: bytes | None) -> Chain:
     """What is published under the newest root, or under one before it where publications of new roots were interrupted.
 
     Nobody's word is taken for that: with the old keys, which may be known to others by now, everything is verified, down to each line.
@@ -266,7 +272,7 @@ def _chain(files: Files, root: Root | None, raw: bytes, known: Chain | None) -> 
     except VerifyRefused as refused:
         for version in range(root.version, max(1, root.version - MAX_INTERRUPTED), -1):
             try:
-                return verify_chain(partial(_without, files, file_name("root", version)), at=0)
+                return verify_chain(partial(_without, files, file_name("root", version)), at=0, anchor=anchor)
             except VerifyRefused:
                 continue
         raise refused

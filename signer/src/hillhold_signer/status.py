@@ -83,7 +83,9 @@ def status(
     """
     alarms, steps = _revoked(state, people, revoked)
     lines = dict.fromkeys((*(state.chain.lines if state.chain else ()), *state.drafts, *state.clashes))
-    roles = tuple(_role(state, name, now, expiry) for name in (*ROLES, *(name for name in lines if name not in ROLES)))
+    roles = tuple(
+        role_status(state, name, now, expiry) for name in (*ROLES, *(name for name in lines if name not in ROLES))
+    )
     todo = _todo(roles, people, now, frozenset(revoked))
     if steps:  # nothing else can be published before
         todo = [*steps, *(text for text in todo if not text.startswith("publish"))]
@@ -126,7 +128,8 @@ def until(seconds: int, now: int) -> str:
     return f"in {show_span(seconds - now)}" if seconds > now else f"EXPIRED {show_span(now - seconds)} ago"
 
 
-def _role(state: State, name: str, now: int, expiry: Expiry) -> RoleStatus:
+def role_status(state: State, name: str, now: int, expiry: Expiry) -> RoleStatus:
+    """Judge one role at `now`; of the lines, no other one is read."""
     published, draft = state.published(name), state.drafts.get(name)
     expires = encoding.unix(published.expires) if published else None
     found = RoleStatus(name, published.version if published else None, expires, _alert(name, expires, now, expiry))

@@ -62,7 +62,7 @@ def check_succession(old: Chain | None, old_root: Root | None, new: Mapping[str,
     """
     for item in new.values():
         if item.role not in ONLINE:
-            _check_readable(item)
+            check_readable(item)
     root = _root(old_root, new)
     timestamp = accept("timestamp", new["timestamp"].data, root, Timestamp)
     _follows("timestamp", timestamp.version, old.timestamp.version if old else 0)
@@ -78,7 +78,8 @@ def check_succession(old: Chain | None, old_root: Root | None, new: Mapping[str,
     _check_lines(old.targets if old else None, targets, snapshot, new, files)
 
 
-def _check_readable(item: New) -> None:
+def check_readable(item: New) -> None:
+    """Refuse a file that the verifier's own reader, and so a device, would not read; raises `VerifyRefused`."""
     try:
         if item.role == "root":
             metadata.parse_root(item.data)

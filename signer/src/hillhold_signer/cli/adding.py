@@ -10,8 +10,10 @@ from typing import Final
 import click
 
 from hillhold_signer.adding import Added, add_releases
-from hillhold_signer.cli.terminal import FILE, FOLDER, edge, emit, json_option
+from hillhold_signer.cli.remote import REPOSITORY, OnRepository
+from hillhold_signer.cli.terminal import FILE, edge, emit, json_option
 from hillhold_signer.documents import MAX_DOCUMENT, Document
+from hillhold_signer.places import Place
 from hillhold_signer.releases import KINDS, Wish
 from hillhold_signer.repository import Repository
 from hillhold_signer.storage import read_file
@@ -24,8 +26,8 @@ _REQUIRES: Final = re.compile(rf"(?:({_SEGMENT}):)?({_SEGMENT})>=(\S+)")
 _DOWN: Final = re.compile(rf"(?:({_SEGMENT}):)?(\S+)")
 
 
-@click.command(short_help="Add signed MCUboot images to a line's draft.")
-@click.argument("repo", type=FOLDER)
+@click.command(cls=OnRepository, short_help="Add signed MCUboot images to a line's draft.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("product")
 @click.argument("image", type=click.Path(exists=True, path_type=Path), required=False)
 @click.option("--file-name", help="Name in the repository; by default the file's own, in lower case, or COMPONENT.bin.")
@@ -53,7 +55,7 @@ _DOWN: Final = re.compile(rf"(?:({_SEGMENT}):)?(\S+)")
 @click.option("--allow-lower", is_flag=True, help="Make a downgrade, to show that devices refuse it.")
 @json_option
 def add(
-    repo: Path,
+    repo: Place,
     product: str,
     image: Path | None,
     file_name: str | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -21,9 +21,6 @@ from hillhold_signer.storage import read_file, write_file
 from hillhold_verifier.metadata import max_bytes
 from hillhold_verifier.sources import Source, open_source
 from hillhold_verifier.times import show_time
-
-if TYPE_CHECKING:
-    from hillhold_signer.service.settings import Settings
 
 
 @click.command(short_help="Back up the whole service.")
@@ -201,7 +198,7 @@ def _opened(uris: dict[str, str], ask: Callable[[str], str]) -> Callable[[Reposi
     return open_keys
 
 
-def _new_log(settings: Settings, origin: str) -> tuple[list[Any], Callable[[], None]]:
+def _new_log(settings: Any, origin: str) -> tuple[list[Any], Callable[[], None]]:
     """Make the key of another log, and keep that of the old one beside it; returns it, and what undoes that."""
     from hillhold_signer.service.setup import make_log_key
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from hillhold_signer.bundle import write_bundle
-from hillhold_signer.cli.terminal import FOLDER, PATH, edge, emit, json_option
+from hillhold_signer.cli.remote import HERE
+from hillhold_signer.cli.terminal import PATH, edge, emit, json_option
 from hillhold_verifier.times import show_time
 
 
 @click.command(short_help="Write what devices need into one file.")
-@click.argument("repo", type=FOLDER)
+@click.argument("repo", type=HERE)
 @click.argument("products", metavar="PRODUCT...", nargs=-1, required=True)
 @click.option("-o", "--output", type=PATH, required=True, metavar="NAME.hillhold", help="The file to write.")
 @click.option("--hardware", multiple=True, metavar="ID", help="Only what runs on this hardware; repeat it.")

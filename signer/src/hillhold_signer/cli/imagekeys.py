@@ -6,19 +6,21 @@ from pathlib import Path
 
 import click
 
-from hillhold_signer.cli.terminal import FILE, FOLDER, edge, emit, json_option
+from hillhold_signer.cli.remote import REPOSITORY, OnRepository
+from hillhold_signer.cli.terminal import FILE, edge, emit, json_option
 from hillhold_signer.image_keys import add_image_keys, image_keys, remove_image_key
 from hillhold_signer.keys import load_public
+from hillhold_signer.places import Place
 from hillhold_signer.repository import Repository
 
 
-@click.command("image-key", short_help="Name the bootloader keys of a line.")
-@click.argument("repo", type=FOLDER)
+@click.command("image-key", cls=OnRepository, short_help="Name the bootloader keys of a line.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("name")
 @click.argument("keys", nargs=-1, type=FILE, metavar="[PUB]...")
 @click.option("--remove", metavar="FINGERPRINT", help="Forget the key whose fingerprint starts like this.")
 @json_option
-def image_key(repo: Path, name: str, keys: tuple[Path, ...], remove: str | None, as_json: bool) -> None:
+def image_key(repo: Place, name: str, keys: tuple[Path, ...], remove: str | None, as_json: bool) -> None:
     """Name the bootloader keys of the line NAME; `hillhold add` then refuses an image that none of them signed.
 
     Without PUB, show them. They are noted in REPO and not signed: it is the bootloader that decides.

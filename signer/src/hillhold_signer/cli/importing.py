@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hillhold_signer.cli.remote import REPOSITORY, OnRepository
 from hillhold_signer.cli.terminal import FILE, FOLDER, REFUSED, edge, emit, json_option
 from hillhold_signer.errors import ImportRefused
 from hillhold_signer.importing import Report, import_releases
+from hillhold_signer.places import Place
 from hillhold_signer.plain import plain
 from hillhold_signer.repository import Repository
 from hillhold_signer.storage import read_file
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
 
 
-@click.command("import", short_help="Put an existing product's releases into a draft.")
-@click.argument("repo", type=FOLDER)
+@click.command("import", cls=OnRepository, short_help="Put an existing product's releases into a draft.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("product")
 @click.argument("folder", type=FOLDER)
 @click.option("--csv", "table", type=FILE, required=True, help="The table; columns in its first line.")
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def import_command(
-    context: click.Context, repo: Path, product: str, folder: Path, table: Path, dry_run: bool, as_json: bool
+    context: click.Context, repo: Place, product: str, folder: Path, table: Path, dry_run: bool, as_json: bool
 ) -> None:
     """Put the releases of an existing product into the draft of PRODUCT's line: images in FOLDER, as a table names them.
 

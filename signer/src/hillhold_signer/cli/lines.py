@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from hillhold_signer.cli.terminal import FOLDER, emit, json_option, whose
+from hillhold_signer.cli.remote import REPOSITORY, OnRepository
+from hillhold_signer.cli.terminal import emit, json_option, whose
 from hillhold_signer.durations import show_duration
 from hillhold_signer.overview import Facts, Overview, delegated, overview
+from hillhold_signer.places import Place
 from hillhold_signer.repository import Repository
 
 
-@click.command("list", short_help="List the product lines.")
-@click.argument("repo", type=FOLDER)
+@click.command("list", cls=OnRepository, short_help="List the product lines.")
+@click.argument("repo", type=REPOSITORY)
 @json_option
-def list_(repo: Path, as_json: bool) -> None:
+def list_(repo: Place, as_json: bool) -> None:
     """List the product lines, published and drafted: who signs for each, and for which hardware.
 
     \b
@@ -42,11 +42,11 @@ def list_(repo: Path, as_json: bool) -> None:
     emit({"products": value}, lines or ["no product lines"], as_json=as_json)
 
 
-@click.command("show", short_help="Show people, caps and releases of a line.")
-@click.argument("repo", type=FOLDER)
+@click.command("show", cls=OnRepository, short_help="Show people, caps and releases of a line.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("name")
 @json_option
-def show(repo: Path, name: str, as_json: bool) -> None:
+def show(repo: Place, name: str, as_json: bool) -> None:
     """Show the line NAME: its people, what it may do, what it lists. What a draft changes is marked with +, - and ~.
 
     \b

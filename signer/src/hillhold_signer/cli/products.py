@@ -8,11 +8,13 @@ from pathlib import Path
 import click
 
 from hillhold_signer.ceremony import NamedKey, Team
-from hillhold_signer.cli.terminal import FOLDER, Duration, edge, emit, json_option
+from hillhold_signer.cli.remote import REPOSITORY, OnRepository
+from hillhold_signer.cli.terminal import Duration, edge, emit, json_option
 from hillhold_signer.durations import show_duration
 from hillhold_signer.errors import ProductRefused
 from hillhold_signer.keys import load_public
 from hillhold_signer.lines import add_product, retire_product, set_caps, set_grace, set_team, team_of
+from hillhold_signer.places import Place
 from hillhold_signer.products import DEFAULT_MAX_COUNTER, MAX_COUNTER, Caps, Product
 from hillhold_signer.repository import Repository
 
@@ -25,8 +27,8 @@ def product() -> None:
     """Product lines: their people, and what they may do."""
 
 
-@product.command("add", short_help="Draft a product line.")
-@click.argument("repo", type=FOLDER)
+@product.command("add", cls=OnRepository, short_help="Draft a product line.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("name")
 @click.option(
     "--hardware", multiple=True, required=True, metavar="ID", help="Hardware that the line may name; repeat it."
@@ -51,7 +53,7 @@ def product() -> None:
 )
 @json_option
 def add(
-    repo: Path,
+    repo: Place,
     name: str,
     hardware: tuple[str, ...],
     keys: tuple[str, ...],
@@ -81,13 +83,13 @@ def add(
     emit(value, lines, as_json=as_json)
 
 
-@product.command("hardware", short_help="Draft which hardware a line may name.")
-@click.argument("repo", type=FOLDER)
+@product.command("hardware", cls=OnRepository, short_help="Draft which hardware a line may name.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("name")
 @click.argument("ids", nargs=-1, required=True)
 @click.option("--remove", is_flag=True, help="Take the hardware away instead.")
 @json_option
-def hardware(repo: Path, name: str, ids: tuple[str, ...], remove: bool, as_json: bool) -> None:
+def hardware(repo: Place, name: str, ids: tuple[str, ...], remove: bool, as_json: bool) -> None:
     """Draft that the line NAME may also name the hardware IDS.
 
     \b
@@ -108,15 +110,17 @@ def hardware(repo: Path, name: str, ids: tuple[str, ...], remove: bool, as_json:
     )
 
 
-@product.command("caps")
-@click.argument("repo", type=FOLDER)
+@product.command("caps", cls=OnRepository)
+@click.argument("repo", type=REPOSITORY)
 @click.argument("name")
 @click.option("--max-security-counter", type=click.IntRange(0, MAX_COUNTER), help="The highest one of a release.")
 @click.option(
     "--max-offline-grace", type=Duration(), help="How long an expired timestamp or snapshot may do, such as 30d."
 )
 @json_option
-def caps(repo: Path, name: str, max_security_counter: int | None, max_offline_grace: int | None, as_json: bool) -> None:
+def caps(
+    repo: Place, name: str, max_security_counter: int | None, max_offline_grace: int | None, as_json: bool
+) -> None:
     """Draft other limits for the line NAME.
 
     \b
@@ -136,12 +140,12 @@ def caps(repo: Path, name: str, max_security_counter: int | None, max_offline_gr
     emit(_value(name, found), [f"drafted: product line {name}: {text}", _SIGN], as_json=as_json)
 
 
-@product.command("grace", short_help="Draft how long devices accept expired metadata.")
-@click.argument("repo", type=FOLDER)
+@product.command("grace", cls=OnRepository, short_help="Draft how long devices accept expired metadata.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("name")
 @click.argument("duration", type=Duration())
 @json_option
-def grace(repo: Path, name: str, duration: int, as_json: bool) -> None:
+def grace(repo: Place, name: str, duration: int, as_json: bool) -> None:
     """Draft how long devices of the line NAME accept an expired timestamp or snapshot, for bundles that lie on a stick for weeks.
 
     The line's own keys sign it; a release that is withdrawn meanwhile stays installable that long on a device that does not know.
@@ -158,15 +162,15 @@ def grace(repo: Path, name: str, duration: int, as_json: bool) -> None:
     emit({"product": name, "offline_grace": duration}, lines, as_json=as_json)
 
 
-@product.command("team", short_help="Draft that people join or leave a line.")
-@click.argument("repo", type=FOLDER)
+@product.command("team", cls=OnRepository, short_help="Draft that people join or leave a line.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("name")
 @click.option("--add", "added", multiple=True, metavar="[NAME=]PUB", help="Someone who joins: a public key; repeat it.")
 @click.option("--remove", "removed", multiple=True, metavar="NAME|KEYID", help="Someone who leaves; repeat it.")
 @click.option("--threshold", type=click.IntRange(min=1), help="How many must sign from now on; as before without it.")
 @json_option
 def team(
-    repo: Path, name: str, added: tuple[str, ...], removed: tuple[str, ...], threshold: int | None, as_json: bool
+    repo: Place, name: str, added: tuple[str, ...], removed: tuple[str, ...], threshold: int | None, as_json: bool
 ) -> None:
     """Draft that people join or leave the line NAME, or how many of them must sign.
 
@@ -184,15 +188,15 @@ def team(
     _drafted(repository, name, new, as_json=as_json)
 
 
-@product.command("transfer", short_help="Draft that another team takes a line over.")
-@click.argument("repo", type=FOLDER)
+@product.command("transfer", cls=OnRepository, short_help="Draft that another team takes a line over.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("name")
 @click.option(
     "--key", "keys", multiple=True, required=True, metavar="[NAME=]PUB", help="A person's public key; repeat it."
 )
 @click.option("--threshold", type=click.IntRange(min=1), required=True, help="How many of them must sign a release.")
 @json_option
-def transfer(repo: Path, name: str, keys: tuple[str, ...], threshold: int, as_json: bool) -> None:
+def transfer(repo: Place, name: str, keys: tuple[str, ...], threshold: int, as_json: bool) -> None:
     """Draft that another team takes the line NAME over, as it is.
 
     \b
@@ -203,12 +207,12 @@ def transfer(repo: Path, name: str, keys: tuple[str, ...], threshold: int, as_js
     _drafted(repository, name, Team(tuple(_named(repository, item) for item in keys), threshold), as_json=as_json)
 
 
-@product.command("retire")
-@click.argument("repo", type=FOLDER)
+@product.command("retire", cls=OnRepository)
+@click.argument("repo", type=REPOSITORY)
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do it without asking.")
 @json_option
-def retire(repo: Path, name: str, yes: bool, as_json: bool) -> None:
+def retire(repo: Place, name: str, yes: bool, as_json: bool) -> None:
     """Draft that there is no line NAME any more. Its devices keep their image and take no update; the name stays used.
 
     \b

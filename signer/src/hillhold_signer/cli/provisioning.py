@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
-from hillhold_signer.cli.terminal import FOLDER, PATH, edge, emit, json_option
+from hillhold_signer.cli.remote import HERE
+from hillhold_signer.cli.terminal import PATH, edge, emit, json_option
 from hillhold_signer.provisioning import write_provisioning
 from hillhold_signer.verify import published_tree
 
 
 @click.command(short_help="Write what is put into each new device.")
-@click.argument("repo", type=FOLDER)
+@click.argument("repo", type=HERE)
 @click.argument("product")
 @click.option("--hardware", required=True, metavar="ID", help="The hardware of these devices.")
 @click.option(

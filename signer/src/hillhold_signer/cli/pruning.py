@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from hillhold_signer.cli.terminal import FOLDER, edge, emit, json_option
+from hillhold_signer.cli.remote import REPOSITORY, OnRepository, service_of
+from hillhold_signer.cli.terminal import edge, emit, json_option
+from hillhold_signer.places import Place
 from hillhold_signer.prune import KEEP, prune_files, prune_releases
 from hillhold_signer.repository import Repository
 
 
-@click.command(short_help="Remove what no client needs any more.")
-@click.argument("repo", type=FOLDER)
+@click.command(cls=OnRepository, short_help="Remove what no client needs any more.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("products", nargs=-1, metavar="[PRODUCT]...")
 @click.option(
     "--keep", type=click.IntRange(min=1), metavar="N", help="Releases that stay for each component and hardware."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would go, and change nothing.")
 @json_option
-def prune(repo: Path, products: tuple[str, ...], keep: int | None, dry_run: bool, as_json: bool) -> None:
+def prune(repo: Place, products: tuple[str, ...], keep: int | None, dry_run: bool, as_json: bool) -> None:
     """Remove published files that no client needs any more; with PRODUCT and --keep, draft the line without its oldest releases.
 
     \b
@@ -29,6 +29,10 @@ def prune(repo: Path, products: tuple[str, ...], keep: int | None, dry_run: bool
     """
     if bool(products) is not (keep is not None):
         raise click.UsageError("PRODUCT and --keep N go together; without both, only files are removed")
+    if keep is None and service_of(repo) is not None:
+        raise click.UsageError(
+            "the files of a service are pruned on its own computer; PRODUCT and --keep N draft a line"
+        )
     repository, now = Repository(repo), edge().now()
     if keep is not None:
         gone = {name: prune_releases(repository, name, keep, now, dry_run=dry_run) for name in products}

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from tuf.api.metadata import Root
 
-from hillhold_signer.cli.terminal import FILE, FOLDER, edge, emit, json_option, passphrase_option, secrets
+from hillhold_signer.cli.remote import HERE, REPOSITORY, OnRepository, service_of
+from hillhold_signer.cli.terminal import FILE, edge, emit, json_option, passphrase_option, secrets
+from hillhold_signer.errors import QuorumRefused
 from hillhold_signer.online import online_signers
+from hillhold_signer.places import Place
 from hillhold_signer.publish import OnlineSigners
 from hillhold_signer.repository import Repository
 from hillhold_signer.rotation import online_replaced
@@ -20,12 +24,15 @@ from hillhold_verifier.errors import HillholdError
 from hillhold_verifier.metadata import MAX_BYTES
 from hillhold_verifier.times import show_time
 
+if TYPE_CHECKING:
+    from hillhold_signer.serviceclient import Service
+
 _SNAPSHOT_HELP = "URI of the snapshot key, instead of the one in hillhold.toml."
 _TIMESTAMP_HELP = "URI of the timestamp key, instead of the one in hillhold.toml."
 
 
-@click.command(short_help="Publish what has its signatures.")
-@click.argument("repo", type=FOLDER)
+@click.command(cls=OnRepository, short_help="Publish what has its signatures.")
+@click.argument("repo", type=REPOSITORY)
 @click.option("--role", "roles", multiple=True, help="Publish only this role; repeat it. By default every draft.")
 @click.option("--ready", is_flag=True, help="Publish the drafts that have their signatures, and leave the others.")
 @click.option("--snapshot-key", metavar="URI", help=_SNAPSHOT_HELP)
@@ -33,7 +40,7 @@ _TIMESTAMP_HELP = "URI of the timestamp key, instead of the one in hillhold.toml
 @passphrase_option
 @json_option
 def publish(
-    repo: Path,
+    repo: Place,
     roles: tuple[str, ...],
     ready: bool,
     snapshot_key: str | None,
@@ -43,12 +50,18 @@ def publish(
 ) -> None:
     """Publish the drafts, each of which needs its signatures. REPO/public is then ready for any static server.
 
+    A service is asked to do it now, with its own keys; it also does so by itself.
+
     \b
     Example:
       hillhold publish REPO
     """
     if ready and roles:
         raise click.UsageError("--ready and --role exclude each other")
+    if (service := service_of(repo)) is not None:
+        _refuse_keys(snapshot_key, timestamp_key, passphrase_fd)
+        _ask_to_publish(service, Repository(repo), roles, ready=ready, as_json=as_json)
+        return
     repository = Repository(repo)
     if ready and not (roles := repository.ready()):
         emit({"published": {}}, ["nothing is ready"], as_json=as_json)
@@ -69,31 +82,37 @@ def publish(
     emit({"published": dict(done.roles)}, lines, as_json=as_json)
 
 
-@click.command(short_help="Sign the timestamp anew, and snapshot when due.")
-@click.argument("repo", type=FOLDER)
+@click.command(cls=OnRepository, short_help="Sign the timestamp anew, and snapshot when due.")
+@click.argument("repo", type=REPOSITORY)
 @click.option("--snapshot-key", metavar="URI", help=_SNAPSHOT_HELP)
 @click.option("--timestamp-key", metavar="URI", help=_TIMESTAMP_HELP)
 @passphrase_option
 @json_option
 def refresh(
-    repo: Path, snapshot_key: str | None, timestamp_key: str | None, passphrase_fd: int | None, as_json: bool
+    repo: Place, snapshot_key: str | None, timestamp_key: str | None, passphrase_fd: int | None, as_json: bool
 ) -> None:
     """Sign the timestamp anew, and snapshot when half of its life is over. Run it unattended, well before the expiry.
+
+    A service is asked to do it now, with its own keys; it also does so by itself.
 
     \b
     Example:
       hillhold refresh REPO
     """
-    repository = Repository(repo)
-    ask = secrets(passphrase_fd)
-    signers = _signers(repository, repository.published_root(), snapshot_key, timestamp_key, ask)
-    done = repository.refresh(signers, edge().now())
-    lines = [f"renewed {role}: version {version}" for role, version in done.roles.items()]
-    emit({"renewed": dict(done.roles)}, lines, as_json=as_json)
+    if (service := service_of(repo)) is not None:
+        _refuse_keys(snapshot_key, timestamp_key, passphrase_fd)
+        renewed = service.publish((), renew=True).roles
+    else:
+        repository = Repository(repo)
+        ask = secrets(passphrase_fd)
+        signers = _signers(repository, repository.published_root(), snapshot_key, timestamp_key, ask)
+        renewed = repository.refresh(signers, edge().now()).roles
+    lines = [f"renewed {role}: version {version}" for role, version in renewed.items()]
+    emit({"renewed": dict(renewed)}, lines, as_json=as_json)
 
 
 @click.command(short_help="Verify a published tree as clients would.")
-@click.argument("path", type=FOLDER)
+@click.argument("path", type=HERE)
 @click.option("--root", type=FILE, help="The root that is trusted; by default the tree's own version 1.")
 @json_option
 def verify(path: Path, root: Path | None, as_json: bool) -> None:
@@ -120,6 +139,28 @@ def verify(path: Path, root: Path | None, as_json: bool) -> None:
         "verified_with": [name for name, _ in OPINIONS],
     }
     emit(value, lines, as_json=as_json)
+
+
+def _refuse_keys(*given: object) -> None:
+    if any(item is not None for item in given):
+        raise click.UsageError(
+            "a service publishes with its own keys: no --snapshot-key, --timestamp-key, --passphrase-fd"
+        )
+
+
+def _ask_to_publish(
+    service: Service, repository: Repository, roles: tuple[str, ...], *, ready: bool, as_json: bool
+) -> None:
+    wanted = roles or tuple(repository.state().drafts)
+    if not ready and wanted:
+        repository.check_ready(roles)  # which names whose signatures are missing
+    done = service.publish(None if ready else wanted)
+    if not ready and (late := {role: why for role, why in done.waiting.items() if role in wanted}):
+        what = "; ".join(f"{role}: {why}" for role, why in late.items())
+        raise QuorumRefused(f"not published: {what}")
+    lines = [f"published {role} version {version}" for role, version in done.roles.items()]
+    nothing = "nothing is ready" if ready else "nothing to publish: the service may have done it by itself"
+    emit({"published": dict(done.roles)}, lines or [nothing], as_json=as_json)
 
 
 def _signers(

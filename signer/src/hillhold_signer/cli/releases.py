@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from hillhold_signer.cli.terminal import FOLDER, edge, emit, json_option, whose
+from hillhold_signer.cli.remote import REPOSITORY, OnRepository
+from hillhold_signer.cli.terminal import edge, emit, json_option, whose
 from hillhold_signer.listing import Listed, listing
+from hillhold_signer.places import Place
 from hillhold_signer.removing import remove_release
 from hillhold_signer.repository import Repository
 from hillhold_signer.retarget import change_hardware
@@ -17,8 +17,8 @@ from hillhold_signer.withdrawing import withdraw as draft_withdrawal
 _COMPONENT = "Which component; needed where several have this version."
 
 
-@click.command(short_help="Draft that a version must not be installed.")
-@click.argument("repo", type=FOLDER)
+@click.command(cls=OnRepository, short_help="Draft that a version must not be installed.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("product")
 @click.argument("version")
 @click.option("--reason", required=True, metavar="TEXT", help="One line, which devices show.")
@@ -27,7 +27,7 @@ _COMPONENT = "Which component; needed where several have this version."
 @click.option("--step-down-to", metavar="VERSION", help="A lower listed version that devices may then go down to.")
 @json_option
 def withdraw(
-    repo: Path,
+    repo: Place,
     product: str,
     version: str,
     reason: str,
@@ -98,11 +98,11 @@ def release() -> None:
     """What a product line lists, the hardware of a release, and taking one out of a draft."""
 
 
-@release.command("list", short_help="List the releases of a line.")
-@click.argument("repo", type=FOLDER)
+@release.command("list", cls=OnRepository, short_help="List the releases of a line.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("product")
 @json_option
-def list_(repo: Path, product: str, as_json: bool) -> None:
+def list_(repo: Place, product: str, as_json: bool) -> None:
     """List the releases of PRODUCT's line, published and drafted.
 
     \b
@@ -154,14 +154,16 @@ def _lines(item: Listed) -> list[str]:
     return lines
 
 
-@release.command("remove", short_help="Take a version out of the draft.")
-@click.argument("repo", type=FOLDER)
+@release.command("remove", cls=OnRepository, short_help="Take a version out of the draft.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("product")
 @click.argument("version")
 @click.option("--component", metavar="NAME", help=_COMPONENT)
 @click.option("--file-name", help="Which release, where one version has several.")
 @json_option
-def remove(repo: Path, product: str, version: str, component: str | None, file_name: str | None, as_json: bool) -> None:
+def remove(
+    repo: Place, product: str, version: str, component: str | None, file_name: str | None, as_json: bool
+) -> None:
     """Take VERSION out of the draft of PRODUCT, with its patches. What is published is withdrawn instead (`hillhold withdraw`).
 
     \b
@@ -186,8 +188,8 @@ def remove(repo: Path, product: str, version: str, component: str | None, file_n
     emit(value, lines, as_json=as_json)
 
 
-@release.command("hardware", short_help="Draft that a version may run on other hardware.")
-@click.argument("repo", type=FOLDER)
+@release.command("hardware", cls=OnRepository, short_help="Draft that a version may run on other hardware.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("product")
 @click.argument("version")
 @click.option("--add", multiple=True, metavar="ID", help="May run it from now on; repeat it.")
@@ -196,7 +198,7 @@ def remove(repo: Path, product: str, version: str, component: str | None, file_n
 @click.option("--file-name", help="Which release, where one version has several.")
 @json_option
 def hardware(
-    repo: Path,
+    repo: Place,
     product: str,
     version: str,
     add: tuple[str, ...],

@@ -9,8 +9,10 @@ import click
 
 from hillhold_signer.adopting import adopt
 from hillhold_signer.ceremony import Ceremony, read_ceremony
+from hillhold_signer.cli.remote import REPOSITORY, OnRepository
 from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, REFUSED, edge, emit, json_option
 from hillhold_signer.difference import difference, label
+from hillhold_signer.places import Place
 from hillhold_signer.repository import Repository
 from hillhold_signer.revocation import read_revoked
 from hillhold_signer.status import RoleStatus, until
@@ -84,13 +86,13 @@ def _adopt(directory: Path, published: Path, root: Path, ceremony: Ceremony, *, 
     emit({"directory": str(directory), "root": found.version}, lines, as_json=as_json)
 
 
-@click.command(short_help="Show what is published, drafted and to be signed.")
-@click.argument("repo", type=FOLDER)
+@click.command(cls=OnRepository, short_help="Show what is published, drafted and to be signed.")
+@click.argument("repo", type=REPOSITORY)
 @click.option(
     "--check", is_flag=True, help="Exit with 1 if something has expired or is about to: for an unattended job."
 )
 @json_option
-def status(repo: Path, check: bool, as_json: bool) -> int:
+def status(repo: Place, check: bool, as_json: bool) -> int:
     """Show what is published and until when, what is drafted, who still has to sign what, and what is next.
 
     Root and targets are due 30 days before they expire, product lines 14 days, snapshot and timestamp when a quarter of their life is left.

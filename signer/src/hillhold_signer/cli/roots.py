@@ -10,18 +10,21 @@ from tuf.api.metadata import Root
 
 from hillhold_signer import encoding
 from hillhold_signer.ceremony import MAX_CEREMONY, read_ceremony
-from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, edge, emit, json_option
+from hillhold_signer.cli.remote import REPOSITORY, OnRepository
+from hillhold_signer.cli.terminal import FILE, PATH, edge, emit, json_option
 from hillhold_signer.difference import difference, label
 from hillhold_signer.errors import RepositoryRefused
 from hillhold_signer.keys import fingerprint
 from hillhold_signer.layout import file_name
+from hillhold_signer.places import Place
 from hillhold_signer.repository import Repository
 from hillhold_signer.roots import renew as renew_roles
 from hillhold_signer.roots import revoke as revoke_key
 from hillhold_signer.roots import rotate as rotate_root
 from hillhold_signer.state import published_files
 from hillhold_signer.storage import read_file, write_file
-from hillhold_signer.transcript import Place, transcript
+from hillhold_signer.transcript import Place as Page
+from hillhold_signer.transcript import transcript
 from hillhold_verifier.times import show_time
 
 
@@ -30,11 +33,11 @@ def root() -> None:
     """The root of trust: show it, change it by a ceremony file, print the ceremony's transcript."""
 
 
-@root.command("show", short_help="Show who holds the keys of each role.")
-@click.argument("repo", type=FOLDER)
+@root.command("show", cls=OnRepository, short_help="Show who holds the keys of each role.")
+@click.argument("repo", type=REPOSITORY)
 @click.option("--version", "number", type=click.IntRange(min=1), help="Another version than the newest published one.")
 @json_option
-def show(repo: Path, number: int | None, as_json: bool) -> None:
+def show(repo: Place, number: int | None, as_json: bool) -> None:
     """Show who holds the keys of each role in a published root.
 
     \b
@@ -63,12 +66,12 @@ def show(repo: Path, number: int | None, as_json: bool) -> None:
     emit({"version": found.version, "expires": expires, "roles": value}, lines, as_json=as_json)
 
 
-@root.command("rotate", short_help="Draft the root that the ceremony file describes.")
-@click.argument("repo", type=FOLDER)
+@root.command("rotate", cls=OnRepository, short_help="Draft the root that the ceremony file describes.")
+@click.argument("repo", type=REPOSITORY)
 @click.option("--config", type=FILE, required=True, help="The ceremony file, as it shall be from now on.")
 @click.option("--dry-run", is_flag=True, help="Say what would change, and write nothing.")
 @json_option
-def rotate(repo: Path, config: Path, dry_run: bool, as_json: bool) -> None:
+def rotate(repo: Place, config: Path, dry_run: bool, as_json: bool) -> None:
     """Draft the root that the ceremony file describes: people, thresholds, online keys, durations.
 
     The quorum of the present root and that of the new one both sign it. Online keys change together or not at all.
@@ -101,13 +104,13 @@ def rotate(repo: Path, config: Path, dry_run: bool, as_json: bool) -> None:
     emit(value, [line for text in lines for line in text.splitlines()], as_json=as_json)
 
 
-@root.command("transcript", short_help="Write a page to follow and sign on paper.")
-@click.argument("repo", type=FOLDER)
+@root.command("transcript", cls=OnRepository, short_help="Write a page to follow and sign on paper.")
+@click.argument("repo", type=REPOSITORY)
 @click.option("--config", type=FILE, help="The ceremony file; its digest stands on the page.")
 @click.option("--title", default="Key ceremony", show_default=True, help="What stands at the top.")
 @click.option("-o", "--output", type=PATH, help="Write it to this file.")
 @json_option
-def transcript_command(repo: Path, config: Path | None, title: str, output: Path | None, as_json: bool) -> None:
+def transcript_command(repo: Place, config: Path | None, title: str, output: Path | None, as_json: bool) -> None:
     """Write a page about the drafts, to print, to follow while people sign, and to sign on paper.
 
     \b
@@ -118,7 +121,7 @@ def transcript_command(repo: Path, config: Path | None, title: str, output: Path
     drafts = repository.state().drafts
     if not drafts:
         raise RepositoryRefused("drafts", expected="one to be signed", got="none", hint="`hillhold root rotate`")
-    place = Place(
+    place = Page(
         encoding.check_text(title, "title"),
         read_file(config, MAX_CEREMONY) if config else None,
         f"hillhold {version('hillhold-signer')}",
@@ -132,11 +135,11 @@ def transcript_command(repo: Path, config: Path | None, title: str, output: Path
     emit({"file": str(output) if output else None, "digests": digests, "text": text}, lines, as_json=as_json)
 
 
-@click.command(short_help="Draft a role as it is, dated anew.")
-@click.argument("repo", type=FOLDER)
+@click.command(cls=OnRepository, short_help="Draft a role as it is, dated anew.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("roles", nargs=-1, required=True, metavar="ROLE...")
 @json_option
-def renew(repo: Path, roles: tuple[str, ...], as_json: bool) -> None:
+def renew(repo: Place, roles: tuple[str, ...], as_json: bool) -> None:
     """Draft the next version of root, targets or a product line as it is, dated anew, before it expires.
 
     \b
@@ -148,12 +151,12 @@ def renew(repo: Path, roles: tuple[str, ...], as_json: bool) -> None:
     emit({"drafted": made}, [*lines, "next: its keys sign it (`hillhold sign`)"], as_json=as_json)
 
 
-@click.command(short_help="Say that somebody else may have a key.")
-@click.argument("repo", type=FOLDER)
+@click.command(cls=OnRepository, short_help="Say that somebody else may have a key.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("who")
 @click.option("--reason", required=True, help="What happened, for the record.")
 @json_option
-def revoke(repo: Path, who: str, reason: str, as_json: bool) -> None:
+def revoke(repo: Place, who: str, reason: str, as_json: bool) -> None:
     """Say that somebody else may have the key of WHO: a name, `snapshot`, `timestamp`, or the start of a key id.
 
     From now on nothing is published that trusts it, and what takes it away has to replace the online keys as well.
@@ -170,6 +173,7 @@ def revoke(repo: Path, who: str, reason: str, as_json: bool) -> None:
     lines.append("next: make new keys for snapshot and timestamp, correct the ceremony file, `hillhold root rotate`")
     named = {name for where in places.values() for name in where}
     for name in sorted(named - {"root", "targets", "snapshot", "timestamp"}):
-        lines.append(f"next: `hillhold product team {repo} {name}`, without the key")
+        where = f"{repo} " if isinstance(repo, Path) else ""
+        lines.append(f"next: `hillhold product team {where}{name}`, without the key")
     lines.append("then everyone signs, and all of it is published together (`hillhold publish`)")
     emit({"revoked": places, "reason": reason}, lines, as_json=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from securesystemslib.signer import Signer
@@ -11,10 +12,12 @@ from tuf.api.metadata import Root, Targets
 
 from hillhold_signer.attaching import Attached
 from hillhold_signer.attaching import attach as attach_files
-from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, emit, json_option, passphrase_option, secrets, whose
+from hillhold_signer.cli.remote import REPOSITORY, OnRepository, RepositoryType, service_of
+from hillhold_signer.cli.terminal import FILE, PATH, emit, json_option, passphrase_option, secrets, whose
 from hillhold_signer.difference import Change, difference, label, summary
 from hillhold_signer.drafts import Draft
 from hillhold_signer.keys import known_public, load_public, load_signer
+from hillhold_signer.places import Place
 from hillhold_signer.plain import plain
 from hillhold_signer.repository import Repository, Signed
 from hillhold_signer.requests import MAX_REQUEST, Request, check_asked, make_request, open_request, sign_request
@@ -23,17 +26,20 @@ from hillhold_signer.state import State
 from hillhold_signer.storage import read_file, write_file
 from hillhold_verifier.metadata import MAX_BYTES
 
-EITHER = click.Path(exists=True, path_type=Path)
+if TYPE_CHECKING:
+    from hillhold_signer.serviceclient import Service
+
+EITHER = RepositoryType(click.Path(exists=True, path_type=Path))
 
 full_option = click.option("--full", is_flag=True, help="Show each file, where many come or go.")
 
 
-@click.command(short_help="Show what the drafts change.")
-@click.argument("repo", type=FOLDER)
+@click.command(cls=OnRepository, short_help="Show what the drafts change.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("role", required=False)
 @full_option
 @json_option
-def diff(repo: Path, role: str | None, full: bool, as_json: bool) -> None:
+def diff(repo: Place, role: str | None, full: bool, as_json: bool) -> None:
     """Show what the drafts, or only that of ROLE, change of what is published. Nothing is written.
 
     \b
@@ -56,19 +62,19 @@ def diff(repo: Path, role: str | None, full: bool, as_json: bool) -> None:
     emit(value, lines or [f"{role}: nothing is drafted" if role else "nothing is drafted"], as_json=as_json)
 
 
-@click.command(short_help="Sign, as one person, what asks for your key.")
+@click.command(cls=OnRepository, short_help="Sign, as one person, what asks for your key.")
 @click.argument("source", type=EITHER, metavar="REPO|REQUEST")
 @click.option("--key", "uri", required=True, metavar="URI", help="Your private key, such as file:ada.pem.")
 @click.option("--public", type=FILE, help="Its public key, where the URI does not lead to it (HSM, KMS).")
 @click.option("--role", help="Sign only this role.")
-@click.option("--root", type=FILE, help="Of a request: the root that you trust, to verify what it says is published.")
+@click.option("--root", type=FILE, help="The root that you trust, to verify what is published.")
 @click.option("-o", "--output", type=PATH, help="Of a request: the signature file; by default beside it.")
 @click.option("--yes", is_flag=True, help="Sign without asking.")
 @full_option
 @passphrase_option
 @json_option
 def sign(
-    source: Path,
+    source: Place,
     uri: str,
     public: Path | None,
     role: str | None,
@@ -81,36 +87,41 @@ def sign(
 ) -> None:
     """Sign, as one person, every draft that asks for your key, after showing what changes.
 
-    With the file of a request (`hillhold request`), sign that: no repository is needed.
+    With the file of a request (`hillhold request`), sign that: no repository is needed. With --root, what is published is verified from
+    that root; without it, a request or a service is believed what it says is published, and so what changes.
 
     \b
     Example:
       hillhold sign REPO --key file:ada.pem
       hillhold sign pump.request --key file:ada.pem --root 1.root.json
     """
-    if source.is_dir() and (root or output):
-        raise click.UsageError("--root and --output belong to a request")
-    if not source.is_dir() and role:
+    file = source if isinstance(source, Path) and not source.is_dir() else None
+    if file is None and output:
+        raise click.UsageError("--output belongs to a request")
+    if file is not None and role:
         raise click.UsageError("--role belongs to a repository: a request is for one role")
     given = load_public(public) if public else None
     known, ask = given or known_public(uri), secrets(passphrase_fd)  # who is not asked is told so before the passphrase
-    if source.is_dir():
-        repository = Repository(source)
+    anchor = read_file(root, MAX_BYTES["root"]) if root else None
+    if file is None:
+        repository = Repository(source, anchor=anchor)
         repository.wanted(known, role)
-        _sign_drafts(repository, load_signer(uri, given, ask), role, yes=yes, full=full, as_json=as_json)
+        believed = _believed(repository, service_of(source), anchored=anchor is not None)
+        signer = load_signer(uri, given, ask)
+        _sign_drafts(repository, signer, role, believed, anchor is not None, yes=yes, full=full, as_json=as_json)
         return
-    found = open_request(read_file(source, MAX_REQUEST), read_file(root, MAX_BYTES["root"]) if root else None)
+    found = open_request(read_file(file, MAX_REQUEST), anchor)
     if known is not None:
         check_asked(found, known)
-    _sign_request(source, found, load_signer(uri, given, ask), output, yes=yes, full=full, as_json=as_json)
+    _sign_request(file, found, load_signer(uri, given, ask), output, yes=yes, full=full, as_json=as_json)
 
 
-@click.command(short_help="Write a draft into a file, to be signed elsewhere.")
-@click.argument("repo", type=FOLDER)
+@click.command(cls=OnRepository, short_help="Write a draft into a file, to be signed elsewhere.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("role")
 @click.option("-o", "--output", type=PATH, required=True, metavar="NAME.request", help="The file to write.")
 @json_option
-def request(repo: Path, role: str, output: Path, as_json: bool) -> None:
+def request(repo: Place, role: str, output: Path, as_json: bool) -> None:
     """Write the draft of ROLE into one file, for people who sign on a machine without the repository.
 
     \b
@@ -131,11 +142,11 @@ def request(repo: Path, role: str, output: Path, as_json: bool) -> None:
     emit(value, lines, as_json=as_json)
 
 
-@click.command(short_help="Put signatures made elsewhere onto their drafts.")
-@click.argument("repo", type=FOLDER)
+@click.command(cls=OnRepository, short_help="Put signatures made elsewhere onto their drafts.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("files", type=FILE, nargs=-1, required=True, metavar="SIGNATURE...")
 @json_option
-def attach(repo: Path, files: tuple[Path, ...], as_json: bool) -> None:
+def attach(repo: Place, files: tuple[Path, ...], as_json: bool) -> None:
     """Put signatures that were made elsewhere onto their drafts: all that are given, or none.
 
     \b
@@ -149,13 +160,13 @@ def attach(repo: Path, files: tuple[Path, ...], as_json: bool) -> None:
     emit(value, [_attached_line(item, people) for item in found], as_json=as_json)
 
 
-@click.command(short_help="Give up a draft.")
-@click.argument("repo", type=FOLDER)
+@click.command(cls=OnRepository, short_help="Give up a draft.")
+@click.argument("repo", type=REPOSITORY)
 @click.argument("role")
 @click.argument("digest", default="")
 @click.option("--yes", is_flag=True, help="Give up signatures without asking.")
 @json_option
-def drop(repo: Path, role: str, digest: str, yes: bool, as_json: bool) -> None:
+def drop(repo: Place, role: str, digest: str, yes: bool, as_json: bool) -> None:
     """Give up the draft of ROLE, after showing it; of several, that whose sha256 begins with DIGEST (`hillhold status` shows it).
 
     Where two drafts do not go together, the other one stays, with its signatures. Where it is the only one, what is published stands again.
@@ -178,20 +189,46 @@ def drop(repo: Path, role: str, digest: str, yes: bool, as_json: bool) -> None:
     emit(value, [f"dropped the draft {gone[:16]}… of {role}"], as_json=as_json)
 
 
+def _believed(repository: Repository, service: Service | None, *, anchored: bool) -> list[str]:
+    """What the person has to know of the repository itself: whose word is taken for what is published."""
+    state = repository.state()
+    if anchored and state.published_root is not None:
+        lines = [f"  what is published was verified from your root, up to root version {state.published_root.version}"]
+    elif service is not None:
+        lines = [
+            f"! what is published stands on the word of {service}: give --root FILE to verify it from a root that you keep"
+        ]
+    else:
+        return []
+    if state.chain is not None:
+        issued = str(state.chain.timestamp.unrecognized_fields.get("x-hillhold-issued", "an unknown time"))[:40]
+        lines.append(f"  what is published is that of {issued}; what came after is not known here")
+    return lines
+
+
 def _sign_drafts(
-    repository: Repository, signer: Signer, role: str | None, *, yes: bool, full: bool, as_json: bool
+    repository: Repository,
+    signer: Signer,
+    role: str | None,
+    believed: Iterable[str],
+    anchored: bool,
+    *,
+    yes: bool,
+    full: bool,
+    as_json: bool,
 ) -> None:
     state, people = repository.state(), repository.people()
     drafts = repository.wanted(signer.public_key, role)
     for draft in drafts:
         _show(_shown(draft, _changes(draft, _published(state, draft.role), people), full=full), as_json=as_json)
+    _show(believed, as_json=as_json)
     clashes = {} if role else state.clashes
     _show((f"! {name} is not among these: {clash}" for name, clash in clashes.items()), as_json=as_json)
     if not yes:
         click.confirm("Sign this?", abort=True, err=as_json)
     shown = {draft.role: draft.digest for draft in drafts}
     signed = repository.sign(signer, role, shown)
-    value = {"key": signer.public_key.keyid, "signed": [_value(item) for item in signed]}
+    value = {"key": signer.public_key.keyid, "signed": [_value(item) for item in signed], "anchored": anchored}
     emit(value, [_line(item) for item in signed], as_json=as_json)
 
 

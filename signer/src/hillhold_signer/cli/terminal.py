@@ -41,6 +41,13 @@ INTERRUPTED: Final = 130
 MIN_PASSPHRASE: Final = 8
 """Characters; a new passphrase that is shorter gets a warning."""
 
+_INSTEAD: Final = {  # by command, what to do where it knows no service
+    "init": "on the service's own computer, `hillhold service init` makes a repository",
+    "verify": "`hillhold-device verify URL/repository --root FILE` verifies what a service has published",
+    "bundle": "make it from a folder with a copy of what the service has published",
+    "provisioning": "make it from a folder with a copy of what the service has published",
+}
+
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 PATH = click.Path(path_type=Path)
@@ -113,6 +120,8 @@ class App(click.Group):
             return USAGE
         except click.UsageError as error:
             hint = f"see `{error.ctx.command_path} --help`" if error.ctx else None
+            if isinstance(error, click.NoSuchOption) and error.option_name == "--service":
+                return fail(not_there(error.ctx), hint, USAGE)
             return fail(re.sub(r"\n\s*", " ", error.format_message()), hint, USAGE)
         except click.Abort as error:
             return self._stopped(error, fail)
@@ -146,6 +155,12 @@ def _fail(message: str, hint: str | None, code: int, *, as_json: bool) -> int:
     if hint:
         click.echo(f"hint: {plain(hint)}", err=True)
     return code
+
+
+def not_there(ctx: click.Context | None) -> str:
+    """Return why a command does not work on a service, and what to do instead."""
+    instead = _INSTEAD.get(str(ctx.command.name)) if ctx is not None else None
+    return f"this command works on this computer alone{f': {instead}' if instead else ''}"
 
 
 def emit(value: Mapping[str, object], lines: Iterable[str], *, as_json: bool) -> None:

@@ -37,6 +37,8 @@ class Kind(StrEnum):
 
     SUBMISSION = "submission"
     """A release was submitted for signing."""
+    DRAFT = "draft"
+    """Somebody drafted the next version of a role."""
     SIGNATURE = "signature"
     """Somebody signed a draft."""
     REFUSAL = "refusal"
@@ -54,6 +56,7 @@ class Kind(StrEnum):
 FIELDS: Final[Mapping[Kind, Mapping[str, type[Value]]]] = MappingProxyType(
     {
         Kind.SUBMISSION: {"path": str, "length": int, "sha256": str},
+        Kind.DRAFT: {"role": str, "version": int, "sha256": str},
         Kind.SIGNATURE: {"role": str, "version": int, "sha256": str, "keyid": str},
         Kind.REFUSAL: {"what": str, "reason": str},
         Kind.PUBLICATION: {"role": str, "version": int, "sha256": str},

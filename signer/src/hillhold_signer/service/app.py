@@ -12,8 +12,18 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.staticfiles import StaticFiles
 
-from hillhold_signer.service import api_health, api_log, api_releases, api_signing, api_uploads
+from hillhold_signer.service import (
+    api_accounts,
+    api_files,
+    api_health,
+    api_log,
+    api_releases,
+    api_signing,
+    api_uploads,
+)
 from hillhold_signer.service.objects import FolderObjects
+from hillhold_signer.service.page import page_router
+from hillhold_signer.service.page.wiring import surroundings
 from hillhold_signer.service.problems import add_handlers, problem
 from hillhold_signer.service.service import Service
 
@@ -40,6 +50,7 @@ _NO_TELEMETRY: Final[TelemetryConfig] = {
     "operation_spans": False,
     "auto_configure": False,
 }
+_ROUTERS: Final = (api_health, api_files, api_uploads, api_releases, api_signing, api_accounts, api_log)
 _STREAMED: Final = ("/v1/blobs/", "/v1/uploads/")
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -72,7 +83,8 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     add_handlers(app)
-    for module in (api_health, api_uploads, api_releases, api_signing, api_log):
+    app.include_router(page_router(surroundings(service)))
+    for module in _ROUTERS:
         app.include_router(module.router)
     if isinstance(service.data.objects, FolderObjects):
         public = service.settings.folder / "public"

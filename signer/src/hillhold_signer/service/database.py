@@ -31,8 +31,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 
 from hillhold_signer.errors import ConfigRefused, LockedError, StorageError
 
-LOCK_WAIT: Final = 10
-"""Seconds that a writer waits for another."""
+LOCK_WAIT: Final = 30
+"""Seconds that a writer waits for another, if nothing else is said."""
 STATEMENT: Final = 60
 """Seconds that one statement may take."""
 CONNECT: Final = 5
@@ -52,18 +52,19 @@ class Database:
     Args:
         url: `sqlite:////folder/file.db` or `postgresql://user:password@host:port/name`.
         clock: returns Unix seconds, instead of the database's own clock.
+        wait: seconds that a writer waits for another.
 
     Raises:
         ConfigRefused: a URL of another kind.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], int] | None = None) -> None:
-        self._url, self._clock = _parse(url), clock
+    def __init__(self, url: str, *, clock: Callable[[], int] | None = None, wait: float = LOCK_WAIT) -> None:
+        self._url, self._clock, self._wait = _parse(url), clock, wait
         self.postgres = self._url.get_backend_name() == "postgresql"
         """Whether it is PostgreSQL: replicas may share it."""
         self._writer = threading.Lock()  # SQLite makes writers poll for each other; in one process they need not
         self._singles: dict[str, threading.Lock] = {}
-        self.engine = _postgres(self._url) if self.postgres else _sqlite(self._url)
+        self.engine = _postgres(self._url, wait) if self.postgres else _sqlite(self._url, wait)
         event.listen(self.engine, "handle_error", self._translate)
 
     def close(self) -> None:
@@ -93,14 +94,18 @@ class Database:
             LockedError: SQLite, and another writer stays at work.
             StorageError: the database cannot be reached, is full, or fails.
         """
-        with self._alone(), self._connected({"hillhold_begin": "IMMEDIATE"}) as connection, connection.begin():
+        with self._alone(not self.postgres), self._begun() as connection:
             yield connection
-            self._check_open(connection)
 
     @contextmanager
     def exclusive(self) -> Iterator[tuple[Connection, int]]:
-        """Write the repository, and nobody else does; gives the connection, and the time; raises as `transaction`."""
-        with self.transaction() as connection:
+        """Write the repository, and nobody else does; gives the connection, and the time.
+
+        Raises:
+            LockedError: another writer stays at work.
+            StorageError: as `transaction` does.
+        """
+        with self._alone(True), self._begun() as connection:  # those that wait here need no connection
             if self.postgres:  # what is read after this, READ COMMITTED sees as the writer before left it
                 lock = text("SELECT pg_advisory_xact_lock(:space, :key)")
                 connection.execute(lock, {"space": _SPACE, "key": _key("repository")})
@@ -172,19 +177,26 @@ class Database:
             return
         known = {revision.revision for revision in script.walk_revisions()}
         hint = "run `hillhold service migrate`" if found in known or found is None else "update hillhold-signer"
-        raise ConfigRefused(f"{self}", expected=f"tables of version {script.get_current_head()}", got=found, hint=hint)
+        raise ConfigRefused(
+            f"{self}", expected=f"tables of version {script.get_current_head()}", got=found or "none", hint=hint
+        )
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        if self.postgres:
-            yield
-            return
-        if not self._writer.acquire(timeout=LOCK_WAIT):
+    def _alone(self, wanted: bool) -> Iterator[None]:
+        """The only writer in this process, where that is wanted."""
+        if wanted and not self._writer.acquire(timeout=self._wait):
             raise LockedError(f"{self}: another writer is at work", hint=_AGAIN)
         try:
             yield
         finally:
-            self._writer.release()
+            if wanted:
+                self._writer.release()
+
+    @contextmanager
+    def _begun(self) -> Iterator[Connection]:
+        with self._connected({"hillhold_writing": True}) as connection, connection.begin():
+            yield connection
+            self._check_open(connection)
 
     @contextmanager
     def _connected(self, options: dict[str, Any]) -> Iterator[Connection]:
@@ -228,10 +240,11 @@ class Database:
 
 
 class Single:
-    """The right to do a kind of work alone."""
+    """The right to do a kind of work alone: PostgreSQL's lock of one session, SQLite's process has it in memory."""
 
     def __init__(self, database: Database, connection: Connection | None) -> None:
         self.database, self._connection = database, connection
+        self._session = connection.connection.dbapi_connection if connection is not None else None
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -241,6 +254,9 @@ class Single:
                 yield connection
             return
         with self._connection.begin():
+            # A connection that broke is made anew without a word, and its session has no lock.
+            if self._connection.connection.dbapi_connection is not self._session:
+                raise StorageError(f"{self.database}: the connection broke, and another may be at work", hint=_AGAIN)
             yield self._connection
             self.database._check_open(self._connection)
 
@@ -248,9 +264,8 @@ class Single:
         """Say whether the connection still stands, and the right with it."""
         if self._connection is None:
             return True
-        with suppress(StorageError):
-            with self._connection.begin():
-                self._connection.execute(text("SELECT 1"))
+        with suppress(StorageError), self.transaction() as connection:
+            connection.execute(text("SELECT 1"))
             return True
         return False
 
@@ -272,9 +287,9 @@ def _parse(url: str) -> URL:
     return found
 
 
-def _postgres(url: URL) -> Engine:
+def _postgres(url: URL, wait: float) -> Engine:
     limits = {
-        "lock_timeout": LOCK_WAIT * 1000,
+        "lock_timeout": int(wait * 1000),
         "statement_timeout": STATEMENT * 1000,
         "idle_in_transaction_session_timeout": 2 * STATEMENT * 1000,
         "tcp_keepalives_idle": 10,  # a replica that has lost its power gives up its locks
@@ -289,6 +304,7 @@ def _postgres(url: URL) -> Engine:
         connect_args=arguments,
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,
+        use_native_hstore=False,  # which would be asked for on each new connection
         pool_size=POOL // 2,
         max_overflow=POOL - POOL // 2,
         pool_timeout=LOCK_WAIT,
@@ -296,10 +312,10 @@ def _postgres(url: URL) -> Engine:
     )
 
 
-def _sqlite(url: URL) -> Engine:
+def _sqlite(url: URL, wait: float) -> Engine:
     engine = create_engine(
         url,
-        connect_args={"timeout": LOCK_WAIT, "check_same_thread": False},
+        connect_args={"timeout": wait, "check_same_thread": False},
         pool_size=POOL // 2,
         max_overflow=POOL - POOL // 2,
         pool_timeout=LOCK_WAIT,
@@ -314,8 +330,9 @@ def _sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        how = connection.get_execution_options().get("hillhold_begin", "DEFERRED")
-        connection.exec_driver_sql(f"BEGIN {how}")
+        writing = connection.get_execution_options().get("hillhold_writing", False)
+        connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writing else 'ON'}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine
 

@@ -99,6 +99,7 @@ class DatabaseStore:
         self._cache, self._now, self._writing = cache, now, writing
         self._held: Held | None = None
         self._blobs: dict[str, tuple[int | None, set[str]]] = {}
+        self._staged: set[str] | None = None
         self._written: dict[str, bytes | None] = {}
         self._placed: dict[str, str | None] = {}
         self._published: dict[str, None] = {}
@@ -152,6 +153,7 @@ class DatabaseStore:
         if folder and _digest_in(_check(folder)):
             return []
         if folder and not _below("public", folder) and folder != "public":
+            self._look_into(folder)
             found = set(self._view().folders.get(folder, ()))
             found |= {name.partition("/")[2] for name in self._targets(folder)}
         else:
@@ -249,6 +251,7 @@ class DatabaseStore:
         return data
 
     def _stored(self, name: str, limit: int | None) -> bytes | None:
+        self._look_into(name)
         view = self._view()
         length = view.lengths.get(name)
         if length is None and view.knows(name):
@@ -285,14 +288,18 @@ class DatabaseStore:
         return wanted
 
     def _view(self) -> Held:
-        """The names of all files outside the published tree and of the first roots, and the bytes of the small ones: one statement."""
+        """The names and bytes of all files outside the published tree and the drafts, of the timestamp and the first roots: one statement.
+
+        And the names of the drafts of root and targets, which say whose signatures count.
+        """
         if self._held is None:
             roots = [f"public/metadata/{number}.root.json" for number in range(1, ROOTS + 1)]
             name, data, length = FILES.c.name, FILES.c.data, func.length(FILES.c.data)
             none = cast(None, LargeBinary)  # of a draft, which may be long
             parts = (
                 select(name, length, data).where(name < "drafts/"),
-                select(name, length, none).where(name >= "drafts/", name < "drafts0"),
+                select(name, length, none).where(name >= "drafts/root/", name < "drafts/root0"),
+                select(name, length, none).where(name >= "drafts/targets/", name < "drafts/targets0"),
                 select(name, length, data).where(name >= "drafts0", name < "public/"),
                 select(name, length, data).where(name >= "public0"),
                 select(name, length, data).where(name.in_([*roots, TIMESTAMP])),
@@ -301,8 +308,25 @@ class DatabaseStore:
             self._held = Held((str(row[0]), int(row[1]), bytes(row[2] or b"")) for row in rows)
         return self._held
 
+    def _look_into(self, name: str) -> None:
+        """Have the names of the drafts of a role, or of all, before one of them is asked for."""
+        if name != "drafts" and not name.startswith("drafts/"):
+            return
+        view, role = self._view(), name.split("/")[1] if "/" in name else ""
+        if role in view.looked_into or "" in view.looked_into:
+            return
+        folder = f"drafts/{role}" if role else "drafts"
+        query = select(FILES.c.name, func.length(FILES.c.data))
+        query = query.where(FILES.c.name >= f"{folder}/", FILES.c.name < f"{folder}0")
+        for found, length in self._connection.execute(query):
+            if found not in self._written:
+                view.add(str(found), int(length))
+        view.looked_into.add(role)
+
     def _all(self, folder: str) -> set[str]:
         """The names of all files below a folder."""
+        if _overlap(folder, "drafts"):
+            self._look_into(folder if folder.startswith("drafts/") else "drafts")
         found = {name for name in self._view().lengths if _below(folder, name)}
         if _overlap(folder, "public/metadata"):
             query = select(FILES.c.name).where(FILES.c.name >= "public/metadata/", FILES.c.name < "public/metadata0")
@@ -314,12 +338,21 @@ class DatabaseStore:
     # --- target files ---
 
     def _target(self, name: str) -> int | None:
-        """The length of a target file; None where there is none of this name. One statement tells all names of a blob."""
-        digest = _digest_in(name) or ""
-        length, names = self._blob(digest)
+        """The length of a target file; None where there is none of this name."""
+        if _below("staged", name) and name not in self._staged_names():
+            return None
+        length, names = self._blob(_digest_in(name) or "")
         return length if name in names else None
 
+    def _staged_names(self) -> set[str]:
+        """The names of all staged files, which are few: a publication asks for those of every release of a line."""
+        if self._staged is None:
+            where = TARGETS.c.name >= "staged/", TARGETS.c.name < "staged0"
+            self._staged = {str(name) for (name,) in self._connection.execute(select(TARGETS.c.name).where(*where))}
+        return self._staged
+
     def _blob(self, digest: str) -> tuple[int | None, set[str]]:
+        """The length of a blob, and all its names: one statement for each."""
         if digest not in self._blobs:
             query = (
                 select(BLOBS.c.length, TARGETS.c.name)
@@ -358,6 +391,7 @@ class DatabaseStore:
     def _name_target(self, name: str, digest: str) -> None:
         self._placed[name] = digest
         self._blobs[digest][1].add(name)
+        self._staged_names().add(name)
         if _below("public", name):
             self._note(name)
 
@@ -415,6 +449,8 @@ class Held:
         self.lengths: dict[str, int] = {}
         self.data: dict[str, bytes] = {}
         self.folders: dict[str, set[str]] = {}
+        self.looked_into = {"root", "targets"}
+        """Roles whose drafts are among these; "" for all."""
         for name, length, data in rows:
             self.add(name, length)
             if not _below("drafts", name) or length == 0:

@@ -43,6 +43,8 @@ def the_principal(request: Request) -> Principal:
         for actor, reason in error.records:
             service.data.record(Kind.FAILED_LOGIN, visible(actor), reason=visible(reason))
         raise
+    if found.token is not None:
+        service.uses.note(found.token, service.now())
     request.state.principal = found
     return found
 

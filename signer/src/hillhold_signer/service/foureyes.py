@@ -18,7 +18,7 @@ from hillhold_signer.service.unit import Unit
 def submitters(unit: Unit, role: str) -> frozenset[int]:
     """Return the accounts that made what a role's draft says beyond what is published; raises `RepositoryRefused`, `StorageError`."""
     files = unit.repository.state().files
-    if role not in files.names:
+    if not files.has(role):
         return frozenset()
     found = files.of(role)
     done = found.settled.done if found.settled else frozenset[str]()

@@ -5,10 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from ipaddress import ip_address
 from queue import Empty, SimpleQueue
 from typing import Final
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -24,18 +22,6 @@ class IssuerError(OperationalError):
     """An issuer cannot be reached, or its answer is not what an issuer's should be (HTTP 503)."""
 
     hint = "it is tried again by itself; API tokens work meanwhile"
-
-
-def is_safe_url(url: str) -> bool:
-    """Say whether it is https, or http on loopback, with nothing odd in it: no user, no control characters."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return False
-    if not host or parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
 
 
 class Fetcher:
@@ -97,10 +83,3 @@ def _get(client: httpx.Client, url: str) -> bytes:
             if len(data) > MAX_DOCUMENT:
                 raise IssuerError(f"{url}: more than {MAX_DOCUMENT} bytes")
         return data
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -14,10 +14,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
+from queue import Full, Queue
 from typing import Any, Final, Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -248,22 +250,47 @@ class RemoteObjects:
         )
 
     def put_stream(self, key: str, chunks: Iterable[bytes]) -> None:
-        """Write an object in parts."""
-        broken: list[BaseException] = []
+        """Write an object in parts.
 
-        def watched() -> Iterator[bytes]:
+        The library takes them in a thread of its own: within its runtime, what yields them could not ask the store for anything.
+        """
+        handed: Queue[bytes | BaseException | None] = Queue(1)
+        ended, failed = threading.Event(), list[BaseException]()
+
+        def taken() -> Iterator[bytes]:
+            while (item := handed.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+
+        def write() -> None:
             try:
-                yield from chunks
+                self._once(key, lambda: obstore.put(self._store, check_key(key), taken(), **_PARTS))
             except BaseException as error:
-                broken.append(error)
-                raise
+                failed.append(error)
+            finally:
+                ended.set()
 
+        def hand(item: bytes | BaseException | None) -> None:
+            while not ended.is_set():
+                with suppress(Full):
+                    return handed.put(item, timeout=0.1)
+
+        writer = threading.Thread(target=write, name="hillhold-put", daemon=True)
+        writer.start()
         try:
-            self._once(key, lambda: obstore.put(self._store, check_key(key), watched(), **_PARTS))
-        except StorageError:
-            if broken:  # what the library makes of an error of ours
-                raise broken[0] from None
+            for chunk in chunks:
+                hand(chunk)
+                if ended.is_set():
+                    break
+        except BaseException as error:
+            hand(error)
+            writer.join()
             raise
+        hand(None)
+        writer.join()
+        if failed:
+            raise failed[0]
 
     def put_if(self, key: str, data: bytes, tag: str | None) -> str | None:
         """Write an object; one whose answer was lost is recognised."""

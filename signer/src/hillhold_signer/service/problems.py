@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from hillhold_signer.errors import FileRefused, LockedError, MergeRefused, ProductRefused, StaleRefused
 from hillhold_signer.service.access import ForbiddenRefused, NotFoundRefused, TooManyRefused, UnauthenticatedRefused
 from hillhold_signer.service.dependencies import note_refusal
 from hillhold_signer.service.holding import HeldRefused
+from hillhold_signer.service.page import problem_page, wants_page
 from hillhold_signer.service.uploads import OffsetRefused
 from hillhold_verifier.errors import HillholdError, MisuseError, OperationalError, Refused
 
@@ -98,9 +99,11 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
     return problem(422, _short("; ".join(said)) or "")
 
 
-def _http(_: Request, error: Exception) -> JSONResponse:
+def _http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
+    if wants_page(request):
+        return problem_page(error.status_code)
     answer = problem(error.status_code, _short(str(error.detail)) or "")
     answer.headers.update(error.headers or {})
     return answer

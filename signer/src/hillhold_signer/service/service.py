@@ -24,6 +24,7 @@ from hillhold_signer.service.proofs import index_releases
 from hillhold_signer.service.publisher import Publisher
 from hillhold_signer.service.ratelimit import Flood
 from hillhold_signer.service.settings import Settings
+from hillhold_signer.service.tokens import Uses
 from hillhold_signer.service.unit import Data
 from hillhold_signer.service.uploads import ABANDONED, give_up
 from hillhold_signer.service.worker import Task, Worker
@@ -32,6 +33,8 @@ from hillhold_signer.storage import read_file
 MAX_KEY: Final = 64 * 1024
 RENEW_PAUSE: Final = 10.0
 """Seconds between two looks at what expires."""
+USES_PAUSE: Final = 60.0
+"""Seconds between two writings of when tokens were last used."""
 CLEAN_PAUSE: Final = 3600.0
 """Seconds between two looks at what was abandoned."""
 
@@ -89,6 +92,7 @@ class Service:
         issuers = Issuers(settings.issuers, Fetcher())
         self.authenticator = Authenticator(issuers, Proxies(settings.proxies), limits or Limits.default(), Flood())
         self.refusals = Refusals(self.data, self.monotonic)
+        self.uses = Uses()
         self.worker = Worker(self._tasks(), report, self.monotonic)
 
     def now(self) -> int:
@@ -103,11 +107,16 @@ class Service:
         """Return an identifier that nobody can guess."""
         return secrets.token_hex(16)
 
+    def random(self, size: int) -> bytes:
+        """Return so many bytes that nobody can guess."""
+        return secrets.token_bytes(size)
+
     def close(self, timeout: float) -> bool:
         """End what is under way, and give up all connections; returns whether that was within `timeout` seconds."""
         ended = self.worker.stop(timeout)
         for actor, reason in self.authenticator.unrecorded(self.monotonic(), all_=True):
             self.data.record(Kind.FAILED_LOGIN, actor, reason=reason)
+        self.uses.write(self.data.database.transaction)
         self.exporter.close()
         self.data.database.close()
         return ended
@@ -118,6 +127,7 @@ class Service:
             Task("export", self._export),
             Task("log", self._log),
             Task("clean", self._clean, CLEAN_PAUSE),
+            Task("uses", self._write_uses, USES_PAUSE),
         ]
         if self.settings.renew:
             tasks.append(Task("renew", self._renew, RENEW_PAUSE))
@@ -143,6 +153,10 @@ class Service:
         self.refusals.drain()
         more = bool(self.sequencer.run())
         return index_releases(self.data, [self.log.verifier]) or more
+
+    def _write_uses(self) -> bool:
+        self.uses.write(self.data.database.transaction)
+        return False
 
     def _clean(self) -> bool:
         with self.data.reading() as unit:

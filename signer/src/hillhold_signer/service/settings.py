@@ -4,6 +4,7 @@
     objects = "s3://firmware/hillhold"                   # by default the folder itself
     max_upload = "1GiB"
     proxies = ["10.0.0.0/24"]                            # load balancers whose headers count
+    url = "https://hillhold.example"                     # by which people reach it; by default, as they asked
     renew = true                                         # false: another job renews timestamp and snapshot
 
     [options]                                            # of the object store, as obstore knows them
@@ -31,6 +32,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from hillhold_signer.errors import ConfigRefused
 from hillhold_signer.service.oidc import Issuer
@@ -66,6 +68,7 @@ class Settings:
         options: of the object store, as `obstore` knows them.
         max_upload: bytes of a file.
         proxies: addresses or networks of load balancers.
+        url: by which people reach the page, without a slash at its end; None for what each asked for.
         renew: whether this service renews timestamp and snapshot.
     """
 
@@ -78,6 +81,7 @@ class Settings:
     renew: bool = True
     tls: Tls | None = None
     issuers: tuple[Issuer, ...] = ()
+    url: str | None = None
 
     @property
     def log_key(self) -> Path:
@@ -103,9 +107,25 @@ def read_settings(folder: Path) -> Settings:
         taken.flag("renew"),
         _tls(taken.table("tls"), folder, what),
         tuple(_issuer(item, what) for item in taken.tables("issuer")),
+        _address(taken.text("url"), what),
     )
     taken.check_empty()
     return settings
+
+
+def _address(url: str | None, what: str) -> str | None:
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.netloc
+        or parts.path.strip("/")
+        or parts.query
+        or parts.fragment
+    ):
+        raise ConfigRefused(f"{what} url", expected="https://HOST, without a path", got=url[:80])
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _tls(table: Mapping[str, Any] | None, folder: Path, what: str) -> Tls | None:

@@ -20,6 +20,7 @@ from hillhold_signer.repository import Repository
 from hillhold_signer.service import accounts, tokens
 from hillhold_signer.service.access import EVERY, Role
 from hillhold_signer.service.journal import start_log
+from hillhold_signer.service.registry import OPERATOR
 from hillhold_signer.service.settings import FILE, Settings
 from hillhold_signer.service.unit import Data, Unit
 from hillhold_signer.service.uploads import receive
@@ -34,8 +35,6 @@ from hillhold_signer.storage import (
 )
 from hillhold_verifier.errors import MisuseError
 
-OPERATOR: Final = "operator"
-"""Who acts at the service's own machine, in the log."""
 MAX_FILE: Final = 64 * 1024 * 1024
 CHUNK: Final = 1024 * 1024
 

@@ -148,6 +148,13 @@ TOKENS: Final = Table(
     Column("revoked", BigInteger, nullable=True),
     Column("used", BigInteger, nullable=True),
 )
+SESSIONS: Final = Table(  # of people at the page, who signed in there with a token
+    "sessions",
+    METADATA,
+    Column("id", _HASH, primary_key=True),  # SHA-256 of the 256 random bits in the cookie
+    Column("token", String(24), ForeignKey("tokens.id"), nullable=False, index=True),
+    Column("expires", BigInteger, nullable=False, index=True),
+)
 
 # --- the flow -------------------------------------------------------------------------------------------------------------------------
 
@@ -194,7 +201,7 @@ APPROVALS: Final = Table(  # who handed in which signature
     METADATA,
     Column("digest", _HASH, primary_key=True),
     Column("keyid", _HASH, primary_key=True),
-    Column("role", String(80), nullable=False),
+    Column("role", String(80), primary_key=True),  # new lines, still empty, have the same bytes and digest
     Column("account", _NUMBER, ForeignKey("accounts.id"), nullable=False),
     Column("time", BigInteger, nullable=False),
 )

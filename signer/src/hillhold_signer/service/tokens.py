@@ -9,10 +9,12 @@ from __future__ import annotations
 import hmac
 import json
 import re
+import threading
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
@@ -103,7 +105,7 @@ def issue(
     *,
     scopes: Iterable[Grant] | None = None,
     label: str,
-    lifetime: int = DEFAULT_LIFETIME,
+    lifetime: int | None = None,
     now: int,
     random: Callable[[int], bytes],
 ) -> Issued:
@@ -118,7 +120,7 @@ def issue(
         name: the account.
         scopes: what it may do at most; all that may be given, where it is None.
         label: what it is for, in the words of whoever asks.
-        lifetime: seconds.
+        lifetime: seconds; where it is None, 90 days, or what is left of the token that asks for it.
         now: Unix seconds.
         random: returns so many random bytes.
 
@@ -133,12 +135,15 @@ def issue(
     _check_issuer(by, account)
     wanted = frozenset(may_give if scopes is None else scopes)
     _check_scopes(wanted, account, by if own else None)
+    last = by.until if by is not None and own else None
+    if lifetime is None:
+        lifetime = DEFAULT_LIFETIME if last is None else min(DEFAULT_LIFETIME, last - now)
     if not 0 < lifetime <= MAX_LIFETIME:
         got = f"{lifetime} s"
         raise AccountRefused("lifetime of a token", expected=f"up to {show_duration(MAX_LIFETIME)}", got=got)
-    if by is not None and own and by.until is not None and now + lifetime > by.until:
+    if last is not None and now + lifetime > last:
         hint = "log in by OpenID Connect or a certificate, or ask the operator, for one that lasts longer"
-        expected = f"at most that of the token that asks for it, until {show_time(by.until)}"
+        expected = f"at most that of the token that asks for it, until {show_time(last)}"
         raise ForbiddenRefused("lifetime of a token", expected=expected, got=show_time(now + lifetime), hint=hint)
     if not 0 < len(label) <= MAX_LABEL or not label.isprintable():
         raise AccountRefused("label of a token", expected=f"1 to {MAX_LABEL} visible characters", got=shown(label))
@@ -175,6 +180,18 @@ def check(connection: Connection, text: str, now: int) -> Principal:
     same = hmac.compare_digest(sha256(secret).hexdigest(), row.secret if row else _NOBODYS)
     if row is None or not same:
         raise UnauthenticatedRefused("an unknown token")
+    return _judged(connection, row, now)
+
+
+def check_id(connection: Connection, identifier: str, now: int) -> Principal:
+    """Return whose token it is, of which somebody has shown the secret before: for a session. Raises as `check`."""
+    row = connection.execute(select(TOKENS).where(TOKENS.c.id == identifier)).one_or_none()
+    if row is None:
+        raise UnauthenticatedRefused("an unknown token")
+    return _judged(connection, row, now)
+
+
+def _judged(connection: Connection, row: Row[*tuple[Any, ...]], now: int) -> Principal:
     if row.revoked is not None:
         raise UnauthenticatedRefused(f"the token {row.id}, which was revoked")
     if now >= row.expires:
@@ -190,6 +207,35 @@ def touch(connection: Connection, identifier: str, now: int) -> None:
     """Write that a token was used, unless that was written less than an hour ago. In a transaction of its own, after the request's."""
     old = or_(TOKENS.c.used.is_(None), TOKENS.c.used <= now - TOUCH_AFTER)
     connection.execute(update(TOKENS).where(TOKENS.c.id == identifier, old).values(used=now))
+
+
+class Uses:
+    """Uses of tokens, noted in memory until a task writes them: no request waits for that. A replica that dies loses a minute of them."""
+
+    def __init__(self) -> None:
+        self._noted: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def note(self, identifier: str, now: int) -> None:
+        """Note that a token, which was found good, was used."""
+        with self._lock:
+            self._noted[identifier] = now
+
+    def write(self, transaction: Callable[[], AbstractContextManager[Connection]]) -> None:
+        """Write what was noted; what `transaction` raises leaves it noted."""
+        with self._lock:
+            noted = dict(self._noted)
+        if not noted:
+            return
+        with transaction() as connection:
+            for identifier, now in sorted(
+                noted.items()
+            ):  # in one order everywhere, so that two replicas do not block each other
+                touch(connection, identifier, now)
+        with self._lock:
+            for identifier, now in noted.items():
+                if self._noted.get(identifier) == now:
+                    del self._noted[identifier]
 
 
 def list_tokens(connection: Connection, name: str | None = None) -> list[Token]:

@@ -95,7 +95,7 @@ def upgrade() -> None:
         sa.Column("account", NUMBER, nullable=False),
         sa.Column("time", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_approvals_account"),
-        sa.PrimaryKeyConstraint("digest", "keyid", name="pk_approvals"),
+        sa.PrimaryKeyConstraint("digest", "keyid", "role", name="pk_approvals"),
     )
     op.create_table(
         "changes",
@@ -172,6 +172,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_tokens"),
     )
     op.create_index("ix_tokens_account", "tokens", ["account"])
+    op.create_table(
+        "sessions",
+        sa.Column("id", HASH, nullable=False),
+        sa.Column("token", sa.String(24), nullable=False),
+        sa.Column("expires", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["token"], ["tokens.id"], name="fk_sessions_token"),
+        sa.PrimaryKeyConstraint("id", name="pk_sessions"),
+    )
+    op.create_index("ix_sessions_expires", "sessions", ["expires"])
+    op.create_index("ix_sessions_token", "sessions", ["token"])
     op.create_table(
         "uploads",
         sa.Column("id", sa.String(32), nullable=False),
