@@ -179,7 +179,7 @@ def test_a_token_is_not_kept_by_a_cache(made: tuple[Kit, str]) -> None:
         ("POST", "/v1/accounts", {"name": "ADA"}),
         ("POST", "/v1/accounts", {"name": "x", "machine": "yes"}),
         ("POST", "/v1/accounts", []),
-        ("PUT", "/v1/accounts/ada/grants/root/pump", None),
+        ("PUT", "/v1/accounts/ada/grants/roots/pump", None),
         ("PUT", "/v1/accounts/ada/grants/signer/Pump", None),
         ("PUT", "/v1/accounts/ada/grants/signer/..%2Fx", None),
         ("PUT", "/v1/accounts/ada/grants/signer/" + "x" * 81, None),

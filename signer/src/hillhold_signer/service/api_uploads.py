@@ -13,8 +13,9 @@ from starlette.concurrency import run_in_threadpool
 from hillhold_signer.service import uploads
 from hillhold_signer.service.access import ForbiddenRefused, NotFoundRefused, Principal, Role
 from hillhold_signer.service.dependencies import ThePrincipal, TheService, receiving
+from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.service import Service
-from hillhold_signer.service.uploads import Upload, blob_key
+from hillhold_signer.service.uploads import Upload
 
 router = APIRouter(prefix="/v1", tags=["files"])
 

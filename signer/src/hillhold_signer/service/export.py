@@ -22,8 +22,9 @@ from typing import Final
 from sqlalchemy import func, select
 
 from hillhold_signer.errors import LockedError, StorageError
-from hillhold_signer.service.dbstore import AT_ONCE, TIMESTAMP, blob_key, version_of
+from hillhold_signer.service.dbstore import AT_ONCE
 from hillhold_signer.service.holding import check_held
+from hillhold_signer.service.names import TIMESTAMP, blob_key, version_of
 from hillhold_signer.service.objects import Tagged
 from hillhold_signer.service.tables import FILES, PUBLICATION_FILES, PUBLICATIONS, TARGETS
 from hillhold_signer.service.unit import Data

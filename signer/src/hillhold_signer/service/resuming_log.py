@@ -19,7 +19,7 @@ from hillhold_signer.log.tree import Reader, Tree
 from hillhold_signer.service.backup import LogRows
 from hillhold_signer.service.journal import KEPT
 from hillhold_signer.service.objects import Objects
-from hillhold_signer.service.setup import OPERATOR
+from hillhold_signer.service.registry import OPERATOR
 from hillhold_signer.service.tables import EVENTS, LOG_FILES
 from hillhold_signer.service.unit import Unit
 

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, select, update
 from hillhold_signer.errors import FileRefused, SignerRefused
 from hillhold_signer.service.access import NotFoundRefused, Principal
 from hillhold_signer.service.database import Database
+from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.objects import PIECE, Objects
 from hillhold_signer.service.tables import BLOBS, UPLOAD_PARTS, UPLOADS
 
@@ -56,11 +57,6 @@ class Upload:
     def complete(self) -> bool:
         """Whether all of it is there, with its hash checked."""
         return self.id == ""
-
-
-def blob_key(digest: str) -> str:
-    """Return the name of a blob in the object store."""
-    return f"blobs/{digest}"
 
 
 def blob_length(connection: Connection, digest: str) -> int | None:
