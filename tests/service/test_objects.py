@@ -178,3 +178,12 @@ def test_a_stream_that_breaks_leaves_no_object_and_says_why(objects: Objects) ->
     with pytest.raises(FileRefused, match="other bytes"):
         objects.put_stream("blobs/broken", broken())
     assert objects.length("blobs/broken") is None
+
+
+def test_the_environment_alone_can_allow_an_endpoint_without_tls(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = s3.bucket()
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    store = RemoteObjects(found.url)
+    store.put("a", b"1")
+    assert store.length("a") == 1

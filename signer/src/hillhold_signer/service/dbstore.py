@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any, BinaryIO, Final, TypeAlias
 
-from sqlalchemy import Connection, LargeBinary, cast, func, select
+from sqlalchemy import Connection, TextClause, func, select, text
 
 from hillhold_signer.errors import FileRefused, StorageError
 from hillhold_signer.service.database import Database
@@ -42,6 +42,28 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+)*")
 _TARGET: Final = re.compile(r"staged/([0-9a-f]{64})|public/targets/(?:[^/]+/)*([0-9a-f]{64})\.[^/]+")
 _VERSIONED: Final = re.compile(r"drafts/[^/]+/[0-9a-f]{64}\.(json|sig)|public/metadata/([1-9][0-9]*)\.([^/]+)\.json")
 _ROOT: Final = re.compile(r"public/metadata/([1-9][0-9]*)\.root\.json")
+
+
+def _view_statement() -> TextClause:
+    """Each unit begins with it; so it is text, of constants alone."""
+    roots = ", ".join(f"'public/metadata/{number}.root.json'" for number in range(1, ROOTS + 1))
+    parts = {
+        "data": (
+            "name < 'drafts/'",
+            "name >= 'drafts0' AND name < 'public/'",
+            "name >= 'public0'",
+            f"name IN ({roots}, '{TIMESTAMP}')",
+        ),
+        "NULL": (  # of a draft, which may be long
+            "name >= 'drafts/root/' AND name < 'drafts/root0'",
+            "name >= 'drafts/targets/' AND name < 'drafts/targets0'",
+        ),
+    }
+    selects = [f"SELECT name, length(data), {what} FROM files WHERE {where}" for what in parts for where in parts[what]]  # noqa: S608
+    return text(" UNION ALL ".join(selects))
+
+
+_VIEW: Final = _view_statement()
 
 Names: TypeAlias = list[str]
 
@@ -293,18 +315,7 @@ class DatabaseStore:
         And the names of the drafts of root and targets, which say whose signatures count.
         """
         if self._held is None:
-            roots = [f"public/metadata/{number}.root.json" for number in range(1, ROOTS + 1)]
-            name, data, length = FILES.c.name, FILES.c.data, func.length(FILES.c.data)
-            none = cast(None, LargeBinary)  # of a draft, which may be long
-            parts = (
-                select(name, length, data).where(name < "drafts/"),
-                select(name, length, none).where(name >= "drafts/root/", name < "drafts/root0"),
-                select(name, length, none).where(name >= "drafts/targets/", name < "drafts/targets0"),
-                select(name, length, data).where(name >= "drafts0", name < "public/"),
-                select(name, length, data).where(name >= "public0"),
-                select(name, length, data).where(name.in_([*roots, TIMESTAMP])),
-            )
-            rows = self._connection.execute(parts[0].union_all(*parts[1:]))
+            rows = self._connection.execute(_VIEW)
             self._held = Held((str(row[0]), int(row[1]), bytes(row[2] or b"")) for row in rows)
         return self._held
 

@@ -31,6 +31,10 @@ from hillhold_signer.service.worker import Task, Worker
 from hillhold_signer.storage import read_file
 
 MAX_KEY: Final = 64 * 1024
+TOGETHER: Final = 0.25
+"""Seconds between two publications, and two exports: what is ready meanwhile goes together."""
+LOG_REST: Final = 1.0
+"""Seconds between two appends to the log; an event is safe in the database before whoever caused it hears so."""
 RENEW_PAUSE: Final = 10.0
 """Seconds between two looks at what expires."""
 USES_PAUSE: Final = 60.0
@@ -114,18 +118,21 @@ class Service:
     def close(self, timeout: float) -> bool:
         """End what is under way, and give up all connections; returns whether that was within `timeout` seconds."""
         ended = self.worker.stop(timeout)
-        for actor, reason in self.authenticator.unrecorded(self.monotonic(), all_=True):
-            self.data.record(Kind.FAILED_LOGIN, actor, reason=reason)
-        self.uses.write(self.data.database.transaction)
-        self.exporter.close()
-        self.data.database.close()
+        try:
+            for actor, reason in self.authenticator.unrecorded(self.monotonic(), all_=True):
+                self.data.record(Kind.FAILED_LOGIN, actor, reason=reason)
+            self.refusals.drain(all_=True)
+            self.uses.write(self.data.database.transaction)
+        finally:
+            self.exporter.close()
+            self.data.database.close()
         return ended
 
     def _tasks(self) -> tuple[Task, ...]:
         tasks = [
-            Task("publish", self._publish),
-            Task("export", self._export),
-            Task("log", self._log),
+            Task("publish", self._publish, rest=TOGETHER),
+            Task("export", self._export, rest=TOGETHER),
+            Task("log", self._log, rest=LOG_REST),
             Task("clean", self._clean, CLEAN_PAUSE),
             Task("uses", self._write_uses, USES_PAUSE),
         ]
@@ -178,9 +185,9 @@ class Refusals:
         if itself:
             self._data.record(Kind.REFUSAL, principal.name, what=what, reason=reason)
 
-    def drain(self) -> None:
-        """Record how many there were in a minute that is over; raises `StorageError`."""
-        self._more(self._flood.drain(self._monotonic()))
+    def drain(self, *, all_: bool = False) -> None:
+        """Record how many there were in a minute that is over (`all_`: or that is not); raises `StorageError`."""
+        self._more(self._flood.drain(self._monotonic(), all_=all_))
 
     def _more(self, held: int) -> None:
         if held:
