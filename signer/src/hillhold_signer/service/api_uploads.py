@@ -75,7 +75,7 @@ def begin(beginning: Beginning, service: TheService, principal: ThePrincipal) ->
     return _answer(upload, 200 if upload.complete else 201)
 
 
-@router.head("/uploads/{identifier}")
+@router.head("/uploads/{identifier}", status_code=204)
 def offset(identifier: Identifier, service: TheService, principal: ThePrincipal) -> Response:
     """Say how far an upload has come."""
     _check_sender(principal)
