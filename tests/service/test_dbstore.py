@@ -104,19 +104,16 @@ def test_random_work_does_to_a_database_what_it_does_to_a_folder(data: Data, tmp
             place = Entry(unit.store)
             for _ in range(chance.randrange(6)):
                 kind, name, body = chance.randrange(4), chance.choice(plain), chance.randrange(6)
-                if kind == 0:
-                    write_file(place / name, bodies[body]), write_file(folder / name, bodies[body])
-                elif kind == 1:
-                    name = chance.choice(plain + targets)
-                    remove_file(place / name), remove_file(folder / name)
-                elif kind == 2:
-                    write_file(place / targets[body], bodies[body]), write_file(folder / targets[body], bodies[body])
-                elif there(folder / targets[body]):
-                    there_to = targets[body + 6]
-                    (
-                        place_file(place / targets[body], place / there_to),
-                        place_file(folder / targets[body], folder / there_to),
-                    )
+                other = chance.choice(plain + targets)
+                for at in (place, folder):
+                    if kind == 0:
+                        write_file(at / name, bodies[body])
+                    elif kind == 1:
+                        remove_file(at / other)
+                    elif kind == 2:
+                        write_file(at / targets[body], bodies[body])
+                    elif there(at / targets[body]):
+                        place_file(at / targets[body], at / targets[body + 6])
             _prune(folder)
             assert seen(place) == seen(folder)
         with data.reading() as unit:
