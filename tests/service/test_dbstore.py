@@ -19,7 +19,7 @@ from hillhold_signer.places import Entry
 from hillhold_signer.service.database import Database
 from hillhold_signer.service.dbstore import Cache
 from hillhold_signer.service.objects import FolderObjects
-from hillhold_signer.service.tables import FILES, PUBLICATION_FILES, PUBLICATIONS, TARGETS
+from hillhold_signer.service.tables import BLOBS, FILES, PUBLICATION_FILES, PUBLICATIONS, TARGETS
 from hillhold_signer.service.unit import Data
 from hillhold_signer.storage import list_folder, place_file, read_optional, remove_file, there, walk_folder, write_file
 from hillhold_verifier.errors import HillholdError, MisuseError
@@ -264,6 +264,29 @@ def test_a_cached_file_that_another_replica_removed_is_gone(connect: Callable[[]
         unit.store.remove("public/metadata/1.pump.json")
     with other.reading() as unit:
         assert unit.store.read("public/metadata/1.pump.json", 10**6) is None
+
+
+def test_what_was_tried_leaves_only_blobs_and_needs_one_connection(data: Data, connect: Callable[[], Database]) -> None:
+    start(data)
+    data.database.engine.dispose()
+    taken = 0
+
+    def count(*_: object) -> None:
+        nonlocal taken
+        taken += 1
+
+    event.listen(data.database.engine, "checkout", count)
+    body = image("1.0.0")
+    digest = sha256(body).hexdigest()
+    with data.trying() as unit:
+        add_release(unit.repository, "pump", body, Wish("app.bin", hardware=("nrf51-a",)), unit.now)
+        assert "pump" in unit.repository.state().drafts
+        assert taken == 1
+    assert data.objects.length(f"blobs/{digest}") == len(body)
+    with data.reading() as unit:
+        assert unit.connection.execute(select(BLOBS.c.length).where(BLOBS.c.sha256 == digest)).scalar() == len(body)
+        assert not there(Entry(unit.store, f"staged/{digest}"))
+        assert "pump" not in unit.repository.state().drafts
 
 
 def test_few_statements_are_asked(data: Data) -> None:

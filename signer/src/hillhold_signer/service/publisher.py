@@ -113,9 +113,7 @@ class Publisher:
             # Under the lock, what was ready may have been changed, or published.
             state = repository.state()
             roles = tuple(
-                role
-                for role in roles
-                if role in state.drafts and state.quorum(role).complete and satisfied(unit, role)
+                role for role in roles if role in state.drafts and state.quorum(role).complete and satisfied(unit, role)
             )
             if not roles:
                 return {}
