@@ -71,6 +71,8 @@ def _check(state: State, file: SignatureFile, revoked: Mapping[str, Revoked], *,
             else "`hillhold status` shows what is drafted"
         )
         raise StaleRefused(what, expected=f"one on the draft {draft.digest[:16]}…", got=got, hint=hint)
+    if file.version != draft.signed.version:  # nothing is decided by it, but it is told to people, and to logs
+        raise RequestRefused(f"signature on {file.role}", expected=f"version {draft.signed.version}", got=file.version)
     delegators = state.delegators(file.role)
     key = wanted_key(file.keyid, file.role, delegators)
     if key is None:

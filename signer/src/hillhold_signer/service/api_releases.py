@@ -29,7 +29,7 @@ VersionText = Annotated[str, Field(pattern=_VERSION)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class ImageIn(_Strict):

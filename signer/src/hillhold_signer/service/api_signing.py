@@ -32,14 +32,14 @@ RoleName = Annotated[str, Path(pattern="^[a-z0-9][a-z0-9._+-]{0,79}$", descripti
 class SignaturesIn(BaseModel):
     """Signature files, as `hillhold sign` writes them."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     signatures: list[Annotated[str, Field(min_length=2, max_length=65_536)]] = Field(min_length=1, max_length=64)
 
 
 class PublicationIn(BaseModel):
     """What to publish now; all that is ready where no roles are named."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     roles: list[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9._+-]{0,79}$")]] | None = Field(
         default=None, max_length=4096
     )

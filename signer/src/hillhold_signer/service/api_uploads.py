@@ -8,16 +8,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import select
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
 from hillhold_signer.service import uploads
 from hillhold_signer.service.access import ForbiddenRefused, NotFoundRefused, Principal, Role
-from hillhold_signer.service.dependencies import ThePrincipal, TheService, body_chunks
+from hillhold_signer.service.dependencies import ThePrincipal, TheService, receiving
+from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.service import Service
-from hillhold_signer.service.tables import BLOBS
-from hillhold_signer.service.uploads import Upload, UploadRefused, blob_key
+from hillhold_signer.service.uploads import Upload
 
 router = APIRouter(prefix="/v1", tags=["files"])
 
@@ -28,7 +26,7 @@ Identifier = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 class Beginning(BaseModel):
     """A file that is to be uploaded."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     length: int = Field(gt=0, le=2**53 - 1)
 
@@ -37,14 +35,9 @@ class Beginning(BaseModel):
 async def put_blob(digest: Digest, request: Request, service: TheService, principal: ThePrincipal) -> JSONResponse:
     """Upload a file in one stream. Its hash is checked on the way; sent again, it is taken once."""
     _check_sender(principal)
-    known = await run_in_threadpool(_known, service, digest)
-    if known is None:
-        most = service.settings.max_upload
-        length = await run_in_threadpool(
-            uploads.receive, service.data.database, service.data.objects, digest, most, body_chunks(request)
-        )
-        return JSONResponse({"sha256": digest, "length": length}, 201)
-    return JSONResponse({"sha256": digest, "length": known}, 200)
+    database, objects, most = service.data.database, service.data.objects, service.settings.max_upload
+    length, new = await receiving(request, lambda chunks: uploads.receive(database, objects, digest, most, chunks))
+    return JSONResponse({"sha256": digest, "length": length}, 201 if new else 200)
 
 
 @router.head("/blobs/{digest}")
@@ -82,7 +75,7 @@ def begin(beginning: Beginning, service: TheService, principal: ThePrincipal) ->
     return _answer(upload, 200 if upload.complete else 201)
 
 
-@router.head("/uploads/{identifier}")
+@router.head("/uploads/{identifier}", status_code=204)
 def offset(identifier: Identifier, service: TheService, principal: ThePrincipal) -> Response:
     """Say how far an upload has come."""
     _check_sender(principal)
@@ -102,10 +95,7 @@ async def append(
     _check_sender(principal)
     database, objects = service.data.database, service.data.objects
     upload = await run_in_threadpool(uploads.find, database, principal, identifier)
-    try:
-        upload = await run_in_threadpool(uploads.append, database, objects, upload, upload_offset, body_chunks(request))
-    except ClientDisconnect:
-        raise UploadRefused("upload", expected="a whole request", got="one that broke off") from None
+    upload = await receiving(request, lambda chunks: uploads.append(database, objects, upload, upload_offset, chunks))
     return _answer(upload, 200)
 
 
@@ -128,8 +118,7 @@ def _headers(upload: Upload) -> dict[str, str]:
 
 def _known(service: Service, digest: str) -> int | None:
     with service.data.database.snapshot() as connection:
-        row = connection.execute(select(BLOBS.c.length).where(BLOBS.c.sha256 == digest)).first()
-    return None if row is None else int(row[0])
+        return uploads.blob_length(connection, digest)
 
 
 def _check_sender(principal: Principal) -> None:

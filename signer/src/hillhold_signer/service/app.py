@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
+import anyio
 import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
+from hillhold_signer.layout import file_name
 from hillhold_signer.service import (
     api_accounts,
     api_files,
@@ -24,11 +30,15 @@ from hillhold_signer.service import (
 from hillhold_signer.service.objects import FolderObjects
 from hillhold_signer.service.page import page_router
 from hillhold_signer.service.page.wiring import surroundings
-from hillhold_signer.service.problems import add_handlers, problem
+from hillhold_signer.service.problems import RESPONSES, add_handlers, problem
 from hillhold_signer.service.service import Service
 
 THREADS: Final = 16
 """Requests that are worked on at once: as many as the database has connections for."""
+UPLOADS: Final = 8
+"""Files that come in at once, each in a thread of its own. Others wait, and are not read meanwhile."""
+STALL: Final = 30.0
+"""Seconds in which the next piece of a body has to come."""
 MAX_BODY: Final = 1024 * 1024
 """Bytes of a request, but of files and changes."""
 MAX_CHANGE: Final = 32 * 1024 * 1024
@@ -82,16 +92,36 @@ def create_app(service: Service) -> FastAPI:
         telemetry=_NO_TELEMETRY,
     )
     app.state.service = service
+    app.state.uploads = anyio.CapacityLimiter(UPLOADS)
     add_handlers(app)
     app.include_router(page_router(surroundings(service)))
     for module in _ROUTERS:
-        app.include_router(module.router)
+        app.include_router(module.router, responses=RESPONSES)
     if isinstance(service.data.objects, FolderObjects):
         public = service.settings.folder / "public"
         public.mkdir(exist_ok=True)
-        app.mount("/repository", StaticFiles(directory=public), name="repository")
+        app.mount("/repository", PublicFiles(directory=public), name="repository")
     app.add_middleware(Guard)
     return app
+
+
+class PublicFiles(StaticFiles):
+    """The published tree, for devices of a service that has no object store."""
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        """Find a file; what begins with a dot is not written yet."""
+        if any(part.startswith(".") for part in path.split("/")):
+            return "", None
+        return super().lookup_path(path)
+
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Any, status_code: int = 200
+    ) -> Response:
+        """Answer with a file. The only one that is ever replaced is read at once: its length must be that of what is sent."""
+        path = Path(full_path)
+        if path.name != file_name("timestamp", 0):
+            return super().file_response(full_path, stat_result, scope, status_code)
+        return Response(path.read_bytes(), media_type="application/json", headers={"Cache-Control": "no-cache"})
 
 
 class Guard:
@@ -111,14 +141,19 @@ class Guard:
             refusal = problem(413, f"body: expected at most {limit} bytes, got {int(declared)}")
             await refusal(scope, receive, send)
             return
-        seen = 0
+        seen, more = 0, True
 
         async def bounded() -> _Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, more
+            if not more:  # what comes now is the end of the connection, whenever that is
+                return await receive()
+            message: _Message = {"type": "http.disconnect"}
+            with anyio.move_on_after(STALL):
+                message = await receive()
             seen += len(message.get("body", b""))
+            more = bool(message.get("more_body"))
             if limit is not None and seen > limit:
-                return {"type": "http.disconnect"}
+                raise HTTPException(413, f"body: expected at most {limit} bytes, got more")
             return message
 
         async def dressed(message: _Message) -> None:

@@ -220,6 +220,8 @@ class Database:
     def _translate(self, context: ExceptionContext) -> BaseException | None:
         """Say what the driver has said, as an error of ours; what breaks a rule of a table is for whoever wrote it."""
         error = context.original_exception
+        if context.is_pre_ping:  # the pool wants to see for itself that the server was away, and connects anew
+            return None
         if isinstance(context.sqlalchemy_exception, IntegrityError):
             return None
         if context.sqlalchemy_exception is not None and not isinstance(context.sqlalchemy_exception, DBAPIError):

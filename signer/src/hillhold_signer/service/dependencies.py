@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from typing import Annotated, TypeVar
 
 import anyio.from_thread
+import anyio.to_thread
 from fastapi import Depends, Request
+from starlette.requests import ClientDisconnect
 
+from hillhold_signer.errors import SigningRefused
 from hillhold_signer.log.events import Kind
 from hillhold_signer.service import certificates
 from hillhold_signer.service.access import ForbiddenRefused, Principal, UnauthenticatedRefused
 from hillhold_signer.service.publisher import visible
 from hillhold_signer.service.service import Service
 from hillhold_signer.service.tls import peer_certificate
+from hillhold_signer.service.uploads import UploadRefused
+
+T = TypeVar("T")
 
 
-def the_service(request: Request) -> Service:
-    """The service that a request came to."""
+async def the_service(request: Request) -> Service:
+    """The service that a request came to; no thread is needed for that."""
     found: Service = request.app.state.service
     return found
 
@@ -53,8 +59,14 @@ TheService = Annotated[Service, Depends(the_service)]
 ThePrincipal = Annotated[Principal, Depends(the_principal)]
 
 
-def body_chunks(request: Request) -> Iterator[bytes]:
-    """Yield a request's body as it comes, in a thread of the pool; raises `ClientDisconnect` where it breaks off."""
+async def receiving(request: Request, work: Callable[[Iterator[bytes]], T]) -> T:
+    """Let a thread take a request's body as it comes, and return what it makes of it; so many at once, and no more of slow ones.
+
+    They are none of the threads that all other requests share: those go on, however slowly bodies come.
+
+    Raises:
+        UploadRefused: the body broke off; or whatever `work` raises.
+    """
     stream = aiter(request.stream())
 
     async def take() -> bytes | None:
@@ -62,13 +74,18 @@ def body_chunks(request: Request) -> Iterator[bytes]:
             return chunk
         return None
 
-    while (chunk := anyio.from_thread.run(take)) is not None:
-        if chunk:
-            yield chunk
+    def chunks() -> Iterator[bytes]:
+        while (chunk := anyio.from_thread.run(take)) is not None:
+            if chunk:
+                yield chunk
+
+    try:
+        return await anyio.to_thread.run_sync(lambda: work(chunks()), limiter=request.app.state.uploads)
+    except ClientDisconnect:
+        raise UploadRefused("body", expected="a whole one", got="one that broke off, or stood still") from None
 
 
 def note_refusal(service: Service, principal: Principal | None, what: str, error: Exception) -> None:
-    """Record a denied attempt, so many a minute at most."""
-    if principal is None or not isinstance(error, ForbiddenRefused):
-        return
-    service.refusals.note(principal, what, visible(str(error)))
+    """Record a denied attempt, or a signature that is none, so many a minute at most."""
+    if principal is not None and isinstance(error, ForbiddenRefused | SigningRefused):
+        service.refusals.note(principal, what, visible(str(error)))

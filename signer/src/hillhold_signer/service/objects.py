@@ -11,6 +11,7 @@ but `public/metadata/timestamp.json` and `log/checkpoint`, and these under a con
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -54,6 +55,7 @@ TRIES: Final = 3
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)*")
 _SCHEMES: Final = ("s3", "gs", "az")
+_PLAIN: Final = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
 _STATUS: Final = re.compile(r"\b([45][0-9][0-9]) [A-Z][a-z]+")
 
 T = TypeVar("T")
@@ -227,7 +229,8 @@ class RemoteObjects:
             raise ConfigRefused("object store", expected=expected, got=f"{scheme[:20]}://…", hint=hint)
         self.name = f"object store {url}"
         given = dict(options or {})
-        plain = str(given.pop("allow_http", "false")) == "true"
+        # The environment's is forgotten by the library where it is told anything else.
+        plain = str(given.pop("allow_http", os.environ.get(_PLAIN[scheme], "false"))) == "true"
         client: Any = {
             "allow_http": plain,
             "timeout": REQUEST,

@@ -9,9 +9,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from hillhold_signer.errors import FileRefused, LockedError, MergeRefused, ProductRefused, StaleRefused
+from hillhold_signer.errors import FileRefused, LockedError, MergeRefused, ProductRefused, StaleRefused, StorageError
 from hillhold_signer.service.access import ForbiddenRefused, NotFoundRefused, TooManyRefused, UnauthenticatedRefused
 from hillhold_signer.service.dependencies import note_refusal
+from hillhold_signer.service.holding import HeldRefused
 from hillhold_signer.service.page import problem_page, wants_page
 from hillhold_signer.service.uploads import OffsetRefused
 from hillhold_verifier.errors import HillholdError, MisuseError, OperationalError, Refused
@@ -30,10 +31,30 @@ _STATUS: Final[tuple[tuple[type[HillholdError], int], ...]] = (
     (StaleRefused, 409),
     (FileRefused, 413),
     (LockedError, 503),
+    (HeldRefused, 503),
     (Refused, 422),
     (OperationalError, 503),
     (MisuseError, 400),
 )
+_PROBLEM: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string"},
+        "expected": {"type": "string"},
+        "got": {"type": "string"},
+        "hint": {"type": "string"},
+    },
+}
+_ANSWER: Final[dict[str, Any]] = {"content": {MEDIA: {"schema": _PROBLEM}}}
+RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    "4XX": {"description": "Refused: what was expected, what came, and what to do about it.", **_ANSWER},
+    503: {"description": "Not now: database or object store fail. Try again.", **_ANSWER},
+}
+"""Answers that every request may get, for OpenAPI."""
 _TITLES: Final = {
     400: "bad request",
     401: "not logged in",
@@ -75,7 +96,10 @@ def _ours(request: Request, error: Exception) -> JSONResponse:
         raise error
     status = status_of(error)
     what = f"{request.method} {getattr(request.scope.get('route'), 'path', 'unknown')}"
-    note_refusal(request.app.state.service, getattr(request.state, "principal", None), what, error)
+    try:
+        note_refusal(request.app.state.service, getattr(request.state, "principal", None), what, error)
+    except StorageError as unnoted:  # nobody is refused without a trace: it is not decided yet
+        error, status = unnoted, 503
     fields = {name: _short(getattr(error, name, None)) for name in ("expected", "got", "hint")}
     answer = problem(status, _short(str(error)) or "", **fields)
     request.state.error = type(error).__name__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 
@@ -15,7 +15,11 @@ from hillhold_signer.service.app import STOP, create_app
 from hillhold_signer.service.logs import configure, logger
 from hillhold_signer.service.service import Service
 from hillhold_signer.service.settings import Settings
+from hillhold_signer.service.wire import WireProtocol
 from hillhold_verifier.errors import HillholdError
+
+MAX_CONNECTIONS: Final = 512
+"""Connections at once; beyond, the answer is 503. Files, too, are open by this number: 1024 is what a process may have as a rule."""
 
 
 def run(settings: Settings, host: str, port: int, ask: Callable[[str], str]) -> int:
@@ -45,7 +49,7 @@ def run(settings: Settings, host: str, port: int, ask: Callable[[str], str]) -> 
 def options() -> dict[str, Any]:
     """Return what uvicorn is told everywhere."""
     return {
-        "http": "httptools",
+        "http": WireProtocol,
         "ws": "none",
         "lifespan": "on",
         "access_log": False,
@@ -53,6 +57,7 @@ def options() -> dict[str, Any]:
         "proxy_headers": False,  # whose headers count is decided in `certificates`
         "timeout_graceful_shutdown": int(STOP),
         "timeout_keep_alive": 30,
+        "limit_concurrency": MAX_CONNECTIONS,
     }
 
 

@@ -118,11 +118,14 @@ class Service:
     def close(self, timeout: float) -> bool:
         """End what is under way, and give up all connections; returns whether that was within `timeout` seconds."""
         ended = self.worker.stop(timeout)
-        for actor, reason in self.authenticator.unrecorded(self.monotonic(), all_=True):
-            self.data.record(Kind.FAILED_LOGIN, actor, reason=reason)
-        self.uses.write(self.data.database.transaction)
-        self.exporter.close()
-        self.data.database.close()
+        try:
+            for actor, reason in self.authenticator.unrecorded(self.monotonic(), all_=True):
+                self.data.record(Kind.FAILED_LOGIN, actor, reason=reason)
+            self.refusals.drain(all_=True)
+            self.uses.write(self.data.database.transaction)
+        finally:
+            self.exporter.close()
+            self.data.database.close()
         return ended
 
     def _tasks(self) -> tuple[Task, ...]:
@@ -182,9 +185,9 @@ class Refusals:
         if itself:
             self._data.record(Kind.REFUSAL, principal.name, what=what, reason=reason)
 
-    def drain(self) -> None:
-        """Record how many there were in a minute that is over; raises `StorageError`."""
-        self._more(self._flood.drain(self._monotonic()))
+    def drain(self, *, all_: bool = False) -> None:
+        """Record how many there were in a minute that is over (`all_`: or that is not); raises `StorageError`."""
+        self._more(self._flood.drain(self._monotonic(), all_=all_))
 
     def _more(self, held: int) -> None:
         if held:

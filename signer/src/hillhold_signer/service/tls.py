@@ -6,12 +6,12 @@ import ssl
 from pathlib import Path
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from hillhold_signer.service.wire import WireProtocol
 
 _VERSIONS: Final = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 
 
-class TlsProtocol(HttpToolsProtocol):
+class TlsProtocol(WireProtocol):
     """HTTP, with `scope["extensions"]["tls"]` where the connection has TLS: `client_cert_chain` (PEM) and `tls_version`."""
 
     _tls: dict[object, object] | None = None

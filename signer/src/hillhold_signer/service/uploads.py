@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, select, update
 from hillhold_signer.errors import FileRefused, SignerRefused
 from hillhold_signer.service.access import NotFoundRefused, Principal
 from hillhold_signer.service.database import Database
+from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.objects import PIECE, Objects
 from hillhold_signer.service.tables import BLOBS, UPLOAD_PARTS, UPLOADS
 
@@ -58,30 +59,27 @@ class Upload:
         return self.id == ""
 
 
-def blob_key(digest: str) -> str:
-    """Return the name of a blob in the object store."""
-    return f"blobs/{digest}"
+def blob_length(connection: Connection, digest: str) -> int | None:
+    """Return the length of a blob that is there, whole, or None."""
+    length: int | None = connection.execute(select(BLOBS.c.length).where(BLOBS.c.sha256 == digest)).scalar()
+    return length
 
 
-def has_blob(connection: Connection, digest: str) -> bool:
-    """Say whether a blob is there, whole."""
-    return connection.execute(select(BLOBS.c.sha256).where(BLOBS.c.sha256 == digest)).first() is not None
-
-
-def receive(database: Database, objects: Objects, digest: str, limit: int, chunks: Iterable[bytes]) -> int:
-    """Keep a file that comes in one stream; returns its length.
+def receive(database: Database, objects: Objects, digest: str, limit: int, chunks: Iterable[bytes]) -> tuple[int, bool]:
+    """Keep a file that comes in one stream; returns its length, and whether it was not there before.
 
     Args:
         limit: bytes; no more than that is taken.
 
     Raises:
-        FileRefused: more than `limit`, or other bytes than `digest` says; nothing is kept.
+        FileRefused: more than `limit`; nothing is kept.
+        UploadRefused: other bytes than `digest` says; nothing is kept.
         StorageError: database or object store.
     """
     with database.snapshot() as connection:
-        row = connection.execute(select(BLOBS.c.length).where(BLOBS.c.sha256 == digest)).first()
-    if row is not None:
-        return int(row[0])
+        there = blob_length(connection, digest)
+    if there is not None:
+        return there, False
     checked = _Checked(digest, None, limit, chunks)
     head, rest = _head(iter(checked), PIECE)
     if rest is None:
@@ -90,7 +88,7 @@ def receive(database: Database, objects: Objects, digest: str, limit: int, chunk
         objects.put_stream(blob_key(digest), rest)
     with database.transaction() as connection:
         note_blob(database, connection, digest, checked.length)
-    return checked.length
+    return checked.length, True
 
 
 def note_blob(database: Database, connection: Connection, digest: str, length: int) -> None:
@@ -115,8 +113,8 @@ def begin(database: Database, principal: Principal, digest: str, length: int, li
     if not 0 < length <= limit:
         raise FileRefused("upload", expected=f"1 to {limit} bytes", got=length)
     with database.transaction() as connection:
-        if has_blob(connection, digest):
-            return Upload("", digest, length, length)
+        if (there := blob_length(connection, digest)) is not None:
+            return Upload("", digest, there, there)
         mine = UPLOADS.c.account == principal.account_id
         found = connection.execute(select(UPLOADS).where(mine, UPLOADS.c.sha256 == digest)).first()
         if found is not None:
@@ -149,7 +147,8 @@ def append(database: Database, objects: Objects, upload: Upload, offset: int, ch
 
     Raises:
         OffsetRefused: not the next bytes, or somebody else sent some at the same time.
-        FileRefused: more than the whole file has, or other bytes than its hash says; the upload then begins anew.
+        FileRefused: more than the whole file has.
+        UploadRefused: other bytes than its hash says; the upload then begins anew.
         StorageError: database or object store.
     """
     if offset != upload.offset:
@@ -157,17 +156,31 @@ def append(database: Database, objects: Objects, upload: Upload, offset: int, ch
     for piece in _pieces(chunks, PIECE):
         if upload.offset + len(piece) > upload.length:
             raise FileRefused("upload", expected=f"{upload.length} bytes", got="more")
-        objects.put(_part_key(upload.id, upload.offset), piece)
+        objects.put(_part_key(upload.id, upload.offset, len(piece)), piece)
         upload = _note_part(database, upload, len(piece))
     return _assembled(database, objects, upload) if upload.offset == upload.length else upload
 
 
 def give_up(database: Database, objects: Objects, before: int) -> int:
-    """Forget uploads with which nobody went on since `before` (Unix seconds); returns how many; raises `StorageError`."""
+    """Forget uploads with which nobody went on since `before` (Unix seconds), and what is left of others.
+
+    Returns:
+        How many were forgotten.
+
+    Raises:
+        StorageError: database or object store.
+    """
     with database.snapshot() as connection:
         old = connection.execute(select(UPLOADS).where(UPLOADS.c.time < before).limit(MAX_OPEN)).all()
     for row in old:
         _forget(database, objects, Upload(row.id, row.sha256, row.length, row.received))
+    # A piece may have come after its upload was over. Who is listed first, and in no row after that, has ended.
+    keys = list(objects.list("uploads"))
+    with database.snapshot() as connection:
+        alive = {str(row[0]) for row in connection.execute(select(UPLOADS.c.id))}
+    for key in keys:
+        if key.split("/")[1] not in alive:
+            objects.delete(key)
     return len(old)
 
 
@@ -191,7 +204,7 @@ class _Checked:
         if found.hexdigest() != self._digest or self._wanted not in (None, self.length):
             hint = "send it again: it was changed on the way, or while it was read"
             got = f"{found.hexdigest()[:16]}… of {self.length} bytes"
-            raise FileRefused("file", expected=f"SHA-256 {self._digest[:16]}…", got=got, hint=hint)
+            raise UploadRefused("file", expected=f"SHA-256 {self._digest[:16]}…", got=got, hint=hint)
         yield held
 
 
@@ -230,8 +243,9 @@ def _pieces(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
         yield bytes(held)
 
 
-def _part_key(identifier: str, offset: int) -> str:
-    return f"uploads/{identifier}/{offset}"
+def _part_key(identifier: str, offset: int, length: int) -> str:
+    """A piece of a connection that broke, and is noticed late, must not take the place of what was sent after it: so its length counts."""
+    return f"uploads/{identifier}/{offset}-{length}"
 
 
 def _note_part(database: Database, upload: Upload, length: int) -> Upload:
@@ -247,12 +261,13 @@ def _note_part(database: Database, upload: Upload, length: int) -> Upload:
 
 def _assembled(database: Database, objects: Objects, upload: Upload) -> Upload:
     with database.snapshot() as connection:
-        parts = select(UPLOAD_PARTS.c.offset).where(UPLOAD_PARTS.c.upload == upload.id).order_by(UPLOAD_PARTS.c.offset)
-        offsets = [int(row[0]) for row in connection.execute(parts)]
-    stored = (chunk for offset in offsets for chunk in objects.get(_part_key(upload.id, offset)))
+        table = UPLOAD_PARTS.c
+        query = select(table.offset, table.length).where(table.upload == upload.id).order_by(table.offset)
+        parts = [(int(row[0]), int(row[1])) for row in connection.execute(query)]
+    stored = (chunk for offset, length in parts for chunk in objects.get(_part_key(upload.id, offset, length)))
     try:
         objects.put_stream(blob_key(upload.sha256), _Checked(upload.sha256, upload.length, upload.length, stored))
-    except FileRefused:
+    except UploadRefused:
         _forget(database, objects, upload)
         raise
     with database.transaction() as connection:
@@ -263,9 +278,7 @@ def _assembled(database: Database, objects: Objects, upload: Upload) -> Upload:
 
 def _forget(database: Database, objects: Objects, upload: Upload) -> None:
     with database.transaction() as connection:
-        mine = UPLOAD_PARTS.c.upload == upload.id
-        offsets = [int(row[0]) for row in connection.execute(select(UPLOAD_PARTS.c.offset).where(mine))]
-        connection.execute(delete(UPLOAD_PARTS).where(mine))
+        connection.execute(delete(UPLOAD_PARTS).where(UPLOAD_PARTS.c.upload == upload.id))
         connection.execute(delete(UPLOADS).where(UPLOADS.c.id == upload.id))
-    for offset in offsets:
-        objects.delete(_part_key(upload.id, offset))
+    for key in objects.list(f"uploads/{upload.id}"):  # also of what was sent, and not counted
+        objects.delete(key)
