@@ -463,6 +463,12 @@ def test_a_body_beyond_its_limit_is_refused_declared_or_not(kit: Kit, url: str) 
     assert httpx.get(f"{url}/healthz").status_code == 200
 
 
+def test_long_bodies_of_nobody_are_not_read(url: str) -> None:
+    for token in (None, f"hh_{'0' * 24}_{'0' * 64}"):
+        head = request("POST", "/v1/changes", JSON, f"Content-Length: {20 << 20}", token=token)
+        assert statuses(raw(url, head)) == [401]  # and none of it was sent
+
+
 def test_heads_without_end_are_refused(url: str) -> None:
     endless = b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + b"X-A: " + b"a" * (4 << 20)
     assert statuses(raw(url, endless)) in ([431], [])
