@@ -41,6 +41,8 @@ def test_every_drill_runs_as_it_is_written_and_devices_follow(tmp_path: Path, mo
     }
     ran = 0
     for title, text in rest:
+        if title.startswith("The service"):
+            continue  # which `service/test_ops_drill` runs: a service goes by its database's clock
         now += HOUR
         if title in thefts:
             thefts[title]()

@@ -64,11 +64,11 @@ IMPORTS = {
         only_in={
             "click": (CLI,),
             "yaml": ("hillhold_signer/westbuild.py",),
-            "httpx": (SERVICE, "hillhold_signer/remote*"),
+            "httpx": (SERVICE, "hillhold_signer/serviceclient.py", "hillhold_signer/remote_client.py"),
             **dict.fromkeys(
                 (
-                    *("fastapi", "uvicorn", "sqlalchemy", "alembic", "psycopg", "obstore", "jinja2"),
-                    *("prometheus_client", "jwt", "structlog"),
+                    *("fastapi", "starlette", "pydantic", "anyio", "uvicorn", "sqlalchemy", "alembic", "psycopg"),
+                    *("obstore", "jinja2", "prometheus_client", "jwt", "structlog"),
                 ),
                 (SERVICE,),
             ),
@@ -115,14 +115,21 @@ AMBIENT = (
                 ),
             }
         ),
-        (CLI, "hillhold_verifier/link.py", "hillhold_verifier/sources_http.py", "hillhold_bootsim/station.py"),
+        (
+            *(CLI, "hillhold_signer/service/service.py", "hillhold_signer/serviceclient.py"),
+            *("hillhold_verifier/link.py", "hillhold_verifier/sources_http.py", "hillhold_bootsim/station.py"),
+        ),
     ),
     Ambient(
         "randomness",
         frozenset({"random", "secrets", "os.urandom", "os.getrandom", "uuid.uuid1", "uuid.uuid4"}),
-        (CLI, "hillhold_bootsim/uart.py"),
+        (CLI, "hillhold_signer/service/service.py", "hillhold_bootsim/uart.py"),
     ),
-    Ambient("printing", frozenset({"print", "input", "sys.stdout", "sys.stderr", "sys.stdin", "getpass"}), (CLI,)),
+    Ambient(
+        "printing",
+        frozenset({"print", "input", "sys.stdout", "sys.stderr", "sys.stdin", "getpass"}),
+        (CLI, "hillhold_signer/service/serve.py"),
+    ),
     # The package root names its own modules, and imports each when it is first asked for.
     Ambient(
         "import by name",
@@ -195,7 +202,7 @@ def _check_imports(package: str, name: str, imports: list[Import]) -> Iterator[t
             paths = ["/".join(parts[:end]) + ending for end in (2, 3) for ending in (".py", "/__init__.py")]
             if top == "hillhold_signer" or any(_is(path, LAB) for path in paths):
                 yield item.line, f"simulated hardware imports {item.module}"
-        if item.module.startswith("hillhold_signer.service") and not _is(name, (SERVICE,)):
+        if f"{item.module}.".startswith("hillhold_signer.service.") and not _is(name, (SERVICE,)):
             if not (_is(name, (CLI,)) and item.in_function):
                 yield item.line, f"imports {item.module}, which need not be installed"
             continue

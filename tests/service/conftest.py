@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from hillhold_signer.service.database import Database
 from hillhold_signer.service.objects import FolderObjects, Objects, RemoteObjects
+from hillhold_signer.service.unit import Data
 from objectstore import S3, Bucket
+from oneservice import Make, Replica
 from postgres import Postgres
 
 NOW = 1_767_225_600
@@ -89,6 +92,29 @@ def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
     server: S3 = request.getfixturevalue("s3" if request.param == "moto" else "rclone")
     found = server.bucket()
     return RemoteObjects(found.url, found.options)
+
+
+@pytest.fixture
+def make(tmp_path: Path, clock: SimpleNamespace, request: pytest.FixtureRequest) -> Iterator[Make]:
+    """Makes services without anything in their tables."""
+    made: list[Replica] = []
+
+    def one(kind: str = "sqlite", objects: Any = None) -> Replica:
+        folder = tmp_path / f"service-{len(made)}"
+        folder.mkdir()
+        url = f"sqlite:///{folder / 'hillhold.db'}"
+        if kind == "postgres":
+            server: Postgres = request.getfixturevalue("postgres")
+            url = server.database()
+        database = Database(url, clock=lambda: int(clock.now))
+        database.migrate()
+        made.append(Replica(Data(database, objects or FolderObjects(folder / "objects"))))
+        return made[-1]
+
+    yield one
+    for each in made:
+        each.exporter.close()
+        each.data.database.close()
 
 
 def _migrate(url: str) -> None:

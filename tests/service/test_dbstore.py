@@ -17,7 +17,7 @@ from hillhold_signer import Repository, Wish, add_product, add_release
 from hillhold_signer.errors import FileRefused, StorageError
 from hillhold_signer.places import Entry
 from hillhold_signer.service.database import Database
-from hillhold_signer.service.dbstore import Cache
+from hillhold_signer.service.dbview import Cache
 from hillhold_signer.service.objects import FolderObjects
 from hillhold_signer.service.tables import FILES, PUBLICATION_FILES, PUBLICATIONS, TARGETS
 from hillhold_signer.service.unit import Data

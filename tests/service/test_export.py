@@ -15,8 +15,8 @@ from hillhold_signer import Repository, add_product, verify_tree
 from hillhold_signer.errors import StorageError
 from hillhold_signer.places import Entry
 from hillhold_signer.service.database import Database
-from hillhold_signer.service.dbstore import TIMESTAMP, version_of
 from hillhold_signer.service.export import Exporter
+from hillhold_signer.service.names import TIMESTAMP, version_of
 from hillhold_signer.service.objects import FolderObjects, Objects, RemoteObjects, Tagged
 from hillhold_signer.service.tables import FILES, PUBLICATION_FILES, PUBLICATIONS
 from hillhold_signer.service.unit import Data

@@ -8,7 +8,7 @@ import pytest
 
 from faultproxy import DROPPED, LOST, HttpProxy, at, status
 from hillhold_signer.errors import ConfigRefused, FileRefused, StorageError
-from hillhold_signer.service.objects import Objects, RemoteObjects
+from hillhold_signer.service.objects import PIECE, Objects, RemoteObjects
 from objectstore import S3, Bucket
 
 NAMES = ["../x", "a/../b", "/a", "a//b", "", ".", "a/.b", "a\\b", "a\x00", "a/", "ä", "a b", "x" * 701, "a\n"]
@@ -158,6 +158,26 @@ def test_a_url_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(ConfigRefused) as caught:
         RemoteObjects(url)
     assert "secret" not in f"{caught.value}"
+
+
+def test_what_is_streamed_into_a_store_may_come_out_of_it(objects: Objects) -> None:
+    parts = {f"uploads/{number}": bytes([number]) * PIECE for number in range(3)}
+    for key, data in parts.items():
+        objects.put(key, data)
+    objects.put_stream("blobs/whole", (chunk for key in parts for chunk in objects.get(key)))
+    held = objects.read("blobs/whole", 4 * PIECE)
+    assert held is not None
+    assert held.data == b"".join(parts.values())
+
+
+def test_a_stream_that_breaks_leaves_no_object_and_says_why(objects: Objects) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"x" * (PIECE + 1)
+        raise FileRefused("file", expected="other bytes", got="these")
+
+    with pytest.raises(FileRefused, match="other bytes"):
+        objects.put_stream("blobs/broken", broken())
+    assert objects.length("blobs/broken") is None
 
 
 def test_the_environment_alone_can_allow_an_endpoint_without_tls(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,7 +156,7 @@ def test_a_line_has_an_end(lines: Lines) -> None:
 
 
 def test_a_long_text_takes_no_long_time() -> None:
-    start = time.monotonic()
+    start = time.process_time()
     for part in (
         "a:",
         "hh_",
@@ -172,7 +172,7 @@ def test_a_long_text_takes_no_long_time() -> None:
     ):
         for text in (part * 3_000, f"{part * 50} " * 1_000, part * 100_000):
             hide(text)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_what_cannot_say_what_it_is_ends_nothing(lines: Lines) -> None:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 import click
 
 from hillhold_signer.cli.adding import add
+from hillhold_signer.cli.backups import backup, restore, resume
 from hillhold_signer.cli.bundles import bundle
 from hillhold_signer.cli.imagekeys import image_key
 from hillhold_signer.cli.images import image
@@ -49,6 +50,8 @@ def main() -> None:
 _command: click.Command
 for _command in (list_, show, image_key):
     product.add_command(_command)
+for _command in (backup, restore, resume):
+    service.add_command(_command)
 for _command in (
     *(key, init, root, renew, revoke, product, image),
     *(add, import_command, withdraw, release, diff, sign, request, attach, drop, status),

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from hillhold_signer.service.access import NotFoundRefused
 from hillhold_signer.service.dependencies import KnownFirst, ThePrincipal, TheService
 from hillhold_signer.service.edits import MAX_CHANGED, ChangeRefused, change
+from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.tree import MAX_NAME, check_read, list_tree, parse_name, read_bytes, target_digest
-from hillhold_signer.service.uploads import blob_key
 
 router = APIRouter(prefix="/v1", tags=["files"], route_class=KnownFirst)
 

@@ -13,8 +13,9 @@ from starlette.concurrency import run_in_threadpool
 from hillhold_signer.service import uploads
 from hillhold_signer.service.access import ForbiddenRefused, NotFoundRefused, Principal, Role
 from hillhold_signer.service.dependencies import ThePrincipal, TheService, receiving
+from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.service import Service
-from hillhold_signer.service.uploads import Upload, blob_key
+from hillhold_signer.service.uploads import Upload
 
 router = APIRouter(prefix="/v1", tags=["files"])
 
@@ -34,14 +35,9 @@ class Beginning(BaseModel):
 async def put_blob(digest: Digest, request: Request, service: TheService, principal: ThePrincipal) -> JSONResponse:
     """Upload a file in one stream. Its hash is checked on the way; sent again, it is taken once."""
     _check_sender(principal)
-    known = await run_in_threadpool(_known, service, digest)
-    if known is None:
-        most = service.settings.max_upload
-        length = await receiving(
-            request, lambda chunks: uploads.receive(service.data.database, service.data.objects, digest, most, chunks)
-        )
-        return JSONResponse({"sha256": digest, "length": length}, 201)
-    return JSONResponse({"sha256": digest, "length": known}, 200)
+    database, objects, most = service.data.database, service.data.objects, service.settings.max_upload
+    length, new = await receiving(request, lambda chunks: uploads.receive(database, objects, digest, most, chunks))
+    return JSONResponse({"sha256": digest, "length": length}, 201 if new else 200)
 
 
 @router.head("/blobs/{digest}")

@@ -24,8 +24,8 @@ from hillhold_signer.service.uploads import UploadRefused
 T = TypeVar("T")
 
 
-def the_service(request: Request) -> Service:
-    """The service that a request came to."""
+async def the_service(request: Request) -> Service:
+    """The service that a request came to; no thread is needed for that."""
     found: Service = request.app.state.service
     return found
 

@@ -206,9 +206,8 @@ def _write_drafts(unit: Unit, principal: Principal, items: Sequence[_Item], befo
                 f"drafts of {item.name.role}", expected=f"at most {MAX_OPEN} files", got="more", hint=hint
             )
         write_file(repository.layout.path / item.name.text, item.data or b"")
-    with repository.writing() as state:  # which writes down what is merged
-        _check(unit, state, roles, before)
-    after = repository.state()
+    after = repository.merge()  # what was drafted at once is put together here, so that everybody signs the same
+    _check(unit, after, roles, before)
     for role in roles:
         _note(unit, principal, role, had[role], newest.get(role), after)
 

@@ -22,7 +22,9 @@ from typing import Final
 from sqlalchemy import func, select
 
 from hillhold_signer.errors import LockedError, StorageError
-from hillhold_signer.service.dbstore import AT_ONCE, TIMESTAMP, blob_key, version_of
+from hillhold_signer.service.dbstore import AT_ONCE
+from hillhold_signer.service.holding import check_held
+from hillhold_signer.service.names import TIMESTAMP, blob_key, version_of
 from hillhold_signer.service.objects import Tagged
 from hillhold_signer.service.tables import FILES, PUBLICATION_FILES, PUBLICATIONS, TARGETS
 from hillhold_signer.service.unit import Data
@@ -72,11 +74,14 @@ class Exporter:
             How many publications were exported.
 
         Raises:
+            HeldRefused: the service was restored (`holding`).
             StorageError: the database or the object store fails, or does not belong to the other.
         """
         done = 0
         if not self.waiting().count:
             return done
+        with self._data.database.snapshot() as connection:
+            check_held(connection)
         with self._data.database.single("export") as single:
             while single is not None and single.held():
                 held = self._objects.read(

@@ -29,6 +29,7 @@ from hillhold_signer.log.stores import FOLDER, PENDING
 from hillhold_signer.log.tiles import Tile
 from hillhold_signer.log.writer import Log, create_log, open_log
 from hillhold_signer.service.database import Database, Single
+from hillhold_signer.service.holding import check_held
 from hillhold_signer.service.objects import Tagged
 from hillhold_signer.service.tables import EVENTS, LOG_FILES
 from hillhold_signer.service.unit import Data
@@ -135,11 +136,14 @@ class Sequencer:
             How many entries the log has more than before.
 
         Raises:
+            HeldRefused: the service was restored (`holding`).
             LogRefused: the log was altered, or set back behind the checkpoint that the object store has; nothing was appended.
             StorageError: the database or the object store fails.
         """
         if not self._has_work():
             return 0
+        with self._data.database.snapshot() as connection:
+            check_held(connection)
         with self._data.database.single(NAME) as single:
             if single is None:
                 return 0

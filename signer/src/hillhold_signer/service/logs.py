@@ -53,8 +53,8 @@ _PATTERNS: Final = (
     # name=value and "name": "value": of queries, of libpq, of JSON, of signed URLs
     (
         re.compile(
-            r"(?i)(\b(?:[\w-]*[-_])?(?:pass(?:word|wd|phrase)?|pwd|pin(?:[-_]value)?|secret|token|signature|sig|credential|assertion"
-            r"|api[-_]?key|access[-_]?key(?:[-_]?id)?|code)(?:\s*=\s*|\"\s*:\s*(?=\"))|\b[a-z0-9]*password\s*=\s*)"
+            r"(?i)((?<![\w-])(?:[\w-]*[-_])?(?:pass(?:word|wd|phrase)?|pwd|pin(?:[-_]value)?|secret|token|signature|sig|credential|assertion"
+            r"|api[-_]?key|access[-_]?key(?:[-_]?id)?|code)(?:\s*=\s*|\"\s*:\s*(?=\"))|(?<![a-z0-9])[a-z0-9]*password\s*=\s*)"
             r"(?:\"[^\"]*(?:\"|\Z)|'[^']*(?:'|\Z)|[^\s&;,\"']+)"
         ),
         rf"\1{HIDDEN}",

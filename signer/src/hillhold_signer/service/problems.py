@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from hillhold_signer.errors import FileRefused, LockedError, MergeRefused, ProductRefused, StaleRefused, StorageError
 from hillhold_signer.service.access import ForbiddenRefused, NotFoundRefused, TooManyRefused, UnauthenticatedRefused
 from hillhold_signer.service.dependencies import note_refusal
+from hillhold_signer.service.holding import HeldRefused
 from hillhold_signer.service.page import problem_page, wants_page
 from hillhold_signer.service.uploads import OffsetRefused
 from hillhold_verifier.errors import HillholdError, MisuseError, OperationalError, Refused
@@ -30,6 +31,7 @@ _STATUS: Final[tuple[tuple[type[HillholdError], int], ...]] = (
     (StaleRefused, 409),
     (FileRefused, 413),
     (LockedError, 503),
+    (HeldRefused, 503),
     (Refused, 422),
     (OperationalError, 503),
     (MisuseError, 400),

@@ -111,8 +111,10 @@ class Publisher:
         with self._data.writing() as unit:
             repository = unit.repository
             # Under the lock, what was ready may have been changed, or published.
-            ready = set(repository.ready(lambda role: satisfied(unit, role)))
-            roles = tuple(role for role in roles if role in ready)
+            state = repository.state()
+            roles = tuple(
+                role for role in roles if role in state.drafts and state.quorum(role).complete and satisfied(unit, role)
+            )
             if not roles:
                 return {}
             root = repository.check_ready(roles)

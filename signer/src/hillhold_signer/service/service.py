@@ -31,6 +31,10 @@ from hillhold_signer.service.worker import Task, Worker
 from hillhold_signer.storage import read_file
 
 MAX_KEY: Final = 64 * 1024
+TOGETHER: Final = 0.25
+"""Seconds between two publications, and two exports: what is ready meanwhile goes together."""
+LOG_REST: Final = 1.0
+"""Seconds between two appends to the log; an event is safe in the database before whoever caused it hears so."""
 RENEW_PAUSE: Final = 10.0
 """Seconds between two looks at what expires."""
 USES_PAUSE: Final = 60.0
@@ -126,9 +130,9 @@ class Service:
 
     def _tasks(self) -> tuple[Task, ...]:
         tasks = [
-            Task("publish", self._publish),
-            Task("export", self._export),
-            Task("log", self._log),
+            Task("publish", self._publish, rest=TOGETHER),
+            Task("export", self._export, rest=TOGETHER),
+            Task("log", self._log, rest=LOG_REST),
             Task("clean", self._clean, CLEAN_PAUSE),
             Task("uses", self._write_uses, USES_PAUSE),
         ]

@@ -25,10 +25,10 @@ from hillhold_signer.provenance import check_provenance
 from hillhold_signer.releases import MAX_IMAGE, Wish
 from hillhold_signer.service.access import NotFoundRefused, Principal, Role, require
 from hillhold_signer.service.changes import nodes_of, note_changes
+from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.objects import Objects
 from hillhold_signer.service.tables import BLOBS, SUBMISSIONS
 from hillhold_signer.service.unit import Data, Unit
-from hillhold_signer.service.uploads import blob_key
 from hillhold_verifier import canonical
 from hillhold_verifier.release import Version
 

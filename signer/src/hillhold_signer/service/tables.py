@@ -213,4 +213,14 @@ STUCK: Final = Table(  # complete drafts that were not published, and why
     Column("reason", Text, nullable=False),
     Column("time", BigInteger, nullable=False),
 )
+HOLDS: Final = (
+    Table(  # a row: this database was restored, and nothing is signed or published until somebody says what came after
+        "holds",
+        METADATA,
+        Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
+        Column("time", BigInteger, nullable=False),
+        Column("backup", String(80), nullable=False),  # its name
+        Column("manifest", _HASH, nullable=False),
+    )
+)
 Index("ix_submissions_time", SUBMISSIONS.c.time)

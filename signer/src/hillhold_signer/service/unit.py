@@ -24,7 +24,9 @@ from hillhold_signer.log.events import Event, Kind, Value
 from hillhold_signer.places import Entry
 from hillhold_signer.repository import Repository
 from hillhold_signer.service.database import Database
-from hillhold_signer.service.dbstore import Cache, DatabaseStore, TryingStore, add_blob
+from hillhold_signer.service.dbstore import DatabaseStore, TryingStore, add_blob
+from hillhold_signer.service.dbview import Cache
+from hillhold_signer.service.holding import check_held
 from hillhold_signer.service.objects import Objects
 from hillhold_signer.service.tables import EVENTS, FILES
 
@@ -93,14 +95,20 @@ class Data:
         self._chain = unit.chain
 
     @contextmanager
-    def writing(self) -> Iterator[Unit]:
+    def writing(self, *, held: bool = False) -> Iterator[Unit]:
         """Write; after any error nothing was changed.
 
+        Args:
+            held: even while the service is held after it was restored.
+
         Raises:
+            HeldRefused: it is (`holding`).
             LockedError: another writer stays at work.
             StorageError: the database or the object store fails.
         """
         with self.database.exclusive() as (connection, now):
+            if not held:
+                check_held(connection)
             unit = self._unit(connection, now, writing=True)
             yield unit
             unit._finish()

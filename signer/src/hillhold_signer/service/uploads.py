@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, select, update
 from hillhold_signer.errors import FileRefused, SignerRefused
 from hillhold_signer.service.access import NotFoundRefused, Principal
 from hillhold_signer.service.database import Database
+from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.objects import PIECE, Objects
 from hillhold_signer.service.tables import BLOBS, UPLOAD_PARTS, UPLOADS
 
@@ -58,19 +59,14 @@ class Upload:
         return self.id == ""
 
 
-def blob_key(digest: str) -> str:
-    """Return the name of a blob in the object store."""
-    return f"blobs/{digest}"
-
-
 def blob_length(connection: Connection, digest: str) -> int | None:
     """Return the length of a blob that is there, whole, or None."""
     length: int | None = connection.execute(select(BLOBS.c.length).where(BLOBS.c.sha256 == digest)).scalar()
     return length
 
 
-def receive(database: Database, objects: Objects, digest: str, limit: int, chunks: Iterable[bytes]) -> int:
-    """Keep a file that comes in one stream; returns its length.
+def receive(database: Database, objects: Objects, digest: str, limit: int, chunks: Iterable[bytes]) -> tuple[int, bool]:
+    """Keep a file that comes in one stream; returns its length, and whether it was not there before.
 
     Args:
         limit: bytes; no more than that is taken.
@@ -83,7 +79,7 @@ def receive(database: Database, objects: Objects, digest: str, limit: int, chunk
     with database.snapshot() as connection:
         there = blob_length(connection, digest)
     if there is not None:
-        return there
+        return there, False
     checked = _Checked(digest, None, limit, chunks)
     head, rest = _head(iter(checked), PIECE)
     if rest is None:
@@ -92,7 +88,7 @@ def receive(database: Database, objects: Objects, digest: str, limit: int, chunk
         objects.put_stream(blob_key(digest), rest)
     with database.transaction() as connection:
         note_blob(database, connection, digest, checked.length)
-    return checked.length
+    return checked.length, True
 
 
 def note_blob(database: Database, connection: Connection, digest: str, length: int) -> None:

@@ -27,11 +27,13 @@ class Task:
         name: for logs and metrics.
         run: does what there is to do; says whether there may be more at once.
         pause: seconds until it is run again by itself.
+        rest: seconds before it is run again even if it is woken, so that what comes in meanwhile is done together.
     """
 
     name: str
     run: Callable[[], bool]
     pause: float = PAUSE
+    rest: float = 0.0
 
 
 @dataclass(slots=True)
@@ -105,9 +107,9 @@ class Worker:
                 outcome.failed, outcome.failures = self._clock(), outcome.failures + 1
                 outcome.error = str(error)[:200] if isinstance(error, HillholdError) else type(error).__name__
                 self._report(task.name, error)
+            if failures:  # nobody's wake makes it hotter
+                self._ended.wait(min(MOST, task.pause * 2 ** min(failures, 10)))
+                continue
+            self._ended.wait(task.rest)
             if not again:
-                # After a failure, nobody's wake makes it hotter.
-                if failures:
-                    self._ended.wait(min(MOST, task.pause * 2 ** min(failures, 10)))
-                else:
-                    wake.wait(task.pause)
+                wake.wait(task.pause)
