@@ -34,7 +34,7 @@ from hillhold_signer.service.names import version_of
 from hillhold_signer.service.objects import RemoteObjects
 from hillhold_signer.service.resuming import Resumed, Seen, resume
 from hillhold_signer.service.resuming_tree import Newest, ObjectsSource
-from hillhold_signer.service.tables import ACCOUNTS, EVENTS
+from hillhold_signer.service.tables import ACCOUNTS, EVENTS, LOG_RELEASES
 from hillhold_verifier.sources import open_source
 from logs import KEYS, ORIGIN, SIGNER
 from objectstore import Bucket
@@ -72,8 +72,9 @@ def test_a_service_comes_back_in_any_database(make: Make, tmp_path: Path, kinds:
     restore(tmp_path / "kept", made.name, second.data, KEYS)
     after = second.rows()
     assert [row[7] for row in after["tokens"]] == [NOW, NOW - 5], "tokens that worked do so no more"
-    assert (len(before["uploads"]), after["uploads"]) == (1, [])
-    for name in before.keys() - {"tokens", "uploads"}:
+    for name in ("uploads", "sessions"):
+        assert (len(before[name]), after[name]) == (1, []), name
+    for name in before.keys() - {"tokens", "uploads", "sessions"}:
         assert after[name] == before[name], name
     resumed(second, here(first))
     second.publish("1.1.0")
@@ -427,6 +428,8 @@ def test_a_copy_that_goes_another_way_is_refused(
 
 def test_a_log_whose_end_is_lost_ends_and_another_says_so(restored: Replica, service: Replica) -> None:
     seen = Seen([ObjectsSource(service.data.objects)], service.checkpoint())
+    with restored.data.database.transaction() as connection:
+        connection.execute(LOG_RELEASES.insert().values(path="pump/1.0.0/app.bin", entry=3))
     same, other = (note_signer(name, example_signer("snapshot")) for name in (ORIGIN, "log.example/hillhold-2"))
     with pytest.raises(LogRefused, match="name of the new log"):
         resume(restored.data, seen, lambda _: online(), KEYS, begin=[same])
@@ -438,6 +441,7 @@ def test_a_log_whose_end_is_lost_ends_and_another_says_so(restored: Replica, ser
     audit(reader, signed)
     with restored.data.database.snapshot() as connection:
         assert connection.execute(select(func.count()).select_from(EVENTS)).scalar() == 0
+    assert restored.rows()["log_releases"] == [], "what is at which place was said of the other log"
     entries = b"\n".join(entry for _, entry in Tree(reader, signed.checkpoint.size, signed.checkpoint.root).iterate())
     assert b"log.example/hillhold ended" in entries
 

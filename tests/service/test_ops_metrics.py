@@ -6,7 +6,9 @@ import io
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,6 +34,7 @@ from hillhold_signer.service.tables import STUCK
 from hillhold_signer.service.unit import Data
 from hillhold_signer.service.worker import Outcome
 from oneservice import Make, Replica, started
+from servicekit import make_kit, until
 from workshop import HARDWARE, NOW, image, pump, sign_all, team
 
 RETRIES: Any = {"max_retries": 0}
@@ -247,6 +250,28 @@ async def test_an_error_is_logged_with_its_trace_and_without_its_secret(watched:
 async def test_who_asks_every_second_fills_no_log(watched: Watched) -> None:
     await watched.get("/healthz")
     assert watched.lines == []
+
+
+def test_a_running_service_answers_whoever_watches(tmp_path: Path) -> None:
+    kit = make_kit(tmp_path / "service")
+    with kit.running() as url, httpx.Client(base_url=url) as stranger:
+        until(lambda: stranger.get("/readyz").status_code == 200, "until it is ready")
+        assert stranger.get("/healthz").text == "ok\n"
+        stranger.get("/v1/status")
+        until(
+            lambda: b'hillhold_task_success_time_seconds{task="export"}' in stranger.get("/metrics").content, "a task"
+        )
+        found = values(stranger.get("/metrics").content)
+        assert found["hillhold_database_up", ()] == 1
+        assert sum(value for (name, _), value in found.items() if name == "hillhold_errors_total") == 1
+        assert abs(found["hillhold_task_success_time_seconds", (("task", "export"),)] - time.time()) < 60
+        with kit.data.database.transaction() as connection:
+            hold(connection, Hold(NOW, "a", "00" * 32))
+        until(lambda: stranger.get("/readyz").status_code == 503, "until it sees that it is held")
+        assert stranger.get("/readyz").json()["service"].startswith("was restored")
+        assert values(stranger.get("/metrics").content)["hillhold_held", ()] == 1
+        assert stranger.get("/healthz").status_code == 200, "restarting helps nobody"
+    kit.data.database.close()
 
 
 # --- health ---------------------------------------------------------------------------------------------------------------------------

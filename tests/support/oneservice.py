@@ -15,7 +15,7 @@ from hillhold_signer.service.dump import tables
 from hillhold_signer.service.export import Exporter
 from hillhold_signer.service.journal import LogReader, Sequencer, start_log
 from hillhold_signer.service.objects import FolderObjects
-from hillhold_signer.service.tables import ACCOUNTS, TOKENS, UPLOADS
+from hillhold_signer.service.tables import ACCOUNTS, SESSIONS, TOKENS, UPLOADS
 from hillhold_signer.service.unit import Data
 from logs import KEYS, SIGNER
 from workshop import NOW, ceremony, image, online, pump, release, sign_all
@@ -105,6 +105,7 @@ def started(service: Replica) -> Replica:
             unit.connection.execute(
                 TOKENS.insert().values({**token, "time": NOW, "expires": NOW + DAY, "revoked": revoked})
             )
+        unit.connection.execute(SESSIONS.insert().values(id="22" * 32, token=f"{0:024x}", expires=NOW + DAY))
         upload = {"id": "u", "account": 7, "sha256": "11" * 32, "length": 5, "received": 1, "time": NOW}
         unit.connection.execute(UPLOADS.insert().values(upload))
     service.publish("1.0.0")

@@ -28,6 +28,7 @@ from hillhold_signer.service import (
     api_uploads,
 )
 from hillhold_signer.service.objects import FolderObjects
+from hillhold_signer.service.observing import Observed
 from hillhold_signer.service.page import page_router
 from hillhold_signer.service.page.wiring import surroundings
 from hillhold_signer.service.problems import RESPONSES, add_handlers, problem
@@ -102,6 +103,7 @@ def create_app(service: Service) -> FastAPI:
         public.mkdir(exist_ok=True)
         app.mount("/repository", PublicFiles(directory=public), name="repository")
     app.add_middleware(Guard)
+    app.add_middleware(Observed, metrics=service.metrics, clock=service.monotonic, fresh=service.fresh)
     return app
 
 

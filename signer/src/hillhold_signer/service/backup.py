@@ -35,7 +35,7 @@ from hillhold_signer.service.dump import TableFile, dump, file_of, load, measure
 from hillhold_signer.service.holding import Hold, hold
 from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.registry import OPERATOR
-from hillhold_signer.service.tables import BLOBS, FILES, LOG_FILES, TARGETS, TOKENS, UPLOAD_PARTS, UPLOADS
+from hillhold_signer.service.tables import BLOBS, FILES, LOG_FILES, SESSIONS, TARGETS, TOKENS, UPLOAD_PARTS, UPLOADS
 from hillhold_signer.service.unit import Data
 from hillhold_signer.storage import CHUNK, list_folder, locked, make_folder, read_file, replacing, write_file
 from hillhold_signer.verify import OPINIONS, Seen
@@ -225,6 +225,7 @@ def restore(
         load(connection, found.folder / "tables")
         connection.execute(UPLOAD_PARTS.delete())
         connection.execute(UPLOADS.delete())
+        connection.execute(SESSIONS.delete())
         # A token that was revoked since would work again.
         connection.execute(TOKENS.update().where(TOKENS.c.revoked.is_(None)).values(revoked=now))
         _check_repository(connection, root)

@@ -379,12 +379,19 @@ class DatabaseStore:
 class TryingStore(DatabaseStore):
     """The files of the repository, on which something is tried: what is written is never flushed.
 
-    Blobs are kept, by a transaction of their own: when it is done in earnest, they are there, and nobody waits for the object store.
+    Attributes:
+        added: lengths of blobs that were put into the object store, by hash. They stay, and are noted once the transaction is over: whoever
+            wanted a second connection while it holds one could wait for others that want the same.
     """
 
+    def __init__(
+        self, database: Database, connection: Connection, objects: Objects, cache: Cache, now: int, *, writing: bool
+    ) -> None:
+        super().__init__(database, connection, objects, cache, now, writing=writing)
+        self.added: dict[str, int] = {}
+
     def _add_blob(self, digest: str, length: int) -> None:
-        with self.database.transaction() as connection:
-            add_blob(self.database, connection, digest, length, self._now)
+        self.added[digest] = length
 
 
 def add_blob(database: Database, connection: Connection, digest: str, length: int, now: int) -> None:

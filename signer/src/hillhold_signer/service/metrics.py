@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from tuf.api.metadata import Timestamp
@@ -54,15 +55,6 @@ class Metrics:
             "hillhold_errors", "Refusals and errors that were answered, by kind", ("kind",), registry=self.registry
         )
         self._received = Counter("hillhold_upload_bytes", "Bytes of uploads that came in", registry=self.registry)
-        self._done = Gauge(
-            "hillhold_task_success_time_seconds",
-            "When a task last succeeded in this replica, Unix seconds",
-            ("task",),
-            registry=self.registry,
-        )
-        self._failed = Counter(
-            "hillhold_task_failures", "Failures of tasks in this replica", ("task",), registry=self.registry
-        )
 
     def request(self, method: str, route: str | None, status: int, seconds: float) -> None:
         """Note an answer; `route`: the template, None where there is none for that path."""
@@ -77,18 +69,24 @@ class Metrics:
         """Note bytes of an upload."""
         self._received.inc(count)
 
-    def task(self, name: str, now: int | None) -> None:
-        """Note that a task of the worker succeeded at `now` (Unix seconds), or failed (None)."""
-        if now is None:
-            self._failed.labels(name).inc()
-        else:
-            self._done.labels(name).set(now)
+    def exposition(self, facts: Facts | None, tasks: Mapping[str, Done] = MappingProxyType({})) -> bytes:
+        """Return all in Prometheus' text format.
 
-    def exposition(self, facts: Facts | None) -> bytes:
-        """Return all in Prometheus' text format; without facts, the database could not be read."""
+        Args:
+            facts: how things stand; None where the database could not be read.
+            tasks: what this replica does by itself, by name.
+        """
         state = CollectorRegistry()
-        state.register(_Standing(facts))
+        state.register(_Standing(facts, tasks))
         return generate_latest(self.registry) + generate_latest(state)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a task went: when it last succeeded (Unix seconds), None where it never has, and how often it has failed."""
+
+    succeeded: float | None
+    failures: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +222,17 @@ def _log_size(unit: Unit) -> int:
 class _Standing(Collector):
     """Facts as metrics."""
 
-    def __init__(self, facts: Facts | None) -> None:
-        self._facts = facts
+    def __init__(self, facts: Facts | None, tasks: Mapping[str, Done]) -> None:
+        self._facts, self._tasks = facts, tasks
 
     def collect(self) -> Iterable[Metric]:
         found = self._facts
+        times = {name: done.succeeded for name, done in self._tasks.items() if done.succeeded is not None}
+        yield _by("hillhold_task_success_time_seconds", "When a task last succeeded in this replica", "task", times)
+        failures = CounterMetricFamily("hillhold_task_failures", "Failures of it in this replica", labels=("task",))
+        for name, done in self._tasks.items():
+            failures.add_metric((name,), done.failures)
+        yield failures
         yield _gauge("hillhold_database_up", "Whether this replica could read the database", int(found is not None))
         if found is None:
             return

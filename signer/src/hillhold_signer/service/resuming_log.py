@@ -20,7 +20,7 @@ from hillhold_signer.service.backup import LogRows
 from hillhold_signer.service.journal import KEPT
 from hillhold_signer.service.objects import Objects
 from hillhold_signer.service.registry import OPERATOR
-from hillhold_signer.service.tables import EVENTS, LOG_FILES
+from hillhold_signer.service.tables import EVENTS, LOG_FILES, LOG_RELEASES
 from hillhold_signer.service.unit import Unit
 
 
@@ -90,6 +90,7 @@ def end_log(unit: Unit, kept: bytes | None, verifiers: Sequence[Verifier], begin
     what = f"the log {latest.origin} ended: {_shown(latest)}, of which the back-up had {_shown(known[0])}"
     unit.record(Kind.CONFIGURATION, OPERATOR, what=what[:1000], sha256=latest.root.hex())
     unit.connection.execute(LOG_FILES.delete())
+    unit.connection.execute(LOG_RELEASES.delete())
     first = sign_checkpoint(Checkpoint(origin, 0, EMPTY_ROOT), begin)
     unit.connection.execute(LOG_FILES.insert().values(path=CHECKPOINT, data=first))
 

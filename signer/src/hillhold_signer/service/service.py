@@ -16,8 +16,10 @@ from hillhold_signer.service.authenticate import Authenticator, Limits
 from hillhold_signer.service.certificates import Proxies
 from hillhold_signer.service.database import Database
 from hillhold_signer.service.export import Exporter
+from hillhold_signer.service.health import Health
 from hillhold_signer.service.issuers import Fetcher
 from hillhold_signer.service.journal import Sequencer
+from hillhold_signer.service.metrics import Done, Known, Metrics, facts
 from hillhold_signer.service.objects import FolderObjects, Objects, RemoteObjects
 from hillhold_signer.service.oidc import Issuers
 from hillhold_signer.service.proofs import index_releases
@@ -29,6 +31,7 @@ from hillhold_signer.service.unit import Data
 from hillhold_signer.service.uploads import ABANDONED, give_up
 from hillhold_signer.service.worker import Task, Worker
 from hillhold_signer.storage import read_file
+from hillhold_verifier.errors import HillholdError
 
 MAX_KEY: Final = 64 * 1024
 TOGETHER: Final = 0.25
@@ -98,6 +101,9 @@ class Service:
         self.refusals = Refusals(self.data, self.monotonic)
         self.uses = Uses()
         self.worker = Worker(self._tasks(), report, self.monotonic)
+        self.metrics = Metrics()
+        self.health = Health(self.data, self.worker, self.publisher.check_keys, time.time, self.monotonic)
+        self._lines: Known = {}
 
     def now(self) -> int:
         """Unix seconds by this replica's clock: for tokens and certificates. What is signed goes by the database's."""
@@ -114,6 +120,21 @@ class Service:
     def random(self, size: int) -> bytes:
         """Return so many bytes that nobody can guess."""
         return secrets.token_bytes(size)
+
+    def measure(self) -> bytes:
+        """Return the metrics of this replica, and of how things stand as far as the database can be read."""
+        passed = time.time() - self.monotonic()
+        tasks = {
+            name: Done(None if outcome.succeeded is None else outcome.succeeded + passed, outcome.failures)
+            for name, outcome in self.worker.outcomes.items()
+        }
+        try:
+            with self.data.reading() as unit:
+                found = facts(unit, time.time(), self._lines)
+        except HillholdError as error:
+            self.metrics.error(error)
+            return self.metrics.exposition(None, tasks)
+        return self.metrics.exposition(found, tasks)
 
     def close(self, timeout: float) -> bool:
         """End what is under way, and give up all connections; returns whether that was within `timeout` seconds."""

@@ -126,6 +126,10 @@ class Data:
             now = self.database.now(connection)
             store = TryingStore(self.database, connection, self.objects, self._cache, now, writing=True)
             yield Unit(connection, now, store, self._chain)
+        if store.added:
+            with self.database.transaction() as connection:
+                for digest, length in store.added.items():
+                    add_blob(self.database, connection, digest, length, now)
 
     def record(self, kind: Kind, actor: str, **fields: Value) -> None:
         """Note what happened, for the log, in a transaction of its own; raises `EntryRefused`, `StorageError`."""

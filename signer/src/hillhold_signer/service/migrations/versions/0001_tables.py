@@ -156,6 +156,21 @@ def _people() -> None:
 
 def _flow() -> None:
     op.create_table(
+        "line_blobs",
+        sa.Column("sha256", HASH, nullable=False),
+        sa.Column("line", sa.String(80), nullable=False),
+        sa.ForeignKeyConstraint(["sha256"], ["blobs.sha256"], name="fk_line_blobs_sha256"),
+        sa.PrimaryKeyConstraint("sha256", "line", name="pk_line_blobs"),
+    )
+    op.create_table(
+        "blob_senders",
+        sa.Column("sha256", HASH, nullable=False),
+        sa.Column("account", NUMBER, nullable=False),
+        sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_blob_senders_account"),
+        sa.ForeignKeyConstraint(["sha256"], ["blobs.sha256"], name="fk_blob_senders_sha256"),
+        sa.PrimaryKeyConstraint("sha256", "account", name="pk_blob_senders"),
+    )
+    op.create_table(
         "uploads",
         sa.Column("id", sa.String(32), nullable=False),
         sa.Column("account", NUMBER, nullable=False),
