@@ -12,12 +12,12 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from hillhold_signer.service.access import NotFoundRefused
-from hillhold_signer.service.dependencies import ThePrincipal, TheService
+from hillhold_signer.service.dependencies import KnownFirst, ThePrincipal, TheService
 from hillhold_signer.service.edits import MAX_CHANGED, ChangeRefused, change
 from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.tree import MAX_NAME, check_read, list_tree, parse_name, read_bytes, target_digest
 
-router = APIRouter(prefix="/v1", tags=["files"])
+router = APIRouter(prefix="/v1", tags=["files"], route_class=KnownFirst)
 
 FileName = Annotated[str, Path(max_length=MAX_NAME, description="as docs/FORMAT.md has it, such as drafts/pump/….json")]
 NameText = Annotated[str, Field(max_length=MAX_NAME)]

@@ -15,7 +15,7 @@ versions that are missing here were seen by devices, which refuse others of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final
 
@@ -151,7 +151,9 @@ class Exporter:
 
     def _all(self, work: Callable[[str], None], names: Iterable[str]) -> None:
         """Do some work for all names, several at once; raises the first error once all have ended."""
-        for future in [self._pool.submit(work, name) for name in names]:
+        under_way = [self._pool.submit(work, name) for name in names]
+        wait(under_way)  # what came late would be done to what another replica has written by then
+        for future in under_way:
             future.result()
 
     def _put(self, name: str) -> None:
