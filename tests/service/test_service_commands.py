@@ -20,6 +20,7 @@ from hillhold_signer.service.service import open_data
 from hillhold_signer.service.settings import read_settings
 from hillhold_signer.service.tables import EVENTS
 from hillhold_signer.storage import read_file
+from postgres import free_port
 from servicekit import Kit, make_kit
 from web import Web
 from workshop import sign_all
@@ -62,6 +63,27 @@ def test_a_folder_that_is_no_service_is_left_as_it_is(tmp_path: Path) -> None:
         assert "the folder of a service, with service.toml" in refused.stderr
         assert "hint: `hillhold service init` makes a service" in refused.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_what_would_fail_half_way_is_refused_before_a_service_is_made(tmp_path: Path) -> None:
+    data, config = tmp_path / "data", ceremony(tmp_path)
+    init = ("service", "init", data, "--config", config, "--demo")
+    assert "none that the log uses itself" in hillhold(*init, "--admin", "operator").stderr
+    assert "name of the log" in hillhold(*init, "--admin", "Ada", "--log-name", "no name").stderr
+    settings = data / "service.toml"
+    closed = f'[options]\nendpoint = "http://127.0.0.1:{free_port()}"\nallow_http = "true"\naccess_key_id = "a"\n'
+    settings.write_text(f'objects = "s3://firmware"\n{closed}secret_access_key = "b"\nregion = "eu-west-1"\n')
+    away = hillhold(*init, "--admin", "Ada")
+    assert away.exit_code == 3
+    assert "error: object store s3://firmware" in away.stderr
+    settings.write_text("")
+    assert hillhold(*init, "--admin", "Ada").exit_code == 0
+    again = hillhold(*init, "--admin", "Ada")
+    assert "expected no service yet, got one that exists" in again.stderr
+    (data / "log.pem").unlink()
+    assert "expected one without a service, got one with log/checkpoint" in hillhold(*init, "--admin", "Ada").stderr
+    shutil.rmtree(data / "log")
+    assert "expected no repository yet, got one that exists" in hillhold(*init, "--admin", "Ada").stderr
 
 
 # --- online keys ----------------------------------------------------------------------------------------------------------------------

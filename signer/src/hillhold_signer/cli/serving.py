@@ -81,15 +81,17 @@ def init(
 
     if (folder is None) is (config is None):
         raise click.UsageError("--from REPO or --config FILE is needed, and not both")
+    ceremony = read_ceremony(config) if config is not None else None
     setup.write_settings(data, database, objects)
-    settings = read_settings(data)
+    settings, origin = read_settings(data), log_name or f"hillhold/{data.absolute().name}"
     found = open_data(settings)
     found.database.migrate()
+    setup.check_new(settings, found, origin, admin)
     if folder is not None:
         setup.copy_repository(found, folder)
-    elif config is not None:
-        setup.create_repository(found, read_ceremony(config), demo=demo)
-    signer = setup.make_log_key(settings, log_name or f"hillhold/{data.absolute().name}")
+    elif ceremony is not None:
+        setup.create_repository(found, ceremony, demo=demo)
+    signer = setup.make_log_key(settings, origin)
     setup.begin_log(found, signer)
     token = setup.first_administrator(found, admin, randomness.token_bytes)
     with found.reading() as unit:
