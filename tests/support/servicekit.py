@@ -25,7 +25,8 @@ from hillhold_signer.service import accounts, setup, tokens
 from hillhold_signer.service.access import EVERY, Role
 from hillhold_signer.service.app import create_app
 from hillhold_signer.service.database import Database
-from hillhold_signer.service.objects import FolderObjects, Objects, RemoteObjects
+from hillhold_signer.service.folderobjects import FolderObjects
+from hillhold_signer.service.objects import Objects, RemoteObjects
 from hillhold_signer.service.serve import options
 from hillhold_signer.service.service import Service
 from hillhold_signer.service.settings import Settings, read_settings

@@ -107,7 +107,7 @@ class RepositoryType(click.ParamType[Place]):
         if not isinstance(value, str) or not _is_url(value):
             return value if isinstance(value, Entry) else Path(os.fsdecode(self._path.convert(value, param, ctx)))
         from hillhold_signer.remote import RemoteStore
-        from hillhold_signer.serviceclient import check_url
+        from hillhold_signer.serviceurl import check_url
 
         try:
             check_url(value)
