@@ -16,7 +16,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from changing import WISH, adds, draft, drafted, events, everything, rows, signature, signed_of
+from changing import ODD, PUBLISHED, WISH, adds, draft, drafted, events, everything, rows, signature, signed_of
 from hillhold_signer import Repository, add_product, add_release, example_signer
 from hillhold_signer.config import Config, parse_config, show_config
 from hillhold_signer.errors import ServiceRefused
@@ -72,47 +72,6 @@ def post(kit: Kit, url: str) -> Callable[..., httpx.Response]:
     return one
 
 
-ODD = [
-    "",
-    ".",
-    "..",
-    "/",
-    "hillhold.toml/",
-    "/hillhold.toml",
-    "hillhold.toml\n",
-    "HILLHOLD.TOML",
-    "drafts/../hillhold.toml",
-    f"drafts/../drafts/pump/{HASH}.json",
-    f"drafts/pump/../pump/{HASH}.json",
-    f"drafts//{HASH}.json",
-    f"drafts/./{HASH}.json",
-    f"drafts/.hidden/{HASH}.json",
-    f"drafts/Pump/{HASH}.json",
-    f"drafts/{'p' * 81}/{HASH}.json",
-    f"drafts/pump/{HASH}.json\x00",
-    f"drafts/pu\u202emp/{HASH}.json",
-    f"drafts/pump\\{HASH}.json",
-    f"drafts/pump/{HASH[:-1]}.json",
-    f"drafts/pump/{HASH}.json/more",
-    f"drafts/pump/{HASH}.exe",
-    f"people/{HASH}.",
-    f"people/../{HASH}.00",
-    f"revoked/{HASH}/x",
-    f"image-keys/../{HASH}.pub",
-    "public/metadata/../../hillhold.toml",
-    "public/metadata/0.root.json",
-    "public/metadata/..json",
-    f"public/targets/pump/../{HASH}.app.bin",
-    f"public/targets/pump/1.0.0/{HASH}../x",
-    f"public/targets/pump/1.0.0/{HASH}.",
-    ".lock",
-    "staged/.keep",
-    "log.key",
-    "service.toml",
-    "\ud800",
-]
-
-
 def test_a_name_that_the_layout_does_not_write_leads_nowhere(
     kit: Kit, url: str, post: Callable[..., httpx.Response]
 ) -> None:
@@ -127,15 +86,6 @@ def test_a_name_that_the_layout_does_not_write_leads_nowhere(
         assert post("boss", {name: b"x"}).status_code in (404, 422), name
         assert post("boss", {}, (name,)).status_code in (404, 422), name
     assert everything(kit) == before
-
-
-PUBLISHED = [
-    "public/metadata/timestamp.json",
-    "public/metadata/2.pump.json",
-    f"public/targets/pump/1.0.0/{HASH}.app.bin",
-    f"staged/{HASH}",
-    f"drafts/pump/{HASH}.1.done",
-]
 
 
 def test_what_is_published_or_staged_is_never_written_as_a_file(kit: Kit, post: Callable[..., httpx.Response]) -> None:

@@ -21,6 +21,7 @@ from hillhold_verifier import canonical
 from servicekit import Kit
 from workshop import HARDWARE, image
 
+HASH = "0" * 64
 WISH = Wish("app.bin", hardware=HARDWARE[:1])
 
 
@@ -81,3 +82,53 @@ def events(kit: Kit) -> str:
     found = rows(kit, EVENTS, LOG_FILES)
     bundles = [data for path, data in found["log_files"] if path.startswith("tile/entries/")]
     return b"".join([max(bundles, key=len, default=b""), *(entry for _, entry in found["events"])]).decode("latin-1")
+
+
+ODD = [
+    "",
+    ".",
+    "..",
+    "/",
+    "hillhold.toml/",
+    "/hillhold.toml",
+    "hillhold.toml\n",
+    "HILLHOLD.TOML",
+    "drafts/../hillhold.toml",
+    f"drafts/../drafts/pump/{HASH}.json",
+    f"drafts/pump/../pump/{HASH}.json",
+    f"drafts//{HASH}.json",
+    f"drafts/./{HASH}.json",
+    f"drafts/.hidden/{HASH}.json",
+    f"drafts/Pump/{HASH}.json",
+    f"drafts/{'p' * 81}/{HASH}.json",
+    f"drafts/pump/{HASH}.json\x00",
+    f"drafts/pu\u202emp/{HASH}.json",
+    f"drafts/pump\\{HASH}.json",
+    f"drafts/pump/{HASH[:-1]}.json",
+    f"drafts/pump/{HASH}.json/more",
+    f"drafts/pump/{HASH}.exe",
+    f"people/{HASH}.",
+    f"people/../{HASH}.00",
+    f"revoked/{HASH}/x",
+    f"image-keys/../{HASH}.pub",
+    "public/metadata/../../hillhold.toml",
+    "public/metadata/0.root.json",
+    "public/metadata/..json",
+    f"public/targets/pump/../{HASH}.app.bin",
+    f"public/targets/pump/1.0.0/{HASH}../x",
+    f"public/targets/pump/1.0.0/{HASH}.",
+    ".lock",
+    "staged/.keep",
+    "log.key",
+    "service.toml",
+    "\ud800",
+]
+
+
+PUBLISHED = [
+    "public/metadata/timestamp.json",
+    "public/metadata/2.pump.json",
+    f"public/targets/pump/1.0.0/{HASH}.app.bin",
+    f"staged/{HASH}",
+    f"drafts/pump/{HASH}.1.done",
+]
