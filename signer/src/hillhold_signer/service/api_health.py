@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`: for whoever restarts a replica, sends it requests, or watches it, without a token, and without a secret."""
+"""`/healthz`, `/readyz`, `/metrics`: for whoever restarts a replica, sends it requests, or watches it; without a token or a secret."""
 
 from __future__ import annotations
 
