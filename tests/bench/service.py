@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from queue import Empty, Queue
@@ -223,11 +224,11 @@ def bare(folder: Path, lines: int, rounds: int, together: int) -> float:
         for line in range(lines):
             name, data = f"line-{line:03}", image(line, number)
             wish = Wish("app.bin", hardware=("nrf51-a",))
-            timed(lambda n=name, d=data, w=wish: add_release(repository, n, d, w, now, patches=False))
+            timed(partial(add_release, repository, name, data, wish, now, patches=False))
             for key in keys:
-                request = timed(lambda n=name: make_request(repository, n))
+                request = timed(partial(make_request, repository, name))
                 signature = sign_request(open_request(request), key).data()
-                timed(lambda s=signature: attach(repository, [s]))
+                timed(partial(attach, repository, [signature]))
             count, waiting = count + 1, waiting + 1
             if waiting >= together or (line, number) == (lines - 1, rounds):
                 timed(lambda: repository.publish(online(), now))
@@ -258,11 +259,9 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             assert load.stdin
             assert load.stdout.readline() == "ready\n"
             before = cpu_of(process.pid)
-            print("started", file=sys.stderr)
             load.stdin.write("go\n")
             load.stdin.flush()
             seen = json.loads(load.communicate()[0])
-            print(seen, file=sys.stderr)
             used, peak = cpu_of(process.pid) - before, peak_of(process.pid)
             deadline = time.monotonic() + 30
             while _events_waiting(kit) and time.monotonic() < deadline:

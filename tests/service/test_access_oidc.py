@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hillhold_signer.errors import ConfigRefused
-from hillhold_signer.remote_client import is_safe_url
 from hillhold_signer.service.access import UnauthenticatedRefused
 from hillhold_signer.service.issuers import MAX_DOCUMENT, Fetcher, IssuerError
 from hillhold_signer.service.oidc import COOLDOWN, FRESH, KEPT, LEEWAY, MAX_AGE, MAX_TOKEN, Issuer, Issuers
+from hillhold_signer.serviceclient import is_safe_url
 from idp import AUDIENCE, RSA, Answer, Idp, until
 from register import NOW
 

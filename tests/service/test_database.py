@@ -62,7 +62,7 @@ def test_names_are_in_the_order_of_their_bytes(database: Database) -> None:
 
 def test_after_an_error_nothing_was_written(database: Database) -> None:
     for begin in (database.transaction, database.exclusive):
-        with contextlib.suppress(ZeroDivisionError), begin() as found:  # type: ignore[attr-defined]
+        with contextlib.suppress(ZeroDivisionError), begin() as found:
             put(found[0] if isinstance(found, tuple) else found, "a")
             _ = 1 // 0
     assert names(database) == []
@@ -115,7 +115,8 @@ def test_a_writer_does_not_wait_for_ever(url: str) -> None:
     with other.exclusive() as (connection, _):
         put(connection, "b")
     assert names(one) == ["a", "b"]
-    one.close(), other.close()
+    one.close()
+    other.close()
 
 
 def test_what_was_rolled_back_is_never_taken_for_done(database: Database) -> None:
@@ -198,7 +199,8 @@ def test_who_loses_the_connection_loses_the_right(postgres: Postgres) -> None:
         with pytest.raises(StorageError), one.transaction() as connection:
             put(connection, "a")
     assert names(second) == []
-    first.close(), second.close()
+    first.close()
+    second.close()
 
 
 @pytest.mark.parametrize("how", ["restart", "kill"])

@@ -17,9 +17,9 @@ from hillhold_signer import Repository, Wish, add_product, add_release
 from hillhold_signer.errors import FileRefused, StorageError
 from hillhold_signer.places import Entry
 from hillhold_signer.service.database import Database
-from hillhold_signer.service.dbstore import Cache
+from hillhold_signer.service.dbview import Cache
 from hillhold_signer.service.objects import FolderObjects
-from hillhold_signer.service.tables import FILES, PUBLICATION_FILES, PUBLICATIONS, TARGETS
+from hillhold_signer.service.tables import BLOBS, FILES, PUBLICATION_FILES, PUBLICATIONS, TARGETS
 from hillhold_signer.service.unit import Data
 from hillhold_signer.storage import list_folder, place_file, read_optional, remove_file, there, walk_folder, write_file
 from hillhold_verifier.errors import HillholdError, MisuseError
@@ -104,19 +104,16 @@ def test_random_work_does_to_a_database_what_it_does_to_a_folder(data: Data, tmp
             place = Entry(unit.store)
             for _ in range(chance.randrange(6)):
                 kind, name, body = chance.randrange(4), chance.choice(plain), chance.randrange(6)
-                if kind == 0:
-                    write_file(place / name, bodies[body]), write_file(folder / name, bodies[body])
-                elif kind == 1:
-                    name = chance.choice(plain + targets)
-                    remove_file(place / name), remove_file(folder / name)
-                elif kind == 2:
-                    write_file(place / targets[body], bodies[body]), write_file(folder / targets[body], bodies[body])
-                elif there(folder / targets[body]):
-                    there_to = targets[body + 6]
-                    (
-                        place_file(place / targets[body], place / there_to),
-                        place_file(folder / targets[body], folder / there_to),
-                    )
+                other = chance.choice(plain + targets)
+                for at in (place, folder):
+                    if kind == 0:
+                        write_file(at / name, bodies[body])
+                    elif kind == 1:
+                        remove_file(at / other)
+                    elif kind == 2:
+                        write_file(at / targets[body], bodies[body])
+                    elif there(at / targets[body]):
+                        place_file(at / targets[body], at / targets[body + 6])
             _prune(folder)
             assert seen(place) == seen(folder)
         with data.reading() as unit:
@@ -267,6 +264,29 @@ def test_a_cached_file_that_another_replica_removed_is_gone(connect: Callable[[]
         unit.store.remove("public/metadata/1.pump.json")
     with other.reading() as unit:
         assert unit.store.read("public/metadata/1.pump.json", 10**6) is None
+
+
+def test_what_was_tried_leaves_only_blobs_and_needs_one_connection(data: Data, connect: Callable[[], Database]) -> None:
+    start(data)
+    data.database.engine.dispose()
+    taken = 0
+
+    def count(*_: object) -> None:
+        nonlocal taken
+        taken += 1
+
+    event.listen(data.database.engine, "checkout", count)
+    body = image("1.0.0")
+    digest = sha256(body).hexdigest()
+    with data.trying() as unit:
+        add_release(unit.repository, "pump", body, Wish("app.bin", hardware=("nrf51-a",)), unit.now)
+        assert "pump" in unit.repository.state().drafts
+        assert taken == 1
+    assert data.objects.length(f"blobs/{digest}") == len(body)
+    with data.reading() as unit:
+        assert unit.connection.execute(select(BLOBS.c.length).where(BLOBS.c.sha256 == digest)).scalar() == len(body)
+        assert not there(Entry(unit.store, f"staged/{digest}"))
+        assert "pump" not in unit.repository.state().drafts
 
 
 def test_few_statements_are_asked(data: Data) -> None:

@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
+from faultproxy import DROPPED, LOST, HttpProxy, seeded, status
 from hillhold_signer import Repository, add_product, verify_tree
 from hillhold_signer.errors import StorageError
 from hillhold_signer.places import Entry
 from hillhold_signer.service.database import Database
-from hillhold_signer.service.dbstore import TIMESTAMP, version_of
 from hillhold_signer.service.export import Exporter
+from hillhold_signer.service.names import TIMESTAMP, version_of
 from hillhold_signer.service.objects import FolderObjects, Objects, RemoteObjects, Tagged
 from hillhold_signer.service.tables import FILES, PUBLICATION_FILES, PUBLICATIONS
 from hillhold_signer.service.unit import Data
+from objectstore import S3, Bucket
 from workshop import ceremony, image, online, pump, release, sign_all
 
 
@@ -321,3 +323,40 @@ def test_a_store_that_has_lost_everything_is_filled_again(
         objects.delete(key)
     exporter.rebuild()
     check(data, objects, tmp_path / "tree", clock.now)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_an_object_store_that_fails_by_chance(
+    connect: Callable[[], Database],
+    s3: S3,
+    bucket: Bucket,
+    export: Any,
+    clock: SimpleNamespace,
+    tmp_path: Path,
+    seed: int,
+) -> None:
+    """Errors, broken connections, answers that are lost: in the end all is there, and it verified at all times."""
+    plain = RemoteObjects(bucket.url, bucket.options)
+    with HttpProxy(s3.port) as way:
+        objects = RemoteObjects(bucket.url, bucket.through(way.port).options)
+        data = Data(connect(), objects)
+        start(data)
+        exporter = export(data)
+        way.script = seeded(seed, {status(500): 0.2, status(503): 0.1, LOST: 0.15, DROPPED: 0.15})
+        for number in range(6):
+            for _ in range(20):
+                try:
+                    publish(data, f"1.{number}.0", seed=number)
+                    break
+                except StorageError:  # nothing was changed
+                    continue
+            _raises(exporter.run)
+            if plain.length(TIMESTAMP):
+                verify_tree(fetched(plain, tmp_path / f"tree{number}"), clock.now)
+        for _ in range(20):
+            if not _raises(exporter.run):
+                break
+    check(Data(connect(), plain), plain, tmp_path / "tree", clock.now)
+    with data.reading() as unit:
+        assert len([path for path in unit.repository.state().line("pump").targets if path.endswith("app.bin")]) == 6

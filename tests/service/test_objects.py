@@ -126,7 +126,7 @@ def test_every_call_outlives_a_server_that_fails_once(s3: S3, bucket: Bucket, fa
             ("POST", lambda: store.put_stream("a/long", [bytes(9 * 1024 * 1024)])),
             ("POST", lambda: store.delete("a/b")),
         ):
-            used = []
+            used: list[str] = []
 
             def script(method: str, path: str, wanted: str = verb, used: list[str] = used) -> object:
                 if method == wanted and not used:

@@ -28,9 +28,9 @@ from hillhold_signer.log import Kind, Tree, audit, fetch_checkpoint, note_signer
 from hillhold_signer.log.note import sign_note
 from hillhold_signer.places import Entry
 from hillhold_signer.service.backup import BackupRefused, backup, backups, restore, verify_backup
-from hillhold_signer.service.dbstore import version_of
 from hillhold_signer.service.holding import HeldRefused, let_go
 from hillhold_signer.service.journal import LogReader, Sequencer
+from hillhold_signer.service.names import version_of
 from hillhold_signer.service.objects import RemoteObjects
 from hillhold_signer.service.resuming import Resumed, Seen, resume
 from hillhold_signer.service.resuming_tree import Newest, ObjectsSource

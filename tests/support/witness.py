@@ -149,9 +149,10 @@ class Auditor:
             state = unit.repository.state()
             assert state.chain
             newest = {"timestamp": state.chain.timestamp.version, "snapshot": state.chain.snapshot.version}
-            line = state.published("pump")
-            assert line
-            newest["pump"] = line.version
+            for name in {"pump", *(path.partition("/")[0] for path in paths)}:
+                line = state.published(name)
+                assert line
+                newest[name] = line.version
         for role, version in newest.items():  # the first was published before there was a service
             told = sorted(int(act[2]) for act in counted if act[:2] == ("publication", role))
             assert told == list(range(2, version + 1)), f"{role}: {told}, of {version}"

@@ -2,7 +2,7 @@
 
 Answers are bounded in size and in time, are never unpacked, and lead nowhere else: a redirect is an error, so that the token goes to no
 other host. Over plain HTTP it goes to this computer alone. What may be repeated without harm is repeated a few times where the connection
-breaks or the service is busy; every call here may.
+breaks or the service is busy; every call here may, but `call`.
 
 Refusals come as `application/problem+json` (RFC 9457), and become `ServiceRefused`; all else that fails becomes `ServiceError`.
 """
@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -46,7 +47,6 @@ TIMEOUT: Final = 30.0
 WHOLE: Final = 600.0
 """Seconds that one answer may take."""
 
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _TOKEN: Final = re.compile(r"[!-~]{8,16384}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BUSY: Final = frozenset({429, 502, 503, 504})
@@ -157,6 +157,17 @@ class Service(AbstractContextManager["Service"]):
         if not re.fullmatch("[0-9]{1,15}", length) or not re.fullmatch('"[0-9a-f]{64}"', tag):
             raise self._strange("length and hash of a file")
         return int(length), tag[1:-1]
+
+    def call(self, method: str, path: str, value: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Make a request that may not be repeated, and return the JSON object that it answers; raises `ServiceRefused`, `ServiceError`."""
+        content, kind = (None, None) if value is None else (json.dumps(value).encode(), "application/json")
+        answer = self._once(method, path, MAX_ANSWER, content, kind)
+        if answer.status >= 300:
+            raise self._refusal(answer)
+        found = self._json(answer) if answer.body else {}
+        if not isinstance(found, dict):
+            raise self._strange("a JSON object")
+        return found
 
     def publish(self, roles: Sequence[str] | None, *, renew: bool = False) -> Published:
         """Have the service publish; raises `ServiceRefused`, `ServiceError`.
@@ -345,31 +356,40 @@ class _BrokenError(ServiceError):
     """There was no whole answer."""
 
 
-def check_url(url: str) -> str:
-    """Return the URL of a service, without a slash at its end; raises `ConfigRefused`."""
-    hint = "for example https://firmware.example.com"
+def is_safe_url(url: str) -> bool:
+    """Say whether a URL is https, or http on loopback, with nothing odd in it: no user, no control characters."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        host, port = None, None
-    clean = url.isascii() and url.isprintable() and " " not in url
-    if not clean or host is None or parts.scheme not in ("http", "https") or port == 0:
-        raise ConfigRefused("URL of a service", expected="https://HOST", got=repr(url)[:80], hint=hint)
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise ConfigRefused("URL of a service", expected="no user, password, ? or #", got="some", hint=hint)
-    if parts.scheme == "http" and host not in _LOOPBACK:
-        raise ConfigRefused(
-            "URL of a service", expected="https", got="http, by which anybody reads the token", hint=hint
-        )
+        return False
+    if not host or port == 0 or parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
+
+
+def check_url(url: str) -> str:
+    """Return the URL of a service, without a slash at its end; raises `ConfigRefused`."""
+    if not is_safe_url(url) or {"?", "#"} & set(url):
+        expected = "https://HOST, or http:// on this computer; no user or password in it, no ? or #"
+        hint = "for example https://firmware.example.com"
+        got = repr(url)[:80] if "@" not in url else "one with a user, who may have a password"
+        raise ConfigRefused("URL of the service", expected=expected, got=got, hint=hint)
     return url.rstrip("/")
 
 
 def check_token(token: str) -> str:
     """Return a token that may stand in a header; raises `ConfigRefused`, which does not show it."""
     if not _TOKEN.fullmatch(token):
-        raise ConfigRefused("token", expected="hh_…, as `hillhold token new` showed it", got="something else")
+        raise ConfigRefused("token for the service", expected="one", got="something else", hint=_LOGIN)
     return token
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _context(authority: Path | None, certificate: tuple[Path, Path | None] | None) -> ssl.SSLContext:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import secrets as randomness
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
+from urllib.parse import quote
 
 import click
 from click.core import ParameterSource
 
+from hillhold_signer.cli.remote import open_service
 from hillhold_signer.cli.serving import with_extra
 from hillhold_signer.cli.terminal import FILE, FOLDER, Duration, emit, json_option
 from hillhold_signer.errors import SignerRefused
 from hillhold_signer.keys import load_public
-from hillhold_signer.remote_client import RemoteService, path_of
-from hillhold_signer.storage import read_file
 from hillhold_verifier.times import show_time
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,8 +25,6 @@ Unit: TypeAlias = Any
 """A `service.unit.Unit`: the service's libraries need not be installed."""
 
 ROLES: Final = ("submitter", "signer", "administrator", "auditor")
-MAX_TOKEN: Final = 16_384
-"""Bytes of a file with a token."""
 
 _role = click.argument("role", type=click.Choice(ROLES))
 
@@ -49,9 +46,7 @@ class Place:
     ) -> dict[str, Any]:
         """Do something on the data as the operator, or ask the service for it; raises what either raises."""
         if self.service is not None:
-            text = read_file(self.token_file, MAX_TOKEN).decode(errors="replace") if self.token_file else None
-            token = text if text is not None else os.environ.get("HILLHOLD_TOKEN", "")
-            with RemoteService(self.service, token.strip()) as remote:
+            with open_service(self.service, self.token_file) as remote:
                 return remote.call(method, path, value)
         return self._here(here, writes=method != "GET")
 
@@ -115,7 +110,7 @@ def new_account(name: str, machine: bool, place: Place, as_json: bool) -> None:
     """
     value = {"name": name, "machine": machine}
     found = place.do(
-        lambda unit: _registry().create_account(unit, None, name, machine=machine), "POST", "/v1/accounts", value
+        lambda unit: _registry().create_account(unit, None, name, machine=machine), "POST", "v1/accounts", value
     )
     _show([found], as_json, found)
 
@@ -129,7 +124,7 @@ def list_accounts(place: Place, as_json: bool) -> None:
     Example:
       hillhold account list
     """
-    found = place.do(lambda unit: _registry().list_accounts(unit, None), "GET", "/v1/accounts")
+    found = place.do(lambda unit: _registry().list_accounts(unit, None), "GET", "v1/accounts")
     _show(found["accounts"], as_json, found)
 
 
@@ -178,7 +173,7 @@ def disable(name: str, yes: bool, place: Place, as_json: bool) -> None:
         click.confirm(
             f"{name} will not log in any more, and there is no way back. Disable it?", abort=True, err=as_json
         )
-    path = "/v1/accounts" + path_of(name, "disable")
+    path = "v1/accounts/" + _path(name, "disable")
     found = place.do(lambda unit: _registry().disable_account(unit, None, name), "POST", path)
     _show([found], as_json, found)
 
@@ -196,7 +191,7 @@ def key(name: str, pub: Path, remove: bool, place: Place, as_json: bool) -> None
       hillhold account key Ada ada.pub
     """
     keyid = load_public(pub).keyid
-    path = "/v1/accounts" + path_of(name, "keys", keyid)
+    path = "v1/accounts/" + _path(name, "keys", keyid)
     method = "DELETE" if remove else "PUT"
     found = place.do(lambda unit: _registry().set_key(unit, None, name, keyid, held=not remove), method, path)
     _show([found], as_json, found)
@@ -221,7 +216,7 @@ def identity(name: str, issuer: str, subject: str, remove: bool, place: Place, a
       hillhold account identity ci x509 uri=spiffe://acme/ci
     """
     value = {"issuer": issuer, "subject": subject, "held": not remove}
-    path = "/v1/accounts" + path_of(name, "identities")
+    path = "v1/accounts/" + _path(name, "identities")
     found = place.do(
         lambda unit: _registry().set_identity(unit, None, name, issuer, subject, held=not remove), "POST", path, value
     )
@@ -268,7 +263,7 @@ def new_token(
     value |= {"lifetime": lifetime} if lifetime is not None else {}
     value |= {"account": name} if name is not None else {}
     value |= {"scopes": [{"role": role, "line": line} for role, line in wanted]} if wanted else {}
-    found = place.do(here, "POST", "/v1/tokens", value)
+    found = place.do(here, "POST", "v1/tokens", value)
     lines = [
         f"{found['token']}",
         f"token {found['id']} of {found['account']}, until {show_time(found['expires'])}: {_grants(found['scopes'])}",
@@ -290,8 +285,8 @@ def list_tokens(name: str | None, all_: bool, place: Place, as_json: bool) -> No
     """
     if all_ and name is not None:
         raise click.UsageError("one of --account and --all")
-    query = "?all=true" if all_ else f"?account={path_of(name)[1:]}" if name is not None else ""
-    found = place.do(lambda unit: _registry().list_tokens(unit, None, name), "GET", f"/v1/tokens{query}")
+    query = "?all=true" if all_ else f"?account={_path(name)}" if name is not None else ""
+    found = place.do(lambda unit: _registry().list_tokens(unit, None, name), "GET", f"v1/tokens{query}")
     emit(found, [_token_line(one) for one in found["tokens"]] or ["no tokens"], as_json=as_json)
 
 
@@ -308,7 +303,7 @@ def revoke(identifier: str, place: Place, as_json: bool) -> None:
     if identifier.startswith("hh_"):
         hint = "it is the part between hh_ and the next _"
         raise SignerRefused("token", expected="its id", got="the whole token", hint=hint)
-    path = "/v1/tokens" + path_of(identifier)
+    path = "v1/tokens/" + _path(identifier)
     found = place.do(lambda unit: _registry().revoke_token(unit, None, identifier), "DELETE", path)
     emit(found, [f"token {found['id']} is revoked"], as_json=as_json)
 
@@ -326,7 +321,7 @@ def _set_grant(place: Place, name: str, role: str, line: str, *, held: bool, as_
         found: dict[str, Any] = _registry().set_grant(unit, None, name, Role(role), line, held=held)
         return found
 
-    path = "/v1/accounts" + path_of(name, "grants", role, line)
+    path = "v1/accounts/" + _path(name, "grants", role, line)
     found = place.do(here, "PUT" if held else "DELETE", path)
     _show([found], as_json, found)
 
@@ -358,3 +353,8 @@ def _token_line(one: Mapping[str, Any]) -> str:
     state = f"{'revoked' if ended else 'until'} {show_time(one['revoked'] if ended else one['expires'])}"
     used = f"used {show_time(one['used'])}" if one["used"] is not None else "never used"
     return f"{one['id']}  {one['account']}  {one['label']}  {state}  {used}: {_grants(one['scopes'])}"
+
+
+def _path(*parts: str) -> str:
+    """Return a path of these parts, whatever is in them."""
+    return "/".join(quote(part, safe="") for part in parts)

@@ -113,7 +113,12 @@ class RepositoryType(click.ParamType[Place]):
             check_url(value)
         except ConfigRefused as error:
             self.fail(f"{error}", param, ctx)
-        return Entry(RemoteStore(_open(value, ctx), _Progress(ctx).begin))
+        if ctx is not None and ctx.resilient_parsing:  # a shell that completes needs no token
+            return Path(value)
+        service = open_service(value, ctx.meta.get(_FILE) if ctx is not None else None)
+        if ctx is not None:
+            ctx.call_on_close(service.close)
+        return Entry(RemoteStore(service, _Progress(ctx).begin))
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Complete as a path."""
@@ -151,20 +156,17 @@ def _note_token(ctx: click.Context, _: click.Parameter, value: Path | None) -> N
     ctx.meta[_FILE] = value
 
 
-def _open(url: str, ctx: click.Context | None) -> Service:
+def open_service(url: str, token_file: Path | None) -> Service:
+    """Return a service, asked with the person's token and certificates; raises `ConfigRefused`, `StorageError`."""
     from hillhold_signer.serviceclient import Service
 
-    token = None if ctx is None or ctx.resilient_parsing else _token(url, ctx.meta.get(_FILE))
     authority, certificate = os.environ.get("HILLHOLD_CA"), os.environ.get("HILLHOLD_CERTIFICATE")
-    service = Service(
+    return Service(
         url,
-        token,
+        _token(url, token_file),
         authority=Path(authority) if authority else None,
         certificate=(Path(certificate), None) if certificate else None,
     )
-    if ctx is not None:
-        ctx.call_on_close(service.close)
-    return service
 
 
 def _token(url: str, file: Path | None) -> str | None:

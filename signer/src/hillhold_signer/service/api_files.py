@@ -12,12 +12,12 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from hillhold_signer.service.access import NotFoundRefused
-from hillhold_signer.service.dependencies import ThePrincipal, TheService
+from hillhold_signer.service.dependencies import KnownFirst, ThePrincipal, TheService
 from hillhold_signer.service.edits import MAX_CHANGED, ChangeRefused, change
+from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.tree import MAX_NAME, check_read, list_tree, parse_name, read_bytes, target_digest
-from hillhold_signer.service.uploads import blob_key
 
-router = APIRouter(prefix="/v1", tags=["files"])
+router = APIRouter(prefix="/v1", tags=["files"], route_class=KnownFirst)
 
 FileName = Annotated[str, Path(max_length=MAX_NAME, description="as docs/FORMAT.md has it, such as drafts/pump/….json")]
 NameText = Annotated[str, Field(max_length=MAX_NAME)]
@@ -26,7 +26,7 @@ NameText = Annotated[str, Field(max_length=MAX_NAME)]
 class ChangeIn(BaseModel):
     """Files that are to be written, in base64 by name, and names that are to be removed."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     files: dict[NameText, str] = Field(default_factory=dict, max_length=MAX_CHANGED)
     removed: list[NameText] = Field(default_factory=list, max_length=MAX_CHANGED)
 
@@ -39,7 +39,8 @@ def tree(service: TheService, principal: ThePrincipal, response: Response) -> di
         return {"files": list_tree(unit, principal)}
 
 
-@router.api_route("/files/{name:path}", methods=["GET", "HEAD"], response_class=Response)
+@router.head("/files/{name:path}", response_class=Response)
+@router.get("/files/{name:path}", response_class=Response)
 def file(name: FileName, request: Request, service: TheService, principal: ThePrincipal) -> Response:
     """Return one file of the repository, by its name; its `ETag` is its SHA-256."""
     wanted = parse_name(name)

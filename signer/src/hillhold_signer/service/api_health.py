@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`: for whoever restarts a replica, sends it requests, or watches it; without a token or a secret."""
+"""`/healthz`, `/readyz`, `/metrics`: for whoever restarts a replica, sends it requests, or watches it; no token, no secret."""
 
 from __future__ import annotations
 

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from hillhold_signer.service import uploads
-from hillhold_signer.service.access import ForbiddenRefused, NotFoundRefused, Principal, Role
+from hillhold_signer.service.access import EVERY, ForbiddenRefused, NotFoundRefused, Principal, Role, may_read
 from hillhold_signer.service.dependencies import ThePrincipal, TheService, receiving
+from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.service import Service
-from hillhold_signer.service.uploads import Upload, blob_key
+from hillhold_signer.service.uploads import Upload
 
 router = APIRouter(prefix="/v1", tags=["files"])
 
@@ -35,16 +36,18 @@ async def put_blob(digest: Digest, request: Request, service: TheService, princi
     """Upload a file in one stream. Its hash is checked on the way; sent again, it is taken once."""
     _check_sender(principal)
     database, objects, most = service.data.database, service.data.objects, service.settings.max_upload
-    length, new = await receiving(request, lambda chunks: uploads.receive(database, objects, digest, most, chunks))
+    length, new = await receiving(
+        request, lambda chunks: uploads.receive(database, objects, digest, most, chunks, principal.account_id)
+    )
     return JSONResponse({"sha256": digest, "length": length}, 201 if new else 200)
 
 
 @router.head("/blobs/{digest}")
 def head_blob(digest: Digest, service: TheService, principal: ThePrincipal) -> Response:
     """Say whether a file is there, whole, and how long it is."""
-    _check_sender(principal)
-    if (length := _known(service, digest)) is None:
-        raise NotFoundRefused("file", expected="one that was uploaded whole", got="none")
+    _check_reader(principal)
+    if (length := _known(service, principal, digest)) is None:
+        raise NotFoundRefused("file", expected="one of yours, of your lines, or a published one", got="none")
     return Response(headers={"Content-Length": str(length)})
 
 
@@ -52,8 +55,8 @@ def head_blob(digest: Digest, service: TheService, principal: ThePrincipal) -> R
 def get_blob(digest: Digest, service: TheService, principal: ThePrincipal) -> StreamingResponse:
     """Download a file that was uploaded or published, by its hash."""
     _check_reader(principal)
-    if (length := _known(service, digest)) is None:
-        raise NotFoundRefused("file", expected="one that was uploaded whole", got="none")
+    if (length := _known(service, principal, digest)) is None:
+        raise NotFoundRefused("file", expected="one of yours, of your lines, or a published one", got="none")
     headers = {"Content-Length": str(length), "ETag": f'"{digest}"', "Cache-Control": "private, immutable"}
     chunks: Iterator[bytes] = service.data.objects.get(blob_key(digest))
     return StreamingResponse(chunks, headers=headers, media_type="application/octet-stream")
@@ -74,7 +77,7 @@ def begin(beginning: Beginning, service: TheService, principal: ThePrincipal) ->
     return _answer(upload, 200 if upload.complete else 201)
 
 
-@router.head("/uploads/{identifier}")
+@router.head("/uploads/{identifier}", status_code=204)
 def offset(identifier: Identifier, service: TheService, principal: ThePrincipal) -> Response:
     """Say how far an upload has come."""
     _check_sender(principal)
@@ -115,9 +118,13 @@ def _headers(upload: Upload) -> dict[str, str]:
     }
 
 
-def _known(service: Service, digest: str) -> int | None:
+def _known(service: Service, principal: Principal, digest: str) -> int | None:
+    """The length of a file that somebody may have; None where there is none such."""
     with service.data.database.snapshot() as connection:
-        return uploads.blob_length(connection, digest)
+        if may_read(principal, EVERY):
+            return uploads.blob_length(connection, digest)
+        lines = {line for _, line in principal.grants}
+        return uploads.usable(connection, principal.account_id, lines, [digest]).get(digest)
 
 
 def _check_sender(principal: Principal) -> None:

@@ -31,7 +31,7 @@ from hillhold_signer.service.objects import FolderObjects
 from hillhold_signer.service.observing import Observed
 from hillhold_signer.service.page import page_router
 from hillhold_signer.service.page.wiring import surroundings
-from hillhold_signer.service.problems import add_handlers, problem
+from hillhold_signer.service.problems import RESPONSES, add_handlers, problem
 from hillhold_signer.service.service import Service
 
 THREADS: Final = 16
@@ -97,7 +97,7 @@ def create_app(service: Service) -> FastAPI:
     add_handlers(app)
     app.include_router(page_router(surroundings(service)))
     for module in _ROUTERS:
-        app.include_router(module.router)
+        app.include_router(module.router, responses=RESPONSES)
     if isinstance(service.data.objects, FolderObjects):
         public = service.settings.folder / "public"
         public.mkdir(exist_ok=True)

@@ -31,9 +31,9 @@ from hillhold_signer.log.audit import audit, fetch_checkpoint
 from hillhold_signer.log.checkpoint import PATH as CHECKPOINT
 from hillhold_signer.log.events import Kind
 from hillhold_signer.log.note import MAX_NOTE, NoteSigner, Verifier, open_note, sign_note
-from hillhold_signer.service.dbstore import blob_key
 from hillhold_signer.service.dump import TableFile, dump, file_of, load, measure, read, tables
 from hillhold_signer.service.holding import Hold, hold
+from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.registry import OPERATOR
 from hillhold_signer.service.tables import BLOBS, FILES, LOG_FILES, SESSIONS, TARGETS, TOKENS, UPLOAD_PARTS, UPLOADS
 from hillhold_signer.service.unit import Data

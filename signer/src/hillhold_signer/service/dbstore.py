@@ -12,98 +12,32 @@ from __future__ import annotations
 
 import io
 import re
-import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any, BinaryIO, Final, TypeAlias
 
-from sqlalchemy import Connection, TextClause, func, select, text
+from sqlalchemy import Connection, func, select
 
 from hillhold_signer.errors import FileRefused, StorageError
+from hillhold_signer.service.blobfile import BlobFile
 from hillhold_signer.service.database import Database
+from hillhold_signer.service.dbview import VIEW, Cache, Held
+from hillhold_signer.service.names import TIMESTAMP, below, blob_key, check_name, digest_in, overlap, version_of
 from hillhold_signer.service.objects import Objects
 from hillhold_signer.service.tables import BLOBS, FILES, PUBLICATION_FILES, PUBLICATIONS, TARGETS
 from hillhold_verifier import canonical
-from hillhold_verifier.errors import MetadataError, MisuseError
+from hillhold_verifier.errors import MisuseError
 
-MAX_NAME: Final = 512
-"""Characters of a name."""
-TIMESTAMP: Final = "public/metadata/timestamp.json"
-ROOTS: Final = 16
-"""Roots that are looked for at once."""
 AHEAD: Final = 4 * 1024 * 1024
 """Bytes of a role's drafts that are read at once."""
 AT_ONCE: Final = 500
 """Names in one statement."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+)*")
-_TARGET: Final = re.compile(r"staged/([0-9a-f]{64})|public/targets/(?:[^/]+/)*([0-9a-f]{64})\.[^/]+")
 _VERSIONED: Final = re.compile(r"drafts/[^/]+/[0-9a-f]{64}\.(json|sig)|public/metadata/([1-9][0-9]*)\.([^/]+)\.json")
-_ROOT: Final = re.compile(r"public/metadata/([1-9][0-9]*)\.root\.json")
 
-
-def _view_statement() -> TextClause:
-    """Each unit begins with it; so it is text, of constants alone."""
-    roots = ", ".join(f"'public/metadata/{number}.root.json'" for number in range(1, ROOTS + 1))
-    parts = {
-        "data": (
-            "name < 'drafts/'",
-            "name >= 'drafts0' AND name < 'public/'",
-            "name >= 'public0'",
-            f"name IN ({roots}, '{TIMESTAMP}')",
-        ),
-        "NULL": (  # of a draft, which may be long
-            "name >= 'drafts/root/' AND name < 'drafts/root0'",
-            "name >= 'drafts/targets/' AND name < 'drafts/targets0'",
-        ),
-    }
-    selects = [f"SELECT name, length(data), {what} FROM files WHERE {where}" for what in parts for where in parts[what]]  # noqa: S608
-    return text(" UNION ALL ".join(selects))
-
-
-_VIEW: Final = _view_statement()
 
 Names: TypeAlias = list[str]
-
-
-def blob_key(digest: str) -> str:
-    """Return the name of a blob's object."""
-    return f"blobs/{digest}"
-
-
-def version_of(timestamp: bytes) -> int:
-    """Return the version that a `timestamp.json` states, unverified; 0 where it states none."""
-    try:
-        found: Any = canonical.loads(timestamp)
-        return int(found["signed"]["version"])
-    except (MetadataError, TypeError, KeyError, ValueError):
-        return 0
-
-
-class Cache:
-    """Files that never change, by name, in bounded memory; for all threads of a process."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._size = limit, 0
-        self._files: OrderedDict[str, bytes] = OrderedDict()
-        self._guard = threading.Lock()
-
-    def get(self, name: str) -> bytes | None:
-        """Return a file, or None."""
-        with self._guard:
-            if (found := self._files.get(name)) is not None:
-                self._files.move_to_end(name)
-            return found
-
-    def put(self, name: str, data: bytes) -> None:
-        """Keep a file; those that nobody has asked for the longest go."""
-        with self._guard:
-            self._size += len(data) - len(self._files.pop(name, b""))
-            self._files[name] = data
-            while self._size > self._limit:
-                self._size -= len(self._files.popitem(last=False)[1])
 
 
 class DatabaseStore:
@@ -136,7 +70,7 @@ class DatabaseStore:
 
     def read(self, name: str, limit: int) -> bytes | None:
         """Read a file."""
-        digest = _digest_in(_check(name))
+        digest = digest_in(check_name(name))
         if digest is None:
             return self._file(name, limit)
         length = self._target(name)
@@ -152,7 +86,7 @@ class DatabaseStore:
 
     def digest(self, name: str) -> tuple[int, str] | None:
         """Look a target file up, or read another."""
-        digest = _digest_in(_check(name))
+        digest = digest_in(check_name(name))
         if digest is not None:
             length = self._target(name)
             return None if length is None else (length, digest)
@@ -161,20 +95,20 @@ class DatabaseStore:
 
     def open(self, name: str) -> BinaryIO:
         """Open a file to read in pieces."""
-        digest = _digest_in(_check(name))
+        digest = digest_in(check_name(name))
         if digest is None:
             if (data := self._file(name, None)) is None:
                 raise FileNotFoundError(name)
             return io.BytesIO(data)
         if (length := self._target(name)) is None:
             raise FileNotFoundError(name)
-        return io.BufferedReader(_Blob(self._objects, digest, length))
+        return io.BufferedReader(BlobFile(self._objects, digest, length))
 
     def list(self, folder: str) -> Names:
         """List a folder, without hidden names."""
-        if folder and _digest_in(_check(folder)):
+        if folder and digest_in(check_name(folder)):
             return []
-        if folder and not _below("public", folder) and folder != "public":
+        if folder and not below("public", folder) and folder != "public":
             self._look_into(folder)
             found = set(self._view().folders.get(folder, ()))
             found |= {name.partition("/")[2] for name in self._targets(folder)}
@@ -186,7 +120,7 @@ class DatabaseStore:
     def walk(self, folder: str) -> Names:
         """List all files below a folder, without hidden ones."""
         if folder:
-            _check(folder)
+            check_name(folder)
         return sorted(name for name in self._all(folder) if not name.rpartition("/")[2].startswith("."))
 
     # --- writing ---
@@ -195,9 +129,9 @@ class DatabaseStore:
         """Write a file; one that has this content already is left alone."""
         self._check_writing()
         self._stamp += 1
-        if (digest := _digest_in(_check(name))) is not None:
+        if (digest := digest_in(check_name(name))) is not None:
             return self._write_target(name, digest, data)
-        if _below("public/targets", name):
+        if below("public/targets", name):
             raise FileRefused(name, expected="a name with the file's hash", got="none")
         held = self._file(name, None)
         if held == data:
@@ -207,7 +141,7 @@ class DatabaseStore:
             raise StorageError(f"{name}: expected a new file, got one with other content", hint=hint)
         self._written[name] = data
         self._view().add(name, len(data))
-        if _below("public", name):
+        if below("public", name):
             self._note(name)
         return None
 
@@ -215,7 +149,7 @@ class DatabaseStore:
         """Remove a file."""
         self._check_writing()
         self._stamp += 1
-        if (digest := _digest_in(_check(name))) is not None:
+        if (digest := digest_in(check_name(name))) is not None:
             if self._target(name) is None:
                 return
             self._placed[name] = None
@@ -223,15 +157,15 @@ class DatabaseStore:
         else:
             self._written[name] = None
             self._view().discard(name)
-        if _below("public", name):
+        if below("public", name):
             self._note(name)
 
     def place(self, source: str, target: str) -> None:
         """Give a blob another name."""
         self._check_writing()
         self._stamp += 1
-        digest = _digest_in(_check(source))
-        if digest is None or digest != _digest_in(_check(target)):
+        digest = digest_in(check_name(source))
+        if digest is None or digest != digest_in(check_name(target)):
             raise FileRefused(target, expected=f"a name with the hash of {source}", got="another")
         if self._target(source) is None:
             raise StorageError(f"{source}: no such file")
@@ -285,7 +219,7 @@ class DatabaseStore:
         if (cached := self._cache.get(name)) is not None and (length is not None or self._is_there(name)):
             return cached
         wanted = [name]
-        if length is not None and _below("drafts", name):
+        if length is not None and below("drafts", name):
             wanted = self._with_neighbours(name, length)
         for found, data in self._connection.execute(select(FILES.c.name, FILES.c.data).where(FILES.c.name.in_(wanted))):
             view.data[found] = bytes(data)
@@ -315,7 +249,7 @@ class DatabaseStore:
         And the names of the drafts of root and targets, which say whose signatures count.
         """
         if self._held is None:
-            rows = self._connection.execute(_VIEW)
+            rows = self._connection.execute(VIEW)
             self._held = Held((str(row[0]), int(row[1]), bytes(row[2] or b"")) for row in rows)
         return self._held
 
@@ -336,23 +270,23 @@ class DatabaseStore:
 
     def _all(self, folder: str) -> set[str]:
         """The names of all files below a folder."""
-        if _overlap(folder, "drafts"):
+        if overlap(folder, "drafts"):
             self._look_into(folder if folder.startswith("drafts/") else "drafts")
-        found = {name for name in self._view().lengths if _below(folder, name)}
-        if _overlap(folder, "public/metadata"):
+        found = {name for name in self._view().lengths if below(folder, name)}
+        if overlap(folder, "public/metadata"):
             query = select(FILES.c.name).where(FILES.c.name >= "public/metadata/", FILES.c.name < "public/metadata0")
             names = {str(name) for (name,) in self._connection.execute(query)}
             names -= {name for name, data in self._written.items() if data is None}
-            found |= {name for name in names if _below(folder, name)}
+            found |= {name for name in names if below(folder, name)}
         return found | self._targets(folder)
 
     # --- target files ---
 
     def _target(self, name: str) -> int | None:
         """The length of a target file; None where there is none of this name."""
-        if _below("staged", name) and name not in self._staged_names():
+        if below("staged", name) and name not in self._staged_names():
             return None
-        length, names = self._blob(_digest_in(name) or "")
+        length, names = self._blob(digest_in(name) or "")
         return length if name in names else None
 
     def _staged_names(self) -> set[str]:
@@ -376,13 +310,13 @@ class DatabaseStore:
 
     def _targets(self, folder: str) -> set[str]:
         """The names of target files below a folder."""
-        if not _overlap(folder, "public/targets") and not _overlap(folder, "staged"):
+        if not overlap(folder, "public/targets") and not overlap(folder, "staged"):
             return set()
         query = select(TARGETS.c.name)
         if folder:
             query = query.where(TARGETS.c.name >= f"{folder}/", TARGETS.c.name < f"{folder}0")
         found = {str(name) for (name,) in self._connection.execute(query)}
-        found |= {name for name, digest in self._placed.items() if digest and _below(folder, name)}
+        found |= {name for name, digest in self._placed.items() if digest and below(folder, name)}
         return found - {name for name, digest in self._placed.items() if digest is None}
 
     def _write_target(self, name: str, digest: str, data: bytes) -> None:
@@ -403,7 +337,7 @@ class DatabaseStore:
         self._placed[name] = digest
         self._blobs[digest][1].add(name)
         self._staged_names().add(name)
-        if _below("public", name):
+        if below("public", name):
             self._note(name)
 
     # --- what was published ---
@@ -445,106 +379,22 @@ class DatabaseStore:
 class TryingStore(DatabaseStore):
     """The files of the repository, on which something is tried: what is written is never flushed.
 
-    Blobs are kept, by a transaction of their own: when it is done in earnest, they are there, and nobody waits for the object store.
+    Attributes:
+        added: lengths of blobs that were put into the object store, by hash. They stay, and are noted once the transaction is over: whoever
+            wanted a second connection while it holds one could wait for others that want the same.
     """
 
+    def __init__(
+        self, database: Database, connection: Connection, objects: Objects, cache: Cache, now: int, *, writing: bool
+    ) -> None:
+        super().__init__(database, connection, objects, cache, now, writing=writing)
+        self.added: dict[str, int] = {}
+
     def _add_blob(self, digest: str, length: int) -> None:
-        with self.database.transaction() as connection:
-            add_blob(self.database, connection, digest, length, self._now)
-
-
-class Held:
-    """What a store knows of `files`: names with lengths, and the bytes that were read."""
-
-    def __init__(self, rows: Iterable[tuple[str, int, bytes]]) -> None:
-        self.lengths: dict[str, int] = {}
-        self.data: dict[str, bytes] = {}
-        self.folders: dict[str, set[str]] = {}
-        self.looked_into = {"root", "targets"}
-        """Roles whose drafts are among these; "" for all."""
-        for name, length, data in rows:
-            self.add(name, length)
-            if not _below("drafts", name) or length == 0:
-                self.data[name] = data
-
-    def knows(self, name: str) -> bool:
-        """Whether a file that is not among them does not exist."""
-        if not _below("public", name):
-            return True
-        root = _ROOT.fullmatch(name)
-        return name == TIMESTAMP or (root is not None and int(root[1]) <= ROOTS)
-
-    def add(self, name: str, length: int) -> None:
-        """Note a file, and the folders that it is in."""
-        self.lengths[name] = length
-        self.data.pop(name, None)
-        while name:
-            folder, _, last = name.rpartition("/")
-            self.folders.setdefault(folder, set()).add(last)
-            name = folder
-
-    def discard(self, name: str) -> None:
-        """Forget a file, and the folders that are empty without it."""
-        self.lengths.pop(name, None)
-        self.data.pop(name, None)
-        while name and not self.folders.get(name):
-            folder, _, last = name.rpartition("/")
-            self.folders.get(folder, set()).discard(last)
-            name = folder
-
-
-class _Blob(io.RawIOBase):
-    """A blob as a file; each piece is fetched when it is wanted."""
-
-    def __init__(self, objects: Objects, digest: str, length: int) -> None:
-        self._objects, self._key, self._length = objects, blob_key(digest), length
-        self._at, self._left = 0, memoryview(b"")
-        self._pieces: Iterator[bytes] = objects.get(self._key)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
-        if at != self._at:
-            self._at, self._left, self._pieces = at, memoryview(b""), self._objects.get(self._key, at)
-        return at
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._left:
-            self._left = memoryview(next(self._pieces, b""))
-        count = min(len(buffer), len(self._left))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
-        self._at += count
-        return count
+        self.added[digest] = length
 
 
 def add_blob(database: Database, connection: Connection, digest: str, length: int, now: int) -> None:
     """Note that a blob is in the object store, whole, and has the hash of its name; raises `StorageError`."""
     row = {"sha256": digest, "length": length, "time": now}
     connection.execute(database.insert(BLOBS).values(row).on_conflict_do_nothing())
-
-
-def _check(name: str) -> str:
-    """A name that comes from elsewhere leads nowhere else."""
-    if len(name) > MAX_NAME or not _NAME.fullmatch(name) or {".", ".."} & set(name.split("/")):
-        raise FileRefused("name of a file", expected="a name as the layout has them", got=repr(name)[:80])
-    return name
-
-
-def _digest_in(name: str) -> str | None:
-    """The hash in the name of a target file; None for any other."""
-    match = _TARGET.fullmatch(name)
-    return (match[1] or match[2]) if match else None
-
-
-def _below(folder: str, name: str) -> bool:
-    return not folder or name.startswith(f"{folder}/")
-
-
-def _overlap(one: str, other: str) -> bool:
-    return not one or f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")

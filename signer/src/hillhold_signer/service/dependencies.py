@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Annotated, Any, TypeVar
 
 import anyio.from_thread
 import anyio.to_thread
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from hillhold_signer.errors import SigningRefused
@@ -34,6 +36,9 @@ def the_principal(request: Request) -> Principal:
     Raises:
         UnauthenticatedRefused, TooManyRefused: see `Authenticator.authenticate`; a failed login is recorded.
     """
+    known: Principal | None = getattr(request.state, "principal", None)
+    if known is not None:
+        return known
     service: Service = request.app.state.service
     pem = peer_certificate(request.scope)
     try:
@@ -53,6 +58,20 @@ def the_principal(request: Request) -> Principal:
         service.uses.note(found.token, service.now())
     request.state.principal = found
     return found
+
+
+class KnownFirst(APIRoute):
+    """A route that asks who it is before it reads what they send: so nobody who is unknown fills the memory with long bodies."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        answer = super().get_route_handler()
+
+        async def known(request: Request) -> Response:
+            await run_in_threadpool(the_principal, request)
+            return await answer(request)
+
+        return known
 
 
 TheService = Annotated[Service, Depends(the_service)]

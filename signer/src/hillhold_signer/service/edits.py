@@ -36,9 +36,10 @@ from hillhold_signer.rotation import check_roots
 from hillhold_signer.service.access import EVERY, Principal, Role, require
 from hillhold_signer.service.approvals import hand_in, line_of
 from hillhold_signer.service.changes import nodes_of, note_changes
-from hillhold_signer.service.tables import APPROVALS, BLOBS, CHANGES, TARGETS
+from hillhold_signer.service.tables import APPROVALS, CHANGES, LINE_BLOBS, TARGETS
 from hillhold_signer.service.tree import Name, Sort, parse_name
 from hillhold_signer.service.unit import Unit
+from hillhold_signer.service.uploads import usable
 from hillhold_signer.signatures import MAX_SIGNATURE_FILE, SignatureFile, parse_signature
 from hillhold_signer.state import State
 from hillhold_signer.storage import list_folder, remove_file, write_file
@@ -198,7 +199,7 @@ def _write_drafts(unit: Unit, principal: Principal, items: Sequence[_Item], befo
     repository, roles = unit.repository, list(dict.fromkeys(item.name.role for item, _ in new))
     had = {role: nodes_of(unit, role) for role in roles}
     newest = {role: before.newest(role) for role in roles if role not in before.clashes}
-    _stage(unit, new, before)
+    _stage(unit, principal, new, before)
     for item, _ in new:
         if len(list_folder(repository.layout.drafts / item.name.role)) >= MAX_OPEN:
             hint = "publish what there is, or have its administrators look at it"
@@ -206,9 +207,8 @@ def _write_drafts(unit: Unit, principal: Principal, items: Sequence[_Item], befo
                 f"drafts of {item.name.role}", expected=f"at most {MAX_OPEN} files", got="more", hint=hint
             )
         write_file(repository.layout.path / item.name.text, item.data or b"")
-    with repository.writing() as state:  # which writes down what is merged
-        _check(unit, state, roles, before)
-    after = repository.state()
+    after = repository.merge()  # what was drafted at once is put together here, so that everybody signs the same
+    _check(unit, after, roles, before)
     for role in roles:
         _note(unit, principal, role, had[role], newest.get(role), after)
 
@@ -221,20 +221,28 @@ def _parse(item: _Item) -> Node:
     return node
 
 
-def _stage(unit: Unit, new: Sequence[tuple[_Item, Node]], before: State) -> None:
-    """Give what was uploaded, and a new draft names, the name under which it is looked for: one row each."""
-    wanted: set[str] = set()
+def _stage(unit: Unit, principal: Principal, new: Sequence[tuple[_Item, Node]], before: State) -> None:
+    """Give what was uploaded, and a new draft names, the name under which it is looked for: one row each.
+
+    A draft may name what its author has sent, and what the line or devices have: not what lies here for another line.
+    """
     for item, node in new:
+        wanted: set[str] = set()
         signed, published = parse_signed(node.value, item.name.role), before.published(item.name.role)
         old = published.targets if isinstance(published, Targets) else {}
         after = signed.targets if isinstance(signed, Targets) else {}
         wanted |= {target.hashes["sha256"] for path, target in after.items() if old.get(path) != target}
-    digests = sorted(wanted)
-    for start in range(0, len(digests), AT_ONCE):
-        found = select(BLOBS.c.sha256).where(BLOBS.c.sha256.in_(digests[start : start + AT_ONCE]))
-        rows = [{"name": f"staged/{digest}", "sha256": str(digest)} for (digest,) in unit.connection.execute(found)]
-        if rows:
-            unit.connection.execute(unit.store.database.insert(TARGETS).on_conflict_do_nothing(), rows)
+        digests = sorted(wanted)
+        for start in range(0, len(digests), AT_ONCE):  # none for a draft that names no new file
+            some = digests[start : start + AT_ONCE]
+            found = usable(unit.connection, principal.account_id, [item.name.role], some)
+            if missing := sorted(set(some) - found.keys()):
+                got = f"{missing[0][:16]}…, which you have not sent"
+                raise RepositoryRefused("target file", expected="one that was uploaded", got=got)
+            rows = [{"name": f"staged/{digest}", "sha256": digest} for digest in found]
+            unit.connection.execute(unit.insert(TARGETS).on_conflict_do_nothing(), rows)
+            rows = [{"sha256": digest, "line": item.name.role} for digest in found]
+            unit.connection.execute(unit.insert(LINE_BLOBS).on_conflict_do_nothing(), rows)
 
 
 def _check(unit: Unit, state: State, roles: Sequence[str], before: State) -> None:

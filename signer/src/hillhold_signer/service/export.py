@@ -15,15 +15,16 @@ versions that are missing here were seen by devices, which refuse others of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import func, select
 
 from hillhold_signer.errors import LockedError, StorageError
-from hillhold_signer.service.dbstore import AT_ONCE, TIMESTAMP, blob_key, version_of
+from hillhold_signer.service.dbstore import AT_ONCE
 from hillhold_signer.service.holding import check_held
+from hillhold_signer.service.names import TIMESTAMP, blob_key, version_of
 from hillhold_signer.service.objects import Tagged
 from hillhold_signer.service.tables import FILES, PUBLICATION_FILES, PUBLICATIONS, TARGETS
 from hillhold_signer.service.unit import Data
@@ -150,7 +151,9 @@ class Exporter:
 
     def _all(self, work: Callable[[str], None], names: Iterable[str]) -> None:
         """Do some work for all names, several at once; raises the first error once all have ended."""
-        for future in [self._pool.submit(work, name) for name in names]:
+        under_way = [self._pool.submit(work, name) for name in names]
+        wait(under_way)  # what came late would be done to what another replica has written by then
+        for future in under_way:
             future.result()
 
     def _put(self, name: str) -> None:

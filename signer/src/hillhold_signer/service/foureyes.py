@@ -1,8 +1,8 @@
 """Four eyes: who drafted something cannot be the only one who signs it.
 
-Of the people whose valid signatures a draft has, at least one must have made none of the changes in it. A key is a person's by
-`account_keys`; one that nobody holds, or a machine, counts for no eyes. That makes one more condition, beside the quorum that metadata ask:
-it protects the team from one of its own, and devices do not depend on it.
+Of the people whose valid signatures a draft has, one must have made none of the changes in it, or there must be two: then somebody else has
+seen what each of them made. A key is a person's by `account_keys`; one that nobody holds, or a machine, counts for no eyes. That makes one
+more condition, beside the quorum that metadata ask: it protects the team from one of its own, and devices do not depend on it.
 """
 
 from __future__ import annotations
@@ -42,4 +42,5 @@ def satisfied(unit: Unit, role: str) -> bool:
     if not drafted:
         return True  # made before there was a service, or by nobody who has an account
     signed = frozenset(unit.repository.state().drafts[role].signatures)
-    return bool(set(holders(unit, signed).values()) - drafted)
+    people = set(holders(unit, signed).values())
+    return len(people) > 1 or bool(people - drafted)

@@ -13,8 +13,8 @@ from typing import Final
 
 from sqlalchemy import select
 
-from hillhold_signer.service.dbstore import TIMESTAMP
 from hillhold_signer.service.holding import check_held
+from hillhold_signer.service.names import TIMESTAMP
 from hillhold_signer.service.tables import PUBLICATIONS
 from hillhold_signer.service.unit import Data
 from hillhold_signer.service.worker import Outcome, Worker

@@ -36,6 +36,25 @@ _STATUS: Final[tuple[tuple[type[HillholdError], int], ...]] = (
     (OperationalError, 503),
     (MisuseError, 400),
 )
+_PROBLEM: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string"},
+        "expected": {"type": "string"},
+        "got": {"type": "string"},
+        "hint": {"type": "string"},
+    },
+}
+_ANSWER: Final[dict[str, Any]] = {"content": {MEDIA: {"schema": _PROBLEM}}}
+RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    "4XX": {"description": "Refused: what was expected, what came, and what to do about it.", **_ANSWER},
+    503: {"description": "Not now: database or object store fail. Try again.", **_ANSWER},
+}
+"""Answers that every request may get, for OpenAPI."""
 _TITLES: Final = {
     400: "bad request",
     401: "not logged in",

@@ -31,9 +31,9 @@ from hillhold_signer.log.note import NoteSigner, Verifier
 from hillhold_signer.log.tree import Reader
 from hillhold_signer.publish import OnlineSigners, renew
 from hillhold_signer.repository import Repository
-from hillhold_signer.service.dbstore import TIMESTAMP
 from hillhold_signer.service.holding import HeldRefused, holding, let_go
 from hillhold_signer.service.journal import KEPT
+from hillhold_signer.service.names import TIMESTAMP
 from hillhold_signer.service.registry import OPERATOR
 from hillhold_signer.service.resuming_log import end_log, resume_log
 from hillhold_signer.service.resuming_tree import Newest, adopt, chain_of, fetch_targets, is_published, look

@@ -14,7 +14,8 @@ from tuf.api.metadata import Targets
 from hillhold_signer.chain import Chain, verify_chain
 from hillhold_signer.errors import RepositoryRefused, StorageError
 from hillhold_signer.layout import file_name
-from hillhold_signer.service.dbstore import TIMESTAMP, add_blob, blob_key
+from hillhold_signer.service.dbstore import add_blob
+from hillhold_signer.service.names import TIMESTAMP, blob_key
 from hillhold_signer.service.objects import Objects
 from hillhold_signer.service.tables import (
     BLOBS,

@@ -25,10 +25,11 @@ from hillhold_signer.provenance import check_provenance
 from hillhold_signer.releases import MAX_IMAGE, Wish
 from hillhold_signer.service.access import NotFoundRefused, Principal, Role, require
 from hillhold_signer.service.changes import nodes_of, note_changes
+from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.objects import Objects
-from hillhold_signer.service.tables import BLOBS, SUBMISSIONS
+from hillhold_signer.service.tables import LINE_BLOBS, SUBMISSIONS
 from hillhold_signer.service.unit import Data, Unit
-from hillhold_signer.service.uploads import blob_key
+from hillhold_signer.service.uploads import usable
 from hillhold_verifier import canonical
 from hillhold_verifier.release import Version
 
@@ -120,7 +121,7 @@ def submit(data: Data, principal: Principal, line: str, build: Build) -> Submitt
     with data.reading() as unit:
         if (found := _repeated(unit, line, wished)) is not None:
             return found
-        lengths = _lengths(unit, build)
+        lengths = _lengths(unit, principal.account_id, line, build)
     files = _read(data.objects, lengths)
     items = [(files[image.sha256], _wish(build, image, files)) for image in build.images]
     if build.provenance is not None:
@@ -144,6 +145,8 @@ def submit(data: Data, principal: Principal, line: str, build: Build) -> Submitt
         done = _answer(unit, line, added)
         note_changes(unit, principal, line, before, {"add": sorted(done.releases)})
         _note(unit, principal, build, wished, added)
+        rows = [{"sha256": digest, "line": line} for digest in lengths]
+        unit.connection.execute(unit.insert(LINE_BLOBS).on_conflict_do_nothing(), rows)
     return done
 
 
@@ -171,17 +174,18 @@ def _repeated(unit: Unit, line: str, wished: str) -> Submitted | None:
     )
 
 
-def _lengths(unit: Unit, build: Build) -> dict[str, int]:
+def _lengths(unit: Unit, account: int, line: str, build: Build) -> dict[str, int]:
     """The length of each file that a build names, once it is there, and not too much."""
     images = {image.sha256 for image in build.images}
     others = {item.sha256 for item in (*build.sbom, *((build.notes,) if build.notes else ()))}
     others |= {build.provenance} if build.provenance else set()
     wanted = images | others
-    rows = unit.connection.execute(select(BLOBS.c.sha256, BLOBS.c.length).where(BLOBS.c.sha256.in_(wanted))).all()
-    found = {str(row[0]): int(row[1]) for row in rows}
+    found = usable(unit.connection, account, [line], wanted)
     if missing := sorted(wanted - found.keys()):
         hint = "upload it first: PUT /v1/blobs/SHA256, or POST /v1/uploads"
-        raise NotFoundRefused(f"file {missing[0][:16]}…", expected="one that was uploaded whole", got="none", hint=hint)
+        raise NotFoundRefused(
+            f"file {missing[0][:16]}…", expected="one that you have uploaded whole", got="none", hint=hint
+        )
     for digest, length in found.items():
         most = MAX_IMAGE if digest in images else MAX_DOCUMENT
         if length > most:

@@ -58,6 +58,18 @@ BLOBS: Final = (
         Column("time", BigInteger, nullable=False),
     )
 )
+BLOB_SENDERS: Final = Table(  # who has sent its bytes, and may use them: to know a hash is not to have the file
+    "blob_senders",
+    METADATA,
+    Column("sha256", _HASH, ForeignKey("blobs.sha256"), primary_key=True),
+    Column("account", _NUMBER, ForeignKey("accounts.id"), primary_key=True),
+)
+LINE_BLOBS: Final = Table(  # what was handed in for a line: its images, and what came with them
+    "line_blobs",
+    METADATA,
+    Column("sha256", _HASH, ForeignKey("blobs.sha256"), primary_key=True),
+    Column("line", String(80), primary_key=True),
+)
 TARGETS: Final = Table(  # published target files by name, "public/targets/…", and staged ones, "staged/SHA256"
     "targets",
     METADATA,

@@ -24,7 +24,8 @@ from hillhold_signer.log.events import Event, Kind, Value
 from hillhold_signer.places import Entry
 from hillhold_signer.repository import Repository
 from hillhold_signer.service.database import Database
-from hillhold_signer.service.dbstore import Cache, DatabaseStore, TryingStore, add_blob
+from hillhold_signer.service.dbstore import DatabaseStore, TryingStore, add_blob
+from hillhold_signer.service.dbview import Cache
 from hillhold_signer.service.holding import check_held
 from hillhold_signer.service.objects import Objects
 from hillhold_signer.service.tables import EVENTS, FILES
@@ -125,6 +126,10 @@ class Data:
             now = self.database.now(connection)
             store = TryingStore(self.database, connection, self.objects, self._cache, now, writing=True)
             yield Unit(connection, now, store, self._chain)
+        if store.added:
+            with self.database.transaction() as connection:
+                for digest, length in store.added.items():
+                    add_blob(self.database, connection, digest, length, now)
 
     def record(self, kind: Kind, actor: str, **fields: Value) -> None:
         """Note what happened, for the log, in a transaction of its own; raises `EntryRefused`, `StorageError`."""

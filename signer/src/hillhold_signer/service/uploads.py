@@ -7,18 +7,20 @@ connection or the replica. The words are those of draft-ietf-httpbis-resumable-u
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, or_, select, update
 
 from hillhold_signer.errors import FileRefused, SignerRefused
 from hillhold_signer.service.access import NotFoundRefused, Principal
 from hillhold_signer.service.database import Database
+from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.objects import PIECE, Objects
-from hillhold_signer.service.tables import BLOBS, UPLOAD_PARTS, UPLOADS
+from hillhold_signer.service.tables import BLOB_SENDERS, BLOBS, LINE_BLOBS, TARGETS, UPLOAD_PARTS, UPLOADS
 
 MAX_OPEN: Final = 100
 """Uploads of one account that have not ended."""
@@ -58,21 +60,33 @@ class Upload:
         return self.id == ""
 
 
-def blob_key(digest: str) -> str:
-    """Return the name of a blob in the object store."""
-    return f"blobs/{digest}"
-
-
 def blob_length(connection: Connection, digest: str) -> int | None:
     """Return the length of a blob that is there, whole, or None."""
     length: int | None = connection.execute(select(BLOBS.c.length).where(BLOBS.c.sha256 == digest)).scalar()
     return length
 
 
-def receive(database: Database, objects: Objects, digest: str, limit: int, chunks: Iterable[bytes]) -> tuple[int, bool]:
-    """Keep a file that comes in one stream; returns its length, and whether it was not there before.
+def usable(connection: Connection, account: int, lines: Iterable[str], digests: Iterable[str]) -> dict[str, int]:
+    """Return the lengths of those blobs whose bytes an account has sent, or which were handed in for one of the lines, or are published.
+
+    To know a hash is not to have the file: another line's image would else come out by way of one's own.
+    """
+    wanted = tuple(digests)
+    sent = select(BLOB_SENDERS.c.sha256).where(BLOB_SENDERS.c.account == account, BLOB_SENDERS.c.sha256.in_(wanted))
+    public = select(TARGETS.c.sha256).where(TARGETS.c.sha256.in_(wanted), TARGETS.c.name.like("public/%"))
+    came = select(LINE_BLOBS.c.sha256).where(LINE_BLOBS.c.sha256.in_(wanted), LINE_BLOBS.c.line.in_(lines))
+    where = or_(BLOBS.c.sha256.in_(sent), BLOBS.c.sha256.in_(public), BLOBS.c.sha256.in_(came))
+    rows = connection.execute(select(BLOBS.c.sha256, BLOBS.c.length).where(BLOBS.c.sha256.in_(wanted), where))
+    return {str(row[0]): int(row[1]) for row in rows}
+
+
+def receive(
+    database: Database, objects: Objects, digest: str, limit: int, chunks: Iterable[bytes], account: int | None = None
+) -> tuple[int, bool]:
+    """Keep a file that comes in one stream; returns its length, and whether this account had not sent it before.
 
     Args:
+        account: who sends it; None for the operator.
         limit: bytes; no more than that is taken.
 
     Raises:
@@ -82,23 +96,35 @@ def receive(database: Database, objects: Objects, digest: str, limit: int, chunk
     """
     with database.snapshot() as connection:
         there = blob_length(connection, digest)
-    if there is not None:
-        return there, False
+        if there is not None and (account is None or _sent(connection, digest, account)):
+            return there, False
     checked = _Checked(digest, None, limit, chunks)
-    head, rest = _head(iter(checked), PIECE)
-    if rest is None:
-        objects.put(blob_key(digest), head)
+    if there is not None:  # whoever sends it has it
+        deque(checked, maxlen=0)
     else:
-        objects.put_stream(blob_key(digest), rest)
+        head, rest = _head(iter(checked), PIECE)
+        if rest is None:
+            objects.put(blob_key(digest), head)
+        else:
+            objects.put_stream(blob_key(digest), rest)
     with database.transaction() as connection:
-        note_blob(database, connection, digest, checked.length)
+        note_blob(database, connection, digest, checked.length, account)
     return checked.length, True
 
 
-def note_blob(database: Database, connection: Connection, digest: str, length: int) -> None:
-    """Note that a blob is in the object store, whole."""
+def note_blob(database: Database, connection: Connection, digest: str, length: int, account: int | None) -> None:
+    """Note that a blob is in the object store, whole, and who has sent it."""
     row = {"sha256": digest, "length": length, "time": database.now(connection)}
     connection.execute(database.insert(BLOBS).values(**row).on_conflict_do_nothing())
+    if account is not None:
+        sent = database.insert(BLOB_SENDERS).values(sha256=digest, account=account)
+        connection.execute(sent.on_conflict_do_nothing())
+
+
+def _sent(connection: Connection, digest: str, account: int) -> bool:
+    """Whether an account has sent a blob, whole."""
+    where = BLOB_SENDERS.c.sha256 == digest, BLOB_SENDERS.c.account == account
+    return connection.execute(select(BLOB_SENDERS.c.sha256).where(*where)).first() is not None
 
 
 def begin(database: Database, principal: Principal, digest: str, length: int, limit: int, fresh: str) -> Upload:
@@ -117,7 +143,7 @@ def begin(database: Database, principal: Principal, digest: str, length: int, li
     if not 0 < length <= limit:
         raise FileRefused("upload", expected=f"1 to {limit} bytes", got=length)
     with database.transaction() as connection:
-        if (there := blob_length(connection, digest)) is not None:
+        if _sent(connection, digest, principal.account_id) and (there := blob_length(connection, digest)) is not None:
             return Upload("", digest, there, there)
         mine = UPLOADS.c.account == principal.account_id
         found = connection.execute(select(UPLOADS).where(mine, UPLOADS.c.sha256 == digest)).first()
@@ -275,7 +301,8 @@ def _assembled(database: Database, objects: Objects, upload: Upload) -> Upload:
         _forget(database, objects, upload)
         raise
     with database.transaction() as connection:
-        note_blob(database, connection, upload.sha256, upload.length)
+        account = connection.execute(select(UPLOADS.c.account).where(UPLOADS.c.id == upload.id)).scalar()
+        note_blob(database, connection, upload.sha256, upload.length, account)
     _forget(database, objects, upload)
     return Upload("", upload.sha256, upload.length, upload.length)
 

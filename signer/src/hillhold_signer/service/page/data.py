@@ -242,7 +242,7 @@ def read_people(unit: Unit) -> People:
 
 
 def four_eyes(quorum: Quorum, made: Sequence[Made], people: People) -> FourEyes | None:
-    """Judge, as `foureyes` does, whether a person who did not make a draft has signed it; None where nobody is known to have made it."""
+    """Judge, as `foureyes` does, whether somebody else has signed what each has made; None where nobody is known to have made it."""
     submitters = {item.account.id: item.account for item in made}
     if not submitters:
         return None
@@ -250,7 +250,9 @@ def four_eyes(quorum: Quorum, made: Sequence[Made], people: People) -> FourEyes 
     def is_another(keyid: str) -> bool:
         return keyid in people.active and people.holders[keyid].id not in submitters
 
-    met = tuple(filter(is_another, quorum.signed))
+    signed = [keyid for keyid in quorum.signed if keyid in people.active]
+    several = len({people.holders[keyid].id for keyid in signed}) > 1
+    met = tuple(signed) if several else tuple(filter(is_another, signed))
     could = sorted(quorum.wanted - set(quorum.signed) - people.revoked.keys())
     return FourEyes(tuple(submitters.values()), met, tuple(filter(is_another, could)))
 

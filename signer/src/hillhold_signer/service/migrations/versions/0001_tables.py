@@ -21,6 +21,77 @@ def in_order(length: int) -> sa.String:
 
 def upgrade() -> None:
     """Make them."""
+    _repository()
+    _log()
+    _people()
+    _flow()
+
+
+def _repository() -> None:
+    op.create_table(
+        "files",
+        sa.Column("name", in_order(512), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_files"),
+    )
+    op.create_table(
+        "blobs",
+        sa.Column("sha256", HASH, nullable=False),
+        sa.Column("length", sa.BigInteger(), nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("sha256", name="pk_blobs"),
+    )
+    op.create_table(
+        "targets",
+        sa.Column("name", in_order(512), nullable=False),
+        sa.Column("sha256", HASH, nullable=False),
+        sa.ForeignKeyConstraint(["sha256"], ["blobs.sha256"], name="fk_targets_sha256"),
+        sa.PrimaryKeyConstraint("name", name="pk_targets"),
+    )
+    op.create_index("ix_targets_sha256", "targets", ["sha256"])
+    op.create_table(
+        "publications",
+        sa.Column("id", NUMBER, autoincrement=True, nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.Column("roles", sa.Text(), nullable=False),
+        sa.Column("exported", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_publications"),
+    )
+    op.create_index("ix_publications_exported", "publications", ["exported"])
+    op.create_table(
+        "publication_files",
+        sa.Column("publication", NUMBER, nullable=False),
+        sa.Column("place", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(512), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=True),
+        sa.Column("sha256", HASH, nullable=True),
+        sa.ForeignKeyConstraint(["publication"], ["publications.id"], name="fk_publication_files_publication"),
+        sa.PrimaryKeyConstraint("publication", "place", name="pk_publication_files"),
+    )
+
+
+def _log() -> None:
+    op.create_table(
+        "events",
+        sa.Column("id", NUMBER, autoincrement=True, nullable=False),
+        sa.Column("entry", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_events"),
+    )
+    op.create_table(
+        "log_files",
+        sa.Column("path", in_order(255), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("path", name="pk_log_files"),
+    )
+    op.create_table(
+        "log_releases",
+        sa.Column("path", sa.String(512), nullable=False),
+        sa.Column("entry", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("path", name="pk_log_releases"),
+    )
+
+
+def _people() -> None:
     op.create_table(
         "accounts",
         sa.Column("id", NUMBER, autoincrement=True, nullable=False),
@@ -32,54 +103,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name="uq_accounts_name"),
     )
     op.create_table(
-        "log_releases",
-        sa.Column("path", sa.String(512), nullable=False),
-        sa.Column("entry", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("path", name="pk_log_releases"),
-    )
-    op.create_table(
-        "blobs",
-        sa.Column("sha256", HASH, nullable=False),
-        sa.Column("length", sa.BigInteger(), nullable=False),
-        sa.Column("time", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("sha256", name="pk_blobs"),
-    )
-    op.create_table(
-        "events",
-        sa.Column("id", NUMBER, autoincrement=True, nullable=False),
-        sa.Column("entry", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_events"),
-    )
-    op.create_table(
-        "files",
-        sa.Column("name", in_order(512), nullable=False),
-        sa.Column("data", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("name", name="pk_files"),
-    )
-    op.create_table(
-        "log_files",
-        sa.Column("path", in_order(255), nullable=False),
-        sa.Column("data", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("path", name="pk_log_files"),
-    )
-    op.create_table(
-        "publications",
-        sa.Column("id", NUMBER, autoincrement=True, nullable=False),
-        sa.Column("time", sa.BigInteger(), nullable=False),
-        sa.Column("roles", sa.Text(), nullable=False),
-        sa.Column("exported", sa.BigInteger(), nullable=True),
-        sa.PrimaryKeyConstraint("id", name="pk_publications"),
-    )
-    op.create_index("ix_publications_exported", "publications", ["exported"])
-    op.create_table(
-        "stuck",
-        sa.Column("role", sa.String(80), nullable=False),
-        sa.Column("digest", HASH, nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("time", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("role", name="pk_stuck"),
-    )
-    op.create_table(
         "account_keys",
         sa.Column("keyid", HASH, nullable=False),
         sa.Column("account", NUMBER, nullable=False),
@@ -87,29 +110,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("keyid", name="pk_account_keys"),
     )
     op.create_index("ix_account_keys_account", "account_keys", ["account"])
-    op.create_table(
-        "approvals",
-        sa.Column("digest", HASH, nullable=False),
-        sa.Column("keyid", HASH, nullable=False),
-        sa.Column("role", sa.String(80), nullable=False),
-        sa.Column("account", NUMBER, nullable=False),
-        sa.Column("time", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_approvals_account"),
-        sa.PrimaryKeyConstraint("digest", "keyid", "role", name="pk_approvals"),
-    )
-    op.create_table(
-        "changes",
-        sa.Column("draft", HASH, nullable=False),
-        sa.Column("role", sa.String(80), nullable=False),
-        sa.Column("digest", HASH, nullable=False),
-        sa.Column("account", NUMBER, nullable=False),
-        sa.Column("time", sa.BigInteger(), nullable=False),
-        sa.Column("what", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_changes_account"),
-        sa.PrimaryKeyConstraint("draft", name="pk_changes"),
-    )
-    op.create_index("ix_changes_digest", "changes", ["digest"])
-    op.create_index("ix_changes_role", "changes", ["role"])
     op.create_table(
         "grants",
         sa.Column("account", NUMBER, nullable=False),
@@ -127,36 +127,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("issuer", "subject", name="pk_identities"),
     )
     op.create_index("ix_identities_account", "identities", ["account"])
-    op.create_table(
-        "publication_files",
-        sa.Column("publication", NUMBER, nullable=False),
-        sa.Column("place", sa.Integer(), nullable=False),
-        sa.Column("name", sa.String(512), nullable=False),
-        sa.Column("data", sa.LargeBinary(), nullable=True),
-        sa.Column("sha256", HASH, nullable=True),
-        sa.ForeignKeyConstraint(["publication"], ["publications.id"], name="fk_publication_files_publication"),
-        sa.PrimaryKeyConstraint("publication", "place", name="pk_publication_files"),
-    )
-    op.create_table(
-        "submissions",
-        sa.Column("path", sa.String(300), nullable=False),
-        sa.Column("sha256", HASH, nullable=False),
-        sa.Column("wish", HASH, nullable=False),
-        sa.Column("account", NUMBER, nullable=False),
-        sa.Column("time", sa.BigInteger(), nullable=False),
-        sa.Column("provenance", HASH, nullable=True),
-        sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_submissions_account"),
-        sa.PrimaryKeyConstraint("path", name="pk_submissions"),
-    )
-    op.create_index("ix_submissions_time", "submissions", ["time"])
-    op.create_table(
-        "targets",
-        sa.Column("name", in_order(512), nullable=False),
-        sa.Column("sha256", HASH, nullable=False),
-        sa.ForeignKeyConstraint(["sha256"], ["blobs.sha256"], name="fk_targets_sha256"),
-        sa.PrimaryKeyConstraint("name", name="pk_targets"),
-    )
-    op.create_index("ix_targets_sha256", "targets", ["sha256"])
     op.create_table(
         "tokens",
         sa.Column("id", sa.String(24), nullable=False),
@@ -182,6 +152,24 @@ def upgrade() -> None:
     )
     op.create_index("ix_sessions_expires", "sessions", ["expires"])
     op.create_index("ix_sessions_token", "sessions", ["token"])
+
+
+def _flow() -> None:
+    op.create_table(
+        "line_blobs",
+        sa.Column("sha256", HASH, nullable=False),
+        sa.Column("line", sa.String(80), nullable=False),
+        sa.ForeignKeyConstraint(["sha256"], ["blobs.sha256"], name="fk_line_blobs_sha256"),
+        sa.PrimaryKeyConstraint("sha256", "line", name="pk_line_blobs"),
+    )
+    op.create_table(
+        "blob_senders",
+        sa.Column("sha256", HASH, nullable=False),
+        sa.Column("account", NUMBER, nullable=False),
+        sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_blob_senders_account"),
+        sa.ForeignKeyConstraint(["sha256"], ["blobs.sha256"], name="fk_blob_senders_sha256"),
+        sa.PrimaryKeyConstraint("sha256", "account", name="pk_blob_senders"),
+    )
     op.create_table(
         "uploads",
         sa.Column("id", sa.String(32), nullable=False),
@@ -203,3 +191,46 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("upload", "offset", name="pk_upload_parts"),
     )
     # ### end Alembic commands ###
+    op.create_table(
+        "changes",
+        sa.Column("draft", HASH, nullable=False),
+        sa.Column("role", sa.String(80), nullable=False),
+        sa.Column("digest", HASH, nullable=False),
+        sa.Column("account", NUMBER, nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_changes_account"),
+        sa.PrimaryKeyConstraint("draft", name="pk_changes"),
+    )
+    op.create_index("ix_changes_digest", "changes", ["digest"])
+    op.create_index("ix_changes_role", "changes", ["role"])
+    op.create_table(
+        "submissions",
+        sa.Column("path", sa.String(300), nullable=False),
+        sa.Column("sha256", HASH, nullable=False),
+        sa.Column("wish", HASH, nullable=False),
+        sa.Column("account", NUMBER, nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.Column("provenance", HASH, nullable=True),
+        sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_submissions_account"),
+        sa.PrimaryKeyConstraint("path", name="pk_submissions"),
+    )
+    op.create_index("ix_submissions_time", "submissions", ["time"])
+    op.create_table(
+        "approvals",
+        sa.Column("digest", HASH, nullable=False),
+        sa.Column("keyid", HASH, nullable=False),
+        sa.Column("role", sa.String(80), nullable=False),
+        sa.Column("account", NUMBER, nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_approvals_account"),
+        sa.PrimaryKeyConstraint("digest", "keyid", "role", name="pk_approvals"),
+    )
+    op.create_table(
+        "stuck",
+        sa.Column("role", sa.String(80), nullable=False),
+        sa.Column("digest", HASH, nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("role", name="pk_stuck"),
+    )
