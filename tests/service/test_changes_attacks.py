@@ -31,7 +31,7 @@ from hillhold_signer.serviceclient import Service
 from hillhold_signer.signatures import SignatureFile
 from hillhold_verifier import canonical
 from postgres import Postgres
-from servicekit import Kit, make_kit, until
+from servicekit import Kit, make_kit, until, upload
 from workshop import HARDWARE, image, pump
 
 HASH = "0" * 64
@@ -222,7 +222,7 @@ def test_a_change_that_is_too_large_is_refused_before_it_is_read(kit: Kit, url: 
 def test_a_draft_of_a_line_comes_from_its_submitters_and_administrators_alone(
     kit: Kit, url: str, post: Callable[..., httpx.Response], who: str
 ) -> None:
-    files = drafted(kit, url, "carol", adds())
+    files = drafted(kit, url, "ci" if who == "ci" else "carol", adds())
     before = everything(kit)
     answer = post(who, files)
     if who == "ci":  # submitter of all lines
@@ -232,6 +232,27 @@ def test_a_draft_of_a_line_comes_from_its_submitters_and_administrators_alone(
     assert "hint" in answer.json()
     assert everything(kit) == before
     until(lambda: f'"actor":"{who}"' in events(kit) and '"kind":"refusal"' in events(kit), "for the refusal in the log")
+
+
+def test_a_draft_names_no_file_that_somebody_else_has_sent(
+    kit: Kit, url: str, post: Callable[..., httpx.Response]
+) -> None:
+    kit.account("thief", (Role.SUBMITTER, "pump"))
+    files = drafted(kit, url, "carol", adds())  # and sends the image
+    before = everything(kit)
+    answer = post("thief", files)
+    assert answer.status_code == 422
+    assert "which you have not sent" in answer.json()["detail"]
+    assert everything(kit) == before
+    digest = sha256(image("1.0.0")).hexdigest()
+    with kit.client(url, "thief") as thief, kit.client(url, "carol") as carol:
+        assert (thief.get(f"/v1/blobs/{digest}").status_code, carol.get(f"/v1/blobs/{digest}").status_code) == (
+            404,
+            200,
+        )
+        assert thief.post("/v1/uploads", json={"sha256": digest, "length": len(image("1.0.0"))}).status_code == 201
+        assert upload(thief, image("1.0.0")) == digest  # who has it may use it
+    assert post("thief", files).status_code == 200
 
 
 def events(kit: Kit) -> str:
@@ -350,7 +371,7 @@ def published(kit: Kit, role: str) -> int:
 
 def test_a_change_is_made_whole_or_not_at_all(kit: Kit, url: str, post: Callable[..., httpx.Response]) -> None:
     kit.account("both", (Role.SUBMITTER, "pump"), (Role.SIGNER, "pump"))
-    files = drafted(kit, url, "carol", adds())
+    files = drafted(kit, url, "both", adds())
     before = everything(kit)
     good, bad = signature(files, "release-1"), signature(files, "targets-1")
     assert post("both", {**files, **good, **bad}).status_code == 422

@@ -188,8 +188,17 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 def logger(name: str) -> FilteringBoundLogger:
-    """Return a logger: `log.info("published", roles={…})`; what is bound by `structlog.contextvars` is on its lines."""
+    """Return a logger: `log.info("published", roles={…})`; what is bound by `structlog.contextvars` is on its lines.
+
+    Before `configure`, it says nothing: a library does not print.
+    """
+    if not structlog.is_configured():
+        return cast("FilteringBoundLogger", structlog.wrap_logger(logging.getLogger(name), processors=[_drop]))
     return cast("FilteringBoundLogger", structlog.get_logger(f"hillhold.{name}"))
+
+
+def _drop(_: object, __: str, ___: MutableMapping[str, Any]) -> str:
+    raise structlog.DropEvent
 
 
 def _json(_: object, __: str, event: MutableMapping[str, Any]) -> str:

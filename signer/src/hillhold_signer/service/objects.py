@@ -40,9 +40,9 @@ from hillhold_signer.storage import CHUNK, list_folder, place_file, remove_file,
 
 MAX_KEY: Final = 700
 """Characters of a name."""
-PIECE: Final = 8 * 1024 * 1024
+PIECE: Final = 5 * 1024 * 1024
 """Bytes that are sent to an object store, or fetched from one, at once."""
-PARTS: Final = 3
+PARTS: Final = 2
 """Pieces of one object that are under way at once."""
 REQUEST: Final = timedelta(seconds=30)
 """How long one request may take, with its body."""

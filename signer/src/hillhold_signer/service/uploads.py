@@ -257,20 +257,23 @@ def _head(chunks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes] | 
 
 
 def _pieces(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """Bytes in pieces of one size; what is left when the stream breaks is a piece, too, before the error passes."""
-    held = bytearray()
+    """Bytes in pieces of about one size; what is left when the stream breaks is a piece, too, before the error passes."""
+    held: list[bytes] = []
+    total = 0
     try:
         for chunk in chunks:
-            held += chunk
-            while len(held) >= size:
-                yield bytes(held[:size])
-                del held[:size]
+            held.append(chunk)
+            total += len(chunk)
+            if total >= size:
+                piece, total = b"".join(held), 0
+                held.clear()
+                yield piece
     except Exception:
         if held:
-            yield bytes(held)
+            yield b"".join(held)
         raise
     if held:
-        yield bytes(held)
+        yield b"".join(held)
 
 
 def _part_key(identifier: str, offset: int, length: int) -> str:
