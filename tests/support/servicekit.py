@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -193,17 +194,21 @@ def states(client: httpx.Client, line: str = "pump") -> Mapping[str, str]:
 
 @contextmanager
 def replica(
-    folder: Path, environment: Mapping[str, str] | None = None, program: Sequence[str] = ("-m", "hillhold_signer.cli")
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "hillhold_signer.cli"),
+    authority: Path | None = None,
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run `hillhold serve` as a process of its own; gives its URL, and the process."""
+    """Run `hillhold serve` as a process of its own; gives its URL, and the process. `authority`: the CA of its certificate."""
     port = free_port()
     command = [sys.executable, *program, "serve", str(folder), "--listen", f"127.0.0.1:{port}"]
     said = folder / f"replica-{port}.log"
     with said.open("wb") as log:
         process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, stderr=log)
-    url = f"http://127.0.0.1:{port}"
+    url = f"{'https' if authority else 'http'}://127.0.0.1:{port}"
+    trusted = ssl.create_default_context(cafile=str(authority)) if authority else False
     try:
-        until(lambda: process.poll() is not None or _answers(url), "for a replica to answer")
+        until(lambda: process.poll() is not None or _answers(url, trusted), "for a replica to answer")
         assert process.poll() is None, said.read_text()
         yield url, process
     finally:
@@ -211,8 +216,8 @@ def replica(
         process.wait()
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, trusted: ssl.SSLContext | bool) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", timeout=2).status_code < 500
+        return httpx.get(f"{url}/healthz", timeout=2, verify=trusted).status_code < 500
     except httpx.HTTPError:
         return False
