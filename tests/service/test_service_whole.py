@@ -133,7 +133,7 @@ def test_a_client_shows_a_certificate_in_the_place_of_a_token(kit: Kit, tmp_path
 
 
 def test_every_role_does_what_it_may_and_nothing_else(kit: Kit) -> None:
-    kit.account("visitor")
+    kit.account("visitor", (Role.SIGNER, "valve"), (Role.SUBMITTER, "valve"))
     allowed = {
         "ci": {"submit", "request", "log"},  # submitter of all lines
         "grace": {"submit", "request", "log"},  # signer of all, and submitter of this one
