@@ -148,7 +148,7 @@ def test_names_of_all_people_are_taken(register: Register, name: str) -> None:
 def test_the_name_of_a_disabled_account_is_nobody_elses(register: Register) -> None:
     register.account("Grace")
     accounts.disable(register.connection, "Grace", now=NOW)
-    with pytest.raises(AccountRefused, match="name that no account has"):
+    with pytest.raises(AccountRefused, match="takes for that of Grace"):
         register.account("grace")
 
 

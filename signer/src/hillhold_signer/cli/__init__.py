@@ -15,6 +15,7 @@ from hillhold_signer.cli.importing import import_command
 from hillhold_signer.cli.keys import key
 from hillhold_signer.cli.lines import list_, show
 from hillhold_signer.cli.logs import log
+from hillhold_signer.cli.onlinekeys import keys
 from hillhold_signer.cli.people import account, token
 from hillhold_signer.cli.products import product
 from hillhold_signer.cli.provisioning import provisioning
@@ -50,7 +51,7 @@ def main() -> None:
 _command: click.Command
 for _command in (list_, show, image_key):
     product.add_command(_command)
-for _command in (backup, restore, resume):
+for _command in (backup, restore, resume, keys):
     service.add_command(_command)
 for _command in (
     *(key, init, root, renew, revoke, product, image),

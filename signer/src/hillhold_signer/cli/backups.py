@@ -179,7 +179,7 @@ def resume(
         f"took over {done.entries} entries of the log",
     ]
     lines += [f"drafts of {role} are dropped: hand in again what is not published" for role in done.dropped]
-    lines += [f"the new log's key, for auditors: {begin[0].verifier}"] if begin else []
+    lines += [f"the new log's key, for auditors: {begin[0].verifier.vkey}"] if begin else []
     lines += [f"signed timestamp version {done.timestamp}; the service goes on with `hillhold serve {data}`"]
     emit(value, lines, as_json=as_json)
 

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from hillhold_signer.cli.remote import log_access, noted_token, token_file_option
 from hillhold_signer.cli.terminal import FILE, PATH, emit, json_option
 from hillhold_signer.errors import EntryRefused, NoteRefused, ProofRefused
 from hillhold_signer.keys import load_public
@@ -50,7 +51,8 @@ class Place(click.ParamType[FolderStore | UrlReader]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> FolderStore | UrlReader:
         """Open it; raises `click.UsageError`."""
         if isinstance(value, str) and value.startswith(("http://", "https://")):
-            return UrlReader(value, clock=time.monotonic, sleep=time.sleep)
+            token, authority = log_access(value, noted_token(ctx))
+            return UrlReader(value, clock=time.monotonic, sleep=time.sleep, token=token, ca_file=authority)
         return FolderStore(Path(str(click.Path(exists=True, file_okay=False).convert(value, param, ctx))))
 
 
@@ -74,6 +76,9 @@ def _keys(required: bool = False) -> Callable[[F], F]:
     return click.option("--key", "keys", type=Vkey(), metavar="VKEY", multiple=True, required=required, help=text)
 
 
+_of_a_service = token_file_option("For the log of a service, URL/log: your token, instead of HILLHOLD_TOKEN.")
+
+
 @click.group()
 def log() -> None:
     """Check a transparency log, and prove what is in it."""
@@ -81,26 +86,40 @@ def log() -> None:
 
 @log.command("verify")
 @click.argument("place", metavar="LOG", type=Place())
+@_of_a_service
 @_keys()
 @click.option(
     "--checkpoint", "kept", type=FILE, multiple=True, help="A checkpoint of this log that you kept earlier; repeat it."
 )
+@click.option(
+    "--keep", type=PATH, metavar="FILE", help="Write its checkpoint there, once all is well: for the next time."
+)
 @json_option
-def verify(place: FolderStore | UrlReader, keys: Sequence[Verifier], kept: Sequence[Path], as_json: bool) -> None:
-    """Check all of a log. LOG is a folder or a URL.
+def verify(
+    place: FolderStore | UrlReader,
+    keys: Sequence[Verifier],
+    kept: Sequence[Path],
+    keep: Path | None,
+    as_json: bool,
+) -> None:
+    """Check all of a log. LOG is a folder or a URL; that of a signing service is URL/log.
 
-    Every entry, every tile, the signature, and that it goes on from each checkpoint that you kept. Keep its file
-    `checkpoint` for the next time: without one, a log that was set back or made anew looks like any other.
+    Every entry, every tile, the signature, and that it goes on from each checkpoint that you kept. Keep its checkpoint for the
+    next time: without one, a log that was set back or made anew looks like any other.
 
     \b
     Example:
-      hillhold log verify https://log.example/fw --key "$VKEY" --checkpoint last-month
+      hillhold log verify https://log.example/fw --key "$VKEY" --checkpoint last.txt --keep last.txt
     """
+    if keep is not None and not keys:
+        raise click.UsageError("--keep needs --key: what nobody has signed is not worth keeping")
     older = [open_kept(read_file(path, MAX_NOTE), keys).checkpoint for path in kept]
     signed = fetch_checkpoint(place, keys)
     checkpoint = signed.checkpoint
     with _progress(checkpoint.size) as report:
         audit(place, signed, older, report)
+    if keep is not None:
+        write_file(keep, signed.data)
     lines = [
         f"{checkpoint.origin}: {checkpoint.size} entries, root {show_hash(checkpoint.root)}",
         "every tile and every entry agrees with the root",
@@ -112,6 +131,7 @@ def verify(place: FolderStore | UrlReader, keys: Sequence[Verifier], kept: Seque
 
 @log.command("prove")
 @click.argument("place", metavar="LOG", type=Place())
+@_of_a_service
 @click.argument("index", type=click.IntRange(min=0), required=False)
 @click.option("--find", "text", help="The one entry that contains this text, instead of INDEX.")
 @click.option("-o", "--output", type=PATH, required=True, help="The proof, NAME.tlog-proof.")
@@ -167,6 +187,7 @@ def check_proof(file: Path, keys: Sequence[Verifier], entry: Path | None, as_jso
 
 @log.command("show")
 @click.argument("place", metavar="LOG", type=Place())
+@_of_a_service
 @click.option("--from", "start", type=click.IntRange(min=0), default=0, show_default=True, help="The first entry.")
 @_keys()
 @json_option

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +36,11 @@ MAX_TOKEN: Final = 20_000
 
 _FILE: Final = "hillhold.token-file"
 """By command, what to do where it knows no service."""
+
+
+def token_file_option(text: str) -> Callable[[Any], Any]:
+    """Add --token-file, which types of arguments look at."""
+    return click.option("--token-file", type=FILE, is_eager=True, expose_value=False, callback=_note_token, help=text)
 
 
 class OnRepository(click.Command):
@@ -115,7 +121,7 @@ class RepositoryType(click.ParamType[Place]):
             self.fail(f"{error}", param, ctx)
         if ctx is not None and ctx.resilient_parsing:  # a shell that completes needs no token
             return Path(value)
-        service = open_service(value, ctx.meta.get(_FILE) if ctx is not None else None)
+        service = open_service(value, noted_token(ctx))
         if ctx is not None:
             ctx.call_on_close(service.close)
         return Entry(RemoteStore(service, _Progress(ctx).begin))
@@ -156,6 +162,29 @@ def _note_token(ctx: click.Context, _: click.Parameter, value: Path | None) -> N
     ctx.meta[_FILE] = value
 
 
+def noted_token(ctx: click.Context | None) -> Path | None:
+    """Return the file that `token_file_option` was given."""
+    found: Path | None = ctx.meta.get(_FILE) if ctx is not None else None
+    return found
+
+
+def log_access(url: str, token_file: Path | None) -> tuple[str | None, Path | None]:
+    """Return the token and the CA file for a log that may be a service's; raises `ConfigRefused`, `StorageError`.
+
+    HILLHOLD_TOKEN is for the service that HILLHOLD_SERVICE names, and for no other server.
+    """
+    from hillhold_signer.serviceclient import check_token, is_safe_url
+
+    authority = os.environ.get("HILLHOLD_CA")
+    token: str | None = None
+    if is_safe_url(url):  # no token in the clear; whoever wrote one into the URL has decided
+        named = os.environ.get("HILLHOLD_SERVICE") or ""
+        token = _token(url, token_file, given=_site(named) == _site(url))
+    elif token_file is not None:
+        raise ConfigRefused("--token-file", expected="https://, or http:// on this computer", got="another URL")
+    return None if token is None else check_token(token), Path(authority) if authority else None
+
+
 def open_service(url: str, token_file: Path | None) -> Service:
     """Return a service, asked with the person's token and certificates; raises `ConfigRefused`, `StorageError`."""
     from hillhold_signer.serviceclient import Service
@@ -169,11 +198,16 @@ def open_service(url: str, token_file: Path | None) -> Service:
     )
 
 
-def _token(url: str, file: Path | None) -> str | None:
-    """The person's token for a service; raises `ConfigRefused`, `StorageError`."""
+def _site(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.lower()
+
+
+def _token(url: str, file: Path | None, *, given: bool = True) -> str | None:
+    """The person's token for a service; `given`: HILLHOLD_TOKEN is for it. Raises `ConfigRefused`, `StorageError`."""
     if file is not None:
         return _line(read_file(file, MAX_TOKEN), file)
-    if token := os.environ.get("HILLHOLD_TOKEN"):
+    if given and (token := os.environ.get("HILLHOLD_TOKEN")):
         return token.strip()
     parts = urlsplit(url)
     host = f"{parts.hostname}{f'_{parts.port}' if parts.port else ''}".replace(":", "_")

@@ -10,7 +10,7 @@ from tuf.api.metadata import Root
 
 from hillhold_signer import encoding
 from hillhold_signer.ceremony import MAX_CEREMONY, read_ceremony
-from hillhold_signer.cli.remote import REPOSITORY, OnRepository
+from hillhold_signer.cli.remote import REPOSITORY, OnRepository, service_of
 from hillhold_signer.cli.terminal import FILE, PATH, edge, emit, json_option
 from hillhold_signer.difference import difference, label
 from hillhold_signer.errors import RepositoryRefused
@@ -21,6 +21,7 @@ from hillhold_signer.repository import Repository
 from hillhold_signer.roots import renew as renew_roles
 from hillhold_signer.roots import revoke as revoke_key
 from hillhold_signer.roots import rotate as rotate_root
+from hillhold_signer.rotation import online_replaced
 from hillhold_signer.state import published_files
 from hillhold_signer.storage import read_file, write_file
 from hillhold_signer.transcript import Place as Page
@@ -88,6 +89,10 @@ def rotate(repo: Place, config: Path, dry_run: bool, as_json: bool) -> None:
     for keyid, places in done.revoked.items():
         lines.append(
             f"! revoked key {show_key(keyid)} is still trusted in {', '.join(places)}: `hillhold product team`"
+        )
+    if service_of(repo) is not None and online_replaced(done.old, done.new):
+        lines.append(
+            "! the service opens the new online keys on its own machine: there, try `hillhold service keys DATA`"
         )
     lines.append(
         "dry run: nothing was written"

@@ -75,6 +75,7 @@ def init(
       hillhold service init DATA --from REPO --admin ada
     """
     from hillhold_signer.service import setup
+    from hillhold_signer.service.onlinekeys import missing_files
     from hillhold_signer.service.service import open_data
     from hillhold_signer.service.settings import read_settings
 
@@ -91,14 +92,19 @@ def init(
     signer = setup.make_log_key(settings, log_name or f"hillhold/{data.absolute().name}")
     setup.begin_log(found, signer)
     token = setup.first_administrator(found, admin, randomness.token_bytes)
+    with found.reading() as unit:
+        lost = missing_files(unit)
     found.database.close()
-    value = {"data": str(data), "administrator": admin, "token": token, "log": str(signer.verifier)}
+    value = {"data": str(data), "administrator": admin, "token": token, "log": signer.verifier.vkey, "missing": lost}
     lines = [
         f"made {data}: {found.database}",
-        f"the log's key, for auditors: {signer.verifier}",
+        f"the log's key, for auditors: {signer.verifier.vkey}",
         f"keep a copy of {settings.log_key}: without it, nobody believes a restored log",
         f"token of {admin}, shown this once: {token}",
         f"next: `hillhold serve {data}`, then `HILLHOLD_TOKEN=… hillhold status --service URL`",
+    ]
+    lines += [
+        f"! no online key is at {uri} on this machine: say where it is (`hillhold service keys {data}`)" for uri in lost
     ]
     emit(value, lines, as_json=as_json)
 

@@ -31,22 +31,25 @@ if TYPE_CHECKING:
 
 EITHER = RepositoryType(click.Path(exists=True, path_type=Path))
 
+root_option = click.option("--root", type=FILE, help="The root that you trust, to verify what is published.")
 full_option = click.option("--full", is_flag=True, help="Show each file, where many come or go.")
 
 
 @click.command(cls=OnRepository, short_help="Show what the drafts change.")
 @click.argument("repo", type=REPOSITORY)
 @click.argument("role", required=False)
+@root_option
 @full_option
 @json_option
-def diff(repo: Place, role: str | None, full: bool, as_json: bool) -> None:
+def diff(repo: Place, role: str | None, root: Path | None, full: bool, as_json: bool) -> None:
     """Show what the drafts, or only that of ROLE, change of what is published. Nothing is written.
 
     \b
     Example:
       hillhold diff REPO pump
     """
-    repository = Repository(repo)
+    anchor = read_file(root, MAX_BYTES["root"]) if root else None
+    repository = Repository(repo, anchor=anchor)
     state, people = repository.state(), repository.people()
     if role is not None:
         state.check_role(role)
@@ -56,9 +59,11 @@ def diff(repo: Place, role: str | None, full: bool, as_json: bool) -> None:
     value = {
         "drafts": [_drafted(draft, changes) for draft, changes in found],
         "clashes": {name: {"error": str(clash), "hint": clash.hint} for name, clash in clashes.items()},
+        "anchored": anchor is not None,
     }
     lines = [line for draft, changes in found for line in _shown(draft, changes, full=full)]
     lines += [f"! {name}: {clash}; {clash.hint}" for name, clash in clashes.items()]
+    lines += _believed(repository, service_of(repo), anchored=anchor is not None) if lines else []
     emit(value, lines or [f"{role}: nothing is drafted" if role else "nothing is drafted"], as_json=as_json)
 
 
@@ -67,7 +72,7 @@ def diff(repo: Place, role: str | None, full: bool, as_json: bool) -> None:
 @click.option("--key", "uri", required=True, metavar="URI", help="Your private key, such as file:ada.pem.")
 @click.option("--public", type=FILE, help="Its public key, where the URI does not lead to it (HSM, KMS).")
 @click.option("--role", help="Sign only this role.")
-@click.option("--root", type=FILE, help="The root that you trust, to verify what is published.")
+@root_option
 @click.option("-o", "--output", type=PATH, help="Of a request: the signature file; by default beside it.")
 @click.option("--yes", is_flag=True, help="Sign without asking.")
 @full_option

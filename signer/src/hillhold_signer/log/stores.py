@@ -10,10 +10,11 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from hillhold_signer.errors import FileRefused, LogRefused, StorageError
+from hillhold_signer.errors import FileRefused, LogRefused, StorageError, ToolError
 from hillhold_signer.log.checkpoint import PATH as CHECKPOINT
 from hillhold_signer.log.tiles import MAX_BUNDLE, Tile
 from hillhold_signer.log.tree import Reader
@@ -134,13 +135,26 @@ class UrlReader:
         url: prefix of the log, `http(s)://[USER:PASSWORD@]HOST[:PORT]/PATH`.
         clock: seconds that only rise.
         sleep: waits so many seconds.
+        token: of a signing service, whose log is for its auditors (RFC 6750); for this server alone.
+        ca_file: certificates (PEM) that vouch for the server, instead of the system's.
 
     Raises:
         MisuseError: not such a URL.
+        OperationalError: the CA file cannot be read.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], float], sleep: Callable[[float], object]) -> None:
-        self._address, self._getter, self._sleep, self._clock = Address.parse(url), Getter(None, clock), sleep, clock
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Callable[[], float],
+        sleep: Callable[[float], object],
+        token: str | None = None,
+        ca_file: Path | None = None,
+    ) -> None:
+        self._address, self._getter, self._sleep, self._clock = Address.parse(url), Getter(ca_file, clock), sleep, clock
+        if token is not None:
+            self._address = replace(self._address, authorization=f"Bearer {token}")
 
     def read(self, path: str, limit: int) -> bytes | None:
         """Get a file."""
@@ -161,8 +175,16 @@ class UrlReader:
     def _get(self, address: Address, limit: int) -> bytes | None:
         data, end = bytearray(), self._clock() + STALL
         with closing(self._getter.get(address, {"Accept-Encoding": "identity"}, STALL)) as answer:
+            if answer.status == 403 and address.authorization and address.path.endswith(f"/{CHECKPOINT}"):
+                hint = (
+                    "an administrator grants it: `hillhold account grant NAME auditor '*'`, and a new token has it then"
+                )
+                raise ToolError(f"{address.shown}: not permitted", hint=hint)
             if answer.status in (403, 404, 410):
                 return None
+            if answer.status == 401:
+                hint = "the log of a service is for its auditors: `export HILLHOLD_SERVICE=URL HILLHOLD_TOKEN=…`, or --token-file"
+                raise ToolError(f"{address.shown}: not logged in", hint=hint)
             if answer.status != 200:
                 raise OperationalError(f"{address.shown}: status {answer.status}")
             while piece := answer.read(limit + 1 - len(data), max(0.0, end - self._clock())):

@@ -17,6 +17,7 @@ from hillhold_signer.layout import is_segment
 
 EVERY: Final = "*"
 """All product lines, and what belongs to none."""
+_NO_LINES: Final = ("root", "targets", "snapshot", "timestamp")
 MAX_SHOWN: Final = 80
 """Characters of a text of somebody else's in a message or an event."""
 
@@ -48,7 +49,9 @@ class UnauthenticatedRefused(SignerRefused):
     def __init__(self, reason: str, *, hint: str | None = None) -> None:
         self.reason = reason
         self.records: tuple[tuple[str, str], ...] = ()
-        super().__init__("login", got=reason, hint=hint)
+        super().__init__(
+            "login", expected="a token, an identity or a certificate of this service", got=reason, hint=hint
+        )
 
 
 class ForbiddenRefused(SignerRefused):
@@ -122,7 +125,9 @@ def require(principal: Principal, role: Role, line: str) -> None:
     """Refuse who is not `role` on `line`; raises `ForbiddenRefused`."""
     if not principal.holds(role, line):
         raise _forbidden(
-            principal, f"{role} of {shown(line)}", f"`hillhold account grant {principal.name} {role} LINE`"
+            principal,
+            f"{role} of {shown(line)}",
+            f"`hillhold account grant '{principal.name}' {role} {_quoted(line)}`",
         )
 
 
@@ -130,12 +135,17 @@ def require_read(principal: Principal, line: str) -> None:
     """Refuse who has no role on `line`; raises `ForbiddenRefused`."""
     if not may_read(principal, line):
         raise _forbidden(
-            principal, f"any role on {shown(line)}", f"`hillhold account grant {principal.name} ROLE LINE`"
+            principal,
+            f"any role on {shown(line)}",
+            f"`hillhold account grant '{principal.name}' auditor {_quoted(line)}`",
         )
 
 
 def check_line(line: str) -> str:
     """Return a line that may be granted: a segment, or "*"; raises `SignerRefused`."""
+    if line in _NO_LINES:  # it would grant nothing, and nobody would see that
+        hint = "what belongs to no line is granted on '*'"
+        raise SignerRefused("product line", expected="a name such as pump, or * for all", got=line, hint=hint)
     if line != EVERY and not is_segment(line):
         raise SignerRefused("product line", expected="a name such as pump, or * for all", got=shown(line))
     return line
@@ -155,8 +165,13 @@ def shown(text: str, limit: int = MAX_SHOWN) -> str:
     return clean if len(text) <= limit else f"{clean}..."
 
 
+def _quoted(line: str) -> str:
+    """A line as a shell takes it."""
+    return "'*'" if line == EVERY else shown(line)
+
+
 def _forbidden(principal: Principal, wanted: str, command: str) -> ForbiddenRefused:
     scoped = " (by this token)" if principal.token else ""
-    hint = f"an administrator grants it: {command}" + (", and a token that has it" if scoped else "")
+    hint = f"an administrator grants it: {command}" + (", and a new token has it then" if scoped else "")
     got = f"{principal.name}: {show_grants(principal.grants)}{scoped}"
     return ForbiddenRefused("permission", expected=wanted, got=got[:400], hint=hint)

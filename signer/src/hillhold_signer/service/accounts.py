@@ -92,7 +92,9 @@ def find(connection: Connection, name: str) -> Account:
     )  # else PostgreSQL refuses the query (NUL, half a surrogate pair)
     found = _load(connection, select(ACCOUNTS).where(ACCOUNTS.c.name == name)) if known else []
     if not found:
-        raise NotFoundRefused("account", got=repr(shown(name)), hint="`hillhold account list`")
+        raise NotFoundRefused(
+            "account", expected="one that there is", got=repr(shown(name)), hint="`hillhold account list`"
+        )
     return found[0]
 
 
@@ -135,7 +137,8 @@ def create(connection: Connection, name: str, *, machine: bool, now: int) -> Cha
     for other in connection.execute(select(ACCOUNTS.c.name)).scalars():
         if _folded(other) == _folded(name):
             hint = "names of disabled accounts stay used: the log speaks of them"
-            raise AccountRefused("account", expected="a name that no account has", got=repr(other), hint=hint)
+            expected = f"a name that nobody takes for that of {other}"
+            raise AccountRefused("account", expected=expected, got=repr(name), hint=hint)
     connection.execute(insert(ACCOUNTS).values(name=name, machine=int(machine), time=now))
     return changed(connection, name, f"new account, a {'machine' if machine else 'person'}")
 

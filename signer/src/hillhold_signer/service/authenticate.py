@@ -89,7 +89,7 @@ class Authenticator:
             _wait(self._limits.address.take(bucket, monotonic), "requests")
             _wait(self._limits.failures.wait(bucket, monotonic), "failed logins")
             who = self._who(connect, headers, peer, now, monotonic)
-        except _Nobody:
+        except NobodyRefused:
             raise
         except UnauthenticatedRefused as error:
             self._limits.failures.take(bucket_of(peer.address), monotonic)
@@ -112,7 +112,7 @@ class Authenticator:
     ) -> Principal:
         secret = _secret(headers)
         if secret is None and peer.certificate is None:
-            raise _Nobody("none", hint=_HINT)
+            raise NobodyRefused("none", hint=_HINT)
         if secret is None:
             said = certificates.claims(peer.certificate or b"", now)
             with connect() as connection:
@@ -130,7 +130,7 @@ class Authenticator:
         return (*_more(held), *(((actor, reason),) if itself else ()))
 
 
-class _Nobody(UnauthenticatedRefused):
+class NobodyRefused(UnauthenticatedRefused):
     """Nothing that says who: no failed login, since nobody tried."""
 
 

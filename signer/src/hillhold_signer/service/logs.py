@@ -134,6 +134,7 @@ def configure(stream: TextIO, *, readable: bool, secrets: Iterable[str] = (), de
     hider = Hider(secrets)
 
     def cleaned(_: object, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+        event.pop("color_message", None)  # uvicorn's, for terminals
         trace = event.pop("exception", None)
         fields = hider.fields(event)
         if trace is not None:

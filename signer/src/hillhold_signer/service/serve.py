@@ -40,6 +40,9 @@ def run(settings: Settings, host: str, port: int, ask: Callable[[str], str]) -> 
     service = Service(settings, ask, report)
     service.publisher.check_keys()
     listening = _listen(host, port)
+    scheme = "http" if settings.tls is None else "https"
+    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    logger("serve").info("serving", address=address, database=str(service.data.database))
     config = uvicorn.Config(create_app(service), log_config=None, **{**options(), **_tls(settings)})
     server = uvicorn.Server(config)
     server.run(sockets=[listening])

@@ -1,4 +1,4 @@
-"""Settings of a service: `service.toml` in its folder, all of it optional.
+"""Settings of a service: `service.toml` in its folder, which may be empty.
 
     database = "postgresql://hillhold@db/hillhold"       # by default hillhold.db in the folder
     objects = "s3://firmware/hillhold"                   # by default the folder itself
@@ -92,8 +92,12 @@ class Settings:
 def read_settings(folder: Path) -> Settings:
     """Return the settings of a service's folder; raises `ConfigRefused`, `StorageError`."""
     what = str(folder / FILE)
+    data = read_optional(folder / FILE, MAX_FILE)
+    if data is None:  # else a database would be made in whatever folder was named
+        hint = "`hillhold service init` makes a service"
+        raise ConfigRefused(f"{folder}", expected=f"the folder of a service, with {FILE}", got="none", hint=hint)
     try:
-        found = tomllib.loads((read_optional(folder / FILE, MAX_FILE) or b"").decode())
+        found = tomllib.loads(data.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigRefused(what, expected="TOML", got=str(error)[:120]) from error
     taken = _Taken(found, what)

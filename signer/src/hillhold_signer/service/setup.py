@@ -41,7 +41,9 @@ CHUNK: Final = 1024 * 1024
 
 def write_settings(folder: Path, database: str | None, objects: str | None) -> None:
     """Write the settings of a new service; raises `ConfigRefused` where others are there, `StorageError`."""
-    make_folder(folder)
+    if not folder.exists():
+        make_folder(folder)
+        folder.chmod(0o700)  # drafts, and the names of people, are in it
     lines = [f"{name} = {_quoted(value)}" for name, value in (("database", database), ("objects", objects)) if value]
     data = "".join(f"{line}\n" for line in lines).encode()
     path = folder / FILE
@@ -49,7 +51,11 @@ def write_settings(folder: Path, database: str | None, objects: str | None) -> N
         if data and read_file(path, MAX_FILE) != data:
             raise ConfigRefused(f"{path}", expected="no settings yet", got="others", hint="edit them there")
         return
-    write_file(path, data or b"# see the manual: database, objects, max_upload, proxies, [tls], [[issuer]]\n")
+    write_file(
+        path,
+        data
+        or b"# database, objects, max_upload, proxies, url, renew, [options], [tls], [[issuer]]: docs/SERVICE.md\n",
+    )
 
 
 def make_log_key(settings: Settings, origin: str) -> NoteSigner:

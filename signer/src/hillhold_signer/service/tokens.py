@@ -271,7 +271,12 @@ def revoke(connection: Connection, by: Principal | None, identifier: str, now: i
     if row is not None and by is not None and by.account_id != row.account and not _administers(by):
         row = None
     if row is None:
-        raise NotFoundRefused("token", got=repr(shown(identifier)), hint="`hillhold token list` names them by id")
+        raise NotFoundRefused(
+            "token",
+            expected="one that there is",
+            got=repr(shown(identifier)),
+            hint="`hillhold token list` names them by id",
+        )
     if row.revoked is not None:
         raise AccountRefused(
             f"token {identifier}", expected="one that is not revoked", got=f"revoked {show_time(row.revoked)}"
@@ -297,7 +302,7 @@ def _check_issuer(by: Principal | None, account: Account) -> None:
             "new token", expected=f"one for {by.name}, or an administrator", got=f"one for {account.name}"
         )
     if by.account_id != account.id and not account.machine:
-        hint = "each person issues their own; the operator issues a first one on the service's own machine"
+        hint = f"each person issues their own; the operator issues a first one: `{first_token(account.name)}`"
         raise ForbiddenRefused(
             "new token", expected="one for a machine, or for oneself", got=f"one for {account.name}", hint=hint
         )
@@ -308,10 +313,16 @@ def _check_scopes(wanted: frozenset[Grant], account: Account, own: Principal | N
         raise AccountRefused("scopes of a token", expected="at least one", got="none", hint="`hillhold account grant`")
     if own is not None and (unheld := [scope for scope in sorted(wanted) if not covers(own.grants, scope)]):
         expected = f"at most {show_grants(own.grants)}"[:400]
-        raise ForbiddenRefused("scopes of a token", expected=expected, got=shown(show_grants(unheld), 200))
+        hint = f"a token gives no more than it has; the operator issues one with all that you are granted: `{first_token(account.name)}`"
+        raise ForbiddenRefused("scopes of a token", expected=expected, got=shown(show_grants(unheld), 200), hint=hint)
     if unheld := [scope for scope in sorted(wanted) if not covers(account.grants, scope)]:
         expected = f"what {account.name} is granted: {show_grants(account.grants)}"[:400]
         raise AccountRefused("scopes of a token", expected=expected, got=shown(show_grants(unheld), 200))
+
+
+def first_token(name: str) -> str:
+    """Return what the operator types on the service's own machine, so that somebody gets a token."""
+    return f"hillhold token new LABEL --account '{name}' --data DATA"
 
 
 def _scopes(text: str) -> frozenset[Grant]:
