@@ -188,7 +188,9 @@ def sign(client: httpx.Client, key: str, role: str = "pump") -> httpx.Response:
 
 def states(client: httpx.Client, line: str = "pump") -> Mapping[str, str]:
     """How far each version of a line has come."""
-    found = client.get(f"/v1/lines/{line}/releases").json()["releases"]
+    answer = client.get(f"/v1/lines/{line}/releases")
+    assert answer.status_code == 200, answer.text
+    found = answer.json()["releases"]
     return {item["version"]: "available" if item["available"] else item["state"] for item in found}
 
 
