@@ -16,9 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import random
-import struct
 import subprocess
 import sys
 import tempfile
@@ -28,17 +25,16 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
 import httpx
 from securesystemslib.signer import Signer
+from sqlalchemy import func, select
 
 from hillhold_signer import Repository, Wish, add_product, add_release, example_signer
 from hillhold_signer.attaching import attach
-from hillhold_signer.keys import public_der
 from hillhold_signer.log import audit
 from hillhold_signer.log.events import Event, Kind
 from hillhold_signer.requests import make_request, open_request, sign_request
@@ -46,46 +42,15 @@ from hillhold_signer.service.journal import LogReader
 from hillhold_signer.service.objects import RemoteObjects
 from hillhold_signer.service.proofs import latest
 from hillhold_signer.service.service import log_signer
+from hillhold_signer.service.tables import EVENTS
 from hillhold_signer.verify import verify_tree
-from hillhold_verifier.mcuboot import MAGIC, TLV_ED25519, TLV_KEYHASH, TLV_SECURITY_COUNTER, TLV_SHA256
 from objectstore import S3, Bucket
 from postgres import Postgres
+from quick import cpu_of, image, peak_of, version
 from servicekit import fetched, kept_ceremony, make_kit, never_asked, replica, sign, submit
 from workshop import online, pump, sign_all
 
 AIMS = {"releases a second at least": 20, "cpu ratio at most": 2, "lost": 0}
-LENGTH = 32 * 1024
-IMAGE_KEY = sha256(public_der(example_signer("image").public_key)).digest()
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def image(line: int, number: int) -> bytes:
-    """An image of its own for each release, that no patch pays for; as imgtool makes it, which takes half a second for each."""
-    header = struct.pack("<IIHHIIBBHII", MAGIC, 0, 32, 12, LENGTH, 0, 1, number >> 8, number & 0xFF, 0, 0)
-    signed = header + random.Random(f"{line} {number}").randbytes(LENGTH)
-    signed += struct.pack("<HHHHI", 0x6908, 12, TLV_SECURITY_COUNTER, 4, 1)
-    digest = sha256(signed).digest()
-    signature = bytes.fromhex(example_signer("image").sign(digest).signature)
-    parts = ((TLV_SHA256, digest), (TLV_KEYHASH, IMAGE_KEY), (TLV_ED25519, signature))
-    area = b"".join(struct.pack("<HH", kind, len(value)) + value for kind, value in parts)
-    return signed + struct.pack("<HH", 0x6907, 4 + len(area)) + area
-
-
-def version(number: int) -> str:
-    """Of the release of that number."""
-    return f"1.{number >> 8}.{number & 0xFF}"
-
-
-def cpu_of(pid: int) -> float:
-    """Seconds of CPU that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def peak_of(pid: int) -> float:
-    """MiB that a process held at most."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 # --- the clients, in a process of their own ---------------------------------------------------------------------------
@@ -296,10 +261,6 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def _events_waiting(kit: Any) -> bool:
-    from sqlalchemy import func, select
-
-    from hillhold_signer.service.tables import EVENTS
-
     with kit.data.database.snapshot() as connection:
         return bool(connection.execute(select(func.count()).select_from(EVENTS)).scalar_one())
 

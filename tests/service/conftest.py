@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from hillhold_signer.service.database import Database
-from hillhold_signer.service.objects import FolderObjects, Objects, RemoteObjects
+from hillhold_signer.service.folderobjects import FolderObjects
+from hillhold_signer.service.objects import Objects, RemoteObjects
 from hillhold_signer.service.unit import Data
 from objectstore import S3, Bucket
 from oneservice import Make, Replica

@@ -24,7 +24,6 @@ from hillhold_signer.errors import ConfigRefused
 from hillhold_signer.service.access import UnauthenticatedRefused
 from hillhold_signer.service.issuers import MAX_DOCUMENT, Fetcher, IssuerError
 from hillhold_signer.service.oidc import COOLDOWN, FRESH, KEPT, LEEWAY, MAX_AGE, MAX_TOKEN, Issuer, Issuers
-from hillhold_signer.serviceclient import is_safe_url
 from idp import AUDIENCE, RSA, Answer, Idp, until
 from register import NOW
 
@@ -462,38 +461,6 @@ def test_an_issuer_that_is_not_there_is_an_operational_error() -> None:
         found, token = issuers(idp), idp.token()
     with pytest.raises(IssuerError, match="ConnectError"):
         found.verify(token, NOW, 0)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://login.example",
-        "https://u:p@login.example",
-        "https://x?y",
-        "https://x#y",
-        "",
-        "x",
-        "https://",
-        "https://[::1",
-    ],
-)
-def test_an_issuer_is_configured_by_an_https_url(url: str) -> None:
-    with pytest.raises(ConfigRefused):
-        Issuer(url, AUDIENCE)
-    for good in (
-        "https://login.example",
-        "https://login.example/realms/acme/",
-        "http://[::1]:80",
-        "http://localhost:1",
-    ):
-        assert is_safe_url(good)
-        Issuer(good, AUDIENCE)
-
-
-def test_an_issuer_has_an_audience_algorithms_and_an_age() -> None:
-    for settings in ({"audience": ""}, {"algorithms": ()}, {"max_age": 0}):
-        with pytest.raises(ConfigRefused):
-            Issuer(**{"url": "https://login.example", "audience": AUDIENCE, **settings})  # type: ignore[arg-type]
 
 
 def test_a_claim_that_is_there_twice_is_refused(idp: Idp) -> None:

@@ -18,7 +18,7 @@ from hillhold_signer.errors import FileRefused, StorageError
 from hillhold_signer.places import Entry
 from hillhold_signer.service.database import Database
 from hillhold_signer.service.dbview import Cache
-from hillhold_signer.service.objects import FolderObjects
+from hillhold_signer.service.folderobjects import FolderObjects
 from hillhold_signer.service.tables import BLOBS, FILES, PUBLICATION_FILES, PUBLICATIONS, TARGETS
 from hillhold_signer.service.unit import Data
 from hillhold_signer.storage import list_folder, place_file, read_optional, remove_file, there, walk_folder, write_file

@@ -17,8 +17,9 @@ from hillhold_signer.errors import StorageError
 from hillhold_signer.places import Entry
 from hillhold_signer.service.database import Database
 from hillhold_signer.service.export import Exporter
+from hillhold_signer.service.folderobjects import FolderObjects
 from hillhold_signer.service.names import TIMESTAMP, version_of
-from hillhold_signer.service.objects import FolderObjects, Objects, RemoteObjects, Tagged
+from hillhold_signer.service.objects import Objects, RemoteObjects, Tagged
 from hillhold_signer.service.tables import FILES, PUBLICATION_FILES, PUBLICATIONS
 from hillhold_signer.service.unit import Data
 from objectstore import S3, Bucket

@@ -14,8 +14,8 @@ from sqlalchemy import delete, event, insert, select
 from hillhold_signer.errors import LogRefused, StorageError
 from hillhold_signer.log import Event, Kind, Tree, audit, fetch_checkpoint
 from hillhold_signer.service.database import Database
+from hillhold_signer.service.folderobjects import FolderObjects
 from hillhold_signer.service.journal import KEPT, LogReader, Sequencer, start_log
-from hillhold_signer.service.objects import FolderObjects
 from hillhold_signer.service.tables import EVENTS, LOG_FILES
 from hillhold_signer.service.unit import Data
 from hillhold_verifier.errors import HillholdError

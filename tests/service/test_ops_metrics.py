@@ -24,11 +24,12 @@ from hillhold_signer import Caps, Product, Wish, add_product, add_release
 from hillhold_signer.errors import KeyRefused, StorageError
 from hillhold_signer.log import Kind
 from hillhold_signer.service.database import Database
+from hillhold_signer.service.folderobjects import FolderObjects
 from hillhold_signer.service.health import Check, Health, show
 from hillhold_signer.service.holding import Hold, hold
 from hillhold_signer.service.logs import configure
 from hillhold_signer.service.metrics import MAX_LINES, OTHERS, Facts, Metrics, facts
-from hillhold_signer.service.objects import FolderObjects, RemoteObjects
+from hillhold_signer.service.objects import RemoteObjects
 from hillhold_signer.service.observing import Observed
 from hillhold_signer.service.tables import STUCK
 from hillhold_signer.service.unit import Data

@@ -17,8 +17,8 @@ from hillhold_signer.log import Event, Tree, audit, fetch_checkpoint
 from hillhold_signer.places import Entry
 from hillhold_signer.service.database import Database
 from hillhold_signer.service.export import Exporter
+from hillhold_signer.service.folderobjects import FolderObjects
 from hillhold_signer.service.journal import LogReader, Sequencer, start_log
-from hillhold_signer.service.objects import FolderObjects
 from hillhold_signer.service.unit import Data
 from hillhold_verifier.errors import OperationalError
 from logs import KEYS, SIGNER

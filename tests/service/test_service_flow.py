@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hillhold_signer import example_signer
+from hillhold_signer.requests import open_request, sign_request
 from hillhold_signer.service.access import Role
 from hillhold_signer.verify import verify_tree
 from postgres import Postgres
@@ -63,3 +65,16 @@ def test_who_drafted_cannot_be_the_only_one_who_signs(kit: Kit) -> None:
         answer = sign(alan, "release-1")  # Ada's key, handed in by Alan: it counts as Ada's
         assert answer.json()["attached"][0]["complete"] is True
         until(lambda: states(alan) == {"1.0.0": "available"})
+
+
+def test_a_signature_that_is_sent_again_after_the_publication_was_taken(kit: Kit) -> None:
+    with kit.running() as url, kit.client(url, "ci") as ci, kit.client(url, "grace") as grace:
+        submit(ci, image("1.0.0"))
+        request = open_request(grace.get("/v1/requests/pump").content)
+        files = [sign_request(request, example_signer(key)).data().decode() for key in ("release-1", "release-2")]
+        first = grace.post("/v1/signatures", json={"signatures": files})
+        assert first.status_code == 200, first.text
+        until(lambda: states(ci) == {"1.0.0": "available"})
+        again = grace.post("/v1/signatures", json={"signatures": files})  # the answer was lost
+        assert again.status_code == 200, again.text
+        assert [item["signatures"] for item in again.json()["attached"]] == ["published", "published"]

@@ -20,7 +20,8 @@ from sqlalchemy import Connection, Engine, event
 
 from hillhold_signer.cli import main
 from hillhold_signer.service.dbstore import DatabaseStore
-from hillhold_signer.service.objects import FolderObjects, RemoteObjects
+from hillhold_signer.service.folderobjects import FolderObjects
+from hillhold_signer.service.objects import RemoteObjects
 
 THREADS: Mapping[str, tuple[str, ...]] = {
     "publish": ("hillhold-publish",),

@@ -13,8 +13,8 @@ from hillhold_signer.log import Kind, audit, fetch_checkpoint
 from hillhold_signer.places import Entry
 from hillhold_signer.service.dump import tables
 from hillhold_signer.service.export import Exporter
+from hillhold_signer.service.folderobjects import FolderObjects
 from hillhold_signer.service.journal import LogReader, Sequencer, start_log
-from hillhold_signer.service.objects import FolderObjects
 from hillhold_signer.service.tables import ACCOUNTS, SESSIONS, TOKENS, UPLOADS
 from hillhold_signer.service.unit import Data
 from logs import KEYS, SIGNER

@@ -17,8 +17,8 @@ from hillhold_signer import Wish, add_release
 from hillhold_signer.log import Kind
 from hillhold_signer.service.database import Database
 from hillhold_signer.service.export import Exporter
+from hillhold_signer.service.folderobjects import FolderObjects
 from hillhold_signer.service.journal import Sequencer
-from hillhold_signer.service.objects import FolderObjects
 from hillhold_signer.service.unit import Data, Unit
 from logs import SIGNER
 from workshop import HARDWARE, NOW, image, online, sign_all

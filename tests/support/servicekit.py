@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -25,7 +26,8 @@ from hillhold_signer.service import accounts, setup, tokens
 from hillhold_signer.service.access import EVERY, Role
 from hillhold_signer.service.app import create_app
 from hillhold_signer.service.database import Database
-from hillhold_signer.service.objects import FolderObjects, Objects, RemoteObjects
+from hillhold_signer.service.folderobjects import FolderObjects
+from hillhold_signer.service.objects import Objects, RemoteObjects
 from hillhold_signer.service.serve import options
 from hillhold_signer.service.service import Service
 from hillhold_signer.service.settings import Settings, read_settings
@@ -186,23 +188,29 @@ def sign(client: httpx.Client, key: str, role: str = "pump") -> httpx.Response:
 
 def states(client: httpx.Client, line: str = "pump") -> Mapping[str, str]:
     """How far each version of a line has come."""
-    found = client.get(f"/v1/lines/{line}/releases").json()["releases"]
+    answer = client.get(f"/v1/lines/{line}/releases")
+    assert answer.status_code == 200, answer.text
+    found = answer.json()["releases"]
     return {item["version"]: "available" if item["available"] else item["state"] for item in found}
 
 
 @contextmanager
 def replica(
-    folder: Path, environment: Mapping[str, str] | None = None, program: Sequence[str] = ("-m", "hillhold_signer.cli")
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "hillhold_signer.cli"),
+    authority: Path | None = None,
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run `hillhold serve` as a process of its own; gives its URL, and the process."""
+    """Run `hillhold serve` as a process of its own; gives its URL, and the process. `authority`: the CA of its certificate."""
     port = free_port()
     command = [sys.executable, *program, "serve", str(folder), "--listen", f"127.0.0.1:{port}"]
     said = folder / f"replica-{port}.log"
     with said.open("wb") as log:
         process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, stderr=log)
-    url = f"http://127.0.0.1:{port}"
+    url = f"{'https' if authority else 'http'}://127.0.0.1:{port}"
+    trusted = ssl.create_default_context(cafile=str(authority)) if authority else False
     try:
-        until(lambda: process.poll() is not None or _answers(url), "for a replica to answer")
+        until(lambda: process.poll() is not None or _answers(url, trusted), "for a replica to answer")
         assert process.poll() is None, said.read_text()
         yield url, process
     finally:
@@ -210,8 +218,8 @@ def replica(
         process.wait()
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, trusted: ssl.SSLContext | bool) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", timeout=2).status_code < 500
+        return httpx.get(f"{url}/healthz", timeout=2, verify=trusted).status_code < 500
     except httpx.HTTPError:
         return False

@@ -17,15 +17,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
-from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 
 from hillhold_signer.errors import ConfigRefused, FileRefused, ServiceError, ServiceRefused
+from hillhold_signer.serviceurl import LOGIN, check_token, check_url
 from hillhold_verifier.errors import HillholdError
 
 MAX_ANSWER: Final = 32 * 1024 * 1024
@@ -47,10 +47,8 @@ TIMEOUT: Final = 30.0
 WHOLE: Final = 600.0
 """Seconds that one answer may take."""
 
-_TOKEN: Final = re.compile(r"[!-~]{8,16384}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BUSY: Final = frozenset({429, 502, 503, 504})
-_LOGIN: Final = "HILLHOLD_TOKEN or --token-file names a token; `hillhold token new` makes one on the service"
 _AGAIN: Final = "whether it was done is not known; run the command again, which does nothing twice"
 
 Report = Callable[[int, int], None]
@@ -348,48 +346,12 @@ class Service(AbstractContextManager["Service"]):
         if answer.status >= 500:
             return ServiceError(f"{self}: {what}", hint=advice or _AGAIN)
         if answer.status in (401, 403):
-            advice = advice or _LOGIN
+            advice = advice or LOGIN
         return ServiceRefused(what, status=answer.status, hint=advice)
 
 
 class _BrokenError(ServiceError):
     """There was no whole answer."""
-
-
-def is_safe_url(url: str) -> bool:
-    """Say whether a URL is https, or http on loopback, with nothing odd in it: no user, no control characters."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return False
-    if not host or port == 0 or parts.username is not None or not url.isascii() or not url.isprintable() or " " in url:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
-
-
-def check_url(url: str) -> str:
-    """Return the URL of a service, without a slash at its end; raises `ConfigRefused`."""
-    if not is_safe_url(url) or {"?", "#"} & set(url):
-        expected = "https://HOST, or http:// on this computer; no user or password in it, no ? or #"
-        hint = "for example https://firmware.example.com"
-        got = repr(url)[:80] if "@" not in url else "one with a user, who may have a password"
-        raise ConfigRefused("URL of the service", expected=expected, got=got, hint=hint)
-    return url.rstrip("/")
-
-
-def check_token(token: str) -> str:
-    """Return a token that may stand in a header; raises `ConfigRefused`, which does not show it."""
-    if not _TOKEN.fullmatch(token):
-        raise ConfigRefused("token for the service", expected="one", got="something else", hint=_LOGIN)
-    return token
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _context(authority: Path | None, certificate: tuple[Path, Path | None] | None) -> ssl.SSLContext:

@@ -113,7 +113,7 @@ class RepositoryType(click.ParamType[Place]):
         if not isinstance(value, str) or not _is_url(value):
             return value if isinstance(value, Entry) else Path(os.fsdecode(self._path.convert(value, param, ctx)))
         from hillhold_signer.remote import RemoteStore
-        from hillhold_signer.serviceclient import check_url
+        from hillhold_signer.serviceurl import check_url
 
         try:
             check_url(value)
@@ -173,7 +173,7 @@ def log_access(url: str, token_file: Path | None) -> tuple[str | None, Path | No
 
     HILLHOLD_TOKEN is for the service that HILLHOLD_SERVICE names, and for no other server.
     """
-    from hillhold_signer.serviceclient import check_token, is_safe_url
+    from hillhold_signer.serviceurl import check_token, is_safe_url
 
     authority = os.environ.get("HILLHOLD_CA")
     token: str | None = None

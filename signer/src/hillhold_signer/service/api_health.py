@@ -13,14 +13,20 @@ from hillhold_signer.service.metrics import CONTENT_TYPE
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/healthz", response_class=Response)
+@router.get(
+    "/healthz", response_class=Response, responses={503: {"description": "Restart it.", "content": {"text/plain": {}}}}
+)
 async def alive(service: TheService) -> Response:
     """Answer 200 unless a restart would help; asks neither database nor object store."""
     found = service.health.alive()
     return Response(f"{found.text}\n", 200 if found.ok else 503, media_type="text/plain; charset=utf-8")
 
 
-@router.get("/readyz", response_class=JSONResponse)
+@router.get(
+    "/readyz",
+    response_class=JSONResponse,
+    responses={503: {"description": "Not now, and why.", "content": {"application/json": {}}}},
+)
 def ready(service: TheService) -> JSONResponse:
     """Answer 200 where this replica can do what it is asked, else 503, and which part is not well."""
     checks = service.health.ready()

@@ -13,14 +13,16 @@ from sqlalchemy import select
 from tuf.api.metadata import Root, Targets
 
 from hillhold_signer.difference import difference, label
+from hillhold_signer.drafts import Quorum
 from hillhold_signer.requests import make_request
 from hillhold_signer.revocation import read_revoked
 from hillhold_signer.service.access import EVERY, Principal, Role, may_read, require, require_read
-from hillhold_signer.service.approvals import hand_in, line_of
+from hillhold_signer.service.approvals import hand_in, line_of, was_taken
 from hillhold_signer.service.dependencies import ThePrincipal, TheService
 from hillhold_signer.service.foureyes import satisfied
 from hillhold_signer.service.tables import PUBLICATIONS, STUCK
 from hillhold_signer.service.unit import Unit
+from hillhold_signer.signatures import SignatureFile, parse_signature
 from hillhold_signer.status import RoleStatus, Status
 from hillhold_signer.status import status as judge
 
@@ -93,22 +95,27 @@ def shown(role: RoleName, service: TheService, principal: ThePrincipal) -> dict[
 @router.post("/signatures")
 def signatures(body: SignaturesIn, service: TheService, principal: ThePrincipal) -> dict[str, Any]:
     """Hand in signatures, all or none. Each is bound to the exact bytes that it is on; with the quorum they are published."""
+    files = {text.encode(): parse_signature(text.encode()) for text in body.signatures}
+    for file in files.values():
+        require(principal, Role.SIGNER, line_of(file.role))
     with service.data.writing() as unit:
-        attached = hand_in(unit, principal, [text.encode() for text in body.signatures])
+        taken = [data for data, file in files.items() if was_taken(unit, file)]  # and published since: sent again
+        attached = hand_in(unit, principal, [data for data in files if data not in taken])
     service.worker.wake("publish", "log")
+    found = [_attached(item.file, item.quorum, repeated=item.repeated) for item in attached]
+    return {"attached": [*found, *(_attached(files[data], None, repeated=True) for data in taken)]}
+
+
+def _attached(file: SignatureFile, quorum: Quorum | None, *, repeated: bool) -> dict[str, Any]:
+    """A signature that was taken; `quorum` is None once what it is on was published."""
     return {
-        "attached": [
-            {
-                "role": item.file.role,
-                "version": item.file.version,
-                "sha256": item.file.sha256,
-                "keyid": item.file.keyid,
-                "repeated": item.repeated,
-                "signatures": str(item.quorum),
-                "complete": item.quorum.complete,
-            }
-            for item in attached
-        ]
+        "role": file.role,
+        "version": file.version,
+        "sha256": file.sha256,
+        "keyid": file.keyid,
+        "repeated": repeated,
+        "signatures": str(quorum) if quorum else "published",
+        "complete": quorum.complete if quorum else True,
     }
 
 

@@ -27,7 +27,7 @@ from hillhold_signer.service import (
     api_signing,
     api_uploads,
 )
-from hillhold_signer.service.objects import FolderObjects
+from hillhold_signer.service.folderobjects import FolderObjects
 from hillhold_signer.service.observing import Observed
 from hillhold_signer.service.page import page_router
 from hillhold_signer.service.page.wiring import surroundings

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy import select
+
 from hillhold_signer.attaching import Attached, attach
 from hillhold_signer.log.events import Kind
 from hillhold_signer.service.access import EVERY, Principal, Role, require
 from hillhold_signer.service.tables import APPROVALS
 from hillhold_signer.service.unit import Unit
-from hillhold_signer.signatures import parse_signature
+from hillhold_signer.signatures import SignatureFile, parse_signature
 
 
 def line_of(role: str) -> str:
@@ -44,3 +46,13 @@ def hand_in(unit: Unit, principal: Principal, files: Sequence[bytes]) -> tuple[A
             Kind.SIGNATURE, principal.name, role=file.role, version=file.version, sha256=file.sha256, keyid=file.keyid
         )
     return attached
+
+
+def was_taken(unit: Unit, file: SignatureFile) -> bool:
+    """Whether such a signature was taken, and what it is on is drafted no more: it has been published, most likely."""
+    draft = unit.repository.state().drafts.get(file.role)
+    if draft is not None and draft.digest == file.sha256:
+        return False
+    query = select(APPROVALS.c.role).where(APPROVALS.c.digest == file.sha256, APPROVALS.c.keyid == file.keyid)
+    row = unit.connection.execute(query).first()
+    return row is not None and row.role == file.role

@@ -41,6 +41,7 @@ POOL: Final = 20
 """Connections that a process keeps at most."""
 
 _SPACE: Final = 0x48_49_4C_4C  # "HILL", the first of the two numbers of our advisory locks
+_CLOCK: Final = "CAST(floor(extract(epoch FROM clock_timestamp())) AS BIGINT)"
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _AGAIN: Final = "nothing was changed; try again"
 _LOCKED: Final = {"55P03": "a lock was not free in time", "40P01": "two transactions waited for each other"}
@@ -106,10 +107,13 @@ class Database:
             StorageError: as `transaction` does.
         """
         with self._alone(True), self._begun() as connection:  # those that wait here need no connection
-            if self.postgres:  # what is read after this, READ COMMITTED sees as the writer before left it
-                lock = text("SELECT pg_advisory_xact_lock(:space, :key)")
-                connection.execute(lock, {"space": _SPACE, "key": _key("repository")})
-            yield connection, self.now(connection)
+            if not self.postgres:
+                yield connection, self.now(connection)
+                return
+            # What is read after this, READ COMMITTED sees as the writer before left it; and the clock is looked at with the lock in hand.
+            lock = text(f"SELECT pg_advisory_xact_lock(:space, :key), {_CLOCK}")
+            row = connection.execute(lock, {"space": _SPACE, "key": _key("repository")}).one()
+            yield connection, int(row[1]) if self._clock is None else self._clock()
 
     @contextmanager
     def single(self, name: str) -> Iterator[Single | None]:
@@ -150,8 +154,8 @@ class Database:
         """Return Unix seconds by the database's clock, so that those of replicas do not matter; raises `StorageError`."""
         if self._clock is not None:
             return self._clock()
-        now = "floor(extract(epoch FROM clock_timestamp()))" if self.postgres else "strftime('%s', 'now')"
-        return int(connection.execute(text(f"SELECT CAST({now} AS BIGINT)")).scalar_one())
+        now = _CLOCK if self.postgres else "CAST(strftime('%s', 'now') AS BIGINT)"
+        return int(connection.execute(text(f"SELECT {now}")).scalar_one())
 
     def insert(self, table: Table) -> postgresql.Insert | sqlite.Insert:
         """Return an insertion that knows `on_conflict_do_nothing` and `on_conflict_do_update`."""

@@ -34,13 +34,13 @@ from hillhold_signer.publish import check_drafts
 from hillhold_signer.revocation import history, read_revoked
 from hillhold_signer.rotation import check_roots
 from hillhold_signer.service.access import EVERY, Principal, Role, require
-from hillhold_signer.service.approvals import hand_in, line_of
+from hillhold_signer.service.approvals import hand_in, line_of, was_taken
 from hillhold_signer.service.changes import nodes_of, note_changes
-from hillhold_signer.service.tables import APPROVALS, CHANGES, LINE_BLOBS, TARGETS
+from hillhold_signer.service.tables import CHANGES, LINE_BLOBS, TARGETS
 from hillhold_signer.service.tree import Name, Sort, parse_name
 from hillhold_signer.service.unit import Unit
 from hillhold_signer.service.uploads import usable
-from hillhold_signer.signatures import MAX_SIGNATURE_FILE, SignatureFile, parse_signature
+from hillhold_signer.signatures import MAX_SIGNATURE_FILE, parse_signature
 from hillhold_signer.state import State
 from hillhold_signer.storage import list_folder, remove_file, write_file
 from hillhold_signer.succession import New, check_readable
@@ -312,17 +312,7 @@ def _write_signatures(unit: Unit, principal: Principal, items: Sequence[_Item]) 
         file = parse_signature(data)
         if file.role != name.role or name.text != f"drafts/{file.role}/{item.digest}.sig":
             raise ChangeRefused("signature", expected="the role and the hash that its name says", got="others")
-        if not _was_taken(unit, file):
+        if not was_taken(unit, file):
             fresh.append(data)
     if fresh:
         hand_in(unit, principal, fresh)
-
-
-def _was_taken(unit: Unit, file: SignatureFile) -> bool:
-    """Whether such a signature was taken, and what it is on is drafted no more: it has been published, most likely."""
-    draft = unit.repository.state().drafts.get(file.role)
-    if draft is not None and draft.digest == file.sha256:
-        return False
-    query = select(APPROVALS.c.role).where(APPROVALS.c.digest == file.sha256, APPROVALS.c.keyid == file.keyid)
-    row = unit.connection.execute(query).first()
-    return row is not None and row.role == file.role

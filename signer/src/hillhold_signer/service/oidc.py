@@ -24,7 +24,7 @@ import jwt
 from hillhold_signer.errors import ConfigRefused
 from hillhold_signer.service.access import UnauthenticatedRefused, shown
 from hillhold_signer.service.issuers import IssuerError
-from hillhold_signer.serviceclient import is_safe_url
+from hillhold_signer.serviceurl import is_safe_url
 
 LEEWAY: Final = 60
 """Seconds by which an issuer's clock may differ from ours."""

@@ -16,11 +16,12 @@ from hillhold_signer.service.authenticate import Authenticator, Limits
 from hillhold_signer.service.certificates import Proxies
 from hillhold_signer.service.database import Database
 from hillhold_signer.service.export import Exporter
+from hillhold_signer.service.folderobjects import FolderObjects
 from hillhold_signer.service.health import Health
 from hillhold_signer.service.issuers import Fetcher
 from hillhold_signer.service.journal import Sequencer
 from hillhold_signer.service.metrics import Done, Known, Metrics, facts
-from hillhold_signer.service.objects import FolderObjects, Objects, RemoteObjects
+from hillhold_signer.service.objects import Objects, RemoteObjects
 from hillhold_signer.service.oidc import Issuers
 from hillhold_signer.service.proofs import index_releases
 from hillhold_signer.service.publisher import Publisher

@@ -10,7 +10,7 @@ import hmac
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -32,8 +32,8 @@ from hillhold_signer.service.access import (
     shown,
     within,
 )
-from hillhold_signer.service.accounts import Account, AccountRefused, Change, find, principal
-from hillhold_signer.service.tables import ACCOUNTS, TOKENS
+from hillhold_signer.service.accounts import Account, AccountRefused, Change, find
+from hillhold_signer.service.tables import ACCOUNTS, GRANTS, TOKENS
 from hillhold_verifier.times import show_time
 
 PREFIX: Final = "hh_"
@@ -176,31 +176,44 @@ def check(connection: Connection, text: str, now: int) -> Principal:
         UnauthenticatedRefused: no token of this service, or one that works no more.
     """
     identifier, secret = parse(text)
-    row = connection.execute(select(TOKENS).where(TOKENS.c.id == identifier)).one_or_none()
+    rows = _rows(connection, identifier)
+    row = rows[0] if rows else None
     same = hmac.compare_digest(sha256(secret).hexdigest(), row.secret if row else _NOBODYS)
     if row is None or not same:
         raise UnauthenticatedRefused("an unknown token")
-    return _judged(connection, row, now)
+    return _judged(rows, now)
 
 
 def check_id(connection: Connection, identifier: str, now: int) -> Principal:
     """Return whose token it is, of which somebody has shown the secret before: for a session. Raises as `check`."""
-    row = connection.execute(select(TOKENS).where(TOKENS.c.id == identifier)).one_or_none()
-    if row is None:
+    rows = _rows(connection, identifier)
+    if not rows:
         raise UnauthenticatedRefused("an unknown token")
-    return _judged(connection, row, now)
+    return _judged(rows, now)
 
 
-def _judged(connection: Connection, row: Row[*tuple[Any, ...]], now: int) -> Principal:
+def _rows(connection: Connection, identifier: str) -> Sequence[Row[*tuple[Any, ...]]]:
+    """A token with its account, once for each of the account's grants; none where there is no such token."""
+    account = ACCOUNTS.c.name.label("account_name"), ACCOUNTS.c.machine, ACCOUNTS.c.disabled
+    query = (
+        select(TOKENS, *account, GRANTS.c.role, GRANTS.c.line)
+        .select_from(TOKENS.join(ACCOUNTS).outerjoin(GRANTS, GRANTS.c.account == ACCOUNTS.c.id))
+        .where(TOKENS.c.id == identifier)
+    )
+    return connection.execute(query).all()
+
+
+def _judged(rows: Sequence[Row[*tuple[Any, ...]]], now: int) -> Principal:
+    row = rows[0]
     if row.revoked is not None:
         raise UnauthenticatedRefused(f"the token {row.id}, which was revoked")
     if now >= row.expires:
         raise UnauthenticatedRefused(f"the token {row.id}, which expired {show_time(row.expires)}")
-    who = principal(connection, row.account)
-    if who is None:
+    if row.disabled is not None:
         raise UnauthenticatedRefused(f"the token {row.id} of a disabled account")
-    grants = within(_scopes(row.scopes), who.grants)
-    return Principal(who.account_id, who.name, who.machine, grants, row.id, row.expires)
+    granted = frozenset((Role(item.role), item.line) for item in rows if item.role is not None)
+    grants = within(_scopes(row.scopes), granted)
+    return Principal(row.account, row.account_name, bool(row.machine), grants, row.id, row.expires)
 
 
 def touch(connection: Connection, identifier: str, now: int) -> None:

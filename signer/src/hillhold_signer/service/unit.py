@@ -39,16 +39,20 @@ class Unit:
 
     Attributes:
         connection: for rows that belong to it.
-        now: Unix seconds, by the database's clock.
         store: the repository's files.
         publication: the number of what it published, once it is over.
     """
 
-    def __init__(self, connection: Connection, now: int, store: DatabaseStore, chain: Chain | None) -> None:
-        self.connection, self.now, self.store = connection, now, store
+    def __init__(self, connection: Connection, now: int | None, store: DatabaseStore, chain: Chain | None) -> None:
+        self.connection, self._now, self.store = connection, now, store
         self.publication: int | None = None
         self._chain = chain
         self._events: list[bytes] = []
+
+    @cached_property
+    def now(self) -> int:
+        """Unix seconds, by the database's clock; of a reading, when it is first asked for."""
+        return self.store.database.now(self.connection) if self._now is None else self._now
 
     @cached_property
     def repository(self) -> Repository:
@@ -90,7 +94,7 @@ class Data:
     def reading(self) -> Iterator[Unit]:
         """Read; raises `StorageError`."""
         with self.database.snapshot() as connection:
-            unit = self._unit(connection, self.database.now(connection), writing=False)
+            unit = self._unit(connection, None, writing=False)
             yield unit
         self._chain = unit.chain
 
@@ -154,6 +158,6 @@ class Data:
                 self._cache.put(name, bytes(data))
         return None if data is None else bytes(data)
 
-    def _unit(self, connection: Connection, now: int, *, writing: bool) -> Unit:
-        store = DatabaseStore(self.database, connection, self.objects, self._cache, now, writing=writing)
+    def _unit(self, connection: Connection, now: int | None, *, writing: bool) -> Unit:
+        store = DatabaseStore(self.database, connection, self.objects, self._cache, now or 0, writing=writing)
         return Unit(connection, now, store, self._chain)

@@ -25,6 +25,7 @@ def upgrade() -> None:
     _log()
     _people()
     _flow()
+    _submissions()
 
 
 def _repository() -> None:
@@ -202,6 +203,9 @@ def _flow() -> None:
         sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_changes_account"),
         sa.PrimaryKeyConstraint("draft", name="pk_changes"),
     )
+
+
+def _submissions() -> None:
     op.create_index("ix_changes_digest", "changes", ["digest"])
     op.create_index("ix_changes_role", "changes", ["role"])
     op.create_table(
