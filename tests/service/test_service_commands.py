@@ -21,7 +21,7 @@ from hillhold_signer.service.settings import read_settings
 from hillhold_signer.service.tables import EVENTS
 from hillhold_signer.storage import read_file
 from postgres import free_port
-from servicekit import Kit, make_kit
+from servicekit import Kit, make_kit, until
 from web import Web
 from workshop import sign_all
 
@@ -147,6 +147,21 @@ def test_new_online_keys_from_somebodys_laptop_are_found_and_then_the_root_is_pu
     with kit.data.writing() as unit:
         sign_all(unit.repository, "root-1", "root-2")
     assert Publisher(kit.data, lambda _: "").publish()["root"] == 2
+
+
+# --- the object store -----------------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_object_store_has_lost_or_somebody_altered_is_written_again(kit: Kit) -> None:
+    public = kit.settings.folder / "public/metadata"
+    with kit.running():
+        until(lambda: (public / "timestamp.json").exists())
+    before = {file.name: file.read_bytes() for file in public.iterdir()}
+    (public / "1.pump.json").unlink()
+    (public / "1.root.json").write_bytes(b"{}")
+    done = hillhold("service", "export", kit.settings.folder, "--json")
+    assert json.loads(done.stdout)["files"] == len(before)
+    assert {file.name: file.read_bytes() for file in public.iterdir()} == before
 
 
 # --- accounts and tokens --------------------------------------------------------------------------------------------------------------

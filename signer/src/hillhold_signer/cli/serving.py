@@ -131,6 +131,34 @@ def migrate(data: Path, as_json: bool) -> None:
     emit({"database": str(found.database)}, [f"{found.database} is up to date"], as_json=as_json)
 
 
+@service.command(short_help="Write the published tree anew.")
+@click.argument("data", type=FOLDER)
+@json_option
+@with_extra
+def export(data: Path, as_json: bool) -> None:
+    """Write all that is published into the object store anew: where it has lost something, or somebody has altered it.
+
+    What a release needs comes from `blobs/` there, which back-ups have, too.
+
+    \b
+    Example:
+      hillhold service export DATA
+    """
+    from hillhold_signer.service.export import Exporter
+    from hillhold_signer.service.service import open_data
+    from hillhold_signer.service.settings import read_settings
+
+    found = open_data(read_settings(data))
+    exporter = Exporter(found)
+    try:
+        found.database.check_version()
+        count = exporter.rebuild()
+    finally:
+        exporter.close()
+        found.database.close()
+    emit({"files": count}, [f"wrote {count} files"], as_json=as_json)
+
+
 @click.command(short_help="Run the signing service.")
 @click.argument("data", type=FOLDER)
 @click.option("--listen", default="127.0.0.1:8480", show_default=True, metavar="HOST:PORT", help="Where it listens.")
