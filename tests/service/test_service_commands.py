@@ -19,6 +19,7 @@ from hillhold_signer.service.publisher import Publisher
 from hillhold_signer.service.service import open_data
 from hillhold_signer.service.settings import read_settings
 from hillhold_signer.service.tables import EVENTS
+from hillhold_signer.service.tokens import list_tokens
 from hillhold_signer.storage import read_file
 from postgres import free_port
 from servicekit import Kit, make_kit, until
@@ -185,6 +186,25 @@ def test_whoever_is_granted_more_is_told_who_gives_the_token(kit: Kit, monkeypat
         assert "`hillhold token new LABEL --account 'boss' --data DATA`" in refused.stderr
         other = hillhold("token", "new", "hers", "--account", "ada", "--service", url)
         assert "the operator issues a first one: `hillhold token new LABEL --account 'ada' --data DATA`" in other.stderr
+
+
+def test_a_token_goes_into_a_file_that_nobody_else_reads_and_into_none_that_is_there(kit: Kit, tmp_path: Path) -> None:
+    file = tmp_path / "ada.token"
+    new = ("token", "new", "laptop", "--data", kit.settings.folder, "-o", file)
+    assert hillhold(*new, "--account", "nobody").exit_code == 1
+    assert not file.exists()
+    made = hillhold(*new, "--account", "ada", "--json")
+    assert json.loads(made.stdout)["file"] == str(file)
+    assert "token" not in json.loads(made.stdout)
+    assert file.stat().st_mode & 0o777 == 0o600
+    token = file.read_text().strip()
+    assert token.startswith("hh_")
+    assert token not in made.output
+    again = hillhold(*new, "--account", "ada")
+    assert again.exit_code == 3
+    assert file.read_text().strip() == token
+    with kit.data.reading() as unit:
+        assert len([one for one in list_tokens(unit.connection, "ada") if one.label == "laptop"]) == 1
 
 
 # --- the log --------------------------------------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets as randomness
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -15,8 +17,8 @@ from click.core import ParameterSource
 
 from hillhold_signer.cli.remote import open_service
 from hillhold_signer.cli.serving import with_extra
-from hillhold_signer.cli.terminal import FILE, FOLDER, Duration, emit, json_option
-from hillhold_signer.errors import SignerRefused
+from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, Duration, emit, json_option
+from hillhold_signer.errors import SignerRefused, ToolError
 from hillhold_signer.keys import load_public
 from hillhold_verifier.times import show_time
 
@@ -236,15 +238,29 @@ def token() -> None:
 @click.option("--account", "name", metavar="NAME", help="Whose: yours, or, as administrator, a machine's.")
 @click.option("--scope", "scopes", multiple=True, metavar="ROLE:LINE", help="What it may do at most; repeat it.")
 @click.option("--lifetime", type=Duration(), help="Until it expires: up to 365d, by default 90d.")
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    metavar="FILE",
+    help="Write it to this new file, which only you can read.",
+)
 @place_options
 def new_token(
-    label: str, name: str | None, scopes: Sequence[str], lifetime: int | None, place: Place, as_json: bool
+    label: str,
+    name: str | None,
+    scopes: Sequence[str],
+    lifetime: int | None,
+    output: Path | None,
+    place: Place,
+    as_json: bool,
 ) -> None:
     """Issue a token. LABEL says what it is for. It may do what its account may, or, of that, the scopes; it is shown this once.
 
     \b
-    Example:
+    Examples:
       hillhold token new "nightly builds" --account ci --scope submitter:pump
+      hillhold token new laptop --account Grace --data DATA -o grace.token
     """
     wanted = [_scope(text) for text in scopes]
 
@@ -263,13 +279,18 @@ def new_token(
     value |= {"lifetime": lifetime} if lifetime is not None else {}
     value |= {"account": name} if name is not None else {}
     value |= {"scopes": [{"role": role, "line": line} for role, line in wanted]} if wanted else {}
-    found = place.do(here, "POST", "v1/tokens", value)
-    lines = [
-        f"{found['token']}",
-        f"token {found['id']} of {found['account']}, until {show_time(found['expires'])}: {_grants(found['scopes'])}",
-        "it is shown this once; whoever has it may do that",
-    ]
-    emit(found, lines, as_json=as_json)
+    with _kept_to_oneself(output) as keep:
+        found = place.do(here, "POST", "v1/tokens", value)
+        text = found.pop("token")
+        keep(text)
+    line = f"token {found['id']} of {found['account']}, until {show_time(found['expires'])}: {_grants(found['scopes'])}"
+    if output is not None:
+        return emit(
+            {**found, "file": str(output)}, [line, f"wrote {output}; whoever has it may do that"], as_json=as_json
+        )
+    return emit(
+        {**found, "token": text}, [text, line, "it is shown this once; whoever has it may do that"], as_json=as_json
+    )
 
 
 @token.command("list", short_help="List tokens, without their secrets.")
@@ -306,6 +327,29 @@ def revoke(identifier: str, place: Place, as_json: bool) -> None:
     path = "v1/tokens/" + _path(identifier)
     found = place.do(lambda unit: _registry().revoke_token(unit, None, identifier), "DELETE", path)
     emit(found, [f"token {found['id']} is revoked"], as_json=as_json)
+
+
+@contextmanager
+def _kept_to_oneself(path: Path | None) -> Iterator[Callable[[str], None]]:
+    """A new file for a secret: made before there is one, so that none is issued and lost, and gone again after an error."""
+    if path is None:
+        yield lambda _: None
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        hint = "name another file: none is written over" if isinstance(error, FileExistsError) else None
+        raise ToolError(f"cannot make {path}: {error.strerror or error}", hint=hint) from error
+    try:
+        with os.fdopen(descriptor, "w") as file:
+
+            def keep(text: str) -> None:
+                file.write(f"{text}\n")
+
+            yield keep
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _registry() -> Any:
