@@ -30,6 +30,8 @@ RETRY: Final = 60
 """Seconds after which what was refused is tried again as it is."""
 RENEW_SHARE: Final = 2
 """Timestamp and snapshot are renewed once less than 1/RENEW_SHARE of their life is left."""
+MAX_NAMED: Final = 60
+"""Keys that an event names, of 1,024 characters; the metadata that it speaks of have all."""
 ITSELF: Final = "service"
 """Who did what nobody asked for, in the log."""
 
@@ -129,8 +131,8 @@ class Publisher:
                 keys = (
                     signed.keys if isinstance(signed, Root) else signed.delegations.keys if signed.delegations else {}
                 )
-                keyids = ",".join(sorted(keyid[:16] for keyid in keys)) or "none"
-                unit.record(Kind.KEY_CHANGE, ITSELF, role=role, version=signed.version, keyids=keyids[:1024])
+                keyids = ",".join(sorted(keyid[:16] for keyid in keys)[:MAX_NAMED]) or "none"
+                unit.record(Kind.KEY_CHANGE, ITSELF, role=role, version=signed.version, keyids=keyids)
             unit.connection.execute(delete(STUCK).where(STUCK.c.role.in_(roles)))
             return _record(unit, publication)
 
