@@ -134,7 +134,7 @@ def test_a_release_outlives_the_replicas_that_publish_it(scene: Scene) -> None:
     scene.play([Death("publish", 3), Death("export", 4), Death("log", 3)])
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("where", "act"),
     [("request", "submit"), ("request", "sign"), ("publish", "sign"), ("export", "sign"), ("log", "sign")],
