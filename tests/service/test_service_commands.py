@@ -19,8 +19,10 @@ from hillhold_signer.service.publisher import Publisher
 from hillhold_signer.service.service import open_data
 from hillhold_signer.service.settings import read_settings
 from hillhold_signer.service.tables import EVENTS
+from hillhold_signer.service.tokens import list_tokens
 from hillhold_signer.storage import read_file
-from servicekit import Kit, make_kit
+from postgres import free_port
+from servicekit import Kit, make_kit, until
 from web import Web
 from workshop import sign_all
 
@@ -62,6 +64,27 @@ def test_a_folder_that_is_no_service_is_left_as_it_is(tmp_path: Path) -> None:
         assert "the folder of a service, with service.toml" in refused.stderr
         assert "hint: `hillhold service init` makes a service" in refused.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_what_would_fail_half_way_is_refused_before_a_service_is_made(tmp_path: Path) -> None:
+    data, config = tmp_path / "data", ceremony(tmp_path)
+    init = ("service", "init", data, "--config", config, "--demo")
+    assert "none that the log uses itself" in hillhold(*init, "--admin", "operator").stderr
+    assert "name of the log" in hillhold(*init, "--admin", "Ada", "--log-name", "no name").stderr
+    settings = data / "service.toml"
+    closed = f'[options]\nendpoint = "http://127.0.0.1:{free_port()}"\nallow_http = "true"\naccess_key_id = "a"\n'
+    settings.write_text(f'objects = "s3://firmware"\n{closed}secret_access_key = "b"\nregion = "eu-west-1"\n')
+    away = hillhold(*init, "--admin", "Ada")
+    assert away.exit_code == 3
+    assert "error: object store s3://firmware" in away.stderr
+    settings.write_text("")
+    assert hillhold(*init, "--admin", "Ada").exit_code == 0
+    again = hillhold(*init, "--admin", "Ada")
+    assert "expected no service yet, got one that exists" in again.stderr
+    (data / "log.pem").unlink()
+    assert "expected one without a service, got one with log/checkpoint" in hillhold(*init, "--admin", "Ada").stderr
+    shutil.rmtree(data / "log")
+    assert "expected no repository yet, got one that exists" in hillhold(*init, "--admin", "Ada").stderr
 
 
 # --- online keys ----------------------------------------------------------------------------------------------------------------------
@@ -127,6 +150,21 @@ def test_new_online_keys_from_somebodys_laptop_are_found_and_then_the_root_is_pu
     assert Publisher(kit.data, lambda _: "").publish()["root"] == 2
 
 
+# --- the object store -----------------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_object_store_has_lost_or_somebody_altered_is_written_again(kit: Kit) -> None:
+    public = kit.settings.folder / "public/metadata"
+    with kit.running():
+        until(lambda: (public / "timestamp.json").exists())
+    before = {file.name: file.read_bytes() for file in public.iterdir()}
+    (public / "1.pump.json").unlink()
+    (public / "1.root.json").write_bytes(b"{}")
+    done = hillhold("service", "export", kit.settings.folder, "--json")
+    assert json.loads(done.stdout)["files"] == len(before)
+    assert {file.name: file.read_bytes() for file in public.iterdir()} == before
+
+
 # --- accounts and tokens --------------------------------------------------------------------------------------------------------------
 
 
@@ -148,6 +186,25 @@ def test_whoever_is_granted_more_is_told_who_gives_the_token(kit: Kit, monkeypat
         assert "`hillhold token new LABEL --account 'boss' --data DATA`" in refused.stderr
         other = hillhold("token", "new", "hers", "--account", "ada", "--service", url)
         assert "the operator issues a first one: `hillhold token new LABEL --account 'ada' --data DATA`" in other.stderr
+
+
+def test_a_token_goes_into_a_file_that_nobody_else_reads_and_into_none_that_is_there(kit: Kit, tmp_path: Path) -> None:
+    file = tmp_path / "ada.token"
+    new = ("token", "new", "laptop", "--data", kit.settings.folder, "-o", file)
+    assert hillhold(*new, "--account", "nobody").exit_code == 1
+    assert not file.exists()
+    made = hillhold(*new, "--account", "ada", "--json")
+    assert json.loads(made.stdout)["file"] == str(file)
+    assert "token" not in json.loads(made.stdout)
+    assert file.stat().st_mode & 0o777 == 0o600
+    token = file.read_text().strip()
+    assert token.startswith("hh_")
+    assert token not in made.output
+    again = hillhold(*new, "--account", "ada")
+    assert again.exit_code == 3
+    assert file.read_text().strip() == token
+    with kit.data.reading() as unit:
+        assert len([one for one in list_tokens(unit.connection, "ada") if one.label == "laptop"]) == 1
 
 
 # --- the log --------------------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from hillhold_signer.cli.keys import key
 from hillhold_signer.cli.lines import list_, show
 from hillhold_signer.cli.logs import log
 from hillhold_signer.cli.onlinekeys import keys
-from hillhold_signer.cli.people import account, token
+from hillhold_signer.cli.people import account
 from hillhold_signer.cli.products import product
 from hillhold_signer.cli.provisioning import provisioning
 from hillhold_signer.cli.pruning import prune
@@ -28,6 +28,7 @@ from hillhold_signer.cli.serving import serve, service
 from hillhold_signer.cli.shell import completion
 from hillhold_signer.cli.signing import attach, diff, drop, request, sign
 from hillhold_signer.cli.terminal import App
+from hillhold_signer.cli.tokens import token
 
 __all__ = ["main"]
 

@@ -1,8 +1,7 @@
-"""`hillhold account` and `hillhold token`: who may do what at a service; over HTTP, or at its own machine on its data."""
+"""`hillhold account`: who may do what at a service; over HTTP, or at its own machine on its data."""
 
 from __future__ import annotations
 
-import secrets as randomness
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -15,8 +14,7 @@ from click.core import ParameterSource
 
 from hillhold_signer.cli.remote import open_service
 from hillhold_signer.cli.serving import with_extra
-from hillhold_signer.cli.terminal import FILE, FOLDER, Duration, emit, json_option
-from hillhold_signer.errors import SignerRefused
+from hillhold_signer.cli.terminal import FILE, FOLDER, emit, json_option
 from hillhold_signer.keys import load_public
 from hillhold_verifier.times import show_time
 
@@ -110,7 +108,7 @@ def new_account(name: str, machine: bool, place: Place, as_json: bool) -> None:
     """
     value = {"name": name, "machine": machine}
     found = place.do(
-        lambda unit: _registry().create_account(unit, None, name, machine=machine), "POST", "v1/accounts", value
+        lambda unit: registry().create_account(unit, None, name, machine=machine), "POST", "v1/accounts", value
     )
     _show([found], as_json, found)
 
@@ -124,7 +122,7 @@ def list_accounts(place: Place, as_json: bool) -> None:
     Example:
       hillhold account list
     """
-    found = place.do(lambda unit: _registry().list_accounts(unit, None), "GET", "v1/accounts")
+    found = place.do(lambda unit: registry().list_accounts(unit, None), "GET", "v1/accounts")
     _show(found["accounts"], as_json, found)
 
 
@@ -173,8 +171,8 @@ def disable(name: str, yes: bool, place: Place, as_json: bool) -> None:
         click.confirm(
             f"{name} will not log in any more, and there is no way back. Disable it?", abort=True, err=as_json
         )
-    path = "v1/accounts/" + _path(name, "disable")
-    found = place.do(lambda unit: _registry().disable_account(unit, None, name), "POST", path)
+    path = "v1/accounts/" + url_path(name, "disable")
+    found = place.do(lambda unit: registry().disable_account(unit, None, name), "POST", path)
     _show([found], as_json, found)
 
 
@@ -191,9 +189,9 @@ def key(name: str, pub: Path, remove: bool, place: Place, as_json: bool) -> None
       hillhold account key Ada ada.pub
     """
     keyid = load_public(pub).keyid
-    path = "v1/accounts/" + _path(name, "keys", keyid)
+    path = "v1/accounts/" + url_path(name, "keys", keyid)
     method = "DELETE" if remove else "PUT"
-    found = place.do(lambda unit: _registry().set_key(unit, None, name, keyid, held=not remove), method, path)
+    found = place.do(lambda unit: registry().set_key(unit, None, name, keyid, held=not remove), method, path)
     _show([found], as_json, found)
 
 
@@ -216,99 +214,15 @@ def identity(name: str, issuer: str, subject: str, remove: bool, place: Place, a
       hillhold account identity ci x509 uri=spiffe://acme/ci
     """
     value = {"issuer": issuer, "subject": subject, "held": not remove}
-    path = "v1/accounts/" + _path(name, "identities")
+    path = "v1/accounts/" + url_path(name, "identities")
     found = place.do(
-        lambda unit: _registry().set_identity(unit, None, name, issuer, subject, held=not remove), "POST", path, value
+        lambda unit: registry().set_identity(unit, None, name, issuer, subject, held=not remove), "POST", path, value
     )
     _show([found], as_json, found)
 
 
-# --- tokens ---------------------------------------------------------------------------------------------------------------------------
-
-
-@click.group()
-def token() -> None:
-    """API tokens of a service."""
-
-
-@token.command("new", short_help="Issue a token, shown this once.")
-@click.argument("label")
-@click.option("--account", "name", metavar="NAME", help="Whose: yours, or, as administrator, a machine's.")
-@click.option("--scope", "scopes", multiple=True, metavar="ROLE:LINE", help="What it may do at most; repeat it.")
-@click.option("--lifetime", type=Duration(), help="Until it expires: up to 365d, by default 90d.")
-@place_options
-def new_token(
-    label: str, name: str | None, scopes: Sequence[str], lifetime: int | None, place: Place, as_json: bool
-) -> None:
-    """Issue a token. LABEL says what it is for. It may do what its account may, or, of that, the scopes; it is shown this once.
-
-    \b
-    Example:
-      hillhold token new "nightly builds" --account ci --scope submitter:pump
-    """
-    wanted = [_scope(text) for text in scopes]
-
-    def here(unit: Unit) -> dict[str, Any]:
-        from hillhold_signer.service.access import Role
-
-        if name is None:
-            raise click.UsageError("--account NAME is needed with --data")
-        given = [(Role(role), line) for role, line in wanted] or None
-        issued: dict[str, Any] = _registry().issue_token(
-            unit, None, name, scopes=given, label=label, lifetime=lifetime, random=randomness.token_bytes
-        )
-        return issued
-
-    value: dict[str, Any] = {"label": label}
-    value |= {"lifetime": lifetime} if lifetime is not None else {}
-    value |= {"account": name} if name is not None else {}
-    value |= {"scopes": [{"role": role, "line": line} for role, line in wanted]} if wanted else {}
-    found = place.do(here, "POST", "v1/tokens", value)
-    lines = [
-        f"{found['token']}",
-        f"token {found['id']} of {found['account']}, until {show_time(found['expires'])}: {_grants(found['scopes'])}",
-        "it is shown this once; whoever has it may do that",
-    ]
-    emit(found, lines, as_json=as_json)
-
-
-@token.command("list", short_help="List tokens, without their secrets.")
-@click.option("--account", "name", metavar="NAME", help="Whose; yours by default.")
-@click.option("--all", "all_", is_flag=True, help="Those of all accounts.")
-@place_options
-def list_tokens(name: str | None, all_: bool, place: Place, as_json: bool) -> None:
-    """List tokens: what they are for, what they may do, when they were last used and when they expire.
-
-    \b
-    Example:
-      hillhold token list --all
-    """
-    if all_ and name is not None:
-        raise click.UsageError("one of --account and --all")
-    query = "?all=true" if all_ else f"?account={_path(name)}" if name is not None else ""
-    found = place.do(lambda unit: _registry().list_tokens(unit, None, name), "GET", f"v1/tokens{query}")
-    emit(found, [_token_line(one) for one in found["tokens"]] or ["no tokens"], as_json=as_json)
-
-
-@token.command("revoke", short_help="Revoke a token: it is dead at once.")
-@click.argument("identifier", metavar="ID")
-@place_options
-def revoke(identifier: str, place: Place, as_json: bool) -> None:
-    """Revoke the token with this ID, as `hillhold token list` shows it: it is dead at once.
-
-    \b
-    Example:
-      hillhold token revoke 0123456789abcdef01234567
-    """
-    if identifier.startswith("hh_"):
-        hint = "it is the part between hh_ and the next _"
-        raise SignerRefused("token", expected="its id", got="the whole token", hint=hint)
-    path = "v1/tokens/" + _path(identifier)
-    found = place.do(lambda unit: _registry().revoke_token(unit, None, identifier), "DELETE", path)
-    emit(found, [f"token {found['id']} is revoked"], as_json=as_json)
-
-
-def _registry() -> Any:
+def registry() -> Any:
+    """Return the module that does it; the service's libraries need not be installed before."""
     from hillhold_signer.service import registry
 
     return registry
@@ -318,19 +232,12 @@ def _set_grant(place: Place, name: str, role: str, line: str, *, held: bool, as_
     def here(unit: Unit) -> dict[str, Any]:
         from hillhold_signer.service.access import Role
 
-        found: dict[str, Any] = _registry().set_grant(unit, None, name, Role(role), line, held=held)
+        found: dict[str, Any] = registry().set_grant(unit, None, name, Role(role), line, held=held)
         return found
 
-    path = "v1/accounts/" + _path(name, "grants", role, line)
+    path = "v1/accounts/" + url_path(name, "grants", role, line)
     found = place.do(here, "PUT" if held else "DELETE", path)
     _show([found], as_json, found)
-
-
-def _scope(text: str) -> tuple[str, str]:
-    role, colon, line = text.partition(":")
-    if role not in ROLES or not colon or not line:
-        raise click.UsageError(f"--scope {text}: ROLE:LINE is wanted, with a role of {', '.join(ROLES)}")
-    return role, line
 
 
 def _show(accounts: Sequence[Mapping[str, Any]], as_json: bool, value: Mapping[str, Any]) -> None:
@@ -338,23 +245,16 @@ def _show(accounts: Sequence[Mapping[str, Any]], as_json: bool, value: Mapping[s
     for one in accounts:
         kind = "machine" if one["machine"] else "person"
         state = f", disabled {show_time(one['disabled'])}" if one["disabled"] is not None else ""
-        lines.append(f"{one['name']}  {kind}{state}: {_grants(one['grants'])}")
+        lines.append(f"{one['name']}  {kind}{state}: {show_grants(one['grants'])}")
         lines += [f"  key {keyid[:16]}" for keyid in one["keys"]]
         lines += [f"  {subject} of {issuer}" for issuer, subject in one["identities"]]
     emit(value, lines, as_json=as_json)
 
 
-def _grants(grants: Sequence[Sequence[str]]) -> str:
+def show_grants(grants: Sequence[Sequence[str]]) -> str:
     return ", ".join(f"{role} of {line}" for role, line in grants) or "nothing"
 
 
-def _token_line(one: Mapping[str, Any]) -> str:
-    ended = one["revoked"] is not None
-    state = f"{'revoked' if ended else 'until'} {show_time(one['revoked'] if ended else one['expires'])}"
-    used = f"used {show_time(one['used'])}" if one["used"] is not None else "never used"
-    return f"{one['id']}  {one['account']}  {one['label']}  {state}  {used}: {_grants(one['scopes'])}"
-
-
-def _path(*parts: str) -> str:
+def url_path(*parts: str) -> str:
     """Return a path of these parts, whatever is in them."""
     return "/".join(quote(part, safe="") for part in parts)

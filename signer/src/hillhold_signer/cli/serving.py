@@ -81,15 +81,17 @@ def init(
 
     if (folder is None) is (config is None):
         raise click.UsageError("--from REPO or --config FILE is needed, and not both")
+    ceremony = read_ceremony(config) if config is not None else None
     setup.write_settings(data, database, objects)
-    settings = read_settings(data)
+    settings, origin = read_settings(data), log_name or f"hillhold/{data.absolute().name}"
     found = open_data(settings)
     found.database.migrate()
+    setup.check_new(settings, found, origin, admin)
     if folder is not None:
         setup.copy_repository(found, folder)
-    elif config is not None:
-        setup.create_repository(found, read_ceremony(config), demo=demo)
-    signer = setup.make_log_key(settings, log_name or f"hillhold/{data.absolute().name}")
+    elif ceremony is not None:
+        setup.create_repository(found, ceremony, demo=demo)
+    signer = setup.make_log_key(settings, origin)
     setup.begin_log(found, signer)
     token = setup.first_administrator(found, admin, randomness.token_bytes)
     with found.reading() as unit:
@@ -127,6 +129,34 @@ def migrate(data: Path, as_json: bool) -> None:
     found.database.migrate()
     found.database.check_version()
     emit({"database": str(found.database)}, [f"{found.database} is up to date"], as_json=as_json)
+
+
+@service.command(short_help="Write the published tree anew.")
+@click.argument("data", type=FOLDER)
+@json_option
+@with_extra
+def export(data: Path, as_json: bool) -> None:
+    """Write all that is published into the object store anew: where it has lost something, or somebody has altered it.
+
+    What a release needs comes from `blobs/` there, which back-ups have, too.
+
+    \b
+    Example:
+      hillhold service export DATA
+    """
+    from hillhold_signer.service.export import Exporter
+    from hillhold_signer.service.service import open_data
+    from hillhold_signer.service.settings import read_settings
+
+    found = open_data(read_settings(data))
+    exporter = Exporter(found)
+    try:
+        found.database.check_version()
+        count = exporter.rebuild()
+    finally:
+        exporter.close()
+        found.database.close()
+    emit({"files": count}, [f"wrote {count} files"], as_json=as_json)
 
 
 @click.command(short_help="Run the signing service.")

@@ -96,13 +96,17 @@ class Exporter:
                 done += len(batch.numbers)
         return done
 
-    def rebuild(self) -> None:
-        """Export everything anew, into a store that has lost something; raises as `run` does, and `LockedError`."""
+    def rebuild(self) -> int:
+        """Export everything anew, into a store that has lost something; returns how many files. Raises as `run` does, and `LockedError`."""
+        with self._data.database.snapshot() as connection:
+            check_held(connection)
         with self._data.database.single("export") as single:
             if single is None:
                 raise LockedError("another replica exports", hint="try again")
             held = self._objects.read(TIMESTAMP, max_bytes("timestamp"))
-            self._write(self._read_all(), held)
+            batch = self._read_all()
+            self._write(batch, held)
+        return len(batch.targets) + len(batch.metadata) + len(batch.steps)
 
     def _read_all(self) -> _Batch:
         with self._data.database.snapshot() as connection:

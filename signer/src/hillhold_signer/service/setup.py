@@ -14,12 +14,12 @@ from hillhold_signer.keyfiles import free_names, generate, write_key
 from hillhold_signer.keys import SCHEME, load_signer
 from hillhold_signer.layout import FolderLayout, Layout, file_name
 from hillhold_signer.log.events import Kind
-from hillhold_signer.log.note import NoteSigner, is_name, note_signer
+from hillhold_signer.log.note import MAX_NOTE, NoteSigner, is_name, note_signer
 from hillhold_signer.places import Entry
 from hillhold_signer.repository import Repository
 from hillhold_signer.service import accounts, tokens
 from hillhold_signer.service.access import EVERY, Role
-from hillhold_signer.service.journal import start_log
+from hillhold_signer.service.journal import KEPT, start_log
 from hillhold_signer.service.registry import OPERATOR
 from hillhold_signer.service.settings import FILE, Settings
 from hillhold_signer.service.unit import Data, Unit
@@ -58,11 +58,32 @@ def write_settings(folder: Path, database: str | None, objects: str | None) -> N
     )
 
 
+def check_new(settings: Settings, data: Data, origin: str, administrator: str) -> None:
+    """Refuse what would be refused half-way through making a service; writes nothing.
+
+    Raises:
+        AccountRefused: a name that is none.
+        ConfigRefused: a name of the log that is none; a folder, or an object store, that has a service.
+        RepositoryRefused: the database has a repository.
+        StorageError: database or object store fail.
+    """
+    accounts.check_name(administrator)
+    _check_origin(origin)
+    if settings.log_key.exists():
+        hint = f"`hillhold serve {settings.folder}` runs it"
+        raise ConfigRefused(f"{settings.folder}", expected="no service yet", got="one that exists", hint=hint)
+    if data.objects.read(KEPT, MAX_NOTE) is not None:
+        hint = "each service has a bucket, or a prefix in one, of its own"
+        raise ConfigRefused("object store", expected="one without a service", got=f"one with {KEPT}", hint=hint)
+    with data.reading() as unit:
+        if unit.store.list(""):
+            hint = "each service has a database of its own; one that was half made is to be dropped"
+            raise RepositoryRefused(f"{data.database}", expected="no repository yet", got="one that exists", hint=hint)
+
+
 def make_log_key(settings: Settings, origin: str) -> NoteSigner:
     """Make the key of the log; raises `ConfigRefused` for its name, `KeyRefused` where there is one, `StorageError`."""
-    if not is_name(origin):
-        hint = "a URL without its scheme that is yours, such as sign.example.org/log"
-        raise ConfigRefused("name of the log", expected="a name without spaces and +", got=repr(origin)[:80], hint=hint)
+    _check_origin(origin)
     name = settings.log_key.with_suffix("")
     free_names(name)
     write_file(name.with_suffix(".origin"), f"{origin}\n".encode())
@@ -128,6 +149,12 @@ def first_administrator(data: Data, name: str, random: Callable[[int], bytes]) -
         issued = tokens.issue(unit.connection, None, name, label="first administrator", now=unit.now, random=random)
         unit.record(Kind.CONFIGURATION, OPERATOR, **issued.change.fields)
     return issued.text
+
+
+def _check_origin(origin: str) -> None:
+    if not is_name(origin):
+        hint = "a URL without its scheme that is yours, such as sign.example.org/log"
+        raise ConfigRefused("name of the log", expected="a name without spaces and +", got=repr(origin)[:80], hint=hint)
 
 
 def _note_begin(unit: Unit) -> None:
