@@ -7,13 +7,14 @@ WORKERS ?= 2
 FUZZ := .cache/fuzz
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup demo test test-fast system differential model lint format bench fuzz fuzz-replay mutation lock clean
+.PHONY: help setup demo test test-fast deep system differential model lint format bench fuzz fuzz-replay mutation lock clean
 
 help:
 	@echo "make demo       the whole way on a virtual board: sign, push, patch, refuse, cut the power"
 	@echo "make setup      the three commands, in .venv"
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the inner loop"
+	@echo "make deep       replicas killed at every step, and the API under many examples (half an hour)"
 	@echo "make bench      bytes on the wire, time and memory, against python-tuf; the service against the bare core"
 	@echo "make fuzz       every parser and the whole session under atheris [FUZZ_SECONDS=60 each] [FUZZ_TARGET=name]"
 	@echo "make differential  the verifier beside python-tuf on generated repositories [CASES=100000] [SEED=1] [CASE=n, one again]"
@@ -36,10 +37,13 @@ demo: setup
 	$(BIN)/hillhold-lab demo
 
 test: lint system
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest -n $(WORKERS) -m "not deep"
 
 test-fast: setup
-	$(BIN)/pytest -n $(WORKERS) -m "not slow and not system"
+	$(BIN)/pytest -n $(WORKERS) -m "not slow and not system and not deep"
+
+deep: setup system
+	$(BIN)/pytest -n $(WORKERS) -m deep
 
 # What tests run of the operating system: U-Boot's environment tool, a PKCS#11 token made of software, and a browser.
 system:

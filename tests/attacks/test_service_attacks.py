@@ -53,7 +53,7 @@ def ada(kit: Kit, url: str) -> Iterator[httpx.Client]:
 # --- signatures ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_signature_on_an_older_draft_or_on_what_is_published_is_refused(
+def test_a_signature_on_an_older_draft_is_refused_and_one_on_what_is_published_counts_for_nothing_new(
     kit: Kit, url: str, ada: httpx.Client
 ) -> None:
     old = made(ada)
@@ -65,9 +65,11 @@ def test_a_signature_on_an_older_draft_or_on_what_is_published_is_refused(
         assert hand_in(ada, new).status_code == 200
         assert sign(grace, "release-2").status_code == 200
         until(lambda: states(ada)["1.1.0"] == "available")
-        assert hand_in(ada, new).status_code == 409
-        assert submit(ci, image("1.2.0", seed=3)).status_code == 201
-        assert hand_in(ada, new).status_code == 409
+        for _ in range(2):
+            again = hand_in(ada, new)  # whose answer may have been lost
+            assert (again.status_code, again.json()["attached"][0]["signatures"]) == (200, "published")
+            if "1.2.0" not in states(ada):
+                assert submit(ci, image("1.2.0", seed=3)).status_code == 201
         assert ada.get("/v1/status").json()["roles"]["pump"]["signatures"] == "0 of 2"
 
 

@@ -43,11 +43,13 @@ from hillhold_signer.service.objects import RemoteObjects
 from hillhold_signer.service.proofs import latest
 from hillhold_signer.service.service import log_signer
 from hillhold_signer.service.tables import EVENTS
+from hillhold_signer.signatures import SignatureFile
 from hillhold_signer.verify import verify_tree
+from hillhold_verifier import canonical
 from objectstore import S3, Bucket
 from postgres import Postgres
 from quick import cpu_of, image, peak_of, version
-from servicekit import fetched, kept_ceremony, make_kit, never_asked, replica, sign, submit
+from servicekit import fetched, kept_ceremony, make_kit, never_asked, replica, submit
 from workshop import online, pump, sign_all
 
 AIMS = {"releases a second at least": 20, "cpu ratio at most": 2, "lost": 0}
@@ -95,6 +97,14 @@ class Watch:
             return len(self._waiting)
 
 
+def signed(client: httpx.Client, key: str, role: str) -> httpx.Response:
+    """Fetch a request, sign it, hand in the signature. What people's own machines verify first is not the service's work."""
+    value = json.loads(client.get(f"/v1/requests/{role}").content)
+    signature = example_signer(key).sign(canonical.canonical(value["signed"]))
+    file = SignatureFile(role, value["signed"]["version"], value["sha256"], signature)
+    return client.post("/v1/signatures", json={"signatures": [file.data().decode()]})
+
+
 def clients(told: Mapping[str, Any]) -> None:
     """Hand in, sign, and watch, until the time is over."""
     bucket = Bucket(told["bucket"], told["endpoint"])
@@ -137,7 +147,7 @@ def clients(told: Mapping[str, Any]) -> None:
                 answer = submit(ci, data, name, patches=False)
                 assert answer.status_code == 201, answer.text
                 for person, key in ((ada, "release-1"), (grace, "release-2")):
-                    said = sign(person, key, name)
+                    said = signed(person, key, name)
                     assert said.status_code == 200, said.text
             except (AssertionError, httpx.HTTPError) as error:
                 refused.append(f"{name} {number}: {error}"[:300])

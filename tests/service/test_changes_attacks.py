@@ -37,7 +37,7 @@ HASH = "0" * 64
 LINES = ("ventilator",)
 
 
-@pytest.fixture(params=["embedded", "production"])
+@pytest.fixture(params=["embedded", pytest.param("production", marks=pytest.mark.deep)])
 def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
     """SQLite and a folder; PostgreSQL and an object store."""
     if request.param == "embedded":

@@ -104,7 +104,7 @@ def test_every_answer_is_one_that_was_announced(
     assert not kit.failures
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
 def test_every_answer_is_one_that_was_announced_with_many_examples(
     kit: Kit, url: str, mode: schemathesis.GenerationMode

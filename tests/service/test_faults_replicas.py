@@ -36,7 +36,7 @@ def kit(postgres: Postgres, bucket: Bucket, tmp_path: Path) -> Iterator[Kit]:
     made.data.database.close()
 
 
-@pytest.mark.parametrize("each", [2, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("each", [2, pytest.param(12, marks=pytest.mark.deep)])
 def test_two_replicas_under_load_lose_nothing_and_skip_nothing(
     postgres: Postgres, bucket: Bucket, tmp_path: Path, each: int
 ) -> None:

@@ -77,8 +77,15 @@ class Visit:
             self.said.append(message.text)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (320, "light"),
+        (1280, "dark"),
+        pytest.param(320, "dark", marks=pytest.mark.deep),
+        pytest.param(1280, "light", marks=pytest.mark.deep),
+    ],
+)
 def test_every_page_is_accessible_fits_and_breaks_no_rule(
     chromium: Browser, lived: tuple[House, str], width: int, scheme: Any
 ) -> None:

@@ -232,7 +232,7 @@ def test_over_tls_the_cookie_belongs_to_this_host_alone(lived: tuple[House, str]
         assert "Domain" not in cookie
         value = cookie.partition("=")[2].partition(";")[0]
         page = client.get("/drafts/pump", headers={"Cookie": f"__Host-hillhold={value}"})
-        assert "hillhold --service https://hillhold.example sign --role pump" in page.text
+        assert "hillhold sign --service https://hillhold.example --role pump" in page.text
         assert client.get("/", headers={"Cookie": f"hillhold={value}"}).status_code == 303
         assert client.post("/sign-out", headers={"Origin": url}).status_code == 403
     house.url = None

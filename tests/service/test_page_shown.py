@@ -116,7 +116,7 @@ def test_a_draft_shows_the_difference_the_digest_and_the_command(ada: httpx.Clie
     assert "added pump/1.3.0/app.bin security release, for nrf51-a and nrf52-b" in text
     assert text.count("added pump/1.3.0/app.bin.") == 3
     assert f"compare it before you say yes: {digest}" in text
-    assert f"hillhold --service {lived[1]} sign --role pump --key file:YOUR-KEY.pem" in text
+    assert f"hillhold sign --service {lived[1]} --role pump --key file:YOUR-KEY.pem --root 1.root.json" in text
     assert "ci (machine) command: release add, version: 1.3.0, file: app.bin" in section(found, "made")
 
 

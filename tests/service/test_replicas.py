@@ -59,7 +59,7 @@ def settle(data: Data) -> None:
     Sequencer(data, [SIGNER]).run()
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_a_replica_is_killed_at_every_step_of_publishing(
     url: str, connect: Callable[[], Database], clock: SimpleNamespace, tmp_path: Path
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import re
+import shlex
 import ssl
 import time
 from collections.abc import Iterator
@@ -11,9 +14,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import func, select
 
 from hillhold_signer import example_signer
+from hillhold_signer.cli import main
 from hillhold_signer.log import Proof
 from hillhold_signer.log.events import Event, Kind
 from hillhold_signer.requests import open_request, sign_request
@@ -26,7 +31,7 @@ from hillhold_signer.service.settings import Tls
 from hillhold_signer.service.tables import PUBLICATIONS
 from hillhold_signer.service.unit import Data
 from papers import Ca
-from servicekit import Kit, make_kit, never_asked, replica, sign, states, submit, until, upload
+from servicekit import KEYS, Kit, make_kit, never_asked, replica, sign, states, submit, until, upload
 from workshop import image
 
 
@@ -157,3 +162,22 @@ def test_every_role_does_what_it_may_and_nothing_else(kit: Kit) -> None:
 
 def _image(digest: str) -> dict[str, str]:
     return {"sha256": digest, "file_name": "app.bin"}
+
+
+def test_the_command_that_the_page_shows_is_one_that_signs(
+    kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "1.root.json"
+    with kit.running() as url, kit.client(url, "ci") as ci, kit.client(url, "ada") as ada:
+        assert submit(ci, image("1.0.0")).status_code == 201
+        page = ada.post("/sign-in", data={"token": kit.tokens["ada"]}, headers={"Origin": url}, follow_redirects=True)
+        page = ada.get("/drafts/pump", headers={"Accept": "text/html"})
+        shown = next(line for line in html.unescape(page.text).splitlines() if "hillhold sign --service" in line)
+        command = re.sub("<[^>]*>", "", shown).strip().removeprefix("hillhold ")
+        key = KEYS / "release-1-public-on-purpose.pem"
+        root.write_bytes(ada.get("/v1/files/public/metadata/1.root.json").content)
+        arguments = command.replace("file:YOUR-KEY.pem", f"file:{key}").replace("1.root.json", str(root))
+        monkeypatch.setenv("HILLHOLD_TOKEN", kit.tokens["ada"])
+        done = CliRunner().invoke(main, [*shlex.split(arguments), "--yes"])
+        assert done.exit_code == 0, done.output
+        assert ada.get("/v1/status").json()["roles"]["pump"]["signatures"] == "1 of 2"

@@ -107,7 +107,8 @@ def test_the_table_of_kinds_is_the_one_of_the_format_page() -> None:
     assert told == {str(kind): set(fields) for kind, fields in FIELDS.items()}
     example = re.search(r"^`(\{.*\})` is one", page, re.MULTILINE)
     assert example
-    assert Event.decode(example[1].encode()) == LOGIN
+    login = Event(1_767_225_600, Kind.FAILED_LOGIN, "192.0.2.7", {"reason": "an unknown token"})
+    assert Event.decode(example[1].encode()) == login
 
 
 def test_an_event_has_a_limit() -> None:

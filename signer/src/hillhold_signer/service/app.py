@@ -34,8 +34,8 @@ from hillhold_signer.service.page.wiring import surroundings
 from hillhold_signer.service.problems import RESPONSES, add_handlers, problem
 from hillhold_signer.service.service import Service
 
-THREADS: Final = 16
-"""Requests that are worked on at once: as many as the database has connections for."""
+THREADS: Final = 6
+"""Requests that are worked on at once. One interpreter does one thing at a time: more only wait for each other, and for the database."""
 UPLOADS: Final = 8
 """Files that come in at once, each in a thread of its own. Others wait, and are not read meanwhile."""
 STALL: Final = 30.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 from collections.abc import Callable
@@ -20,6 +21,10 @@ from hillhold_verifier.errors import HillholdError
 
 MAX_CONNECTIONS: Final = 512
 """Connections at once; beyond, the answer is 503. Files, too, are open by this number: 1024 is what a process may have as a rule."""
+
+
+GARBAGE: Final = 20_000
+"""Objects that are made between two looks for garbage: JSON of metadata is thousands, and none of it in cycles."""
 
 
 def run(settings: Settings, host: str, port: int, ask: Callable[[str], str]) -> int:
@@ -45,6 +50,9 @@ def run(settings: Settings, host: str, port: int, ask: Callable[[str], str]) -> 
     logger("serve").info("serving", address=address, database=str(service.data.database))
     config = uvicorn.Config(create_app(service), log_config=None, **{**options(), **_tls(settings)})
     server = uvicorn.Server(config)
+    gc.collect()
+    gc.freeze()  # what was loaded stays: it need not be looked through again and again
+    gc.set_threshold(GARBAGE, 20, 20)
     server.run(sockets=[listening])
     return 0 if server.started else 3
 

@@ -202,7 +202,7 @@ def view_draft(found: Draft, service: str, *, full: bool) -> DraftView:
         shown = [change for change in shown if change.decides]
     signable = status.quorum is not None and found.problem is None and status.draft is not None
     role = shlex.quote(status.role)
-    where = f"hillhold --service {shlex.quote(service)}"
+    where = f"--service {shlex.quote(service)}"
     file = shlex.quote(f"{status.role}.request")
     return DraftView(
         card,
@@ -214,7 +214,7 @@ def view_draft(found: Draft, service: str, *, full: bool) -> DraftView:
         found.problem,
         status.merged,
         tuple(_made(item, now) for item in reversed(found.standing.made)),
-        f"{where} sign --role {role} --key file:YOUR-KEY.pem" if signable else None,
+        f"hillhold sign {where} --role {role} --key file:YOUR-KEY.pem --root 1.root.json" if signable else None,
         f"{draft_href(status.role)}/request" if signable else None,
         f"hillhold sign {file} --key file:YOUR-KEY.pem --root 1.root.json" if signable else None,
     )
