@@ -251,7 +251,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         kit.data.database.close()
     count = len(seen["times"])
     together = max(1, round(count / max(1, seen["batches"])))
-    rounds = max(2, min(6, 1 + count // options.lines))
+    rounds = max(2, round(count / options.lines))  # the lines then hold as many releases
     core = bare(folder / "bare", options.lines, rounds, together)
     times = seen["times"]
     return {
