@@ -35,7 +35,7 @@ from hillhold_signer.storage import read_file
 from hillhold_verifier.errors import HillholdError
 
 MAX_KEY: Final = 64 * 1024
-TOGETHER: Final = 0.25
+TOGETHER: Final = 0.5
 """Seconds between two publications, and two exports: what is ready meanwhile goes together."""
 LOG_REST: Final = 1.0
 """Seconds between two appends to the log; an event is safe in the database before whoever caused it hears so."""
