@@ -327,7 +327,7 @@ def test_a_store_that_has_lost_everything_is_filled_again(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.deep) for n in (1, 2))])
 def test_an_object_store_that_fails_by_chance(
     connect: Callable[[], Database],
     s3: S3,

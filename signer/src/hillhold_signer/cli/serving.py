@@ -39,7 +39,7 @@ def with_extra(command: F) -> F:
 
 @click.group()
 def service() -> None:
-    """Set up the signing service of a team, and look after it."""
+    """Set up a signing service, and look after it."""
 
 
 @service.command(short_help="Make a service: new, or from a repository.")
