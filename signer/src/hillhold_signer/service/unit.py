@@ -141,14 +141,6 @@ class Data:
             event = Event(self.database.now(connection), kind, actor, fields)
             connection.execute(EVENTS.insert(), {"entry": event.encode()})
 
-    def add_blob(self, digest: str, length: int) -> None:
-        """Note that the object store has `blobs/DIGEST`, whose hash and length were looked at; raises `StorageError`.
-
-        What is large comes this way, so that no other writer waits while it is sent. To stage it is one row then.
-        """
-        with self.database.transaction() as connection:
-            add_blob(self.database, connection, digest, length, self.database.now(connection))
-
     def versioned(self, name: str) -> bytes | None:
         """Return a published file whose name has its version, without asking the database for one that is held; raises `StorageError`."""
         if (data := self._cache.get(name)) is None:
