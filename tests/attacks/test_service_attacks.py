@@ -120,7 +120,7 @@ def test_forty_signers_at_once_lose_no_signature(tmp_path: Path) -> None:
         kit.account(name, (Role.SIGNER, "big"))
     with kit.data.writing() as unit:
         for name, signer in zip(names, signers, strict=True):
-            accounts.add_key(unit.connection, name, signer.public_key.keyid)
+            accounts.add_key(unit.connection, None, name, signer.public_key.keyid)
     with kit.running() as url, kit.client(url, "ci") as ci:
         assert submit(ci, image("1.0.0"), "big").status_code == 201
         with kit.client(url, names[0]) as first:

@@ -103,7 +103,7 @@ def signers(folder: Path, postgres: Postgres) -> dict[str, Any]:
             for n, holder in enumerate(holders):
                 accounts.create(unit.connection, f"p{n}", machine=False, now=unit.now)
                 accounts.grant(unit.connection, f"p{n}", Role.SIGNER, "large")
-                accounts.add_key(unit.connection, f"p{n}", holder.public_key.keyid)
+                accounts.add_key(unit.connection, None, f"p{n}", holder.public_key.keyid)
                 if n < NEEDED:
                     unit.repository.sign(holder, "large")
         shown = [token_of(kit, f"p{n}") for n in range(SIGNERS)]

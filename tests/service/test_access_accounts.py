@@ -105,8 +105,8 @@ def test_each_change_can_be_recorded_and_names_what_is_so_now(register: Register
     changes = [
         accounts.create(connection, "Grace", machine=False, now=NOW),
         accounts.grant(connection, "Grace", Role.SIGNER, "pump"),
-        accounts.add_key(connection, "Grace", KEY),
-        identities.add_identity(connection, "Grace", "https://login.example", "sub=7"),
+        accounts.add_key(connection, None, "Grace", KEY),
+        identities.add_identity(connection, None, "Grace", "https://login.example", "sub=7"),
         identities.remove_identity(connection, "Grace", "https://login.example", "sub=7"),
         accounts.ungrant(connection, "Grace", Role.SIGNER, "pump"),
         accounts.remove_key(connection, "Grace", KEY),
@@ -205,16 +205,16 @@ def test_a_key_is_one_persons(register: Register) -> None:
     connection = register.connection
     register.account("Grace")
     register.account("ci", machine=True)
-    accounts.add_key(connection, "Ada", KEY)
-    accounts.add_key(connection, "Ada", OTHER_KEY)
+    accounts.add_key(connection, None, "Ada", KEY)
+    accounts.add_key(connection, None, "Ada", OTHER_KEY)
     for name in ("Grace", "Ada"):
         with pytest.raises(AccountRefused, match="a key of Ada"):
-            accounts.add_key(connection, name, KEY)
+            accounts.add_key(connection, None, name, KEY)
     with pytest.raises(AccountRefused, match="expected a person"):
-        accounts.add_key(connection, "ci", "c" * 64)
+        accounts.add_key(connection, None, "ci", "c" * 64)
     for keyid in ("A" * 64, "a" * 63, "a" * 65, "", "g" * 64, "a" * 64 + "\n"):
         with pytest.raises(AccountRefused, match="hexadecimal"):
-            accounts.add_key(connection, "Grace", keyid)
+            accounts.add_key(connection, None, "Grace", keyid)
     assert accounts.holder(connection, KEY) == "Ada"
     with pytest.raises(AccountRefused):
         accounts.remove_key(connection, "Grace", KEY)
@@ -224,15 +224,15 @@ def test_a_key_is_one_persons(register: Register) -> None:
 def test_a_disabled_account_keeps_its_keys_and_takes_nothing_new(register: Register) -> None:
     connection = register.connection
     register.account("Grace", SIGNER)
-    accounts.add_key(connection, "Grace", KEY)
+    accounts.add_key(connection, None, "Grace", KEY)
     accounts.disable(connection, "Grace", now=NOW)
     assert accounts.holder(connection, KEY) == "Grace"
-    assert accounts.principal(connection, accounts.find(connection, "Grace").id) is None
+    assert accounts.principal(connection, accounts.find(connection, "Grace").id, ()) is None
     changes: list[Callable[[], object]] = [
         lambda: accounts.disable(connection, "Grace", now=NOW),
         lambda: accounts.grant(connection, "Grace", Role.SIGNER, EVERY),
-        lambda: accounts.add_key(connection, "Grace", OTHER_KEY),
-        lambda: identities.add_identity(connection, "Grace", GITHUB, "sub=1"),
+        lambda: accounts.add_key(connection, None, "Grace", OTHER_KEY),
+        lambda: identities.add_identity(connection, None, "Grace", GITHUB, "sub=1"),
     ]
     for change in changes:
         with pytest.raises(AccountRefused, match="not disabled"):
@@ -242,9 +242,9 @@ def test_a_disabled_account_keeps_its_keys_and_takes_nothing_new(register: Regis
 def test_a_list_has_each_account_with_its_own(register: Register) -> None:
     connection = register.connection
     register.account("Grace", SIGNER, SUBMITTER)
-    accounts.add_key(connection, "Grace", KEY)
+    accounts.add_key(connection, None, "Grace", KEY)
     register.account("ci", SUBMITTER, machine=True)
-    identities.add_identity(connection, "ci", GITHUB, "repository=acme/pump")
+    identities.add_identity(connection, None, "ci", GITHUB, "repository=acme/pump")
     listed = accounts.list_accounts(connection)
     assert listed == [accounts.find(connection, name) for name in ("Ada", "Grace", "ci")]
     assert [one.grants for one in listed] == [{ADMINISTRATOR}, {SIGNER, SUBMITTER}, {SUBMITTER}]
@@ -258,7 +258,7 @@ def test_a_list_has_each_account_with_its_own(register: Register) -> None:
 def test_an_identity_stands_for_its_account_only_if_all_its_conditions_hold(register: Register) -> None:
     connection = register.connection
     register.account("ci", SUBMITTER, machine=True)
-    identities.add_identity(connection, "ci", GITHUB, "repository=acme/pump & ref=refs/tags/v*")
+    identities.add_identity(connection, None, "ci", GITHUB, "repository=acme/pump & ref=refs/tags/v*")
     claims = {"repository": "acme/pump", "ref": "refs/tags/v1.2.0", "sub": "whoever"}
     assert identities.check(connection, GITHUB, claims).name == "ci"
     for wrong in (
@@ -285,7 +285,7 @@ def test_what_stands_for_two_accounts_stands_for_none(register: Register) -> Non
     connection = register.connection
     for name, subject in (("ci", "repository=acme/pump"), ("nightly", "repository=acme/pump & ref=refs/heads/main")):
         register.account(name, SUBMITTER, machine=True)
-        identities.add_identity(connection, name, GITHUB, subject)
+        identities.add_identity(connection, None, name, GITHUB, subject)
     tag = {"repository": "acme/pump", "ref": "refs/tags/v1"}
     assert identities.check(connection, GITHUB, tag).name == "ci"
     with pytest.raises(UnauthenticatedRefused, match="more than one account"):
@@ -295,10 +295,10 @@ def test_what_stands_for_two_accounts_stands_for_none(register: Register) -> Non
 def test_an_identity_is_one_accounts_however_it_is_written(register: Register) -> None:
     connection = register.connection
     register.account("Grace")
-    identities.add_identity(connection, "Ada", GITHUB, "sub=1 & ref=x")
+    identities.add_identity(connection, None, "Ada", GITHUB, "sub=1 & ref=x")
     with pytest.raises(AccountRefused, match="one of Ada"):
-        identities.add_identity(connection, "Grace", GITHUB, "ref=x & sub=1")
-    identities.add_identity(connection, "Ada", "https://login.example", "email=Ada@Example.org")
+        identities.add_identity(connection, None, "Grace", GITHUB, "ref=x & sub=1")
+    identities.add_identity(connection, None, "Ada", "https://login.example", "email=Ada@Example.org")
     assert identities.check(connection, "https://login.example", {"email": "ada@example.org"}).name == "Ada"
     with pytest.raises(AccountRefused, match="one that it has"):
         identities.remove_identity(connection, "Grace", GITHUB, "ref=x & sub=1")
@@ -307,12 +307,12 @@ def test_an_identity_is_one_accounts_however_it_is_written(register: Register) -
 def test_the_identity_of_a_disabled_account_is_dead_at_once(register: Register) -> None:
     connection = register.connection
     register.account("Grace")
-    identities.add_identity(connection, "Grace", GITHUB, "sub=1")
+    identities.add_identity(connection, None, "Grace", GITHUB, "sub=1")
     accounts.disable(connection, "Grace", now=NOW)
     with pytest.raises(UnauthenticatedRefused, match="disabled"):
         identities.check(connection, GITHUB, {"sub": "1"})
     identities.remove_identity(connection, "Grace", GITHUB, "sub=1")
-    identities.add_identity(connection, "Ada", GITHUB, "sub=1")  # whoever comes back has another account
+    identities.add_identity(connection, None, "Ada", GITHUB, "sub=1")  # whoever comes back has another account
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_the_identity_of_a_disabled_account_is_dead_at_once(register: Register) 
 )
 def test_conditions_that_are_malformed_or_name_nobody_are_refused(register: Register, subject: str) -> None:
     with pytest.raises(AccountRefused):
-        identities.add_identity(register.connection, "Ada", GITHUB, subject)
+        identities.add_identity(register.connection, None, "Ada", GITHUB, subject)
     assert accounts.find(register.connection, "Ada").identities == ()
 
 
@@ -350,4 +350,4 @@ def test_conditions_that_are_malformed_or_name_nobody_are_refused(register: Regi
 )
 def test_an_identity_of_an_issuer_that_cannot_be_is_refused(register: Register, issuer: str, subject: str) -> None:
     with pytest.raises(AccountRefused):
-        identities.add_identity(register.connection, "Ada", issuer, subject)
+        identities.add_identity(register.connection, None, "Ada", issuer, subject)

@@ -172,8 +172,8 @@ def test_a_certificate_is_known_by_its_fingerprint_or_its_uri(ca: Ca) -> None:
     for name in ("ci", "nightly"):
         register.account(name, SUBMITTER, machine=True)
     paper, other = ca.issue("a", SPIFFE), ca.issue("b")
-    identities.add_identity(register.connection, "ci", "x509", "uri=spiffe://acme/ci/pump")
-    identities.add_identity(register.connection, "nightly", "x509", f"sha256={sha256(other.der).hexdigest()}")
+    identities.add_identity(register.connection, None, "ci", "x509", "uri=spiffe://acme/ci/pump")
+    identities.add_identity(register.connection, None, "nightly", "x509", f"sha256={sha256(other.der).hexdigest()}")
     assert identities.check(register.connection, "x509", claims(paper.der, NOW)).name == "ci"
     assert identities.check(register.connection, "x509", claims(other.der, NOW)).name == "nightly"
     for stranger in (

@@ -102,7 +102,7 @@ def test_a_token_opens_as_bearer_and_as_password_of_any_user(door: Door) -> None
 
 
 def test_a_jwt_opens_for_the_account_that_its_claims_stand_for(door: Door, idp: Idp) -> None:
-    identities.add_identity(door.register.connection, "ci", idp.url, "repository=acme/pump & ref=refs/tags/v*")
+    identities.add_identity(door.register.connection, None, "ci", idp.url, "repository=acme/pump & ref=refs/tags/v*")
     who = door.enter(bearer(idp.token(repository="acme/pump", ref="refs/tags/v1.2.0")))
     assert who.grants == {SUBMITTER}
     assert (who.name, who.machine, who.token) == ("ci", True, None)
@@ -113,7 +113,7 @@ def test_a_jwt_opens_for_the_account_that_its_claims_stand_for(door: Door, idp: 
 def test_a_certificate_opens_for_its_account(door: Door, tmp_path: Path) -> None:
     data = Ca(tmp_path, "ca", NOW).issue("ci").der
     assert "no account" in door.refused(certificate=data).reason
-    identities.add_identity(door.register.connection, "ci", "x509", f"sha256={sha256(data).hexdigest()}")
+    identities.add_identity(door.register.connection, None, "ci", "x509", f"sha256={sha256(data).hexdigest()}")
     assert door.enter(certificate=data).name == "ci"
     proxied = (b"client-cert", b":" + base64.b64encode(data) + b":")
     assert door.enter(proxied, address="10.0.0.7").name == "ci"
@@ -123,7 +123,7 @@ def test_a_certificate_opens_for_its_account(door: Door, tmp_path: Path) -> None
 
 def test_a_wrong_header_is_not_saved_by_a_certificate(door: Door, tmp_path: Path) -> None:
     data = Ca(tmp_path, "ca", NOW).issue("ci").der
-    identities.add_identity(door.register.connection, "ci", "x509", f"sha256={sha256(data).hexdigest()}")
+    identities.add_identity(door.register.connection, None, "ci", "x509", f"sha256={sha256(data).hexdigest()}")
     text = door.register.token("Grace")
     assert door.enter(bearer(text), certificate=data).name == "Grace"
     assert door.refused(bearer(text[:-1]), certificate=data).records
@@ -133,8 +133,8 @@ def test_a_wrong_header_is_not_saved_by_a_certificate(door: Door, tmp_path: Path
 def test_whoever_is_disabled_is_out_by_every_way_at_once(door: Door, idp: Idp, tmp_path: Path) -> None:
     data = Ca(tmp_path, "ca", NOW).issue("grace").der
     connection = door.register.connection
-    identities.add_identity(connection, "Grace", "x509", f"sha256={sha256(data).hexdigest()}")
-    identities.add_identity(connection, "Grace", idp.url, "sub=7")
+    identities.add_identity(connection, None, "Grace", "x509", f"sha256={sha256(data).hexdigest()}")
+    identities.add_identity(connection, None, "Grace", idp.url, "sub=7")
     ways: list[tuple[Headers, bytes | None]] = [
         ([bearer(door.register.token("Grace"))], None),
         ([bearer(idp.token())], None),

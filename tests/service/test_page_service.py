@@ -86,7 +86,7 @@ def test_a_build_is_seen_from_its_draft_to_the_proof_that_it_is_in_the_log(kit: 
 def test_the_page_and_the_publisher_judge_four_eyes_alike(kit: Kit) -> None:
     def judged() -> tuple[bool, bool]:
         with kit.data.reading() as unit:
-            reader = accounts.principal(unit.connection, accounts.find(unit.connection, "auditor").id)
+            reader = accounts.principal(unit.connection, accounts.find(unit.connection, "auditor").id, ())
             assert reader
             found = read_overview(unit, reader)
             eyes = next(item.eyes for item in found.roles if item.status.role == "pump")

@@ -263,7 +263,7 @@ def test_who_made_a_draft_cannot_be_its_only_signer(tmp_path: Path) -> None:
         with house.visitor(url, "ada") as client:
             text = section(client.get("/"), "stuck")
     assert "pump version 1" in text
-    assert "Nobody is left who could sign and did not submit it" in text
+    assert "Nobody is left who could sign and does not stand behind it" in text
 
 
 def test_the_log_is_shown_newest_first_in_pages_and_by_kind(ada: httpx.Client, lived: tuple[House, str]) -> None:

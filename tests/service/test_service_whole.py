@@ -68,8 +68,8 @@ def test_who_submitted_and_signs_alone_publishes_nothing(kit: Kit) -> None:
     with kit.data.writing() as unit:
         for name, key in (("ada", "release-1"), ("grace", "release-2")):
             accounts.remove_key(unit.connection, name, example_signer(key).public_key.keyid)
-        accounts.add_key(unit.connection, "sole", example_signer("release-1").public_key.keyid)
-        accounts.add_key(unit.connection, "sole", example_signer("release-2").public_key.keyid)
+        accounts.add_key(unit.connection, None, "sole", example_signer("release-1").public_key.keyid)
+        accounts.add_key(unit.connection, None, "sole", example_signer("release-2").public_key.keyid)
     with kit.running() as url, kit.client(url, "sole") as sole, kit.client(url, "boss") as boss:
         assert submit(sole, image("1.0.0"), "valve").status_code == 201
         sign(sole, "release-1", "valve")
@@ -80,7 +80,11 @@ def test_who_submitted_and_signs_alone_publishes_nothing(kit: Kit) -> None:
         assert states(sole, "valve") == {"1.0.0": "drafted"}
         with kit.data.writing() as unit:  # the second key is somebody else's, after all
             accounts.remove_key(unit.connection, "sole", example_signer("release-2").public_key.keyid)
-            accounts.add_key(unit.connection, "other", example_signer("release-2").public_key.keyid)
+            accounts.add_key(unit.connection, None, "other", example_signer("release-2").public_key.keyid)
+        said = boss.post("/v1/publications", json={}).json()
+        assert "other's signature was handed in by sole, who drafted this: let other hand it in" in said["waiting"]["valve"]
+        with kit.client(url, "other") as other:
+            assert sign(other, "release-2", "valve").json()["attached"][0]["repeated"] is True
         until(lambda: states(sole, "valve") == {"1.0.0": "available"})
 
 
@@ -122,7 +126,7 @@ def test_a_client_shows_a_certificate_in_the_place_of_a_token(kit: Kit, tmp_path
     server, client = ca.issue_server(), ca.issue("build")
     with kit.data.writing() as unit:
         fingerprint = sha256(client.der).hexdigest()
-        identities.add_identity(unit.connection, "ci", identities.X509, f"sha256={fingerprint}")
+        identities.add_identity(unit.connection, None, "ci", identities.X509, f"sha256={fingerprint}")
     kit.settings = replace(kit.settings, tls=Tls(server.file, server.key, ca.file))
     trusted = ssl.create_default_context(cafile=str(ca.file))
     with (kit.settings.folder / "service.toml").open("a") as file:

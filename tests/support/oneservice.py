@@ -101,7 +101,14 @@ def started(service: Replica) -> Replica:
         row = {"id": 7, "name": "Ada", "machine": 0, "time": unit.now, "disabled": None}
         unit.connection.execute(ACCOUNTS.insert().values(row))
         for number, revoked in enumerate((None, NOW - 5)):
-            token = {"id": f"{number:024x}", "account": 7, "secret": "00" * 32, "label": "x", "scopes": "[]"}
+            token = {
+                "id": f"{number:024x}",
+                "account": 7,
+                "secret": "00" * 32,
+                "label": "x",
+                "scopes": "[]",
+                "behind": [7],
+            }
             unit.connection.execute(
                 TOKENS.insert().values({**token, "time": NOW, "expires": NOW + DAY, "revoked": revoked})
             )

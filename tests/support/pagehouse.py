@@ -131,9 +131,7 @@ class House:
             (signed,) = self.repository.sign(key(who), role)
             with self.database.transaction() as connection:
                 row = {"digest": signed.digest, "keyid": key(who).public_key.keyid, "role": role}
-                connection.execute(
-                    insert(APPROVALS).values(row | {"account": self.id(connection, who), "time": self.now})
-                )
+                connection.execute(insert(APPROVALS).values(row | self._by(connection, who)))
 
     def publish(self, *roles: str, exported: bool = True) -> None:
         done = self.repository.publish(online(), self.now, roles)
@@ -159,7 +157,7 @@ class House:
                         "digest": node.digest,
                         "what": json.dumps(what),
                     }
-                    row |= {"account": self.id(connection, by), "time": self.now}
+                    row |= self._by(connection, by)
                     connection.execute(insert(CHANGES).values(row))
 
     def log(self, *events: Event) -> None:
@@ -181,6 +179,10 @@ class House:
     def id(connection: Connection, name: str) -> int:
         return accounts.find(connection, name).id
 
+    def _by(self, connection: Connection, name: str) -> dict[str, object]:
+        account = self.id(connection, name)
+        return {"account": account, "time": self.now, "behind": [account]}
+
     def token(self, name: str) -> str:
         with self.database.transaction() as connection:
             issued = tokens.issue(connection, None, name, label="page", now=self.now, random=secrets.token_bytes)
@@ -198,7 +200,7 @@ class House:
         ):
             accounts.grant(connection, name, role, line)
         for name in PEOPLE:
-            accounts.add_key(connection, name, key(name).public_key.keyid)
+            accounts.add_key(connection, None, name, key(name).public_key.keyid)
 
     # --- the page -------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ class Register:
         return self.who(name)
 
     def who(self, name: str) -> Principal:
-        found = accounts.principal(self.connection, accounts.find(self.connection, name).id)
+        found = accounts.principal(self.connection, accounts.find(self.connection, name).id, ())
         assert found
         return found
 

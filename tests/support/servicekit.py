@@ -75,7 +75,7 @@ class Kit:
             for role, line in grants:
                 accounts.grant(unit.connection, name, role, line)
             for key in keys:
-                accounts.add_key(unit.connection, name, example_signer(key).public_key.keyid)
+                accounts.add_key(unit.connection, None, name, example_signer(key).public_key.keyid)
             issued = tokens.issue(unit.connection, None, name, label="test", now=unit.now, random=os.urandom)
         self.tokens[name] = issued.text
         return issued.text

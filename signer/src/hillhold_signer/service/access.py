@@ -83,6 +83,8 @@ class Principal:
         name: of the account.
         machine: CI and the like, whose keys never count as a second pair of eyes.
         grants: what may be done: the account's grants now, and within them the token's scopes.
+        behind: the accounts that stand behind what they do: their own, and those that stood behind whoever gave them the token, identity
+            or certificate by which they logged in (`foureyes`). What they give others has all of these behind it.
         token: the id of the token by which they logged in, if it was one.
         until: when that token expires, Unix seconds.
     """
@@ -91,6 +93,7 @@ class Principal:
     name: str
     machine: bool
     grants: frozenset[Grant]
+    behind: frozenset[int]
     token: str | None = None
     until: int | None = None
 

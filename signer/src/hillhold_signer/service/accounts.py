@@ -103,8 +103,12 @@ def list_accounts(connection: Connection) -> list[Account]:
     return _load(connection, select(ACCOUNTS).order_by(ACCOUNTS.c.name))
 
 
-def principal(connection: Connection, account_id: int) -> Principal | None:
-    """Return who has logged in, with what they are granted now; None where the account is disabled, or gone."""
+def principal(connection: Connection, account_id: int, givers: Iterable[int]) -> Principal | None:
+    """Return who has logged in, with what they are granted now; None where the account is disabled, or gone.
+
+    Args:
+        givers: the accounts behind what they logged in by.
+    """
     query = (
         select(ACCOUNTS.c.name, ACCOUNTS.c.machine, GRANTS.c.role, GRANTS.c.line)
         .select_from(ACCOUNTS.outerjoin(GRANTS, GRANTS.c.account == ACCOUNTS.c.id))
@@ -114,7 +118,7 @@ def principal(connection: Connection, account_id: int) -> Principal | None:
     if not rows:
         return None
     grants = frozenset((Role(row.role), row.line) for row in rows if row.role is not None)
-    return Principal(account_id, rows[0].name, bool(rows[0].machine), grants)
+    return Principal(account_id, rows[0].name, bool(rows[0].machine), grants, frozenset((account_id, *givers)))
 
 
 def holder(connection: Connection, keyid: str) -> str | None:
@@ -192,10 +196,11 @@ def ungrant(connection: Connection, name: str, role: Role, line: str) -> Change:
     return changed(connection, name, f"no longer {role} of {line}")
 
 
-def add_key(connection: Connection, name: str, keyid: str) -> Change:
+def add_key(connection: Connection, by: Principal | None, name: str, keyid: str) -> Change:
     """Say that a person holds a signing key. Four eyes count people by it, so that it is nobody else's.
 
     Args:
+        by: who says so, and is one with the key's holder for four eyes; None for the operator.
         keyid: of the public key, 64 hexadecimal digits.
 
     Raises:
@@ -209,7 +214,7 @@ def add_key(connection: Connection, name: str, keyid: str) -> Change:
         raise AccountRefused(f"signing key of {name}", expected="a person", got="a machine")
     if (other := holder(connection, keyid)) is not None:
         raise AccountRefused(f"key {keyid[:16]}", expected="nobody's yet", got=f"a key of {other}")
-    connection.execute(insert(ACCOUNT_KEYS).values(keyid=keyid, account=account.id))
+    connection.execute(insert(ACCOUNT_KEYS).values(keyid=keyid, account=account.id, behind=behind(by)))
     return changed(connection, name, f"holds the key {keyid[:16]}")
 
 
@@ -220,6 +225,11 @@ def remove_key(connection: Connection, name: str, keyid: str) -> Change:
         raise AccountRefused(f"key of {name}", expected=", ".join(account.keys) or "none", got=repr(shown(keyid)))
     connection.execute(delete(ACCOUNT_KEYS).where(ACCOUNT_KEYS.c.keyid == keyid))
     return changed(connection, name, f"no longer holds the key {keyid[:16]}")
+
+
+def behind(by: Principal | None) -> frozenset[int]:
+    """Return the accounts that stand behind what somebody gives; none for the operator, who has the database itself."""
+    return frozenset() if by is None else by.behind
 
 
 def check_name(name: str) -> None:

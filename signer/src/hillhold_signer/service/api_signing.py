@@ -19,7 +19,7 @@ from hillhold_signer.revocation import read_revoked
 from hillhold_signer.service.access import EVERY, Principal, Role, may_read, require, require_read
 from hillhold_signer.service.approvals import hand_in, line_of, was_taken
 from hillhold_signer.service.dependencies import ThePrincipal, TheService
-from hillhold_signer.service.foureyes import satisfied
+from hillhold_signer.service.foureyes import eyes_of
 from hillhold_signer.service.tables import PUBLICATIONS, STUCK
 from hillhold_signer.service.unit import Unit
 from hillhold_signer.signatures import SignatureFile, parse_signature
@@ -177,13 +177,16 @@ def _role(unit: Unit, item: RoleStatus, stuck: str | None) -> dict[str, Any]:
         return value
     value |= {"draft": item.draft, "digest": item.digest, "draft_expires": item.draft_expires}
     if item.quorum is not None:
+        eyes = eyes_of(unit.connection, unit.repository.state(), item.role)
         value |= {
             "signatures": str(item.quorum),
             "signed": list(item.quorum.signed),
             "missing": list(item.quorum.missing),
             "complete": item.quorum.complete,
-            "four_eyes": satisfied(unit, item.role),
+            "four_eyes": eyes.met,
         }
+        if why := eyes.why():
+            value["four_eyes_why"] = list(why)
     return value | ({"stuck": stuck} if stuck else {})
 
 
@@ -198,8 +201,8 @@ def _waiting(unit: Unit, principal: Principal, wanted: list[str] | None) -> dict
         quorum = state.quorum(role)
         if not quorum.complete:
             found[role] = f"it has {quorum} signatures"
-        elif not satisfied(unit, role):
-            found[role] = "it is signed only by whoever drafted it: somebody else has to sign, too"
+        elif not (eyes := eyes_of(unit.connection, state, role)).met:
+            found[role] = f"four eyes are wanting: {'; '.join(eyes.why())}"
         else:
             found[role] = stuck.get(role, "it waits for another draft")
     return found

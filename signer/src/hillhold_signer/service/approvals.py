@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 
 from hillhold_signer.attaching import Attached, attach
 from hillhold_signer.log.events import Kind
@@ -25,7 +25,8 @@ def hand_in(unit: Unit, principal: Principal, files: Sequence[bytes]) -> tuple[A
     Args:
         files: as `hillhold sign` writes them.
 
-    Who hands one in need not be whose key it is; both are noted.
+    Who hands one in need not be whose key it is; both are noted. One that is there already counts by whoever hands it in again, too: four
+    eyes may not do with the first.
 
     Raises:
         ForbiddenRefused: not a signer of a role's line.
@@ -36,16 +37,27 @@ def hand_in(unit: Unit, principal: Principal, files: Sequence[bytes]) -> tuple[A
         require(principal, Role.SIGNER, line_of(parse_signature(data).role))
     attached = attach(unit.repository, files)
     for item in attached:
-        if item.repeated:
-            continue
         file = item.file
-        row: dict[str, str | int] = {"digest": file.sha256, "keyid": file.keyid, "role": file.role}
-        row |= {"account": principal.account_id, "time": unit.now}
-        unit.connection.execute(unit.insert(APPROVALS).values(**row).on_conflict_do_nothing())
-        unit.record(
-            Kind.SIGNATURE, principal.name, role=file.role, version=file.version, sha256=file.sha256, keyid=file.keyid
-        )
+        if _approve(unit, principal, file):
+            what = {"role": file.role, "sha256": file.sha256, "keyid": file.keyid}
+            unit.record(Kind.SIGNATURE, principal.name, version=file.version, **what)
     return attached
+
+
+def _approve(unit: Unit, principal: Principal, file: SignatureFile) -> bool:
+    """Note who hands a signature in; says whether that is new."""
+    key = {"digest": file.sha256, "keyid": file.keyid, "role": file.role, "account": principal.account_id}
+    here = and_(*(APPROVALS.c[name] == value for name, value in key.items()))
+    before = unit.connection.execute(select(APPROVALS.c.behind).where(here)).scalar()
+    if before is not None and principal.behind.issuperset(before):
+        return False
+    row = {
+        "time": unit.now,
+        "behind": principal.behind,
+    }  # of two logins of one account, the later stands, unless others are behind it, too
+    insert = unit.insert(APPROVALS).values(**key, **row)
+    unit.connection.execute(insert.on_conflict_do_update(index_elements=[*key], set_=row))
+    return True
 
 
 def was_taken(unit: Unit, file: SignatureFile) -> bool:

@@ -41,6 +41,7 @@ def note_changes(
             "account": principal.account_id,
             "time": unit.now,
             "what": shown,
+            "behind": principal.behind,
         }
         for name, node in new.items()
     ]

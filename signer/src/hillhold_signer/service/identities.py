@@ -20,7 +20,7 @@ from typing import Final
 from sqlalchemy import Connection, and_, delete, insert, select
 
 from hillhold_signer.service.access import Principal, UnauthenticatedRefused, shown
-from hillhold_signer.service.accounts import AccountRefused, Change, changed, enabled, find, principal
+from hillhold_signer.service.accounts import AccountRefused, Change, behind, changed, enabled, find, principal
 from hillhold_signer.service.tables import ACCOUNTS, IDENTITIES
 
 X509: Final = "x509"
@@ -38,11 +38,12 @@ _CONDITION: Final = re.compile(
 _X509: Final = re.compile(r"sha256=[0-9a-f]{64}|uri=[a-z][a-z0-9+.-]*:[\x21-\x25\x27-\x29\x2b-\x7e]+")
 
 
-def add_identity(connection: Connection, name: str, issuer: str, subject: str) -> Change:
+def add_identity(connection: Connection, by: Principal | None, name: str, issuer: str, subject: str) -> Change:
     """Say that an outside word stands for an account.
 
     Args:
         connection: within a writing unit.
+        by: who says so, and stands behind what is done by it; None for the operator.
         name: the account.
         issuer: the URL of an OpenID Connect issuer, or "x509".
         subject: the conditions.
@@ -56,7 +57,7 @@ def add_identity(connection: Connection, name: str, issuer: str, subject: str) -
     query = select(ACCOUNTS.c.name).join(IDENTITIES).where(IDENTITIES.c.issuer == issuer, IDENTITIES.c.subject == text)
     if (other := connection.execute(query).scalar()) is not None:
         raise AccountRefused("identity", expected="one that stands for nobody yet", got=f"one of {other}")
-    connection.execute(insert(IDENTITIES).values(issuer=issuer, subject=text, account=account.id))
+    connection.execute(insert(IDENTITIES).values(issuer=issuer, subject=text, account=account.id, behind=behind(by)))
     return changed(connection, name, f"is also {text} of {issuer}")
 
 
@@ -82,14 +83,15 @@ def check(connection: Connection, issuer: str, claims: Mapping[str, str]) -> Pri
     Raises:
         UnauthenticatedRefused: for nobody, for two accounts, or for one that is disabled.
     """
-    query = select(IDENTITIES.c.subject, IDENTITIES.c.account).where(IDENTITIES.c.issuer == issuer)
-    accounts = {row.account for row in connection.execute(query) if matches(row.subject, claims)}
+    rows = connection.execute(select(IDENTITIES).where(IDENTITIES.c.issuer == issuer)).all()
+    found = [row for row in rows if matches(row.subject, claims)]
+    accounts = {row.account for row in found}
     if len(accounts) != 1:
         many = "more than one account" if accounts else "no account"
         raise UnauthenticatedRefused(
             f"an identity of {issuer} that stands for {many}", hint="`hillhold account identity`"
         )
-    who = principal(connection, accounts.pop())
+    who = principal(connection, accounts.pop(), frozenset[int]().union(*(row.behind for row in found)))
     if who is None:
         raise UnauthenticatedRefused(f"an identity of {issuer} whose account is disabled")
     return who

@@ -55,16 +55,18 @@ def set_grant(unit: Unit, by: Principal | None, name: str, role: Role, line: str
 
 def set_key(unit: Unit, by: Principal | None, name: str, keyid: str, *, held: bool) -> dict[str, Any]:
     """Say who holds a key, or does not; raises `ForbiddenRefused`, and as `accounts.add_key`, `accounts.remove_key`."""
-    change = accounts.add_key if held else accounts.remove_key
-    return _administer(unit, by, name, lambda: change(unit.connection, name, keyid))
+    if not held:
+        return _administer(unit, by, name, lambda: accounts.remove_key(unit.connection, name, keyid))
+    return _administer(unit, by, name, lambda: accounts.add_key(unit.connection, by, name, keyid))
 
 
 def set_identity(
     unit: Unit, by: Principal | None, name: str, issuer: str, subject: str, *, held: bool
 ) -> dict[str, Any]:
     """Say whom an outside word stands for, or does not; raises `ForbiddenRefused`, and as `identities`."""
-    change = identities.add_identity if held else identities.remove_identity
-    return _administer(unit, by, name, lambda: change(unit.connection, name, issuer, subject))
+    if not held:
+        return _administer(unit, by, name, lambda: identities.remove_identity(unit.connection, name, issuer, subject))
+    return _administer(unit, by, name, lambda: identities.add_identity(unit.connection, by, name, issuer, subject))
 
 
 def list_tokens(unit: Unit, by: Principal | None, name: str | None) -> dict[str, Any]:

@@ -6,7 +6,9 @@ What belongs together is written in one transaction: a draft, who made it, and t
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from collections.abc import Iterable
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -19,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
 )
 
@@ -33,6 +36,30 @@ METADATA: Final = MetaData(
 
 _NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")  # the only type that SQLite counts up by itself
 _HASH: Final = String(64)
+
+
+class Ids(TypeDecorator[tuple[int, ...]]):
+    """Ids of accounts, ascending, as JSON."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Iterable[int] | None, _dialect: Any) -> str:
+        """Write them; none is not the same as nothing said, which is refused."""
+        return json.dumps(sorted(value))  # type: ignore[arg-type]
+
+    def process_result_value(self, value: str | None, _dialect: Any) -> tuple[int, ...]:
+        """Read them."""
+        return tuple(json.loads(value or ""))
+
+
+def _behind() -> Column[tuple[int, ...]]:
+    """Who stands behind a row: of means to log in, and of whose a key is, those who gave them; of what was done, those who did it, too.
+
+    `Principal.behind` says who that is. Nobody: the operator, or what came with a repository that was taken over. No account is ever
+    removed, so that this stays true whatever becomes of the means.
+    """
+    return Column("behind", Ids, nullable=False)
 
 
 def _name(length: int) -> String:
@@ -132,6 +159,7 @@ ACCOUNT_KEYS: Final = Table(  # the signing keys that a person holds, for four e
     METADATA,
     Column("keyid", _HASH, primary_key=True),
     Column("account", _NUMBER, ForeignKey("accounts.id"), nullable=False, index=True),
+    _behind(),
 )
 GRANTS: Final = Table(
     "grants",
@@ -146,6 +174,7 @@ IDENTITIES: Final = Table(  # who an outside word stands for: an OIDC issuer's, 
     Column("issuer", String(255), primary_key=True),
     Column("subject", String(255), primary_key=True),
     Column("account", _NUMBER, ForeignKey("accounts.id"), nullable=False, index=True),
+    _behind(),
 )
 TOKENS: Final = Table(
     "tokens",
@@ -159,6 +188,7 @@ TOKENS: Final = Table(
     Column("expires", BigInteger, nullable=False),
     Column("revoked", BigInteger, nullable=True),
     Column("used", BigInteger, nullable=True),
+    _behind(),
 )
 SESSIONS: Final = Table(  # of people at the page, who signed in there with a token
     "sessions",
@@ -197,6 +227,7 @@ CHANGES: Final = Table(  # who made which draft: the names of its file, and of w
     Column("account", _NUMBER, ForeignKey("accounts.id"), nullable=False),
     Column("time", BigInteger, nullable=False),
     Column("what", Text, nullable=False),  # JSON: for people, what was asked for
+    _behind(),
 )
 SUBMISSIONS: Final = Table(  # a release that was handed in, for whoever asks again
     "submissions",
@@ -208,14 +239,15 @@ SUBMISSIONS: Final = Table(  # a release that was handed in, for whoever asks ag
     Column("time", BigInteger, nullable=False),
     Column("provenance", _HASH, nullable=True),  # its blob
 )
-APPROVALS: Final = Table(  # who handed in which signature
+APPROVALS: Final = Table(  # who handed in which signature; more than one may have
     "approvals",
     METADATA,
     Column("digest", _HASH, primary_key=True),
     Column("keyid", _HASH, primary_key=True),
     Column("role", String(80), primary_key=True),  # new lines, still empty, have the same bytes and digest
-    Column("account", _NUMBER, ForeignKey("accounts.id"), nullable=False),
+    Column("account", _NUMBER, ForeignKey("accounts.id"), primary_key=True),
     Column("time", BigInteger, nullable=False),
+    _behind(),
 )
 STUCK: Final = Table(  # complete drafts that were not published, and why
     "stuck",

@@ -32,7 +32,7 @@ from hillhold_signer.service.access import (
     shown,
     within,
 )
-from hillhold_signer.service.accounts import Account, AccountRefused, Change, find
+from hillhold_signer.service.accounts import Account, AccountRefused, Change, behind, find
 from hillhold_signer.service.tables import ACCOUNTS, GRANTS, TOKENS
 from hillhold_verifier.times import show_time
 
@@ -116,7 +116,7 @@ def issue(
 
     Args:
         connection: within a writing unit.
-        by: who asks; None for the operator, who has the database itself.
+        by: who asks, and stands behind what is done with it; None for the operator, who has the database itself.
         name: the account.
         scopes: what it may do at most; all that may be given, where it is None.
         label: what it is for, in the words of whoever asks.
@@ -161,6 +161,7 @@ def issue(
             scopes=json.dumps(token.describe()["scopes"]),
             time=now,
             expires=token.expires,
+            behind=behind(by),
         )
     )
     change = Change.of(f"token {token.id} of {name}: issued until {show_time(token.expires)}", token.describe())
@@ -213,7 +214,8 @@ def _judged(rows: Sequence[Row[*tuple[Any, ...]]], now: int) -> Principal:
         raise UnauthenticatedRefused(f"the token {row.id} of a disabled account")
     granted = frozenset((Role(item.role), item.line) for item in rows if item.role is not None)
     grants = within(_scopes(row.scopes), granted)
-    return Principal(row.account, row.account_name, bool(row.machine), grants, row.id, row.expires)
+    givers = frozenset((row.account, *row.behind))
+    return Principal(row.account, row.account_name, bool(row.machine), grants, givers, row.id, row.expires)
 
 
 def touch(connection: Connection, identifier: str, now: int) -> None:

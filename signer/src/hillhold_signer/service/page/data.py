@@ -23,6 +23,7 @@ from hillhold_signer.requests import make_request
 from hillhold_signer.revocation import Revoked, read_revoked
 from hillhold_signer.rotation import named_keys
 from hillhold_signer.service.access import EVERY, Principal, Role, may_read
+from hillhold_signer.service.foureyes import Eyes, eyes_of
 from hillhold_signer.service.tables import ACCOUNT_KEYS, ACCOUNTS, APPROVALS, CHANGES, PUBLICATIONS, STUCK
 from hillhold_signer.state import State
 from hillhold_signer.status import ROLES, RoleStatus, role_status
@@ -97,17 +98,21 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class FourEyes:
-    """Whether somebody else than those who made a draft has signed it.
+    """Whether somebody else than those who made a draft has signed it (`foureyes`).
 
     Attributes:
-        submitters: accounts that made it.
-        met: key ids among its signatures that belong to a person who is none of them.
-        could: such key ids that have not signed and would count.
+        met: somebody has.
+        behind: accounts that stand behind it.
+        could: key ids that have not signed, of which one would do.
+        hopeless: whether all who could sign would not do, nor those who have, whoever hands that in.
+        why: of the signatures that there are, in words, why they do not do.
     """
 
-    submitters: tuple[Account, ...]
-    met: tuple[str, ...]
+    met: bool
+    behind: frozenset[int]
     could: tuple[str, ...]
+    hopeless: bool
+    why: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +151,14 @@ class People:
     Attributes:
         names, holders, revoked: names, accounts and revocations by key id.
         active: key ids of people whose account is not disabled: they count as eyes.
+        noted: by key id, who stands behind its being that person's: with the person, those who count by it for four eyes.
     """
 
     names: Mapping[str, str]
     holders: Mapping[str, Account]
     revoked: Mapping[str, Revoked]
     active: frozenset[str]
+    noted: Mapping[str, frozenset[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,27 +241,22 @@ def read_request(unit: Unit, reader: Principal, role: str) -> bytes:
 
 def read_people(unit: Unit) -> People:
     """Return whose keys are whose; raises `ConfigRefused`, `RepositoryRefused`, `StorageError`."""
-    query = select(ACCOUNT_KEYS.c.keyid, ACCOUNTS).join_from(ACCOUNT_KEYS, ACCOUNTS)
+    query = select(ACCOUNT_KEYS.c.keyid, ACCOUNT_KEYS.c.behind, ACCOUNTS).join_from(ACCOUNT_KEYS, ACCOUNTS)
     rows = unit.connection.execute(query).all()
     holders = {row.keyid: Account(row.id, row.name, bool(row.machine)) for row in rows}
     active = frozenset(row.keyid for row in rows if not row.machine and row.disabled is None)
-    return People(unit.repository.people(), holders, read_revoked(unit.repository.layout), active)
+    noted = {row.keyid: frozenset((row.id, *row.behind)) for row in rows}
+    return People(unit.repository.people(), holders, read_revoked(unit.repository.layout), active, noted)
 
 
-def four_eyes(quorum: Quorum, made: Sequence[Made], people: People) -> FourEyes | None:
-    """Judge, as `foureyes` does, whether somebody else has signed what each has made; None where nobody is known to have made it."""
-    submitters = {item.account.id: item.account for item in made}
-    if not submitters:
+def four_eyes(eyes: Eyes, quorum: Quorum, people: People) -> FourEyes | None:
+    """Say what four eyes of a draft need; None where nobody is known to have made it."""
+    if not eyes.drafted:
         return None
-
-    def is_another(keyid: str) -> bool:
-        return keyid in people.active and people.holders[keyid].id not in submitters
-
-    signed = [keyid for keyid in quorum.signed if keyid in people.active]
-    several = len({people.holders[keyid].id for keyid in signed}) > 1
-    met = tuple(signed) if several else tuple(filter(is_another, signed))
-    could = sorted(quorum.wanted - set(quorum.signed) - people.revoked.keys())
-    return FourEyes(tuple(submitters.values()), met, tuple(filter(is_another, could)))
+    alone, able = eyes.alone, (quorum.wanted - people.revoked.keys()) & people.active
+    hopeless = bool(alone.intersection(*(people.noted[keyid] for keyid in able)))
+    could = sorted(keyid for keyid in able - set(quorum.signed) if not alone & people.noted[keyid])
+    return FourEyes(eyes.met, frozenset(eyes.drafted), tuple(could), hopeless, eyes.why())
 
 
 def _check_drafted(state: State, reader: Principal, role: str) -> None:
@@ -285,7 +287,7 @@ def _standings(
                 made.get(item.role, ()),
                 approvals.get(item.role, {}),
                 why[1:] if why and why[0] == item.digest else None,
-                four_eyes(quorum, made.get(item.role, ()), people) if quorum else None,
+                four_eyes(eyes_of(unit.connection, state, item.role), quorum, people) if quorum else None,
                 bool(quorum and mine & set(quorum.missing) - _unable(item.role, people.revoked)),
             )
         )
@@ -325,6 +327,7 @@ def _approvals(connection: Connection, digests: Mapping[str, str]) -> dict[str, 
         select(APPROVALS, ACCOUNTS.c.name, ACCOUNTS.c.machine)
         .join_from(APPROVALS, ACCOUNTS)
         .where(APPROVALS.c.role.in_(digests))
+        .order_by(APPROVALS.c.time, APPROVALS.c.account)  # who handed it in last, where several have
     )
     found: dict[str, dict[str, Approval]] = defaultdict(dict)
     for row in connection.execute(query):

@@ -287,6 +287,8 @@ def _signature(keyid: str, item: Standing, people: People, now: int) -> Signatur
         note = "revoked"
     elif holder is not None and any(holder.id == made.account.id for made in item.made):
         note = "submitted it"
+    elif item.eyes is not None and holder is not None and item.eyes.behind & people.noted[keyid]:
+        note = "stands behind it" if holder.id in item.eyes.behind else "noted by who stands behind it"
     name = people.names.get(keyid) or (holder.name if holder else "unnamed key")
     if approval is None:
         return Signature(name, keyid, None, None, note)
@@ -313,7 +315,7 @@ def _short(item: Standing, people: People) -> bool:
 def _is_stuck(item: Standing, people: People, now: int) -> bool:
     status = item.status
     expired = status.draft_expires is not None and status.draft_expires <= now
-    alone = item.eyes is not None and not item.eyes.met and not item.eyes.could
+    alone = item.eyes is not None and item.eyes.hopeless
     return bool(status.clash or item.stuck or status.quorum is None or expired or alone or _short(item, people))
 
 
@@ -331,8 +333,10 @@ def _why(item: Standing, people: People, now: int) -> Iterable[str]:
         yield "Too few are left who can sign: their keys were revoked. Change who signs for this role."
     if status.draft_expires is not None and status.draft_expires <= now:
         yield "The draft itself has expired: any change dates it anew, and is signed again."
-    if item.eyes is not None and not item.eyes.met and not item.eyes.could:
-        yield "Nobody is left who could sign and did not submit it: four eyes are needed."
+    if item.eyes is not None:
+        if item.eyes.hopeless:
+            yield "Nobody is left who could sign and does not stand behind it: four eyes are needed."
+        yield from (f"Four eyes: {why}." for why in item.eyes.why)
     if status.replaced:
         names = ", ".join(sorted({people.names.get(keyid, keyid[:16]) for keyid in status.replaced}))
         yield f"It was changed after {names} had signed: these signatures count no more."

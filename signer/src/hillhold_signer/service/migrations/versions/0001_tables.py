@@ -107,6 +107,7 @@ def _people() -> None:
         "account_keys",
         sa.Column("keyid", HASH, nullable=False),
         sa.Column("account", NUMBER, nullable=False),
+        sa.Column("behind", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_account_keys_account"),
         sa.PrimaryKeyConstraint("keyid", name="pk_account_keys"),
     )
@@ -124,6 +125,7 @@ def _people() -> None:
         sa.Column("issuer", sa.String(255), nullable=False),
         sa.Column("subject", sa.String(255), nullable=False),
         sa.Column("account", NUMBER, nullable=False),
+        sa.Column("behind", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_identities_account"),
         sa.PrimaryKeyConstraint("issuer", "subject", name="pk_identities"),
     )
@@ -139,6 +141,7 @@ def _people() -> None:
         sa.Column("expires", sa.BigInteger(), nullable=False),
         sa.Column("revoked", sa.BigInteger(), nullable=True),
         sa.Column("used", sa.BigInteger(), nullable=True),
+        sa.Column("behind", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_tokens_account"),
         sa.PrimaryKeyConstraint("id", name="pk_tokens"),
     )
@@ -200,6 +203,7 @@ def _flow() -> None:
         sa.Column("account", NUMBER, nullable=False),
         sa.Column("time", sa.BigInteger(), nullable=False),
         sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("behind", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_changes_account"),
         sa.PrimaryKeyConstraint("draft", name="pk_changes"),
     )
@@ -227,8 +231,9 @@ def _submissions() -> None:
         sa.Column("role", sa.String(80), nullable=False),
         sa.Column("account", NUMBER, nullable=False),
         sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.Column("behind", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_approvals_account"),
-        sa.PrimaryKeyConstraint("digest", "keyid", "role", name="pk_approvals"),
+        sa.PrimaryKeyConstraint("digest", "keyid", "role", "account", name="pk_approvals"),
     )
     op.create_table(
         "stuck",
@@ -237,4 +242,12 @@ def _submissions() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("time", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("role", name="pk_stuck"),
+    )
+    op.create_table(
+        "holds",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.Column("backup", sa.String(80), nullable=False),
+        sa.Column("manifest", sa.String(64), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_holds"),
     )
