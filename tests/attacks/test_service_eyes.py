@@ -7,6 +7,7 @@ Ada administers everything, and holds a key of a line for which one signature is
 from __future__ import annotations
 
 import base64
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,12 +19,13 @@ import pytest
 from sqlalchemy import select
 
 from approver import hand_in, made
+from command import hillhold
 from hillhold_signer import add_product, example_signer
 from hillhold_signer.service import accounts, tokens
 from hillhold_signer.service.access import EVERY, Role
 from hillhold_signer.service.tables import APPROVALS
 from papers import Ca
-from servicekit import Kit, make_kit, sign, states, submit, until
+from servicekit import KEYS, Kit, make_kit, sign, states, submit, until
 from workshop import image, online, pump, sign_all, team
 
 ADMINISTRATOR = (Role.ADMINISTRATOR, EVERY)
@@ -236,9 +238,7 @@ def test_one_s_own_key_under_another_name_is_one_s_own(ward: Ward) -> None:
     signed(grace, ADA)
     said = ward.waits()
     assert "grace's key was noted by ada" in said
-    assert (
-        "handed in by a login that goes back to ada, who drafted this: let grace hand it in by a login of the" in said
-    )
+    assert "handed in by a login that goes back to ada, who drafted this: let grace do so by a login of the" in said
 
 
 def test_a_key_is_not_laundered_by_taking_it_away_and_noting_it_anew(ward: Ward) -> None:
@@ -300,6 +300,23 @@ def test_a_stolen_key_needs_an_account_that_the_thief_did_not_make(ward: Ward) -
     taken = made(ward.grace, GRACE, "vent")
     assert hand_in(ward.grace, taken).json()["attached"][0]["repeated"] is True
     assert hand_in(as_grace, taken).status_code == 200
+    ward.published()
+
+
+@pytest.mark.parametrize("word", ["sign", "attach"])
+def test_what_the_drafter_has_handed_in_its_holder_hands_in_by_a_command(
+    ward: Ward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    drafted(ward.ada)
+    signed(ward.ada, GRACE)
+    file = tmp_path / "grace.signature"
+    file.write_text(json.dumps(made(ward.grace, GRACE, "vent"), sort_keys=True, separators=(",", ":")))
+    ward.waits()
+    monkeypatch.setenv("HILLHOLD_SERVICE", ward.url)
+    monkeypatch.setenv("HILLHOLD_TOKEN", ward.kit.tokens["grace"])
+    key = f"file2:{KEYS / f'{GRACE}-public-on-purpose.pem'}"
+    said = hillhold("sign", "--key", key, "--yes") if word == "sign" else hillhold("attach", file)
+    assert "already" in said.stdout, said.output
     ward.published()
 
 

@@ -82,7 +82,10 @@ def test_who_submitted_and_signs_alone_publishes_nothing(kit: Kit) -> None:
             accounts.remove_key(unit.connection, "sole", example_signer("release-2").public_key.keyid)
             accounts.add_key(unit.connection, None, "other", example_signer("release-2").public_key.keyid)
         said = boss.post("/v1/publications", json={}).json()
-        assert "other's signature was handed in by sole, who drafted this: let other hand it in" in said["waiting"]["valve"]
+        assert (
+            "other's signature was handed in by sole, who drafted this: let other hand it in"
+            in said["waiting"]["valve"]
+        )
         with kit.client(url, "other") as other:
             assert sign(other, "release-2", "valve").json()["attached"][0]["repeated"] is True
         until(lambda: states(sole, "valve") == {"1.0.0": "available"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from securesystemslib.signer import Key
 
@@ -43,8 +43,10 @@ def attach(repository: Repository, files: Sequence[bytes]) -> tuple[Attached, ..
         revoked = read_revoked(repository.layout)
         wanted = [(file, *_check(state, file, revoked, demo=demo)) for file in signatures]
         for file, draft, key in wanted:
-            if file.keyid not in draft.signatures:
-                Drafts(repository.layout).add_signature(file, draft, key)
+            kept = draft.signatures.get(
+                file.keyid, file.signature
+            )  # sent to a service again, which notes who hands it in
+            Drafts(repository.layout).add_signature(replace(file, signature=kept), draft, key)
     after = repository.state()
     return tuple(Attached(file, file.keyid in draft.signatures, after.quorum(file.role)) for file, draft, _ in wanted)
 

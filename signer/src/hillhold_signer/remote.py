@@ -120,11 +120,11 @@ class RemoteStore:
     # --- writing ---
 
     def write(self, name: str, data: bytes) -> None:
-        """Keep what is to be sent; a target file is sent at once."""
+        """Keep what is to be sent: what is new, and signatures, since it counts who hands one in; a target file is sent at once."""
         written = self._writing(name)
         if (match := _STAGED.fullmatch(name)) is not None:
             self._stage(name, match[1], data)
-        elif name in written or self.digest(name) != (len(data), sha256(data).hexdigest()):
+        elif name in written or name.endswith(".sig") or self.digest(name) != (len(data), sha256(data).hexdigest()):
             written[name] = data
 
     def remove(self, name: str) -> None:

@@ -180,10 +180,9 @@ class Repository:
                 if shown is not None and shown.get(draft.role) != draft.digest:
                     raise SigningRefused(f"draft of {draft.role}", expected="what was shown", got="one changed since")
                 repeated = key.keyid in draft.signatures
-                if not repeated:
-                    signature = sign_bytes(signer, draft.payload)
-                    file = SignatureFile(draft.role, draft.signed.version, draft.digest, signature)
-                    drafts.add_signature(file, draft, key)
+                signature = draft.signatures[key.keyid] if repeated else sign_bytes(signer, draft.payload)
+                file = SignatureFile(draft.role, draft.signed.version, draft.digest, signature)
+                drafts.add_signature(file, draft, key)  # one that is there, too: a service notes who hands it in
                 quorum = self.state().quorum(draft.role)
                 found.append(Signed(draft.role, draft.signed.version, draft.digest, repeated, quorum))
         return tuple(found)

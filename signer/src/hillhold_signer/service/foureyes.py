@@ -96,11 +96,15 @@ class Eyes:
         if by := alone & signature.noted:
             hint = f"let another administrator or the operator note it (`hillhold account key '{name}' PUB`, first with --remove)"
             yield f"{name}'s key was noted by {self._named(by, ', who ')}: {hint}"
+        handed = f"{name}'s signature was handed in by"
         if by := alone & signature.handing & signature.handed.keys():
-            yield f"{name}'s signature was handed in by {self._named(by, ', who ')}: let {name} hand it in, too"
+            hint = f"let {name} hand it in, too (`hillhold sign`, or `attach`)"
+            yield f"{handed} {self._named(by, ', who ')}: {hint}"
         elif by := alone & signature.handing:
-            hint = f"let {name} hand it in by a login of the operator's (`{first_token(name)}`), or of another administrator's"
-            yield f"{name}'s signature was handed in by a login that goes back to {self._named(by, ', who ')}: {hint}"
+            hint = (
+                f"let {name} do so by a login of the operator's (`{first_token(name)}`), or of another administrator's"
+            )
+            yield f"{handed} a login that goes back to {self._named(by, ', who ')}: {hint}"
 
     def _named(self, accounts: Iterable[int], link: str = " ") -> str:
         """Who they are, and how they stand behind the draft."""
