@@ -356,6 +356,12 @@ def test_a_signature_may_be_handed_in_by_anybody_who_stands_behind_nothing(ward:
     ward.published()
 
 
+def test_one_s_own_signature_is_one_s_own_whoever_hands_it_in(ward: Ward) -> None:
+    drafted(ward.ada)
+    signed(ward.grace, ADA)
+    assert "ada drafted this: somebody else has to sign, too" in ward.waits()
+
+
 def test_a_token_of_one_s_own_is_one_s_own(ward: Ward) -> None:
     drafted(ward.client(ward.token(ward.ada)["token"]))
     signed(ward.client(ward.token(ward.grace)["token"]), GRACE)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
 
 from hillhold_signer.errors import SignerRefused
 from hillhold_signer.log.events import Event, Kind
-from hillhold_signer.service import accounts, identities
+from hillhold_signer.service import accounts, identities, tokens
 from hillhold_signer.service.access import (
     EVERY,
     ForbiddenRefused,
@@ -279,6 +280,23 @@ def test_an_identity_stands_for_its_account_only_if_all_its_conditions_hold(regi
             identities.check(connection, GITHUB, {name: value for name, value in claims.items() if name != missing})
     with pytest.raises(UnauthenticatedRefused, match="no account"):
         identities.check(connection, "https://gitlab.example", claims)
+
+
+def test_whoever_gave_an_identity_stands_behind_who_logs_in_by_it(register: Register) -> None:
+    connection, ada = register.connection, register.who("Ada")
+    grace, alan = (register.account(name, ADMINISTRATOR) for name in ("Grace", "Alan"))
+    register.account("ci", SUBMITTER, machine=True)
+    identities.add_identity(connection, None, "ci", GITHUB, "sub=1")
+    identities.add_identity(connection, ada, "ci", GITHUB, "sub=2")
+    identities.add_identity(connection, grace, "ci", GITHUB, "sub=2 & ref=x")
+    ci = accounts.find(connection, "ci").id
+    for claims, givers in (({"sub": "1"}, ()), ({"sub": "2"}, (ada,)), ({"sub": "2", "ref": "x"}, (ada, grace))):
+        who = identities.check(connection, GITHUB, claims)
+        assert who.behind == {ci, *(giver.account_id for giver in givers)}
+    made = replace(alan, behind=alan.behind | ada.behind)  # Alan logged in by what Ada gave
+    token = register.token("ci", by=made)
+    assert tokens.check(connection, token, NOW).behind == {ci, alan.account_id, ada.account_id}
+    assert accounts.principal(connection, ci, made.behind) == replace(who, behind=frozenset({ci}) | made.behind)
 
 
 def test_what_stands_for_two_accounts_stands_for_none(register: Register) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import unescape
 from pathlib import Path
 
 import httpx
 import pytest
 
+from hillhold_signer import example_signer
 from hillhold_signer.errors import ConfigRefused
 from hillhold_signer.log.events import Event, Kind
 from hillhold_signer.log.proof import Proof
@@ -102,6 +104,28 @@ def test_the_page_and_the_publisher_judge_four_eyes_alike(kit: Kit) -> None:
         with kit.data.writing() as unit:
             accounts.disable(unit.connection, "ada", now=unit.now)
         assert judged() == (False, False)
+
+
+def test_a_draft_says_whose_signature_is_not_somebody_else_s_and_what_to_do(kit: Kit) -> None:
+    keyid = example_signer("release-1").public_key.keyid
+    with idle(kit) as url, kit.client(url, "grace") as grace, at_page(kit, url, "auditor") as page:
+        assert submit(grace, image("1.0.0")).status_code == 201
+        assert "Four eyes: release-1 must be among them" in page.get("/drafts/pump").text
+        with kit.data.writing() as unit:
+            by = accounts.principal(unit.connection, accounts.find(unit.connection, "grace").id, ())
+            accounts.remove_key(unit.connection, "ada", keyid)
+            accounts.add_key(unit.connection, by, "ada", keyid)
+        text = page.get("/drafts/pump").text
+        assert "Nobody is left who could sign and does not stand behind it" in text
+        assert "noted by who stands behind it" in text
+        with kit.client(url, "ada") as ada:
+            sign(ada, "release-1")
+        said = "Four eyes: ada's key was noted by grace, who drafted this: let another administrator or the operator note it"
+        assert said in unescape(page.get("/drafts/pump").text)
+        with kit.data.writing() as unit:
+            accounts.remove_key(unit.connection, "ada", keyid)
+            accounts.add_key(unit.connection, None, "ada", keyid)
+        assert "Four eyes: met" in page.get("/drafts/pump").text
 
 
 def test_failed_sign_ins_and_denied_pages_are_recorded(kit: Kit) -> None:
