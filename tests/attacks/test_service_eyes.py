@@ -303,6 +303,19 @@ def test_a_stolen_key_needs_an_account_that_the_thief_did_not_make(ward: Ward) -
     ward.published()
 
 
+def test_who_handed_in_a_signature_on_an_older_draft_has_not_handed_in_one_on_this(ward: Ward) -> None:
+    ward.note(ward.ada, "grace", GRACE, anew="grace")
+    drafted(ward.ada)
+    signed(ward.grace, GRACE)
+    ward.waits()
+    assert submit(ward.ada, image("1.1.0"), "vent").status_code == 201
+    ward.note(ward.boss, "grace", GRACE, anew="grace")
+    signed(ward.ada, GRACE)
+    role = ward.boss.get("/v1/status").json()["roles"]["vent"]
+    assert [role["complete"], role["four_eyes"]] == [True, False]
+    assert "grace's signature was handed in by ada" in role["four_eyes_why"][0]
+
+
 @pytest.mark.parametrize("word", ["sign", "attach"])
 def test_what_the_drafter_has_handed_in_its_holder_hands_in_by_a_command(
     ward: Ward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str

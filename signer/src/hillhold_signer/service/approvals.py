@@ -45,16 +45,13 @@ def hand_in(unit: Unit, principal: Principal, files: Sequence[bytes]) -> tuple[A
 
 
 def _approve(unit: Unit, principal: Principal, file: SignatureFile) -> bool:
-    """Note who hands a signature in; says whether that is new."""
+    """Note who hands a signature in; says whether that is new. Of two logins of one account the later stands, unless more are behind it."""
     key = {"digest": file.sha256, "keyid": file.keyid, "role": file.role, "account": principal.account_id}
     here = and_(*(APPROVALS.c[name] == value for name, value in key.items()))
     before = unit.connection.execute(select(APPROVALS.c.behind).where(here)).scalar()
     if before is not None and principal.behind.issuperset(before):
         return False
-    row = {
-        "time": unit.now,
-        "behind": principal.behind,
-    }  # of two logins of one account, the later stands, unless others are behind it, too
+    row = {"time": unit.now, "behind": principal.behind}
     insert = unit.insert(APPROVALS).values(**key, **row)
     unit.connection.execute(insert.on_conflict_do_update(index_elements=[*key], set_=row))
     return True

@@ -58,7 +58,7 @@ class Eyes:
     Attributes:
         drafted: who stands behind it, each with the accounts by which they do.
         signatures: by key id.
-        names: of the accounts that stand behind it and all of its signatures, and of those by which they do.
+        names: of all of these, and of the keys' holders.
     """
 
     drafted: Mapping[int, frozenset[int]]
