@@ -41,7 +41,7 @@ def hand_in(unit: Unit, principal: Principal, files: Sequence[bytes]) -> tuple[A
         file = item.file
         row: dict[str, str | int] = {"digest": file.sha256, "keyid": file.keyid, "role": file.role}
         row |= {"account": principal.account_id, "time": unit.now}
-        unit.connection.execute(unit.store.database.insert_new(APPROVALS), row)
+        unit.connection.execute(unit.insert(APPROVALS).values(**row).on_conflict_do_nothing())
         unit.record(
             Kind.SIGNATURE, principal.name, role=file.role, version=file.version, sha256=file.sha256, keyid=file.keyid
         )
