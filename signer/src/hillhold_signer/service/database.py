@@ -99,7 +99,11 @@ class Database:
 
     @contextmanager
     def glance(self) -> Iterator[Connection]:
-        """Read by one statement, which sees one moment by itself: PostgreSQL is not asked to begin and to end; raises `StorageError`."""
+        """Read by one statement, which sees one moment by itself: PostgreSQL is not asked to begin and to end, and heeds one that writes.
+
+        Raises:
+            StorageError: the database cannot be reached, or fails.
+        """
         options = {"isolation_level": "AUTOCOMMIT"} if self.postgres else {}
         with self._connected(options) as connection, connection.begin():
             yield connection
