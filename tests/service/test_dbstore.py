@@ -282,7 +282,7 @@ def test_a_file_of_the_last_chain_is_looked_for_each_time(
         unit.store.remove(path)
     for data in (one, other):
         with data.reading("pump") as unit:
-            assert unit.repository.state()
+            unit.repository.state()
             assert unit.store.read(path, 10**6) is None
 
 
