@@ -53,7 +53,13 @@ class Door:
         self, *headers: tuple[bytes, bytes], certificate: bytes | None = None, address: str = ADDRESS
     ) -> Principal:
         return self.authenticator.authenticate(
-            self.connect, headers=headers, certificate=certificate, address=address, now=NOW, monotonic=self.at
+            self.connect,
+            self.connect,
+            headers=headers,
+            certificate=certificate,
+            address=address,
+            now=NOW,
+            monotonic=self.at,
         )
 
     def refused(
@@ -203,7 +209,13 @@ def test_a_refusal_and_its_record_hold_no_secret(door: Door, idp: Idp) -> None:
     for secret in (text, text[:-1] + ("0" if text[-1] != "0" else "1"), "hh_" + "a" * 24 + "_" + "b" * 64, forged):
         with pytest.raises(UnauthenticatedRefused) as refused:
             door.authenticator.authenticate(
-                door.connect, headers=[bearer(secret)], certificate=None, address=ADDRESS, now=NOW + 5, monotonic=0
+                door.connect,
+                door.connect,
+                headers=[bearer(secret)],
+                certificate=None,
+                address=ADDRESS,
+                now=NOW + 5,
+                monotonic=0,
             )
         kept = f"{refused.value} {refused.value.hint} {refused.value.records} {refused.value.__cause__}"
         assert secret not in kept

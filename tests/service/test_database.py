@@ -84,6 +84,37 @@ def test_what_reads_sees_one_moment(database: Database) -> None:
     assert names(database) == ["a"]
 
 
+def test_a_glance_begins_nothing_and_what_comes_after_it_does(database: Database) -> None:
+    for _ in range(3):  # the same connection each time
+        with database.glance() as connection:
+            assert connection.execute(select(FILES.c.name)).all() == []
+            raw: Any = connection.connection.dbapi_connection
+            assert not database.postgres or raw.info.transaction_status.name == "IDLE"
+        with contextlib.suppress(ZeroDivisionError), database.transaction() as connection:
+            put(connection, "a")
+            _ = 1 // 0
+    test_what_reads_sees_one_moment(database)
+    with database.glance() as connection:
+        assert connection.execute(select(FILES.c.name)).scalar() == "a"
+
+
+def test_connections_that_the_server_has_closed_meanwhile_are_made_anew_unseen(postgres: Postgres) -> None:
+    url = postgres.database()
+    database, other = ready(url), Database(url)
+    with database.transaction(), database.snapshot(), database.glance():
+        pass  # three connections, which wait in the pool now
+    with other.transaction() as connection:
+        others = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        others += " WHERE datname = current_database() AND pid != pg_backend_pid()"
+        assert len(connection.execute(text(others)).all()) >= 3
+    with database.glance() as glance, database.transaction() as connection, database.snapshot() as reading:
+        put(connection, "a")
+        assert [one.execute(select(FILES.c.name)).all() for one in (glance, reading)] == [[], []]
+    assert names(database) == ["a"]
+    database.close()
+    other.close()
+
+
 def test_writers_of_the_repository_come_one_after_the_other(connect: Callable[[], Database]) -> None:
     first = connect()
     replicas = [first, connect() if first.postgres else first]

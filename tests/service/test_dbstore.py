@@ -16,6 +16,7 @@ from sqlalchemy import event, func, select
 from hillhold_signer import Repository, Wish, add_product, add_release
 from hillhold_signer.errors import FileRefused, StorageError
 from hillhold_signer.places import Entry
+from hillhold_signer.requests import make_request
 from hillhold_signer.service.database import Database
 from hillhold_signer.service.dbview import Cache
 from hillhold_signer.service.folderobjects import FolderObjects
@@ -266,6 +267,25 @@ def test_a_cached_file_that_another_replica_removed_is_gone(connect: Callable[[]
         assert unit.store.read("public/metadata/1.pump.json", 10**6) is None
 
 
+@pytest.mark.parametrize("name", ["1.pump.json", "1.targets.json", "1.snapshot.json"])
+def test_a_file_of_the_last_chain_is_looked_for_each_time(
+    connect: Callable[[], Database], tmp_path: Path, name: str
+) -> None:
+    one, other = (Data(connect(), FolderObjects(tmp_path / "objects")) for _ in range(2))
+    start(one)
+    path = f"public/metadata/{name}"
+    for data in (one, other):
+        with data.reading("pump") as unit:
+            unit.repository.state().published("pump")
+            assert unit.store.read(path, 10**6)
+    with one.writing("pump") as unit:
+        unit.store.remove(path)
+    for data in (one, other):
+        with data.reading("pump") as unit:
+            unit.repository.state()
+            assert unit.store.read(path, 10**6) is None
+
+
 def test_what_was_tried_leaves_only_blobs_and_needs_one_connection(data: Data, connect: Callable[[], Database]) -> None:
     start(data)
     data.database.engine.dispose()
@@ -296,14 +316,16 @@ def test_few_statements_are_asked(data: Data) -> None:
     asked: list[str] = []
     event.listen(data.database.engine, "before_cursor_execute", lambda *found: asked.append(found[2]))
 
-    def count(work: Callable[[Repository], object]) -> int:
-        with data.writing() as unit:
+    def count(work: Callable[[Repository], object], line: str = "") -> int:
+        with data.writing(line) as unit:
             asked.clear()
             work(unit.repository)
         return len(asked)
 
     assert count(lambda one: one.state()) <= 2
     assert count(lambda one: [(role, one.state().quorum(role)) for role in one.state().drafts]) <= 2
+    assert count(lambda one: make_request(one, "pump")) <= 5
+    assert count(lambda one: make_request(one, "pump"), "pump") == 1
     assert count(lambda one: sign_all(one, "release-1")) <= 4
     assert count(lambda one: sign_all(one, "release-2")) <= 4
     assert count(lambda one: one.publish(online(), 1_767_225_600)) <= 12

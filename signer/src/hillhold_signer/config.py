@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Final
 
 from hillhold_signer.ceremony import MAX_PERSON, Expiry
@@ -21,6 +22,7 @@ from hillhold_signer.durations import parse_duration, show_duration
 from hillhold_signer.encoding import check_text
 from hillhold_signer.errors import ConfigRefused, ContentRefused
 from hillhold_signer.layout import Layout
+from hillhold_signer.memo import Memo
 from hillhold_signer.storage import list_folder, read_optional, write_file
 
 FORMAT: Final = 1
@@ -80,6 +82,10 @@ def parse_config(data: bytes) -> Config:
     Raises:
         ConfigRefused: malformed, of another format, or something missing.
     """
+    return _PARSED.get(data, len(data), lambda: _parsed(data))
+
+
+def _parsed(data: bytes) -> Config:
     top = _toml(data, "hillhold.toml")
     if top.get("format") != FORMAT:
         raise ConfigRefused("hillhold.toml format", expected=FORMAT, got=repr(top.get("format"))[:40])
@@ -89,7 +95,10 @@ def parse_config(data: bytes) -> Config:
     seconds = {role: parse_duration(expires.get(role), f"expires of {role}") for role in _ROLES}
     if not all(isinstance(uri, str) and uri for uri in online.values()):
         raise ConfigRefused("hillhold.toml [online]", expected="a key URI for each key id", got="something else")
-    return Config(demo, Expiry(**seconds), {keyid: str(uri) for keyid, uri in online.items()})
+    return Config(demo, Expiry(**seconds), MappingProxyType({keyid: str(uri) for keyid, uri in online.items()}))
+
+
+_PARSED: Final[Memo[Config]] = Memo(4 * MAX_CONFIG)
 
 
 def read_people(layout: Layout) -> dict[str, str]:

@@ -273,10 +273,12 @@ class Drafts:
 
     def open(self, role: str, published: Callable[[str], int]) -> frozenset[str]:
         """Return the names of a role's drafts but those that were noted as a part of what is published; raises as `roles`."""
-        drafts = {file.removesuffix(".json") for file in self._names(role, _DRAFT)}
-        noted = [match for file in self._names(role, _DONE) if (match := _DONE.fullmatch(file))]
+        names = self._all(role)
+        noted = [match for file in names if file.endswith(".done") and (match := _DONE.fullmatch(file))]
         number = published(role) if noted else 0
-        return frozenset(drafts - {match[1] for match in noted if int(match[2]) <= number})
+        done = {match[1] for match in noted if int(match[2]) <= number}
+        drafts = (file[:-5] for file in names if file.endswith(".json") and _DRAFT.fullmatch(file))
+        return frozenset(name for name in drafts if name not in done)
 
     def _names(self, role: str, pattern: re.Pattern[str]) -> list[str]:
         return [name for name in self._all(role) if pattern.fullmatch(name)]

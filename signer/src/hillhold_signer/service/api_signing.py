@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from tuf.api.metadata import Root, Targets
@@ -59,7 +60,7 @@ def status(service: TheService, principal: ThePrincipal) -> dict[str, Any]:
 def request_file(role: RoleName, service: TheService, principal: ThePrincipal) -> Response:
     """Return the request file of a role's draft: what a signer's own machine shows and signs."""
     require_read(principal, line_of(role))
-    with service.data.reading() as unit:
+    with service.data.reading(role) as unit:
         data = make_request(unit.repository, role)
         digest = unit.repository.state().drafts[role].digest
     headers = {
@@ -93,17 +94,17 @@ def shown(role: RoleName, service: TheService, principal: ThePrincipal) -> dict[
 
 
 @router.post("/signatures")
-def signatures(body: SignaturesIn, service: TheService, principal: ThePrincipal) -> dict[str, Any]:
+def signatures(body: SignaturesIn, service: TheService, principal: ThePrincipal) -> JSONResponse:
     """Hand in signatures, all or none. Each is bound to the exact bytes that it is on; with the quorum they are published."""
     files = {text.encode(): parse_signature(text.encode()) for text in body.signatures}
     for file in files.values():
         require(principal, Role.SIGNER, line_of(file.role))
-    with service.data.writing() as unit:
+    with service.data.writing(next(iter(files.values())).role) as unit:
         taken = [data for data, file in files.items() if was_taken(unit, file)]  # and published since: sent again
         attached = hand_in(unit, principal, [data for data in files if data not in taken])
     service.worker.wake("publish", "log")
     found = [_attached(item.file, item.quorum, repeated=item.repeated) for item in attached]
-    return {"attached": [*found, *(_attached(files[data], None, repeated=True) for data in taken)]}
+    return JSONResponse({"attached": [*found, *(_attached(files[data], None, repeated=True) for data in taken)]})
 
 
 def _attached(file: SignatureFile, quorum: Quorum | None, *, repeated: bool) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class Authenticator:
     def authenticate(
         self,
         connect: Callable[[], AbstractContextManager[Connection]],
+        glance: Callable[[], AbstractContextManager[Connection]],
         *,
         headers: Sequence[tuple[bytes, bytes]],
         certificate: bytes | None,
@@ -70,6 +71,7 @@ class Authenticator:
 
         Args:
             connect: gives a snapshot of the database. It is taken only after an issuer was asked.
+            glance: gives the database for one statement.
             headers: as ASGI has them.
             certificate: DER, of this connection's own TLS.
             address: the other end of the connection.
@@ -88,7 +90,7 @@ class Authenticator:
             bucket = bucket_of(peer.address)
             _wait(self._limits.address.take(bucket, monotonic), "requests")
             _wait(self._limits.failures.wait(bucket, monotonic), "failed logins")
-            who = self._who(connect, headers, peer, now, monotonic)
+            who = self._who(connect, glance, headers, peer, now, monotonic)
         except NobodyRefused:
             raise
         except UnauthenticatedRefused as error:
@@ -105,6 +107,7 @@ class Authenticator:
     def _who(
         self,
         connect: Callable[[], AbstractContextManager[Connection]],
+        glance: Callable[[], AbstractContextManager[Connection]],
         headers: Sequence[tuple[bytes, bytes]],
         peer: Peer,
         now: int,
@@ -119,7 +122,7 @@ class Authenticator:
                 return identities.check(connection, identities.X509, said)
         if secret.startswith(tokens.PREFIX):
             tokens.parse(secret)  # no connection is taken for junk
-            with connect() as connection:
+            with glance() as connection:
                 return tokens.check(connection, secret, now)
         verified = self._issuers.verify(secret, now, monotonic)
         with connect() as connection:

@@ -46,5 +46,5 @@ def note_changes(
         for name, node in new.items()
     ]
     if rows:
-        unit.connection.execute(unit.insert(CHANGES).on_conflict_do_nothing(), rows)
+        unit.connection.execute(unit.store.database.insert_new(CHANGES), rows)
     return tuple(node.digest for node in new.values())

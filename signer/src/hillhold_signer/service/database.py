@@ -1,8 +1,9 @@
 """The service's database: PostgreSQL, or SQLite in one process. Connections, transactions, the clock, and who may do what alone.
 
-Three kinds of transactions, each a `with`, committed at its end and rolled back after an error:
+Four kinds of transactions, each a `with`, committed at its end and rolled back after an error:
 
 - `snapshot`: reads, all of the same moment
+- `glance`: reads by one statement
 - `transaction`: writes rows of its own (an upload, a token, an event)
 - `exclusive`: writes the repository; nobody else does meanwhile
 
@@ -13,9 +14,11 @@ committed: what was rolled back is never taken for done.
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
@@ -24,10 +27,17 @@ from alembic import command
 from alembic.config import Config as Alembic
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, Insert, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    NoSuchModuleError,
+    SQLAlchemyError,
+)
 
 from hillhold_signer.errors import ConfigRefused, LockedError, StorageError
 
@@ -84,6 +94,17 @@ class Database:
         options: dict[str, Any] = {}
         if self.postgres:
             options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with self._connected(options) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def glance(self) -> Iterator[Connection]:
+        """Read by one statement, which sees one moment by itself: PostgreSQL is not asked to begin and to end, and heeds one that writes.
+
+        Raises:
+            StorageError: the database cannot be reached, or fails.
+        """
+        options = {"isolation_level": "AUTOCOMMIT"} if self.postgres else {}
         with self._connected(options) as connection, connection.begin():
             yield connection
 
@@ -161,6 +182,14 @@ class Database:
         """Return an insertion that knows `on_conflict_do_nothing` and `on_conflict_do_update`."""
         return postgresql.insert(table) if self.postgres else sqlite.insert(table)
 
+    def insert_new(self, table: Table) -> Insert:
+        """Return an insertion that leaves rows that are there as they are; one for all calls, since it takes long to make."""
+        return _insert_new(table, postgres=self.postgres)
+
+    def upsert(self, table: Table, *columns: str) -> Insert:
+        """Return an insertion that replaces these columns of rows that are there; one for all calls."""
+        return _upsert(table, columns, postgres=self.postgres)
+
     def migrate(self) -> None:
         """Make the tables, or bring those of an older version up to this one; raises `StorageError`."""
         with self.transaction() as connection:
@@ -224,8 +253,6 @@ class Database:
     def _translate(self, context: ExceptionContext) -> BaseException | None:
         """Say what the driver has said, as an error of ours; what breaks a rule of a table is for whoever wrote it."""
         error = context.original_exception
-        if context.is_pre_ping:  # the pool wants to see for itself that the server was away, and connects anew
-            return None
         if isinstance(context.sqlalchemy_exception, IntegrityError):
             return None
         if context.sqlalchemy_exception is not None and not isinstance(context.sqlalchemy_exception, DBAPIError):
@@ -305,17 +332,27 @@ def _postgres(url: URL, wait: float) -> Engine:
     options = " ".join(f"-c {name}={value}" for name, value in limits.items())
     arguments = {"connect_timeout": CONNECT, "options": options, "application_name": "hillhold"}
     arguments |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
-    return create_engine(
+    engine = create_engine(
         url,
         connect_args=arguments,
         isolation_level="READ COMMITTED",
-        pool_pre_ping=True,
         use_native_hstore=False,  # which would be asked for on each new connection
         pool_size=POOL // 2,
         max_overflow=POOL - POOL // 2,
         pool_timeout=LOCK_WAIT,
         hide_parameters=True,
     )
+
+    @event.listens_for(engine, "checkout")
+    def look(connection: Any, _: object, __: object) -> None:
+        # A server that went away has closed it, or said so: then the pool connects anew. To ask the server would be a round trip each time.
+        waiting = select.poll()
+        if not connection.closed:
+            waiting.register(connection.fileno(), select.POLLIN)
+        if connection.closed or waiting.poll(0):
+            raise DisconnectionError("the server has closed the connection, or said something that nobody asked for")
+
+    return engine
 
 
 def _sqlite(url: URL, wait: float) -> Engine:
@@ -341,6 +378,18 @@ def _sqlite(url: URL, wait: float) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine
+
+
+@cache
+def _insert_new(table: Table, *, postgres: bool) -> Insert:
+    return (postgresql.insert(table) if postgres else sqlite.insert(table)).on_conflict_do_nothing()
+
+
+@cache
+def _upsert(table: Table, columns: tuple[str, ...], *, postgres: bool) -> Insert:
+    insert = postgresql.insert(table) if postgres else sqlite.insert(table)
+    keys = [column.name for column in table.primary_key]
+    return insert.on_conflict_do_update(index_elements=keys, set_={name: insert.excluded[name] for name in columns})
 
 
 @contextmanager

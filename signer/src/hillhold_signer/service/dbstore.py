@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any, BinaryIO, Final, TypeAlias
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from hillhold_signer.errors import FileRefused, StorageError
 from hillhold_signer.service.blobfile import BlobFile
 from hillhold_signer.service.database import Database
-from hillhold_signer.service.dbview import VIEW, Cache, Held
+from hillhold_signer.service.dbview import VIEW, Ahead, Cache, Held
 from hillhold_signer.service.names import TIMESTAMP, below, blob_key, check_name, digest_in, overlap, version_of
 from hillhold_signer.service.objects import Objects
 from hillhold_signer.service.tables import BLOBS, FILES, PUBLICATION_FILES, PUBLICATIONS, TARGETS
@@ -33,9 +33,23 @@ AHEAD: Final = 4 * 1024 * 1024
 """Bytes of a role's drafts that are read at once."""
 AT_ONCE: Final = 500
 """Names in one statement."""
+_NOTHING: Final = Ahead()
 
 _VERSIONED: Final = re.compile(r"drafts/[^/]+/[0-9a-f]{64}\.(json|sig)|public/metadata/([1-9][0-9]*)\.([^/]+)\.json")
 
+# Made once: that takes longer than to ask them.
+_FILE_NAMED: Final = select(FILES.c.name).where(FILES.c.name == bindparam("wanted"))
+_LENGTHS: Final = select(FILES.c.name, func.length(FILES.c.data)).where(
+    FILES.c.name >= bindparam("first"), FILES.c.name < bindparam("last")
+)
+_BLOB: Final = (
+    select(BLOBS.c.length, TARGETS.c.name)
+    .select_from(BLOBS.outerjoin(TARGETS, TARGETS.c.sha256 == BLOBS.c.sha256))
+    .where(BLOBS.c.sha256 == bindparam("wanted"))
+)
+_TARGETS_NAMED: Final = select(TARGETS.c.name).where(
+    TARGETS.c.name >= bindparam("first"), TARGETS.c.name < bindparam("last")
+)
 
 Names: TypeAlias = list[str]
 
@@ -46,13 +60,22 @@ class DatabaseStore:
     Args:
         now: Unix seconds.
         writing: whether the transaction holds the repository's lock.
+        ahead: what will most likely be asked for.
     """
 
     def __init__(
-        self, database: Database, connection: Connection, objects: Objects, cache: Cache, now: int, *, writing: bool
+        self,
+        database: Database,
+        connection: Connection,
+        objects: Objects,
+        cache: Cache,
+        now: int,
+        *,
+        writing: bool,
+        ahead: Ahead = _NOTHING,
     ) -> None:
         self.database, self._connection, self._objects = database, connection, objects
-        self._cache, self._now, self._writing = cache, now, writing
+        self._cache, self._now, self._writing, self._ahead = cache, now, writing, ahead
         self._held: Held | None = None
         self._blobs: dict[str, tuple[int | None, set[str]]] = {}
         self._staged: set[str] | None = None
@@ -184,9 +207,7 @@ class DatabaseStore:
         names = [{"name": name, "sha256": digest} for name, digest in self._placed.items() if digest is not None]
         for table, rows, column in ((FILES, files, "data"), (TARGETS, names, "sha256")):
             if rows:
-                insert = self.database.insert(table)
-                insert = insert.on_conflict_do_update(index_elements=["name"], set_={column: insert.excluded[column]})
-                self._connection.execute(insert, rows)
+                self._connection.execute(self.database.upsert(table, column), rows)
         self._delete(FILES, [name for name, data in self._written.items() if data is None])
         self._delete(TARGETS, [name for name, digest in self._placed.items() if digest is None])
         return self._record() if self._published else None
@@ -228,7 +249,7 @@ class DatabaseStore:
         return view.data.get(name)
 
     def _is_there(self, name: str) -> bool:
-        return self._connection.execute(select(FILES.c.name).where(FILES.c.name == name)).first() is not None
+        return self._connection.execute(_FILE_NAMED, {"wanted": name}).first() is not None
 
     def _with_neighbours(self, name: str, length: int) -> Names:
         """A draft, and what else of its role has not been read: whoever asks for one asks for all."""
@@ -246,11 +267,11 @@ class DatabaseStore:
     def _view(self) -> Held:
         """The names and bytes of all files outside the published tree and the drafts, of the timestamp and the first roots: one statement.
 
-        And the names of the drafts of root and targets, which say whose signatures count.
+        And the names of the drafts of root and targets, which say whose signatures count, and of what is `ahead`.
         """
         if self._held is None:
-            rows = self._connection.execute(VIEW)
-            self._held = Held((str(row[0]), int(row[1]), bytes(row[2] or b"")) for row in rows)
+            rows = self._connection.execute(VIEW, self._ahead.parameters())
+            self._held = Held(((row[0], row[1], row[2]) for row in rows), self._ahead.line)
         return self._held
 
     def _look_into(self, name: str) -> None:
@@ -261,9 +282,7 @@ class DatabaseStore:
         if role in view.looked_into or "" in view.looked_into:
             return
         folder = f"drafts/{role}" if role else "drafts"
-        query = select(FILES.c.name, func.length(FILES.c.data))
-        query = query.where(FILES.c.name >= f"{folder}/", FILES.c.name < f"{folder}0")
-        for found, length in self._connection.execute(query):
+        for found, length in self._connection.execute(_LENGTHS, {"first": f"{folder}/", "last": f"{folder}0"}):
             if found not in self._written:
                 view.add(str(found), int(length))
         view.looked_into.add(role)
@@ -292,19 +311,14 @@ class DatabaseStore:
     def _staged_names(self) -> set[str]:
         """The names of all staged files, which are few: a publication asks for those of every release of a line."""
         if self._staged is None:
-            where = TARGETS.c.name >= "staged/", TARGETS.c.name < "staged0"
-            self._staged = {str(name) for (name,) in self._connection.execute(select(TARGETS.c.name).where(*where))}
+            rows = self._connection.execute(_TARGETS_NAMED, {"first": "staged/", "last": "staged0"})
+            self._staged = {str(name) for (name,) in rows} | self._placed.keys()
         return self._staged
 
     def _blob(self, digest: str) -> tuple[int | None, set[str]]:
         """The length of a blob, and all its names: one statement for each."""
         if digest not in self._blobs:
-            query = (
-                select(BLOBS.c.length, TARGETS.c.name)
-                .select_from(BLOBS.outerjoin(TARGETS, TARGETS.c.sha256 == BLOBS.c.sha256))
-                .where(BLOBS.c.sha256 == digest)
-            )
-            rows = self._connection.execute(query).all()
+            rows = self._connection.execute(_BLOB, {"wanted": digest}).all()
             self._blobs[digest] = (rows[0][0] if rows else None), {str(row[1]) for row in rows if row[1] is not None}
         return self._blobs[digest]
 
@@ -322,9 +336,10 @@ class DatabaseStore:
     def _write_target(self, name: str, digest: str, data: bytes) -> None:
         if sha256(data).hexdigest() != digest:
             raise FileRefused(name, expected="the bytes that its name is the hash of", got="others")
-        if self._target(name) is not None:
+        length, names = self._blob(digest)
+        if name in names:
             return
-        if self._blob(digest)[0] is None:
+        if length is None:
             self._objects.put(blob_key(digest), data)
             self._add_blob(digest, len(data))
             self._blobs[digest] = len(data), set()
@@ -336,7 +351,8 @@ class DatabaseStore:
     def _name_target(self, name: str, digest: str) -> None:
         self._placed[name] = digest
         self._blobs[digest][1].add(name)
-        self._staged_names().add(name)
+        if self._staged is not None:
+            self._staged.add(name)
         if below("public", name):
             self._note(name)
 
@@ -397,4 +413,4 @@ class TryingStore(DatabaseStore):
 def add_blob(database: Database, connection: Connection, digest: str, length: int, now: int) -> None:
     """Note that a blob is in the object store, whole, and has the hash of its name; raises `StorageError`."""
     row = {"sha256": digest, "length": length, "time": now}
-    connection.execute(database.insert(BLOBS).values(row).on_conflict_do_nothing())
+    connection.execute(database.insert_new(BLOBS), row)

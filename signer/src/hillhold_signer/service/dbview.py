@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import TextClause, text
@@ -19,7 +20,7 @@ _ROOT: Final = re.compile(r"public/metadata/([1-9][0-9]*)\.root\.json")
 
 
 def _view_statement() -> TextClause:
-    """Each unit begins with it; so it is text, of constants alone."""
+    """Each unit begins with it; so it is text, of constants but for a few names (`Ahead`)."""
     roots = ", ".join(f"'public/metadata/{number}.root.json'" for number in range(1, ROOTS + 1))
     parts = {
         "data": (
@@ -28,14 +29,39 @@ def _view_statement() -> TextClause:
             "name >= 'public0'",
             f"name IN ({roots}, '{TIMESTAMP}')",
         ),
-        # Of a draft, which may be long.
-        "NULL": tuple(f"name >= 'drafts/{role}/' AND name < 'drafts/{role}0'" for role in ("root", "targets")),
+        # Of a draft, which may be long, and of what a process holds already.
+        "NULL": (
+            *(f"name >= 'drafts/{role}/' AND name < 'drafts/{role}0'" for role in ("root", "targets")),
+            "name >= :first AND name < :last",
+            "name IN (:snapshot, :targets, :line)",
+        ),
     }
     selects = [f"SELECT name, length(data), {what} FROM files WHERE {where}" for what in parts for where in parts[what]]  # noqa: S608
     return text(" UNION ALL ".join(selects))
 
 
 VIEW: Final = _view_statement()
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What a unit will most likely ask for, so that its first statement looks for it, too.
+
+    Attributes:
+        line: whose drafts.
+        snapshot, targets, published: names of published files, "" for none: the line's own is the last.
+    """
+
+    line: str = ""
+    snapshot: str = ""
+    targets: str = ""
+    published: str = ""
+
+    def parameters(self) -> Mapping[str, str]:
+        """Return the parameters of `VIEW`."""
+        first, last = (f"drafts/{self.line}/", f"drafts/{self.line}0") if self.line else ("", "")
+        names = {"snapshot": self.snapshot, "targets": self.targets, "line": self.published}
+        return {"first": first, "last": last, **names}
 
 
 class Cache:
@@ -65,16 +91,16 @@ class Cache:
 class Held:
     """What a store knows of `files`: names with lengths, and the bytes that were read."""
 
-    def __init__(self, rows: Iterable[tuple[str, int, bytes]]) -> None:
+    def __init__(self, rows: Iterable[tuple[str, int, bytes | None]], line: str = "") -> None:
         self.lengths: dict[str, int] = {}
         self.data: dict[str, bytes] = {}
         self.folders: dict[str, set[str]] = {}
-        self.looked_into = {"root", "targets"}
+        self.looked_into = {"root", "targets", *([line] if line else [])}
         """Roles whose drafts are among these; "" for all."""
         for name, length, data in rows:
             self.add(name, length)
-            if not below("drafts", name) or length == 0:
-                self.data[name] = data
+            if data is not None or length == 0:
+                self.data[name] = data or b""
 
     def knows(self, name: str) -> bool:
         """Whether a file that is not among them does not exist."""

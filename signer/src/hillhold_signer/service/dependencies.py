@@ -44,6 +44,7 @@ def the_principal(request: Request) -> Principal:
     try:
         found = service.authenticator.authenticate(
             service.data.database.snapshot,
+            service.data.database.glance,
             headers=request.scope["headers"],
             certificate=certificates.der(pem) if pem else None,
             address=request.client.host if request.client else "unknown",

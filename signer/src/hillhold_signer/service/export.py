@@ -62,7 +62,7 @@ class Exporter:
 
     def waiting(self) -> Waiting:
         """Say what is not exported yet; raises `StorageError`."""
-        with self._data.database.snapshot() as connection:
+        with self._data.database.glance() as connection:
             query = select(func.count(), func.min(PUBLICATIONS.c.time)).where(PUBLICATIONS.c.exported.is_(None))
             count, since = connection.execute(query).one()
         return Waiting(count, since)
@@ -80,7 +80,7 @@ class Exporter:
         done = 0
         if not self.waiting().count:
             return done
-        with self._data.database.snapshot() as connection:
+        with self._data.database.glance() as connection:
             check_held(connection)
         with self._data.database.single("export") as single:
             while single is not None and single.held():
@@ -98,7 +98,7 @@ class Exporter:
 
     def rebuild(self) -> int:
         """Export everything anew, into a store that has lost something; returns how many files. Raises as `run` does, and `LockedError`."""
-        with self._data.database.snapshot() as connection:
+        with self._data.database.glance() as connection:
             check_held(connection)
         with self._data.database.single("export") as single:
             if single is None:

@@ -8,12 +8,15 @@ leaves a row, in the transaction that fills the database, and every replica look
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection, select
 
 from hillhold_signer.errors import SignerRefused
 from hillhold_signer.service.tables import HOLDS
 from hillhold_verifier.times import show_time
+
+_HOLDS: Final = select(HOLDS.c.time, HOLDS.c.backup, HOLDS.c.manifest)
 
 
 class HeldRefused(SignerRefused):
@@ -37,7 +40,7 @@ def hold(connection: Connection, found: Hold) -> None:
 
 def holding(connection: Connection) -> Hold | None:
     """Return why the service is held; None where it is not; raises `StorageError`."""
-    row = connection.execute(select(HOLDS.c.time, HOLDS.c.backup, HOLDS.c.manifest)).first()
+    row = connection.execute(_HOLDS).first()
     return None if row is None else Hold(*row)
 
 

@@ -52,7 +52,7 @@ class LogReader:
     def read(self, path: str, limit: int) -> bytes | None:
         """Read a file."""
         _check(path)
-        with self._database.snapshot() as connection:
+        with self._database.glance() as connection:
             found = connection.execute(select(LOG_FILES.c.data).where(LOG_FILES.c.path == path)).scalar()
         if found is not None and len(found) > limit:
             raise FileRefused(path, expected=f"at most {limit} bytes", got=len(found))
@@ -63,7 +63,7 @@ class LogReader:
         if not FOLDER.fullmatch(folder):
             raise MisuseError(f"folder of a log: expected one of tiles, got {folder!r}")
         query = select(LOG_FILES.c.path).where(LOG_FILES.c.path >= f"{folder}/", LOG_FILES.c.path < f"{folder}0")
-        with self._database.snapshot() as connection:
+        with self._database.glance() as connection:
             return sorted({path[len(folder) + 1 :].partition("/")[0] for (path,) in connection.execute(query)})
 
 
@@ -142,7 +142,7 @@ class Sequencer:
         """
         if not self._has_work():
             return 0
-        with self._data.database.snapshot() as connection:
+        with self._data.database.glance() as connection:
             check_held(connection)
         with self._data.database.single(NAME) as single:
             if single is None:
@@ -172,7 +172,7 @@ class Sequencer:
         return latest is not None and bytes(latest) != self._kept
 
     def _take(self) -> list[tuple[int, bytes]]:
-        with self._data.database.snapshot() as connection:
+        with self._data.database.glance() as connection:
             rows = connection.execute(select(EVENTS.c.id, EVENTS.c.entry).order_by(EVENTS.c.id).limit(BATCH))
             return [(int(number), bytes(entry)) for number, entry in rows]
 

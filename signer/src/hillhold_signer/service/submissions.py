@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from tuf.api.metadata import TargetFile
 
 from hillhold_signer.adding import Added, add_releases
@@ -37,6 +37,7 @@ MAX_IMAGES: Final = 16
 """Images of one submission."""
 MAX_TOTAL: Final = 4 * MAX_IMAGE
 """Bytes of all files of one submission, which are held in memory while it is looked at."""
+_WISHED: Final = select(SUBMISSIONS).where(SUBMISSIONS.c.wish == bindparam("wanted"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def submit(data: Data, principal: Principal, line: str, build: Build) -> Submitt
     make = _Made()
     if build.patches:
         _make_before(data, line, items, make)
-    with data.writing() as unit:
+    with data.writing(line) as unit:
         if (found := _repeated(unit, line, wished)) is not None:
             return found
         before = nodes_of(unit, line)
@@ -146,13 +147,13 @@ def submit(data: Data, principal: Principal, line: str, build: Build) -> Submitt
         note_changes(unit, principal, line, before, {"add": sorted(done.releases)})
         _note(unit, principal, build, wished, added)
         rows = [{"sha256": digest, "line": line} for digest in lengths]
-        unit.connection.execute(unit.insert(LINE_BLOBS).on_conflict_do_nothing(), rows)
+        unit.connection.execute(unit.store.database.insert_new(LINE_BLOBS), rows)
     return done
 
 
 def _repeated(unit: Unit, line: str, wished: str) -> Submitted | None:
     """The answer to a submission that was made before, as long as the line still has what it brought."""
-    rows = unit.connection.execute(select(SUBMISSIONS).where(SUBMISSIONS.c.wish == wished)).all()
+    rows = unit.connection.execute(_WISHED, {"wanted": wished}).all()
     if not rows:
         return None
     state = unit.repository.state()
@@ -256,12 +257,12 @@ def _shown(target: TargetFile) -> dict[str, Any]:
 
 
 def _note(unit: Unit, principal: Principal, build: Build, wished: str, added: Sequence[Added]) -> None:
+    columns = ("sha256", "wish", "account", "time", "provenance")
     for item in added:
         path, digest = item.target.path, item.target.hashes["sha256"]
-        row = {"sha256": digest, "wish": wished, "account": principal.account_id, "time": unit.now}
-        row["provenance"] = build.provenance
-        insert = unit.insert(SUBMISSIONS).values(path=path, **row)
-        unit.connection.execute(insert.on_conflict_do_update(index_elements=["path"], set_=row))
+        values = (digest, wished, principal.account_id, unit.now, build.provenance)
+        row = {"path": path, **dict(zip(columns, values, strict=True))}
+        unit.connection.execute(unit.store.database.upsert(SUBMISSIONS, *columns), row)
         unit.record(Kind.SUBMISSION, principal.name, path=path, length=item.target.length, sha256=digest)
 
 

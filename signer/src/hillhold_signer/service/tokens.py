@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select, update
 
 from hillhold_signer.durations import show_duration
 from hillhold_signer.service.access import (
@@ -51,6 +51,12 @@ TOUCH_AFTER: Final = 3600
 _FORM: Final = re.compile(r"hh_([0-9a-f]{24})_([0-9a-f]{64})")
 _ID: Final = re.compile(r"[0-9a-f]{24}")
 _NOBODYS: Final = sha256(b"").hexdigest()  # what the secret of an unknown id is compared with; no secret is empty
+_KNOWN: Final = (  # asked with each request, and made once: that takes longer
+    select(TOKENS, ACCOUNTS.c.name.label("account_name"), ACCOUNTS.c.machine, ACCOUNTS.c.disabled)
+    .add_columns(GRANTS.c.role, GRANTS.c.line)
+    .select_from(TOKENS.join(ACCOUNTS).outerjoin(GRANTS, GRANTS.c.account == ACCOUNTS.c.id))
+    .where(TOKENS.c.id == bindparam("wanted"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +175,7 @@ def issue(
 
 
 def check(connection: Connection, text: str, now: int) -> Principal:
-    """Return whose token it is, with what it may do now.
+    """Return whose token it is, with what it may do now; by one statement.
 
     An unknown id and a wrong secret get one answer, after the same work. Whoever has the secret learns why it does not work.
 
@@ -195,13 +201,7 @@ def check_id(connection: Connection, identifier: str, now: int) -> Principal:
 
 def _rows(connection: Connection, identifier: str) -> Sequence[Row[*tuple[Any, ...]]]:
     """A token with its account, once for each of the account's grants; none where there is no such token."""
-    account = ACCOUNTS.c.name.label("account_name"), ACCOUNTS.c.machine, ACCOUNTS.c.disabled
-    query = (
-        select(TOKENS, *account, GRANTS.c.role, GRANTS.c.line)
-        .select_from(TOKENS.join(ACCOUNTS).outerjoin(GRANTS, GRANTS.c.account == ACCOUNTS.c.id))
-        .where(TOKENS.c.id == identifier)
-    )
-    return connection.execute(query).all()
+    return connection.execute(_KNOWN, {"wanted": identifier}).all()
 
 
 def _judged(rows: Sequence[Row[*tuple[Any, ...]]], now: int) -> Principal:

@@ -20,18 +20,20 @@ from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hillhold_signer.chain import Chain
+from hillhold_signer.layout import file_name
 from hillhold_signer.log.events import Event, Kind, Value
 from hillhold_signer.places import Entry
 from hillhold_signer.repository import Repository
 from hillhold_signer.service.database import Database
 from hillhold_signer.service.dbstore import DatabaseStore, TryingStore, add_blob
-from hillhold_signer.service.dbview import Cache
+from hillhold_signer.service.dbview import Ahead, Cache
 from hillhold_signer.service.holding import check_held
 from hillhold_signer.service.objects import Objects
 from hillhold_signer.service.tables import EVENTS, FILES
 
 CACHE: Final = 32 * 1024 * 1024
 """Bytes of files that never change, which a process keeps."""
+_EVENTS: Final = EVENTS.insert().inline()
 
 
 class Unit:
@@ -75,7 +77,7 @@ class Unit:
     def _finish(self) -> None:
         self.publication = self.store.flush()
         if self._events:
-            self.connection.execute(EVENTS.insert(), [{"entry": entry} for entry in self._events])
+            self.connection.execute(_EVENTS, [{"entry": entry} for entry in self._events])
 
 
 class Data:
@@ -91,18 +93,23 @@ class Data:
         self._chain: Chain | None = None
 
     @contextmanager
-    def reading(self) -> Iterator[Unit]:
-        """Read; raises `StorageError`."""
+    def reading(self, line: str = "") -> Iterator[Unit]:
+        """Read; raises `StorageError`.
+
+        Args:
+            line: the one that it is mostly about.
+        """
         with self.database.snapshot() as connection:
-            unit = self._unit(connection, None, writing=False)
+            unit = self._unit(connection, None, line, writing=False)
             yield unit
         self._chain = unit.chain
 
     @contextmanager
-    def writing(self, *, held: bool = False) -> Iterator[Unit]:
+    def writing(self, line: str = "", *, held: bool = False) -> Iterator[Unit]:
         """Write; after any error nothing was changed.
 
         Args:
+            line: the one that it is mostly about.
             held: even while the service is held after it was restored.
 
         Raises:
@@ -113,7 +120,7 @@ class Data:
         with self.database.exclusive() as (connection, now):
             if not held:
                 check_held(connection)
-            unit = self._unit(connection, now, writing=True)
+            unit = self._unit(connection, now, line, writing=True)
             yield unit
             unit._finish()
         unit.store.keep()
@@ -144,12 +151,26 @@ class Data:
     def versioned(self, name: str) -> bytes | None:
         """Return a published file whose name has its version, without asking the database for one that is held; raises `StorageError`."""
         if (data := self._cache.get(name)) is None:
-            with self.database.snapshot() as connection:
+            with self.database.glance() as connection:
                 data = connection.execute(select(FILES.c.data).where(FILES.c.name == name)).scalar()
             if data is not None:
                 self._cache.put(name, bytes(data))
         return None if data is None else bytes(data)
 
-    def _unit(self, connection: Connection, now: int | None, *, writing: bool) -> Unit:
-        store = DatabaseStore(self.database, connection, self.objects, self._cache, now or 0, writing=writing)
-        return Unit(connection, now, store, self._chain)
+    def _unit(self, connection: Connection, now: int | None, line: str, *, writing: bool) -> Unit:
+        chain = self._chain
+        ahead = _ahead(chain, line)
+        store = DatabaseStore(
+            self.database, connection, self.objects, self._cache, now or 0, writing=writing, ahead=ahead
+        )
+        return Unit(connection, now, store, chain)
+
+
+def _ahead(chain: Chain | None, line: str) -> Ahead:
+    """The files that the last chain consists of: unless something was published since, it is the next one, too."""
+    if chain is None:
+        return Ahead(line)
+    listed = chain.snapshot.meta.get(f"{line}.json")
+    names = [file_name("snapshot", chain.snapshot.version), file_name("targets", chain.targets.version)]
+    names += [file_name(line, listed.version)] if listed else []
+    return Ahead(line, *(f"public/metadata/{name}" for name in names))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import BindParameter, Connection, Select, bindparam, delete, or_, select, update
 
 from hillhold_signer.errors import FileRefused, SignerRefused
 from hillhold_signer.service.access import NotFoundRefused, Principal
@@ -26,6 +26,7 @@ MAX_OPEN: Final = 100
 """Uploads of one account that have not ended."""
 ABANDONED: Final = 7 * 86_400
 """Seconds after which an upload that nobody went on with is given up."""
+_LENGTH: Final = select(BLOBS.c.length).where(BLOBS.c.sha256 == bindparam("wanted"))
 
 
 class UploadRefused(SignerRefused):
@@ -62,7 +63,7 @@ class Upload:
 
 def blob_length(connection: Connection, digest: str) -> int | None:
     """Return the length of a blob that is there, whole, or None."""
-    length: int | None = connection.execute(select(BLOBS.c.length).where(BLOBS.c.sha256 == digest)).scalar()
+    length: int | None = connection.execute(_LENGTH, {"wanted": digest}).scalar()
     return length
 
 
@@ -71,13 +72,23 @@ def usable(connection: Connection, account: int, lines: Iterable[str], digests: 
 
     To know a hash is not to have the file: another line's image would else come out by way of one's own.
     """
-    wanted = tuple(digests)
-    sent = select(BLOB_SENDERS.c.sha256).where(BLOB_SENDERS.c.account == account, BLOB_SENDERS.c.sha256.in_(wanted))
+    rows = connection.execute(_USABLE, {"account": account, "lines": tuple(lines), "wanted": tuple(digests)})
+    return {str(row[0]): int(row[1]) for row in rows}
+
+
+def _usable() -> Select[str, int]:
+    """Made once: that takes longer than to ask it."""
+    wanted: BindParameter[str] = bindparam("wanted", expanding=True)
+    lines: BindParameter[str] = bindparam("lines", expanding=True)
+    mine = BLOB_SENDERS.c.account == bindparam("account")
+    sent = select(BLOB_SENDERS.c.sha256).where(mine, BLOB_SENDERS.c.sha256.in_(wanted))
     public = select(TARGETS.c.sha256).where(TARGETS.c.sha256.in_(wanted), TARGETS.c.name.like("public/%"))
     came = select(LINE_BLOBS.c.sha256).where(LINE_BLOBS.c.sha256.in_(wanted), LINE_BLOBS.c.line.in_(lines))
     where = or_(BLOBS.c.sha256.in_(sent), BLOBS.c.sha256.in_(public), BLOBS.c.sha256.in_(came))
-    rows = connection.execute(select(BLOBS.c.sha256, BLOBS.c.length).where(BLOBS.c.sha256.in_(wanted), where))
-    return {str(row[0]): int(row[1]) for row in rows}
+    return select(BLOBS.c.sha256, BLOBS.c.length).where(BLOBS.c.sha256.in_(wanted), where)
+
+
+_USABLE: Final = _usable()
 
 
 def receive(
@@ -115,10 +126,9 @@ def receive(
 def note_blob(database: Database, connection: Connection, digest: str, length: int, account: int | None) -> None:
     """Note that a blob is in the object store, whole, and who has sent it."""
     row = {"sha256": digest, "length": length, "time": database.now(connection)}
-    connection.execute(database.insert(BLOBS).values(**row).on_conflict_do_nothing())
+    connection.execute(database.insert_new(BLOBS), row)
     if account is not None:
-        sent = database.insert(BLOB_SENDERS).values(sha256=digest, account=account)
-        connection.execute(sent.on_conflict_do_nothing())
+        connection.execute(database.insert_new(BLOB_SENDERS), {"sha256": digest, "account": account})
 
 
 def _sent(connection: Connection, digest: str, account: int) -> bool:

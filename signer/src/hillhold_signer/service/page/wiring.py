@@ -31,6 +31,7 @@ def surroundings(service: Service) -> Surroundings:
         try:
             who = service.authenticator.authenticate(
                 service.data.database.snapshot,
+                service.data.database.glance,
                 headers=[*others, (b"authorization", b"Bearer " + token.encode(errors="replace"))],
                 certificate=None,
                 address=request.client.host if request.client else "unknown",
