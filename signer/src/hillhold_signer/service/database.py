@@ -18,7 +18,6 @@ import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
@@ -40,6 +39,7 @@ from sqlalchemy.exc import (
 )
 
 from hillhold_signer.errors import ConfigRefused, LockedError, StorageError
+from hillhold_signer.service import insertions
 
 LOCK_WAIT: Final = 30
 """Seconds that a writer waits for another, if nothing else is said."""
@@ -184,11 +184,11 @@ class Database:
 
     def insert_new(self, table: Table) -> Insert:
         """Return an insertion that leaves rows that are there as they are; one for all calls, since it takes long to make."""
-        return _insert_new(table, postgres=self.postgres)
+        return insertions.insert_new(table, postgres=self.postgres)
 
     def upsert(self, table: Table, *columns: str) -> Insert:
         """Return an insertion that replaces these columns of rows that are there; one for all calls."""
-        return _upsert(table, columns, postgres=self.postgres)
+        return insertions.upsert(table, columns, postgres=self.postgres)
 
     def migrate(self) -> None:
         """Make the tables, or bring those of an older version up to this one; raises `StorageError`."""
@@ -378,18 +378,6 @@ def _sqlite(url: URL, wait: float) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine
-
-
-@cache
-def _insert_new(table: Table, *, postgres: bool) -> Insert:
-    return (postgresql.insert(table) if postgres else sqlite.insert(table)).on_conflict_do_nothing()
-
-
-@cache
-def _upsert(table: Table, columns: tuple[str, ...], *, postgres: bool) -> Insert:
-    insert = postgresql.insert(table) if postgres else sqlite.insert(table)
-    keys = [column.name for column in table.primary_key]
-    return insert.on_conflict_do_update(index_elements=keys, set_={name: insert.excluded[name] for name in columns})
 
 
 @contextmanager

@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any, BinaryIO, Final, TypeAlias
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, select
 
 from hillhold_signer.errors import FileRefused, StorageError
 from hillhold_signer.service.blobfile import BlobFile
 from hillhold_signer.service.database import Database
-from hillhold_signer.service.dbview import VIEW, Ahead, Cache, Held
+from hillhold_signer.service.dbview import BLOB, FILE_NAMED, LENGTHS, TARGETS_NAMED, VIEW, Ahead, Cache, Held
 from hillhold_signer.service.names import TIMESTAMP, below, blob_key, check_name, digest_in, overlap, version_of
 from hillhold_signer.service.objects import Objects
 from hillhold_signer.service.tables import BLOBS, FILES, PUBLICATION_FILES, PUBLICATIONS, TARGETS
@@ -33,23 +33,9 @@ AHEAD: Final = 4 * 1024 * 1024
 """Bytes of a role's drafts that are read at once."""
 AT_ONCE: Final = 500
 """Names in one statement."""
-_NOTHING: Final = Ahead()
 
 _VERSIONED: Final = re.compile(r"drafts/[^/]+/[0-9a-f]{64}\.(json|sig)|public/metadata/([1-9][0-9]*)\.([^/]+)\.json")
 
-# Made once: that takes longer than to ask them.
-_FILE_NAMED: Final = select(FILES.c.name).where(FILES.c.name == bindparam("wanted"))
-_LENGTHS: Final = select(FILES.c.name, func.length(FILES.c.data)).where(
-    FILES.c.name >= bindparam("first"), FILES.c.name < bindparam("last")
-)
-_BLOB: Final = (
-    select(BLOBS.c.length, TARGETS.c.name)
-    .select_from(BLOBS.outerjoin(TARGETS, TARGETS.c.sha256 == BLOBS.c.sha256))
-    .where(BLOBS.c.sha256 == bindparam("wanted"))
-)
-_TARGETS_NAMED: Final = select(TARGETS.c.name).where(
-    TARGETS.c.name >= bindparam("first"), TARGETS.c.name < bindparam("last")
-)
 
 Names: TypeAlias = list[str]
 
@@ -60,22 +46,17 @@ class DatabaseStore:
     Args:
         now: Unix seconds.
         writing: whether the transaction holds the repository's lock.
+
+    Attributes:
         ahead: what will most likely be asked for.
     """
 
     def __init__(
-        self,
-        database: Database,
-        connection: Connection,
-        objects: Objects,
-        cache: Cache,
-        now: int,
-        *,
-        writing: bool,
-        ahead: Ahead = _NOTHING,
+        self, database: Database, connection: Connection, objects: Objects, cache: Cache, now: int, *, writing: bool
     ) -> None:
         self.database, self._connection, self._objects = database, connection, objects
-        self._cache, self._now, self._writing, self._ahead = cache, now, writing, ahead
+        self._cache, self._now, self._writing = cache, now, writing
+        self.ahead = Ahead()
         self._held: Held | None = None
         self._blobs: dict[str, tuple[int | None, set[str]]] = {}
         self._staged: set[str] | None = None
@@ -249,7 +230,7 @@ class DatabaseStore:
         return view.data.get(name)
 
     def _is_there(self, name: str) -> bool:
-        return self._connection.execute(_FILE_NAMED, {"wanted": name}).first() is not None
+        return self._connection.execute(FILE_NAMED, {"wanted": name}).first() is not None
 
     def _with_neighbours(self, name: str, length: int) -> Names:
         """A draft, and what else of its role has not been read: whoever asks for one asks for all."""
@@ -270,8 +251,8 @@ class DatabaseStore:
         And the names of the drafts of root and targets, which say whose signatures count, and of what is `ahead`.
         """
         if self._held is None:
-            rows = self._connection.execute(VIEW, self._ahead.parameters())
-            self._held = Held(((row[0], row[1], row[2]) for row in rows), self._ahead.line)
+            rows = self._connection.execute(VIEW, self.ahead.parameters())
+            self._held = Held(((row[0], row[1], row[2]) for row in rows), self.ahead.line)
         return self._held
 
     def _look_into(self, name: str) -> None:
@@ -282,7 +263,7 @@ class DatabaseStore:
         if role in view.looked_into or "" in view.looked_into:
             return
         folder = f"drafts/{role}" if role else "drafts"
-        for found, length in self._connection.execute(_LENGTHS, {"first": f"{folder}/", "last": f"{folder}0"}):
+        for found, length in self._connection.execute(LENGTHS, {"first": f"{folder}/", "last": f"{folder}0"}):
             if found not in self._written:
                 view.add(str(found), int(length))
         view.looked_into.add(role)
@@ -311,14 +292,14 @@ class DatabaseStore:
     def _staged_names(self) -> set[str]:
         """The names of all staged files, which are few: a publication asks for those of every release of a line."""
         if self._staged is None:
-            rows = self._connection.execute(_TARGETS_NAMED, {"first": "staged/", "last": "staged0"})
+            rows = self._connection.execute(TARGETS_NAMED, {"first": "staged/", "last": "staged0"})
             self._staged = {str(name) for (name,) in rows} | self._placed.keys()
         return self._staged
 
     def _blob(self, digest: str) -> tuple[int | None, set[str]]:
         """The length of a blob, and all its names: one statement for each."""
         if digest not in self._blobs:
-            rows = self._connection.execute(_BLOB, {"wanted": digest}).all()
+            rows = self._connection.execute(BLOB, {"wanted": digest}).all()
             self._blobs[digest] = (rows[0][0] if rows else None), {str(row[1]) for row in rows if row[1] is not None}
         return self._blobs[digest]
 

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause, bindparam, func, select, text
 
 from hillhold_signer.service.names import TIMESTAMP, below
+from hillhold_signer.service.tables import BLOBS, FILES, TARGETS
 
 ROOTS: Final = 16
 """Roots that are looked for at once."""
@@ -41,6 +42,20 @@ def _view_statement() -> TextClause:
 
 
 VIEW: Final = _view_statement()
+
+# Other statements of a store. They are made once: that takes longer than to have them answered.
+FILE_NAMED: Final = select(FILES.c.name).where(FILES.c.name == bindparam("wanted"))
+LENGTHS: Final = select(FILES.c.name, func.length(FILES.c.data)).where(
+    FILES.c.name >= bindparam("first"), FILES.c.name < bindparam("last")
+)
+BLOB: Final = (
+    select(BLOBS.c.length, TARGETS.c.name)
+    .select_from(BLOBS.outerjoin(TARGETS, TARGETS.c.sha256 == BLOBS.c.sha256))
+    .where(BLOBS.c.sha256 == bindparam("wanted"))
+)
+TARGETS_NAMED: Final = select(TARGETS.c.name).where(
+    TARGETS.c.name >= bindparam("first"), TARGETS.c.name < bindparam("last")
+)
 
 
 @dataclass(frozen=True, slots=True)

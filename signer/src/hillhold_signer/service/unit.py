@@ -159,10 +159,8 @@ class Data:
 
     def _unit(self, connection: Connection, now: int | None, line: str, *, writing: bool) -> Unit:
         chain = self._chain
-        ahead = _ahead(chain, line)
-        store = DatabaseStore(
-            self.database, connection, self.objects, self._cache, now or 0, writing=writing, ahead=ahead
-        )
+        store = DatabaseStore(self.database, connection, self.objects, self._cache, now or 0, writing=writing)
+        store.ahead = _ahead(chain, line)
         return Unit(connection, now, store, chain)
 
 
