@@ -4,9 +4,9 @@ A release is a target `PRODUCT/VERSION/FILE` with `custom.hillhold`:
 
     {"v":1,"hardware":[…],"version":"1.2.3","security_counter":7,"format":"mcuboot","kind":"security"|"feature"}
 
-and, where there is something to say, `component` (not "app"), `requires`, `set`, `downgrade_from`, `withdrawn`, `sbom`, `notes` and
-`source` (one byte form per value: a default is left out). Version and counter are read from the image, never typed. A target without
-`custom.hillhold` is a file for auditors, which devices ignore.
+and, where there is something to say, `component` (not "app"), `requires`, `set`, `downgrade_from`, `withdrawn`, `sbom`, `notes`,
+`provenance` and `source` (one byte form per value: a default is left out). Version and counter are read from the image, never typed.
+A target without `custom.hillhold` is a file for auditors, which devices ignore.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from typing import Final
 
 from tuf.api.metadata import TargetFile, Targets
 
-from hillhold_signer.documents import Document, notes_entry, sbom_entries
+from hillhold_signer.documents import Document, document_entry, notes_entry, sbom_entries
 from hillhold_signer.encoding import check_line
 from hillhold_signer.errors import ReleaseRefused
 from hillhold_signer.layout import is_segment
 from hillhold_signer.products import Caps
+from hillhold_signer.provenance import check_provenance
 from hillhold_verifier.errors import ImageError, MetadataError
 from hillhold_verifier.mcuboot import parse_image
 from hillhold_verifier.release import DEFAULT_COMPONENT, MAX_ITEMS, Patch, Release, Version, parse_target
@@ -56,6 +57,7 @@ class Wish:
         downgrade_from: listed versions that may step down to it.
         sbom, notes: files whose digests are signed.
         source: the revision that it was built from.
+        provenance: an in-toto statement about the image, bare or in a DSSE envelope, whose digest is signed.
     """
 
     file_name: str
@@ -69,6 +71,7 @@ class Wish:
     sbom: tuple[Document, ...] = ()
     notes: Document | None = None
     source: str | None = None
+    provenance: Document | None = None
 
 
 def releases_of(line: Targets) -> tuple[Release, ...]:
@@ -160,7 +163,7 @@ def plan(product: str, caps: Caps, line: Targets, image: bytes, wish: Wish) -> T
         "format": "mcuboot",
         "kind": wish.kind,
         **_restrictions(before, version, wish),
-        **_provenance(wish),
+        **_came_with(wish, digest),
     }
     target = TargetFile(len(image), {"sha256": digest}, path, {"custom": {"hillhold": custom}})
     understood(target)
@@ -239,7 +242,7 @@ def _restrictions(before: Sequence[Release], version: Version, wish: Wish) -> di
     return found
 
 
-def _provenance(wish: Wish) -> dict[str, object]:
+def _came_with(wish: Wish, image: str) -> dict[str, object]:
     """What came with the build."""
     found: dict[str, object] = {}
     if wish.sbom:
@@ -248,6 +251,9 @@ def _provenance(wish: Wish) -> dict[str, object]:
         found["notes"] = notes_entry(wish.notes)
     if wish.source is not None:
         found["source"] = check_line(wish.source, "source", MAX_SOURCE)
+    if wish.provenance is not None:
+        found["provenance"] = document_entry(wish.provenance)
+        check_provenance(wish.provenance.data, image)
     return found
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 import click
 
 from hillhold_signer.adding import Added, add_releases
-from hillhold_signer.cli.remote import REPOSITORY, OnRepository
+from hillhold_signer.cli.remote import REPOSITORY, OnRepository, service_of
 from hillhold_signer.cli.terminal import FILE, edge, emit, json_option
 from hillhold_signer.documents import MAX_DOCUMENT, Document
 from hillhold_signer.places import Place
+from hillhold_signer.provenance import check_provenance
 from hillhold_signer.releases import KINDS, Wish
 from hillhold_signer.repository import Repository
 from hillhold_signer.storage import read_file
@@ -47,6 +49,9 @@ _DOWN: Final = re.compile(rf"(?:({_SEGMENT}):)?(\S+)")
 @click.option("--downgrade-from", multiple=True, metavar="VERSION", help="A listed version that may step down to this.")
 @click.option("--sbom", multiple=True, type=FILE, help="A bill of materials, CycloneDX or SPDX: its digest is signed.")
 @click.option("--notes", type=FILE, help="Release notes: their digest is signed.")
+@click.option(
+    "--provenance", type=FILE, help="An in-toto statement (SLSA), bare or DSSE, about all images: its digest is signed."
+)
 @click.option("--publish-documents", is_flag=True, help="Also publish SBOMs and notes, beside the image.")
 @click.option("--source", metavar="TEXT", help="The revision that it was built from, such as URL@COMMIT.")
 @click.option(
@@ -67,6 +72,7 @@ def add(
     downgrade_from: tuple[str, ...],
     sbom: tuple[Path, ...],
     notes: Path | None,
+    provenance: Path | None,
     publish_documents: bool,
     source: str | None,
     patch_from: str,
@@ -89,6 +95,7 @@ def add(
         raise click.UsageError("--file-name is for one image")
     needs, downs = _requires(requires, names), _downgrades(downgrade_from, names)
     boms, release_notes = tuple(map(_document, sbom)), _document(notes) if notes else None
+    statement = _document(provenance) if provenance else None
     items = [
         (
             item.data,
@@ -104,10 +111,15 @@ def add(
                 boms,
                 release_notes,
                 source or item.source,
+                statement,
             ),
         )
         for item in chosen
     ]
+    if statement is not None and (service := service_of(repo)) is not None:
+        for item in chosen:
+            check_provenance(statement.data, sha256(item.data).hexdigest())
+        service.upload(statement.data, sha256(statement.data).hexdigest())
     done = add_releases(
         Repository(repo), product, items, edge().now(), patches=patch_from == "auto", with_documents=publish_documents
     )
@@ -226,6 +238,7 @@ def _lines(item: Chosen, added: Added, source: str | None) -> list[str]:
         *([f"  signed with image key of fingerprint {added.image_key[:16]}"] if added.image_key else []),
         *revision,
         *(f"  {entry['format']} SBOM, sha256 {entry['sha256']}" for entry in custom.get("sbom", [])),
+        *([f"  provenance, sha256 {custom['provenance']['sha256']}"] if "provenance" in custom else []),
         *(f"  patch of {entry.length} bytes: {entry.path}" for entry in added.patches),
         *(f"  published beside it: {entry.path}" for entry in added.documents),
     ]

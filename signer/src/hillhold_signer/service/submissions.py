@@ -21,7 +21,6 @@ from hillhold_signer.documents import MAX_DOCUMENT, Document
 from hillhold_signer.errors import ReleaseRefused
 from hillhold_signer.log.events import Kind
 from hillhold_signer.patches import make_patch
-from hillhold_signer.provenance import check_provenance
 from hillhold_signer.releases import MAX_IMAGE, Wish
 from hillhold_signer.service.access import NotFoundRefused, Principal, Role, require
 from hillhold_signer.service.changes import nodes_of, note_changes
@@ -124,8 +123,6 @@ def submit(data: Data, principal: Principal, line: str, build: Build) -> Submitt
         lengths = _lengths(unit, principal.account_id, line, build)
     files = _read(data.objects, lengths)
     items = [(files[image.sha256], _wish(build, image, files)) for image in build.images]
-    if build.provenance is not None:
-        check_provenance(files[build.provenance], [image.sha256 for image in build.images])
     make = _Made()
     if build.patches:
         _make_before(data, line, items, make)
@@ -144,7 +141,7 @@ def submit(data: Data, principal: Principal, line: str, build: Build) -> Submitt
         )
         done = _answer(unit, line, added)
         note_changes(unit, principal, line, before, {"add": sorted(done.releases)})
-        _note(unit, principal, build, wished, added)
+        _note(unit, principal, wished, added)
         rows = [{"sha256": digest, "line": line} for digest in lengths]
         unit.connection.execute(unit.insert(LINE_BLOBS).on_conflict_do_nothing(), rows)
     return done
@@ -220,6 +217,7 @@ def _wish(build: Build, image: Image, files: Mapping[str, bytes]) -> Wish:
         tuple(Document(item.name, files[item.sha256]) for item in build.sbom),
         Document(build.notes.name, files[build.notes.sha256]) if build.notes else None,
         build.source,
+        Document("provenance", files[build.provenance]) if build.provenance else None,
     )
 
 
@@ -255,11 +253,10 @@ def _shown(target: TargetFile) -> dict[str, Any]:
     return {"length": target.length, "sha256": target.hashes["sha256"], **target.custom["hillhold"]}
 
 
-def _note(unit: Unit, principal: Principal, build: Build, wished: str, added: Sequence[Added]) -> None:
+def _note(unit: Unit, principal: Principal, wished: str, added: Sequence[Added]) -> None:
     for item in added:
         path, digest = item.target.path, item.target.hashes["sha256"]
         row = {"sha256": digest, "wish": wished, "account": principal.account_id, "time": unit.now}
-        row["provenance"] = build.provenance
         insert = unit.insert(SUBMISSIONS).values(path=path, **row)
         unit.connection.execute(insert.on_conflict_do_update(index_elements=["path"], set_=row))
         unit.record(Kind.SUBMISSION, principal.name, path=path, length=item.target.length, sha256=digest)

@@ -206,7 +206,6 @@ SUBMISSIONS: Final = Table(  # a release that was handed in, for whoever asks ag
     Column("wish", _HASH, nullable=False),  # SHA-256 of all that was asked for with it
     Column("account", _NUMBER, ForeignKey("accounts.id"), nullable=False),
     Column("time", BigInteger, nullable=False),
-    Column("provenance", _HASH, nullable=True),  # its blob
 )
 APPROVALS: Final = Table(  # who handed in which signature
     "approvals",

@@ -215,7 +215,6 @@ def _submissions() -> None:
         sa.Column("wish", HASH, nullable=False),
         sa.Column("account", NUMBER, nullable=False),
         sa.Column("time", sa.BigInteger(), nullable=False),
-        sa.Column("provenance", HASH, nullable=True),
         sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_submissions_account"),
         sa.PrimaryKeyConstraint("path", name="pk_submissions"),
     )
