@@ -23,6 +23,7 @@ from hillhold_signer.errors import (
     ConfigRefused,
     FileRefused,
     ProductRefused,
+    ReleaseRefused,
     ServiceError,
     ServiceRefused,
     SigningRefused,
@@ -98,6 +99,21 @@ def test_a_connection_that_stays_bad_is_an_operational_error_and_nothing_is_half
     assert "run the command again" in str(caught.value.hint)
     assert [path for _, path in way.seen].count("/v1/changes") == serviceclient.TRIES
     assert listed(kit) == set()
+
+
+def test_a_command_that_never_heard_that_it_was_done_finds_it_done(kit: Kit, way: HttpProxy) -> None:
+    way.script = at("POST", "/v1/changes", *[LOST] * serviceclient.TRIES)
+    with through(way, kit) as service, pytest.raises(ServiceError):
+        add_release(Repository(Entry(RemoteStore(service))), "pump", image("1.0.0"), WISH, int(time.time()))
+    assert listed(kit) == {"pump/1.0.0/app.bin"}
+    way.script = inorder()
+    with through(way, kit) as service:
+        again = add_release(Repository(Entry(RemoteStore(service))), "pump", image("1.0.0"), WISH, int(time.time()))
+        assert (again.repeated, again.version) == (True, 2)
+        with pytest.raises(ReleaseRefused, match="got another file"):
+            add_release(Repository(Entry(RemoteStore(service))), "pump", image("1.0.0", edits=1), WISH, 0)
+    with kit.data.reading() as unit:
+        assert len(unit.connection.execute(select(CHANGES)).all()) == 1
 
 
 def test_a_long_file_is_sent_in_pieces_and_goes_on_where_it_broke_off(kit: Kit, way: HttpProxy) -> None:

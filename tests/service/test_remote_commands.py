@@ -353,3 +353,25 @@ def test_provenance_is_checked_signed_and_kept_as_where_the_build_is_handed_in(
         shown = ada.get("/v1/lines/pump/releases/1.1.0").json()["releases"][0]
         assert shown["provenance"] == digest
         assert ada.get(f"/v1/blobs/{digest}").content == second
+
+
+def test_a_build_that_is_there_is_there_whichever_way_it_is_sent_again(
+    run: Run, kit: Kit, url: str, tmp_path: Path
+) -> None:
+    words = ("add", "pump", written(tmp_path, "1.0.0"), "--hardware", "nrf51-a", "--file-name", "app.bin")
+    assert json.loads(good(run("carol", *words, "--json")))["repeated"] is False
+    assert json.loads(good(run("carol", *words, "--json")))["repeated"] is True
+    with kit.client(url, "ci") as ci:
+        answer = submit(ci, image("1.0.0"))
+        assert (answer.status_code, answer.json()["draft"]) == (200, 2), answer.text
+        assert submit(ci, image("1.0.0"), kind="security").status_code == 422
+        assert submit(ci, image("1.0.0", edits=1)).status_code == 422
+    good(run("ada", "sign", "--key", uri("release-1"), "--yes"))
+    good(run("grace", "sign", "--key", uri("release-2"), "--yes"))
+    until(lambda: "published" in run("ada", "release", "list", "pump").stdout)
+    assert "published already: pump/1.0.0/app.bin" in good(run("carol", *words))
+    with kit.client(url, "ci") as ci:
+        answer = submit(ci, image("1.0.0"))
+        assert (answer.status_code, answer.json()["draft"]) == (200, None)
+    with kit.data.reading() as unit:
+        assert len(unit.connection.execute(select(CHANGES)).all()) == 1

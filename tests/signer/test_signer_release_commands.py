@@ -186,3 +186,25 @@ def test_hardware_and_image_keys(repository: Repository) -> None:
     assert "pump/1.1.0/app.bin: for nrf51-a, nrf52-b\n" in said.stdout
     assert hillhold("release", "hardware", path, "pump", "1.1.0").exit_code == 1
     assert hillhold("release", "list", path, "valve").exit_code == 1
+
+
+def test_the_same_add_once_more_says_so_and_succeeds(repository: Repository, tmp_path: Path) -> None:
+    path, file = repository.folder.path, tmp_path / "app.bin"
+    file.write_bytes(image("1.2.0", 2, edits=2))
+    words = ("add", path, "pump", file, "--hardware", HARDWARE[0], "--kind", "security")
+    assert value(*words)["repeated"] is False
+    before = tree(path)
+    again = value(*words)
+    assert (again["repeated"], again["draft"], again["releases"][0]["path"]) == (True, 4, "pump/1.2.0/app.bin")
+    result = hillhold(*words)
+    assert (result.exit_code, result.stdout[:36]) == (0, "drafted already: pump/1.2.0/app.bin:")
+    assert "next: the line's keys sign version 4 of pump" in result.stdout
+    assert tree(path) == before
+    other = hillhold(*words[:-1], "feature")
+    assert (other.exit_code, "the same file, listed otherwise (kind)" in other.stderr) == (1, True)
+    sign_all(repository, "release-1", "release-2")
+    repository.publish(online(), NOW)
+    assert value(*words)["draft"] is None
+    said = hillhold(*words).stdout
+    assert said.startswith("published already: pump/1.2.0/app.bin")
+    assert "next: nothing; it is published, and nothing was changed" in said

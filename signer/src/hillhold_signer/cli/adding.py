@@ -84,6 +84,9 @@ def add(
     IMAGE is a file (.bin, .hex) or a west build folder; without it, --component names each file. With several components,
     --requires and --downgrade-from start with the one that they are for, as in app:radio>=2.0.0.
 
+    The same once more, of what the line lists already, changes nothing, says so, and is no error; where anything else is said of
+    the same file, it is refused.
+
     \b
     Example:
       hillhold add REPO pump app.bin --kind security
@@ -198,6 +201,7 @@ def _emit(product: str, chosen: Sequence[Chosen], done: Sequence[Added], source:
     value = {
         "product": product,
         "draft": done[0].version,
+        "repeated": done[0].repeated,
         "releases": [_value(item, added) for item, added in zip(chosen, done, strict=True)],
     }
     lines = [line for item, added in zip(chosen, done, strict=True) for line in _lines(item, added, source)]
@@ -205,7 +209,10 @@ def _emit(product: str, chosen: Sequence[Chosen], done: Sequence[Added], source:
         lines.append(
             f"not checked: whose signature this is; `hillhold product image-key` names the keys of {product}'s bootloaders"
         )
-    lines.append(f"next: the line's keys sign version {done[0].version} of {product} (`hillhold sign`)")
+    if done[0].version is None:
+        lines.append("next: nothing; it is published, and nothing was changed")
+    else:
+        lines.append(f"next: the line's keys sign version {done[0].version} of {product} (`hillhold sign`)")
     emit(value, lines, as_json=as_json)
 
 
@@ -227,12 +234,13 @@ def _lines(item: Chosen, added: Added, source: str | None) -> list[str]:
     target = added.target
     custom = target.custom["hillhold"]
     read = [f"read {item.path}, for component {item.component}"] if item.path.name != target.path.split("/")[2] else []
+    how = "added" if not added.repeated else "published already:" if added.version is None else "drafted already:"
     revision = [f"  built from {custom['source']}"] if "source" in custom else []
     if revision and source is None:
         revision[0] += ", which the build folder states (zephyr.meta)"
     return [
         *read,
-        f"added {target.path}: {target.length} bytes, security counter {custom['security_counter']}",
+        f"{how} {target.path}: {target.length} bytes, security counter {custom['security_counter']}",
         f"  sha256 {target.hashes['sha256']}",
         f"  for {', '.join(custom['hardware'])}",
         *([f"  signed with image key of fingerprint {added.image_key[:16]}"] if added.image_key else []),

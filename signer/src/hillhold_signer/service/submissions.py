@@ -140,8 +140,9 @@ def submit(data: Data, principal: Principal, line: str, build: Build) -> Submitt
             make=make,
         )
         done = _answer(unit, line, added)
-        note_changes(unit, principal, line, before, {"add": sorted(done.releases)})
-        _note(unit, principal, wished, added)
+        if not done.repeated:
+            note_changes(unit, principal, line, before, {"add": sorted(done.releases)})
+            _note(unit, principal, wished, added)
         rows = [{"sha256": digest, "line": line} for digest in lengths]
         unit.connection.execute(unit.insert(LINE_BLOBS).on_conflict_do_nothing(), rows)
     return done
@@ -243,10 +244,11 @@ def _make_before(
 
 
 def _answer(unit: Unit, line: str, added: Sequence[Added]) -> Submitted:
-    draft = unit.repository.state().drafts[line]
+    draft = unit.repository.state().drafts.get(line)
     releases = {item.target.path: _shown(item.target) for item in added}
     patches = {entry.path: entry.length for item in added for entry in item.patches}
-    return Submitted(False, draft.signed.version, draft.digest, releases, patches)
+    version, digest = (draft.signed.version, draft.digest) if draft else (None, None)
+    return Submitted(added[0].repeated, version, digest, releases, patches)
 
 
 def _shown(target: TargetFile) -> dict[str, Any]:
