@@ -21,6 +21,7 @@ from sqlalchemy import Connection, func, select
 
 from hillhold_signer.errors import FileRefused, StorageError
 from hillhold_signer.service.blobfile import BlobFile
+from hillhold_signer.service.blobs import add_blob, check_free, keep
 from hillhold_signer.service.database import Database
 from hillhold_signer.service.dbview import VIEW, Cache, Held
 from hillhold_signer.service.names import TIMESTAMP, below, blob_key, check_name, digest_in, overlap, version_of
@@ -325,10 +326,14 @@ class DatabaseStore:
         if self._target(name) is not None:
             return
         if self._blob(digest)[0] is None:
+            self._free_blob(digest)
             self._objects.put(blob_key(digest), data)
             self._add_blob(digest, len(data))
             self._blobs[digest] = len(data), set()
         self._name_target(name, digest)
+
+    def _free_blob(self, digest: str) -> None:
+        keep(self._connection, digest, self._now)
 
     def _add_blob(self, digest: str, length: int) -> None:
         add_blob(self.database, self._connection, digest, length, self._now)
@@ -390,11 +395,8 @@ class TryingStore(DatabaseStore):
         super().__init__(database, connection, objects, cache, now, writing=writing)
         self.added: dict[str, int] = {}
 
+    def _free_blob(self, digest: str) -> None:
+        check_free(self._connection, digest, self._now)
+
     def _add_blob(self, digest: str, length: int) -> None:
         self.added[digest] = length
-
-
-def add_blob(database: Database, connection: Connection, digest: str, length: int, now: int) -> None:
-    """Note that a blob is in the object store, whole, and has the hash of its name; raises `StorageError`."""
-    row = {"sha256": digest, "length": length, "time": now}
-    connection.execute(database.insert(BLOBS).values(row).on_conflict_do_nothing())

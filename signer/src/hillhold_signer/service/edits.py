@@ -36,8 +36,9 @@ from hillhold_signer.revocation import history, read_revoked
 from hillhold_signer.rotation import check_roots
 from hillhold_signer.service.access import EVERY, Principal, Role, require
 from hillhold_signer.service.approvals import hand_in, line_of, was_taken
+from hillhold_signer.service.blobs import note_line
 from hillhold_signer.service.changes import nodes_of, note_changes
-from hillhold_signer.service.tables import CHANGES, LINE_BLOBS, TARGETS
+from hillhold_signer.service.tables import CHANGES, TARGETS
 from hillhold_signer.service.tree import Name, Sort, parse_name
 from hillhold_signer.service.unit import Unit
 from hillhold_signer.service.uploads import usable
@@ -243,8 +244,7 @@ def _stage(unit: Unit, principal: Principal, new: Sequence[tuple[_Item, Node]], 
                 raise RepositoryRefused("target file", expected="one that was uploaded", got=got)
             rows = [{"name": f"staged/{digest}", "sha256": digest} for digest in found]
             unit.connection.execute(unit.insert(TARGETS).on_conflict_do_nothing(), rows)
-            rows = [{"sha256": digest, "line": item.name.role} for digest in found]
-            unit.connection.execute(unit.insert(LINE_BLOBS).on_conflict_do_nothing(), rows)
+            note_line(unit.store.database, unit.connection, item.name.role, found, unit.now)
 
 
 def _keep_documents(unit: Unit, principal: Principal, line: str, targets: Iterable[TargetFile]) -> None:
@@ -257,8 +257,7 @@ def _keep_documents(unit: Unit, principal: Principal, line: str, targets: Iterab
     for start in range(0, len(digests), AT_ONCE):
         some = sorted(digests)[start : start + AT_ONCE]
         found = usable(unit.connection, principal.account_id, [line], some)
-        if rows := [{"sha256": digest, "line": line} for digest in found]:
-            unit.connection.execute(unit.insert(LINE_BLOBS).on_conflict_do_nothing(), rows)
+        note_line(unit.store.database, unit.connection, line, found, unit.now)
 
 
 def _check(unit: Unit, state: State, roles: Sequence[str], before: State) -> None:

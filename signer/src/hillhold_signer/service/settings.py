@@ -3,6 +3,7 @@
     database = "postgresql://hillhold@db/hillhold"       # by default hillhold.db in the folder
     objects = "s3://firmware/hillhold"                   # by default the folder itself
     max_upload = "1GiB"
+    keep = "7d"                                          # how long files stay that nothing names
     proxies = ["10.0.0.0/24"]                            # load balancers whose headers count
     url = "https://hillhold.example"                     # by which people reach it; by default, as they asked
     renew = true                                         # false: another job renews timestamp and snapshot
@@ -34,7 +35,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from hillhold_signer.durations import parse_duration
 from hillhold_signer.errors import ConfigRefused
+from hillhold_signer.service.blobs import MIN_KEEP
 from hillhold_signer.service.oidc import Issuer
 from hillhold_signer.storage import read_optional
 
@@ -43,6 +46,9 @@ MAX_FILE: Final = 64 * 1024
 """Bytes of the settings."""
 MAX_UPLOAD: Final = 1 << 30
 """Bytes of a file that is handed in, by default: an image, or what came with it."""
+
+KEEP: Final = 7 * 86_400
+"""Seconds for which files stay that nothing names, by default."""
 
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,8})(KiB|MiB|GiB)")
 _UNITS: Final[Mapping[str, int]] = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -67,6 +73,7 @@ class Settings:
         objects: URL of an object store; None for the folder.
         options: of the object store, as `obstore` knows them.
         max_upload: bytes of a file.
+        keep: seconds for which files stay that nothing names, and uploads that nobody goes on with.
         proxies: addresses or networks of load balancers.
         url: by which people reach the page, without a slash at its end; None for what each asked for.
         renew: whether this service renews timestamp and snapshot.
@@ -77,6 +84,7 @@ class Settings:
     objects: str | None = None
     options: Mapping[str, str] | None = None
     max_upload: int = MAX_UPLOAD
+    keep: int = KEEP
     proxies: tuple[str, ...] = ()
     renew: bool = True
     tls: Tls | None = None
@@ -107,6 +115,7 @@ def read_settings(folder: Path) -> Settings:
         taken.text("objects"),
         taken.texts("options"),
         _size(taken.text("max_upload") or "1GiB", f"{what} max_upload"),
+        _keep(taken.text("keep") or "7d", f"{what} keep"),
         taken.list("proxies"),
         taken.flag("renew"),
         _tls(taken.table("tls"), folder, what),
@@ -150,6 +159,13 @@ def _issuer(table: Mapping[str, Any], what: str) -> Issuer:
     if url is None or audience is None:
         raise ConfigRefused(f"{what} [[issuer]]", expected="url and audience", got="one of them, or none")
     return Issuer(url, audience, algorithms) if algorithms else Issuer(url, audience)
+
+
+def _keep(text: str, what: str) -> int:
+    seconds = parse_duration(text, what)
+    if seconds < MIN_KEEP:  # for what is under way (`blobs`)
+        raise ConfigRefused(what, expected="at least 1d", got=text)
+    return seconds
 
 
 def _size(text: str, what: str) -> int:

@@ -23,10 +23,11 @@ from hillhold_signer.log.events import Kind
 from hillhold_signer.patches import make_patch
 from hillhold_signer.releases import MAX_IMAGE, Wish
 from hillhold_signer.service.access import NotFoundRefused, Principal, Role, require
+from hillhold_signer.service.blobs import note_line
 from hillhold_signer.service.changes import nodes_of, note_changes
 from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.objects import Objects
-from hillhold_signer.service.tables import LINE_BLOBS, SUBMISSIONS
+from hillhold_signer.service.tables import SUBMISSIONS
 from hillhold_signer.service.unit import Data, Unit
 from hillhold_signer.service.uploads import usable
 from hillhold_verifier import canonical
@@ -143,8 +144,7 @@ def submit(data: Data, principal: Principal, line: str, build: Build) -> Submitt
         if not done.repeated:
             note_changes(unit, principal, line, before, {"add": sorted(done.releases)})
             _note(unit, principal, wished, added)
-        rows = [{"sha256": digest, "line": line} for digest in lengths]
-        unit.connection.execute(unit.insert(LINE_BLOBS).on_conflict_do_nothing(), rows)
+        note_line(data.database, unit.connection, line, lengths, unit.now)
     return done
 
 

@@ -70,6 +70,14 @@ LINE_BLOBS: Final = Table(  # what was handed in for a line: its images, and wha
     Column("sha256", _HASH, ForeignKey("blobs.sha256"), primary_key=True),
     Column("line", String(80), primary_key=True),
 )
+SWEPT_BLOBS: Final = (
+    Table(  # objects that no row of blobs speaks of any more, or yet: from when on they may be deleted (`sweeping`)
+        "swept_blobs",
+        METADATA,
+        Column("sha256", _HASH, primary_key=True),
+        Column("time", BigInteger, nullable=False),
+    )
+)
 TARGETS: Final = Table(  # published target files by name, "public/targets/…", and staged ones, "staged/SHA256"
     "targets",
     METADATA,

@@ -43,6 +43,12 @@ def _repository() -> None:
         sa.PrimaryKeyConstraint("sha256", name="pk_blobs"),
     )
     op.create_table(
+        "swept_blobs",
+        sa.Column("sha256", HASH, nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("sha256", name="pk_swept_blobs"),
+    )
+    op.create_table(
         "targets",
         sa.Column("name", in_order(512), nullable=False),
         sa.Column("sha256", HASH, nullable=False),
