@@ -134,7 +134,10 @@ def test_the_settings_of_the_manual_are_those_that_there_are(tmp_path: Path) -> 
 
 def test_every_metric_and_every_request_stands_in_the_manual(tmp_path: Path) -> None:
     made = subprocess.run(
-        [BIN / "hillhold", "service", "init", "s", "--config", _ceremony(tmp_path), "--admin", "Ada", "--demo"],
+        [
+            *(BIN / "hillhold", "service", "init", "s", "--config", _ceremony(tmp_path), "--admin", "Ada", "--demo"),
+            *("--log-name", "updates.example.com/log"),
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
