@@ -90,7 +90,9 @@ def test_what_would_fail_half_way_is_refused_before_a_service_is_made(tmp_path: 
     again = hillhold(*init, "--admin", "Ada", *LOG)
     assert "expected no service yet, got one that exists" in again.stderr
     (data / "log.pem").unlink()
-    assert "expected one without a service, got one with log/checkpoint" in hillhold(*init, "--admin", "Ada", *LOG).stderr
+    assert (
+        "expected one without a service, got one with log/checkpoint" in hillhold(*init, "--admin", "Ada", *LOG).stderr
+    )
     shutil.rmtree(data / "log")
     assert "expected no repository yet, got one that exists" in hillhold(*init, "--admin", "Ada", *LOG).stderr
 

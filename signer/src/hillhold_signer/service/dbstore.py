@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any, BinaryIO, Final, TypeAlias
@@ -48,6 +48,8 @@ class DatabaseStore:
         now: Unix seconds.
         writing: whether the transaction holds the repository's lock.
     """
+
+    _free: Callable[[Connection, str, int], object] = staticmethod(keep)
 
     def __init__(
         self, database: Database, connection: Connection, objects: Objects, cache: Cache, now: int, *, writing: bool
@@ -326,14 +328,11 @@ class DatabaseStore:
         if self._target(name) is not None:
             return
         if self._blob(digest)[0] is None:
-            self._free_blob(digest)
+            self._free(self._connection, digest, self._now)
             self._objects.put(blob_key(digest), data)
             self._add_blob(digest, len(data))
             self._blobs[digest] = len(data), set()
         self._name_target(name, digest)
-
-    def _free_blob(self, digest: str) -> None:
-        keep(self._connection, digest, self._now)
 
     def _add_blob(self, digest: str, length: int) -> None:
         add_blob(self.database, self._connection, digest, length, self._now)
@@ -389,14 +388,13 @@ class TryingStore(DatabaseStore):
             wanted a second connection while it holds one could wait for others that want the same.
     """
 
+    _free = staticmethod(check_free)
+
     def __init__(
         self, database: Database, connection: Connection, objects: Objects, cache: Cache, now: int, *, writing: bool
     ) -> None:
         super().__init__(database, connection, objects, cache, now, writing=writing)
         self.added: dict[str, int] = {}
-
-    def _free_blob(self, digest: str) -> None:
-        check_free(self._connection, digest, self._now)
 
     def _add_blob(self, digest: str, length: int) -> None:
         self.added[digest] = length

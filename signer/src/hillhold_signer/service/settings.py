@@ -20,6 +20,7 @@
     [[issuer]]                                           # OpenID Connect
     url = "https://token.actions.githubusercontent.com"
     audience = "hillhold"
+    max_age = "1h"                                       # since a token was issued
 
 Secrets are not among them: a password of the database comes with PGPASSWORD or a pgpass file, keys of an object store with its usual
 environment variables, the passphrases of keys with `--passphrase-fd`.
@@ -38,7 +39,7 @@ from urllib.parse import urlsplit
 from hillhold_signer.durations import parse_duration
 from hillhold_signer.errors import ConfigRefused
 from hillhold_signer.service.blobs import MIN_KEEP
-from hillhold_signer.service.oidc import Issuer
+from hillhold_signer.service.oidc import DEFAULT_ALGORITHMS, MAX_AGE, Issuer
 from hillhold_signer.storage import read_optional
 
 FILE: Final = "service.toml"
@@ -155,10 +156,12 @@ def _tls(table: Mapping[str, Any] | None, folder: Path, what: str) -> Tls | None
 def _issuer(table: Mapping[str, Any], what: str) -> Issuer:
     taken = _Taken(table, f"{what} [[issuer]]")
     url, audience, algorithms = taken.text("url"), taken.text("audience"), taken.list("algorithms")
+    age = taken.text("max_age")
     taken.check_empty()
     if url is None or audience is None:
         raise ConfigRefused(f"{what} [[issuer]]", expected="url and audience", got="one of them, or none")
-    return Issuer(url, audience, algorithms) if algorithms else Issuer(url, audience)
+    max_age = MAX_AGE if age is None else parse_duration(age, f"{what} [[issuer]] max_age")
+    return Issuer(url, audience, algorithms or DEFAULT_ALGORITHMS, max_age)
 
 
 def _keep(text: str, what: str) -> int:
