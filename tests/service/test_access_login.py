@@ -241,20 +241,55 @@ def narrow(principal: float = 1000, address: float = 1000, failures: float = 100
     return Limits(Limiter(0.1, principal), Limiter(0.1, address), Limiter(0.1, failures))
 
 
-def test_failed_logins_close_the_door_to_their_address_and_to_no_other(idp: Idp) -> None:
+def test_failed_logins_hold_up_those_of_their_address_and_of_no_other(idp: Idp) -> None:
     door = Door(idp, narrow(failures=3))
-    good = bearer(door.register.token("Grace"))
-    door.enter(good)
+    bad, other = (bearer(f"hh_{digit * 24}_{'0' * 64}") for digit in "01")
     for _ in range(3):
-        door.refused(bearer("hh_" + "0" * 24 + "_" + "0" * 64))
+        door.refused(bad)
     connected = door.connected
     with pytest.raises(TooManyRefused) as refused:
-        door.enter(good)
+        door.enter(bad)
+    assert door.connected == connected  # what failed so often is not looked at
     assert 0 < refused.value.wait <= 10
-    assert door.connected == connected  # nothing is looked at
-    assert door.enter(good, address="192.0.2.8").name == "Grace"
+    with pytest.raises(TooManyRefused):
+        door.enter(other)
+    door.refused(other, address="192.0.2.8")
+    door.refused(bad, address="192.0.2.8")
     door.at += refused.value.wait
-    assert door.enter(good).name == "Grace"
+    door.refused(other)
+    with pytest.raises(TooManyRefused):
+        door.enter(other)
+    door.register.close()
+
+
+def test_good_logins_pass_from_an_address_that_a_bad_script_holds_up(idp: Idp) -> None:
+    door = Door(idp, narrow(failures=3))
+    token = door.register.token("Grace")
+    good, near = bearer(token), bearer(token[:-1] + ("0" if token[-1] != "0" else "1"))
+    for _ in range(3):
+        door.refused(near)
+    for number in range(50):  # guesses at the same token, each another
+        with pytest.raises(TooManyRefused):
+            door.enter(bearer(f"{token[:-4]}{number:04x}" if not token.endswith(f"{number:04x}") else "x"))
+        assert door.enter(good).name == "Grace"
+    assert door.enter(bearer(door.register.token("ci"))).name == "ci"
+    with pytest.raises(TooManyRefused):
+        door.enter(near)
+    door.register.close()
+
+
+def test_failures_of_a_held_up_address_are_not_recorded_and_requests_bound_them(idp: Idp) -> None:
+    door = Door(idp, narrow(failures=3, address=100))
+    records, held, stopped = 0, 0, 0
+    for number in range(200):
+        try:
+            door.enter(bearer(f"hh_{number:024x}_{'0' * 64}"))
+        except TooManyRefused as error:
+            held += "failed logins" in str(error)
+            stopped += "requests" in str(error)
+        except UnauthenticatedRefused as error:
+            records += len(error.records)
+    assert (records, held, stopped, door.connected) == (3, 97, 100, 100)
     door.register.close()
 
 

@@ -20,6 +20,7 @@ from hillhold_signer.log.proof import Proof
 from hillhold_signer.requests import open_request
 from hillhold_signer.revocation import Revoked, write_revoked
 from pagehouse import DAY, HOSTILE, LOG_SIGNER, House, infested, key, lived_in
+from workshop import image, statement
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +192,8 @@ def test_releases_say_all_that_is_known_of_them(ada: httpx.Client) -> None:
     assert "app 1.2.0 Withdrawn Published feature Withdrawn: stops at 40 degrees" in text
     assert "devices on 1.2.0 step down to it" in text
     assert re.search(r"from 1.0.0: \d+ bytes, \d+ % of the whole from 1.1.0: \d+ bytes", text)
-    assert f"Provenance {sha256(b'provenance').hexdigest()}" in text
+    said = statement(image("1.2.0", edits=40))
+    assert f"Provenance ({len(said)} bytes) {sha256(said).hexdigest()}" in text
     assert "Release notes (16 bytes)" in text
     assert "SBOM, spdx (54 bytes)" in text
     assert "Built from git+https://git.example/pump@4f1c2a" in text

@@ -23,6 +23,7 @@ from hillhold_signer.errors import (
     ConfigRefused,
     FileRefused,
     ProductRefused,
+    ReleaseRefused,
     ServiceError,
     ServiceRefused,
     SigningRefused,
@@ -32,7 +33,7 @@ from hillhold_signer.places import Entry
 from hillhold_signer.remote import RemoteStore
 from hillhold_signer.roots import renew
 from hillhold_signer.service.access import Role
-from hillhold_signer.service.tables import CHANGES
+from hillhold_signer.service.tables import CHANGES, SWEPT_BLOBS
 from hillhold_signer.serviceclient import PIECE, Service
 from hillhold_signer.serviceurl import check_url
 from hillhold_verifier.errors import MisuseError
@@ -100,6 +101,21 @@ def test_a_connection_that_stays_bad_is_an_operational_error_and_nothing_is_half
     assert listed(kit) == set()
 
 
+def test_a_command_that_never_heard_that_it_was_done_finds_it_done(kit: Kit, way: HttpProxy) -> None:
+    way.script = at("POST", "/v1/changes", *[LOST] * serviceclient.TRIES)
+    with through(way, kit) as service, pytest.raises(ServiceError):
+        add_release(Repository(Entry(RemoteStore(service))), "pump", image("1.0.0"), WISH, int(time.time()))
+    assert listed(kit) == {"pump/1.0.0/app.bin"}
+    way.script = inorder()
+    with through(way, kit) as service:
+        again = add_release(Repository(Entry(RemoteStore(service))), "pump", image("1.0.0"), WISH, int(time.time()))
+        assert (again.repeated, again.version) == (True, 2)
+        with pytest.raises(ReleaseRefused, match="got another file"):
+            add_release(Repository(Entry(RemoteStore(service))), "pump", image("1.0.0", edits=1), WISH, 0)
+    with kit.data.reading() as unit:
+        assert len(unit.connection.execute(select(CHANGES)).all()) == 1
+
+
 def test_a_long_file_is_sent_in_pieces_and_goes_on_where_it_broke_off(kit: Kit, way: HttpProxy) -> None:
     data = bytes(range(256)) * (PIECE // 128) + b"end"  # two pieces, and a bit
     digest = sha256(data).hexdigest()
@@ -113,6 +129,20 @@ def test_a_long_file_is_sent_in_pieces_and_goes_on_where_it_broke_off(kit: Kit, 
     with kit.data.reading() as unit:
         assert unit.store.digest(f"staged/{digest}") is None  # nothing names it yet
         assert kit.data.objects.length(f"blobs/{digest}") == len(data)
+
+
+def test_an_upload_that_has_arrived_and_was_not_put_together_is_ended(kit: Kit, way: HttpProxy) -> None:
+    data = b"all of it has arrived"
+    digest = sha256(data).hexdigest()
+    with kit.data.database.transaction() as connection:  # its object is just being deleted
+        connection.execute(SWEPT_BLOBS.insert().values(sha256=digest, time=kit.data.database.now(connection)))
+    with through(way, kit) as service:
+        with pytest.raises(ServiceError, match="makes no progress"):
+            service.upload(data, digest)
+        with kit.data.database.transaction() as connection:
+            connection.execute(SWEPT_BLOBS.delete())
+        service.upload(data, digest)
+    assert b"".join(kit.data.objects.get(f"blobs/{digest}")) == data
 
 
 def test_nothing_is_written_where_a_command_fails_half_way(kit: Kit, way: HttpProxy) -> None:

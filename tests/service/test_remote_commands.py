@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,8 +22,8 @@ from hillhold_signer.cli import main
 from hillhold_signer.cli.remote import OnRepository
 from hillhold_signer.service.access import Role
 from hillhold_signer.service.tables import CHANGES
-from servicekit import Kit, make_kit, until
-from workshop import ceremony, image, pump, started
+from servicekit import Kit, make_kit, submit, until, upload
+from workshop import ceremony, image, pump, started, statement
 
 Run: TypeAlias = Callable[..., Result]
 
@@ -327,3 +328,50 @@ def test_signing_with_ones_own_root(run: Run, kit: Kit, tmp_path: Path) -> None:
 def test_a_command_on_a_folder_does_not_wait_for_the_http_client() -> None:
     code = "import sys, hillhold_signer.cli; sys.exit('httpx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_provenance_is_checked_signed_and_kept_as_where_the_build_is_handed_in(
+    run: Run, kit: Kit, url: str, tmp_path: Path
+) -> None:
+    file, other = tmp_path / "provenance.json", tmp_path / "other.json"
+    file.write_bytes(said := statement(image("1.0.0")))
+    other.write_bytes(strange := statement(image("0.9.0")))
+    words = ("add", "pump", written(tmp_path, "1.0.0"), "--hardware", "nrf51-a", "--provenance")
+    refused = run("carol", *words, other)
+    assert (refused.exit_code, "error: provenance: expected a subject of SHA-256" in refused.stderr) == (1, True)
+    digest = sha256(said).hexdigest()
+    assert f"  provenance, sha256 {digest}" in good(run("carol", *words, file))
+    assert f"provenance of {len(said)} bytes, sha256 {digest}" in good(run("ada", "diff", "pump"))
+    with kit.client(url, "ci") as ci, kit.client(url, "ada") as ada:
+        shown = ada.get("/v1/lines/pump/releases/1.0.0").json()["releases"][0]
+        assert shown["provenance"] == digest
+        assert ada.get(f"/v1/blobs/{digest}").content == said
+        assert ada.get(f"/v1/blobs/{sha256(strange).hexdigest()}").status_code == 404
+        digest = upload(ci, second := statement(image("1.1.0")))
+        assert submit(ci, image("1.1.0"), provenance=upload(ci, strange)).status_code == 422
+        assert submit(ci, image("1.1.0"), provenance=digest).status_code == 201
+        shown = ada.get("/v1/lines/pump/releases/1.1.0").json()["releases"][0]
+        assert shown["provenance"] == digest
+        assert ada.get(f"/v1/blobs/{digest}").content == second
+
+
+def test_a_build_that_is_there_is_there_whichever_way_it_is_sent_again(
+    run: Run, kit: Kit, url: str, tmp_path: Path
+) -> None:
+    words = ("add", "pump", written(tmp_path, "1.0.0"), "--hardware", "nrf51-a", "--file-name", "app.bin")
+    assert json.loads(good(run("carol", *words, "--json")))["repeated"] is False
+    assert json.loads(good(run("carol", *words, "--json")))["repeated"] is True
+    with kit.client(url, "ci") as ci:
+        answer = submit(ci, image("1.0.0"))
+        assert (answer.status_code, answer.json()["draft"]) == (200, 2), answer.text
+        assert submit(ci, image("1.0.0"), kind="security").status_code == 422
+        assert submit(ci, image("1.0.0", edits=1)).status_code == 422
+    good(run("ada", "sign", "--key", uri("release-1"), "--yes"))
+    good(run("grace", "sign", "--key", uri("release-2"), "--yes"))
+    until(lambda: "published" in run("ada", "release", "list", "pump").stdout)
+    assert "published already: pump/1.0.0/app.bin" in good(run("carol", *words))
+    with kit.client(url, "ci") as ci:
+        answer = submit(ci, image("1.0.0"))
+        assert (answer.status_code, answer.json()["draft"]) == (200, None)
+    with kit.data.reading() as unit:
+        assert len(unit.connection.execute(select(CHANGES)).all()) == 1

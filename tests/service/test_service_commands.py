@@ -36,6 +36,9 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
     made.data.database.close()
 
 
+LOG = ("--log-name", "updates.example.com/log")
+
+
 def ceremony(folder: Path, **online: str) -> Path:
     keys = ", ".join(f'{{ name = "{name}", file = "{pub(name)}" }}' for name in ("root-1", "root-2"))
     text = f"[root]\nthreshold = 2\nkeys = [{keys}]\n[targets]\nthreshold = 2\nkeys = [{keys}]\n"
@@ -50,9 +53,14 @@ def ceremony(folder: Path, **online: str) -> Path:
 
 def test_a_new_service_is_private_and_prints_the_key_that_auditors_need(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    made = hillhold("service", "init", data, "--config", ceremony(tmp_path), "--admin", "Ada", "--demo", "--json")
+    init = ("service", "init", data, "--config", ceremony(tmp_path), "--admin", "Ada", "--demo", "--json")
+    refused = hillhold(*init[:-1])
+    assert refused.exit_code == 2
+    assert "--log-name NAME is missing: the log keeps its name for ever, so take one that is yours" in refused.stderr
+    assert not data.exists()
+    made = hillhold(*init, *LOG)
     assert made.exit_code == 0, made.output
-    assert Verifier.parse(json.loads(made.stdout)["log"]).name == "hillhold/data"
+    assert Verifier.parse(json.loads(made.stdout)["log"]).name == "updates.example.com/log"
     assert json.loads(made.stdout)["missing"] == []
     assert data.stat().st_mode & 0o777 == 0o700
 
@@ -69,22 +77,24 @@ def test_a_folder_that_is_no_service_is_left_as_it_is(tmp_path: Path) -> None:
 def test_what_would_fail_half_way_is_refused_before_a_service_is_made(tmp_path: Path) -> None:
     data, config = tmp_path / "data", ceremony(tmp_path)
     init = ("service", "init", data, "--config", config, "--demo")
-    assert "none that the log uses itself" in hillhold(*init, "--admin", "operator").stderr
+    assert "none that the log uses itself" in hillhold(*init, "--admin", "operator", *LOG).stderr
     assert "name of the log" in hillhold(*init, "--admin", "Ada", "--log-name", "no name").stderr
     settings = data / "service.toml"
     closed = f'[options]\nendpoint = "http://127.0.0.1:{free_port()}"\nallow_http = "true"\naccess_key_id = "a"\n'
     settings.write_text(f'objects = "s3://firmware"\n{closed}secret_access_key = "b"\nregion = "eu-west-1"\n')
-    away = hillhold(*init, "--admin", "Ada")
+    away = hillhold(*init, "--admin", "Ada", *LOG)
     assert away.exit_code == 3
     assert "error: object store s3://firmware" in away.stderr
     settings.write_text("")
-    assert hillhold(*init, "--admin", "Ada").exit_code == 0
-    again = hillhold(*init, "--admin", "Ada")
+    assert hillhold(*init, "--admin", "Ada", *LOG).exit_code == 0
+    again = hillhold(*init, "--admin", "Ada", *LOG)
     assert "expected no service yet, got one that exists" in again.stderr
     (data / "log.pem").unlink()
-    assert "expected one without a service, got one with log/checkpoint" in hillhold(*init, "--admin", "Ada").stderr
+    assert (
+        "expected one without a service, got one with log/checkpoint" in hillhold(*init, "--admin", "Ada", *LOG).stderr
+    )
     shutil.rmtree(data / "log")
-    assert "expected no repository yet, got one that exists" in hillhold(*init, "--admin", "Ada").stderr
+    assert "expected no repository yet, got one that exists" in hillhold(*init, "--admin", "Ada", *LOG).stderr
 
 
 # --- online keys ----------------------------------------------------------------------------------------------------------------------
@@ -93,7 +103,7 @@ def test_what_would_fail_half_way_is_refused_before_a_service_is_made(tmp_path: 
 def test_an_online_key_that_is_elsewhere_is_named_at_once_and_moved(tmp_path: Path) -> None:
     config = ceremony(tmp_path, timestamp=f"file:{tmp_path / 'laptop' / 'timestamp.pem'}")
     data = tmp_path / "data"
-    made = hillhold("service", "init", data, "--config", config, "--admin", "Ada", "--demo")
+    made = hillhold("service", "init", data, "--config", config, "--admin", "Ada", "--demo", *LOG)
     assert f"! no online key is at file:{tmp_path}/laptop/timestamp.pem on this machine" in made.stdout
     shown = hillhold("service", "keys", data, "--json")
     assert shown.exit_code == 1

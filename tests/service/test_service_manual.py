@@ -125,16 +125,19 @@ def test_the_settings_of_the_manual_are_those_that_there_are(tmp_path: Path) -> 
     (block,) = [body for kind, body in _BLOCK.findall(text) if kind == "toml"]
     (tmp_path / "service.toml").write_text(block)
     found = read_settings(tmp_path)
-    assert (found.url, found.max_upload, len(found.issuers)) == ("https://sign.example.org", 1 << 30, 1)
+    assert (found.url, found.max_upload, found.issuers[0].max_age) == ("https://sign.example.org", 1 << 30, 600)
     named = set(re.findall(r"`(?:\[+)?([a-z_]+)(?:\]+)?`", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)))
     there = {field.name for field in fields(Settings)} - {"folder", "issuers"} | {"issuer"}
-    inner = {field.name for kind in (Tls, Issuer) for field in fields(kind)} - {"max_age"}
+    inner = {field.name for kind in (Tls, Issuer) for field in fields(kind)}
     assert there | inner <= named
 
 
 def test_every_metric_and_every_request_stands_in_the_manual(tmp_path: Path) -> None:
     made = subprocess.run(
-        [BIN / "hillhold", "service", "init", "s", "--config", _ceremony(tmp_path), "--admin", "Ada", "--demo"],
+        [
+            *(BIN / "hillhold", "service", "init", "s", "--config", _ceremony(tmp_path), "--admin", "Ada", "--demo"),
+            *("--log-name", "updates.example.com/log"),
+        ],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -17,7 +17,7 @@ from hillhold_signer.encoding import copied
 from hillhold_signer.errors import RepositoryRefused
 from hillhold_signer.lines import set_caps
 from hillhold_verifier.release import Version
-from workshop import HARDWARE, NOW, ceremony, image, release, rewrite, started, tree
+from workshop import HARDWARE, NOW, ceremony, image, release, rewrite, started, statement, tree
 
 
 def test_a_draft_cannot_put_another_key_under_a_colleagues_id(tmp_path: Path) -> None:
@@ -54,6 +54,7 @@ def test_whatever_someone_wrote_into_a_draft_is_shown_before_it_is_signed(tmp_pa
         ("pump", (*release_at, "custom", "hillhold"), "sbom", []),
         ("pump", (*release_at, "custom", "hillhold"), "notes", {"length": True, "sha256": "00" * 32}),
         ("pump", (*release_at, "custom", "hillhold"), "notes", {"length": 1, "sha256": "\u0661" * 64}),
+        ("pump", (*release_at, "custom", "hillhold"), "provenance", {"length": 1, "sha256": "00" * 32, "type": "x"}),
         ("pump", (*release_at, "custom", "hillhold"), "source", ["a"]),
         ("pump", (*release_at, "custom"), "more", 1),
         ("pump", (*release_at, "hashes"), "sha512", "00"),
@@ -88,6 +89,7 @@ def test_every_field_of_a_release_is_in_words(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     release(repository, image("1.1.0", 2), wish=Wish("app.bin", hardware=HARDWARE))
     bom = Document("bom.json", b'{"bomFormat":"CycloneDX","specVersion":"1.6"}')
+    said = statement(image("1.0.0", 2, edits=1))
     app = Wish(
         "app.bin",
         "security",
@@ -98,6 +100,7 @@ def test_every_field_of_a_release_is_in_words(tmp_path: Path) -> None:
         sbom=(bom,),
         notes=Document("notes.txt", b"quieter"),
         source="git.example/pump@12ab",
+        provenance=Document("app.json", said),
     )
     radio = Wish("radio.bin", hardware=HARDWARE, component="radio", set="summer")
     add_releases(repository, "pump", [(image("1.0.0", 2, edits=1), app), (image("2.0.0", 1, 7), radio)], NOW)
@@ -115,6 +118,7 @@ def test_every_field_of_a_release_is_in_words(tmp_path: Path) -> None:
         ", requires radio 2.0.0 or later, installed only with the rest of the set summer, STEP DOWN from 1.1.0, ",
         f", SBOM cyclonedx of 45 bytes, sha256 {sha256(bom.data).hexdigest()}, ",
         f", release notes of 7 bytes, sha256 {sha256(b'quieter').hexdigest()}, ",
+        f", provenance of {len(said)} bytes, sha256 {sha256(said).hexdigest()}, ",
         ', built from "git.example/pump@12ab", ',
         f"sha256 {sha256(image('1.0.0', 2, edits=1)).hexdigest()}",
     ):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +17,7 @@ from hillhold_signer.bundle import write_bundle
 from hillhold_signer.documents import MAX_SBOMS, Document, sbom_format
 from hillhold_signer.errors import ReleaseRefused
 from hillhold_signer.releases import releases_of
-from workshop import HARDWARE, NOW, image, online, sign_all, started, tree
+from workshop import HARDWARE, NOW, image, online, sign_all, started, statement, tree
 
 WISH = Wish("app.bin", hardware=HARDWARE)
 CYCLONEDX = b'{"bomFormat":"CycloneDX","specVersion":"1.6","version":1,"components":[]}'
@@ -150,6 +153,48 @@ def test_two_components_may_share_a_document_but_not_its_name(tmp_path: Path) ->
 def test_too_much_and_too_little_is_refused(wish: Wish, says: str, tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     before = tree(repository.folder.path)
+    with pytest.raises(ReleaseRefused, match=says):
+        add_release(repository, "pump", image("1.0.0"), wish, NOW)
+    assert tree(repository.folder.path) == before
+
+
+def envelope(payload: bytes, kind: str = "application/vnd.in-toto+json") -> bytes:
+    return json.dumps({"payloadType": kind, "payload": b64encode(payload).decode(), "signatures": []}).encode()
+
+
+@pytest.mark.parametrize("wrap", [bytes, envelope])
+def test_the_digest_of_a_statement_about_the_image_is_signed(wrap: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    said = wrap(statement(image("0.9.0"), image("1.0.0")))
+    added = add_release(
+        repository, "pump", image("1.0.0"), replace(WISH, provenance=Document("app.intoto.json", said)), NOW
+    )
+    digest = sha256(said).hexdigest()
+    assert added.target.custom["hillhold"]["provenance"] == {"length": len(said), "sha256": digest}
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (statement(image("0.9.0")), "provenance: expected a subject of SHA-256 .*, got none"),
+        (envelope(statement(image("0.9.0"))), "expected a subject of SHA-256"),
+        (statement(), "expected a subject"),
+        (b'{"_type":"https://in-toto.io/Statement/v1","subject":{"digest":"sha256"}}', "expected a subject"),
+        (envelope(statement(image("1.0.0")), "text/plain"), "a payload of application/vnd.in-toto"),
+        (statement(image("1.0.0")).replace(b"Statement", b"Link"), "expected an in-toto statement"),
+        (b'{"payloadType":"application/vnd.in-toto+json","payload":"%"}', "a payload in base64"),
+        (envelope(b"[]"), "expected a JSON object"),
+        (statement(image("1.0.0"))[:-1], "expected JSON"),
+        (b"[" * 100_000, "expected JSON"),
+        (b" " * (16 * 1024 * 1024) + statement(image("1.0.0")), "at most 16777216 bytes"),
+        (b"", "expected JSON"),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
+)
+def test_a_statement_about_something_else_is_refused(data: bytes, says: str, tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    before = tree(repository.folder.path)
+    wish = replace(WISH, provenance=Document("app.json", data))
     with pytest.raises(ReleaseRefused, match=says):
         add_release(repository, "pump", image("1.0.0"), wish, NOW)
     assert tree(repository.folder.path) == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from click.testing import CliRunner, Result
 from hillhold_signer import Repository, Wish
 from hillhold_signer.cli import main
 from hillhold_signer.cli.terminal import Edge
-from workshop import HARDWARE, NOW, image, online, release, sign_all, started, tree
+from workshop import HARDWARE, NOW, image, online, release, sign_all, started, statement, tree
 
 KEYS = Path(__file__).parents[2] / "keys-example"
 CYCLONEDX = '{"bomFormat":"CycloneDX","specVersion":"1.6"}'
@@ -57,6 +58,12 @@ def test_a_build_folder_becomes_a_set_with_documents(repository: Repository, bui
     words = ["add", path, "pump", build, "--hardware", HARDWARE[0], "--component", "app=pump"]
     words += ["--component", "radio=ipc_radio", "--set", "summer", "--requires", "app:radio>=3.0.0"]
     words += ["--sbom", build / "bom.json", "--notes", build / "NEWS.txt", "--source", "git.example/pump@12ab"]
+    said = statement(image("1.2.0", 2, edits=2), image("3.0.0", 1, 7))
+    (build / "provenance.json").write_bytes(said[:-1])
+    words += ["--provenance", build / "provenance.json"]
+    refused = hillhold(*words)
+    assert (refused.exit_code, refused.stderr[:24]) == (1, "error: provenance: expec")
+    (build / "provenance.json").write_bytes(said)
     result = hillhold(*words, "--publish-documents")
     assert result.exit_code == 0, result.output
     assert f"read {build / 'pump/zephyr/zephyr.signed.bin'}, for component app" in result.stdout
@@ -64,6 +71,7 @@ def test_a_build_folder_becomes_a_set_with_documents(repository: Repository, bui
     assert "added pump/3.0.0/radio.bin" in result.stdout
     assert "  built from git.example/pump@12ab\n" in result.stdout
     assert "  cyclonedx SBOM, sha256 " in result.stdout
+    assert result.stdout.count(f"  provenance, sha256 {sha256(said).hexdigest()}\n") == 2
     assert "  published beside it: pump/3.0.0/news.txt" in result.stdout
     assert "not checked: whose signature this is; `hillhold product image-key`" in result.stdout
     listed = {item["path"]: item for item in value("release", "list", path, "pump")["releases"]}
@@ -76,6 +84,7 @@ def test_a_build_folder_becomes_a_set_with_documents(repository: Repository, bui
     assert "requires radio 3.0.0 or later, installed only with the rest of the set summer" in preview
     assert "SBOM cyclonedx of 45 bytes, sha256 " in preview
     assert "release notes of 9 bytes, sha256 " in preview
+    assert f"provenance of {len(said)} bytes, sha256 {sha256(said).hexdigest()}" in preview
     assert 'built from "git.example/pump@12ab"' in preview
     assert "pump/3.0.0/news.txt: a file that devices ignore, 9 bytes, sha256 " in preview
     assert "! " not in preview
@@ -177,3 +186,25 @@ def test_hardware_and_image_keys(repository: Repository) -> None:
     assert "pump/1.1.0/app.bin: for nrf51-a, nrf52-b\n" in said.stdout
     assert hillhold("release", "hardware", path, "pump", "1.1.0").exit_code == 1
     assert hillhold("release", "list", path, "valve").exit_code == 1
+
+
+def test_the_same_add_once_more_says_so_and_succeeds(repository: Repository, tmp_path: Path) -> None:
+    path, file = repository.folder.path, tmp_path / "app.bin"
+    file.write_bytes(image("1.2.0", 2, edits=2))
+    words = ("add", path, "pump", file, "--hardware", HARDWARE[0], "--kind", "security")
+    assert value(*words)["repeated"] is False
+    before = tree(path)
+    again = value(*words)
+    assert (again["repeated"], again["draft"], again["releases"][0]["path"]) == (True, 4, "pump/1.2.0/app.bin")
+    result = hillhold(*words)
+    assert (result.exit_code, result.stdout[:36]) == (0, "drafted already: pump/1.2.0/app.bin:")
+    assert "next: the line's keys sign version 4 of pump" in result.stdout
+    assert tree(path) == before
+    other = hillhold(*words[:-1], "feature")
+    assert (other.exit_code, "the same file, listed otherwise (kind)" in other.stderr) == (1, True)
+    sign_all(repository, "release-1", "release-2")
+    repository.publish(online(), NOW)
+    assert value(*words)["draft"] is None
+    said = hillhold(*words).stdout
+    assert said.startswith("published already: pump/1.2.0/app.bin")
+    assert "next: nothing; it is published, and nothing was changed" in said

@@ -10,10 +10,13 @@ import pytest
 from hillhold_signer import Repository, Wish, add_release
 from hillhold_signer import releases as releases_module
 from hillhold_signer.adding import add_releases
+from hillhold_signer.documents import Document
 from hillhold_signer.errors import ContentRefused, ProductRefused, ReleaseRefused
 from hillhold_signer.lines import set_caps
+from hillhold_signer.removing import remove_release
+from hillhold_signer.withdrawing import withdraw
 from hillhold_verifier.release import Version
-from workshop import HARDWARE, NOW, image, release, started, tree
+from workshop import HARDWARE, NOW, image, online, release, sign_all, started, tree
 
 WISH = Wish("app.bin", hardware=HARDWARE)
 RADIO = Wish("radio.bin", hardware=HARDWARE, component="radio")
@@ -49,7 +52,12 @@ def repository(tmp_path: Path) -> Repository:
         (("1.2.0", 5), replace(WISH, file_name=".bin"), "file name"),
         (("1.2.0", 5), replace(WISH, component="Radio\n"), "component"),
         (("1.2.0", 5), replace(WISH, kind="urgent"), "kind"),
-        (("1.1.0", 5), WISH, "the same file, which is there already"),
+        (("1.1.0", 5), replace(WISH, kind="security"), "a new name, got the same file, listed otherwise (kind)"),
+        (("1.1.0", 5), replace(WISH, hardware=HARDWARE[:1]), "listed otherwise (hardware)"),
+        (("1.1.0", 5), replace(WISH, source="a@b"), "listed otherwise (source)"),
+        (("1.1.0", 5), replace(WISH, notes=Document("n", b"x")), "listed otherwise (notes)"),
+        (("1.1.0", 5), replace(WISH, downgrade_from=(v("2.0.0"),)), "listed otherwise (downgrade_from)"),
+        (("1.1.0", 5), replace(WISH, file_name="pump.bin"), "1.1.0, which is listed already"),
         (("1.1.0", 5, 2), WISH, "a new name, got another file"),
         (("1.2.0", 5), replace(WISH, requires={"radio": v("2.0.0")}), "requires radio 2.0.0; there would be none"),
         (("1.2.0", 5), replace(WISH, requires={"app": v("1.0.0")}), "other components, got app itself"),
@@ -258,3 +266,55 @@ def test_hardware_that_joined_the_line_has_no_past(repository: Repository) -> No
     set_caps(repository, "pump", NOW, hardware=lambda known: (*known, "nrf54-c"))
     added = add_release(repository, "pump", image("0.1.0", 1), replace(WISH, hardware=("nrf54-c",)), NOW)
     assert added.target.path == "pump/0.1.0/app.bin"
+
+
+def test_the_same_once_more_changes_nothing_and_says_how_far_it_is(repository: Repository) -> None:
+    wish = replace(WISH, kind="security", source="git@12", notes=Document("notes.txt", b"quieter"))
+    first = add_release(repository, "pump", image("1.2.0", 5, edits=3), wish, NOW)
+    before = tree(repository.folder.path)
+    again = add_release(repository, "pump", image("1.2.0", 5, edits=3), wish, NOW + 60)
+    assert (first.repeated, again.repeated, first.version, again.version) == (False, True, 3, 3)
+    assert (again.target, again.patches) == (first.target, first.patches)
+    assert first.patches
+    assert tree(repository.folder.path) == before
+    sign_all(repository, "release-1", "release-2")
+    repository.publish(online(), NOW)
+    release(repository, image("1.3.0", 6), wish=WISH)
+    before = tree(repository.folder.path)
+    late = add_release(repository, "pump", image("1.2.0", 5, edits=3), wish, NOW + 120)
+    assert (late.repeated, late.version, late.target) == (True, None, first.target)
+    assert tree(repository.folder.path) == before
+
+
+def test_what_was_taken_out_or_withdrawn_since_is_not_there_already(repository: Repository) -> None:
+    withdraw(repository, "pump", "1.1.0", "it stops", NOW)
+    with pytest.raises(ReleaseRefused, match=r"listed otherwise \(withdrawn\)"):
+        add_release(repository, "pump", image("1.1.0", 5), WISH, NOW)
+    add_release(repository, "pump", image("1.2.0", 5), WISH, NOW)
+    remove_release(repository, "pump", "1.2.0", NOW)
+    assert not add_release(repository, "pump", image("1.2.0", 5), WISH, NOW).repeated
+
+
+def test_a_set_of_which_only_a_part_is_there_is_no_repetition(repository: Repository) -> None:
+    radio = (image("2.0.0", 1, 7), RADIO)
+    assert not add_releases(repository, "pump", [radio], NOW)[0].repeated
+    both = [radio, (image("1.2.0", 5), WISH)]
+    before = tree(repository.folder.path)
+    with pytest.raises(ReleaseRefused, match=r"radio\.bin: expected a new name, got the same file, which is there"):
+        add_releases(repository, "pump", both, NOW)
+    assert tree(repository.folder.path) == before
+    add_releases(repository, "pump", both[1:], NOW)
+    assert [item.repeated for item in add_releases(repository, "pump", both, NOW)] == [True, True]
+
+
+def test_documents_that_would_now_be_published_are_not_dropped_without_a_word(repository: Repository) -> None:
+    item = (image("1.2.0", 5), replace(WISH, notes=Document("notes.txt", b"quieter")))
+    add_releases(repository, "pump", [item], NOW)
+    before = tree(repository.folder.path)
+    with pytest.raises(ReleaseRefused, match=r"pump/1\.2\.0/notes\.txt: expected listed beside its release, got none"):
+        add_releases(repository, "pump", [item], NOW, with_documents=True)
+    assert tree(repository.folder.path) == before
+    item = (image("1.3.0", 5), item[1])
+    first = add_releases(repository, "pump", [item], NOW, with_documents=True)[0]
+    again = add_releases(repository, "pump", [item], NOW, with_documents=True)[0]
+    assert (again.repeated, again.documents) == (True, first.documents)

@@ -28,6 +28,7 @@ THREADS: Mapping[str, tuple[str, ...]] = {
     "export": ("hillhold-export", "export_"),
     "log": ("hillhold-log",),
     "request": ("AnyIO worker thread",),
+    "clean": ("hillhold-clean",),
 }
 
 

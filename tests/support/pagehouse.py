@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -48,7 +48,7 @@ from hillhold_signer.service.database import Database
 from hillhold_signer.service.page import Surroundings, begin_session, end_session, page_router, session_reader
 from hillhold_signer.service.tables import ACCOUNTS, APPROVALS, CHANGES, LOG_FILES, PUBLICATIONS, STUCK, SUBMISSIONS
 from hillhold_signer.withdrawing import withdraw
-from workshop import HARDWARE, NOW, image, online
+from workshop import HARDWARE, NOW, image, online, statement
 
 DAY, HOUR = 86_400, 3600
 ORIGIN = "log.example/hillhold"
@@ -107,6 +107,8 @@ class House:
     def release(self, line: str, version: str, wish: Wish | None = None, by: str = "ci", edits: int = 0) -> None:
         data = image(version, edits=edits)
         wish = wish or Wish("app.bin", hardware=HARDWARE)
+        if wish.sbom:
+            wish = replace(wish, provenance=Document("app.json", statement(data)))
         add_release(self.repository, line, data, wish, self.now)
         self.made(by, line, {"command": "release add", "version": version, "file": wish.file_name})
         with self.database.transaction() as connection:
@@ -115,11 +117,7 @@ class House:
                 "sha256": sha256(data).hexdigest(),
                 "wish": "0" * 64,
             }
-            row |= {
-                "account": self.id(connection, by),
-                "time": self.now,
-                "provenance": sha256(b"provenance").hexdigest(),
-            }
+            row |= {"account": self.id(connection, by), "time": self.now}
             connection.execute(insert(SUBMISSIONS).values(row))
 
     def withdraw(self, line: str, version: str, reason: str, down_to: str | None = None, by: str = "ada") -> None:
@@ -364,5 +362,4 @@ def infested(house: House) -> None:
         connection.execute(update(CHANGES).values(what=json.dumps({text[:200]: [text, {"a": text}]})))
         connection.execute(update(STUCK).values(reason=text))
         connection.execute(update(ACCOUNTS).where(ACCOUNTS.c.name == "ci").values(name=text))
-        connection.execute(update(SUBMISSIONS).values(provenance=text))
         connection.execute(update(PUBLICATIONS).values(roles=json.dumps({"pump": text, "root": 1})))

@@ -48,6 +48,13 @@ def image(version: str, counter: int | None = 1, seed: int = 1, edits: int = 0, 
     return sign_image(bytes(data), ImagePlan(version, counter, 512, 0x20000, True), example_signer(key), demo=True)
 
 
+def statement(*images: bytes) -> bytes:
+    """An in-toto statement about images."""
+    subjects = [{"name": "app.bin", "digest": {"sha256": sha256(data).hexdigest()}} for data in images]
+    found = {"_type": "https://in-toto.io/Statement/v1", "predicateType": "https://slsa.dev/provenance/v1"}
+    return json.dumps({**found, "subject": subjects, "predicate": {}}).encode()
+
+
 def team(*names: str, threshold: int) -> Team:
     return Team(tuple(NamedKey(name, example_signer(name).public_key) for name in names), threshold)
 

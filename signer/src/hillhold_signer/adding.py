@@ -17,10 +17,20 @@ from hillhold_signer.layout import Layout
 from hillhold_signer.patches import make_patch
 from hillhold_signer.patching import make_patches
 from hillhold_signer.products import caps_of
-from hillhold_signer.releases import MAX_IMAGE, Wish, check_segment, plan, releases_of, same_place, understood
+from hillhold_signer.releases import (
+    MAX_IMAGE,
+    Wish,
+    check_new,
+    check_segment,
+    described,
+    releases_of,
+    same_place,
+    understood,
+)
 from hillhold_signer.repository import Repository
+from hillhold_signer.state import State
 from hillhold_signer.storage import read_optional
-from hillhold_verifier.release import Release, patch_path
+from hillhold_verifier.release import Patch, Release, patch_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +39,17 @@ class Added:
 
     Attributes:
         documents: files for auditors that are published beside the image.
-        version: of the draft.
+        version: of the draft; None where it is published already.
         image_key: fingerprint of the bootloader key whose signature verified; None where the line has none to compare with.
+        repeated: the line listed exactly this before; nothing was changed.
     """
 
     target: TargetFile
     patches: tuple[TargetFile, ...]
     documents: tuple[TargetFile, ...]
-    version: int
+    version: int | None
     image_key: str | None
+    repeated: bool = False
 
 
 def add_release(
@@ -59,6 +71,9 @@ def add_releases(
 ) -> tuple[Added, ...]:
     """Draft a line's role with more releases, all or none, and patches to them from earlier ones.
 
+    Where the line lists all of them already, with the same bytes, and all that is signed of them the same, nothing is changed: CI
+    repeats what it did not hear an answer to. No patch is made then that was not made before.
+
     Args:
         items: whole images as imgtool signed them, and what is wished of each.
         now: Unix seconds.
@@ -75,11 +90,16 @@ def add_releases(
     with repository.edit(now) as edit:
         line, caps = edit.line(product), caps_of(edit.state.targets(), product)
         earlier, keys = releases_of(line), image_keys(edit.layout, product)
-        added: list[tuple[TargetFile, str | None]] = []
+        added = [
+            (described(product, caps, image, wish), check_signed(image, keys, demo=edit.config.demo))
+            for image, wish in items
+        ]
+        if all(line.targets.get(target.path) == target for target, _ in added):
+            wanted = [item for _, wish in items for item in _all_documents(wish)] if with_documents else []
+            return _repeated(edit.state, product, added, wanted)
         files: list[dict[str, bytes]] = []
-        for image, wish in items:
-            target = plan(product, caps, line, image, wish)
-            added.append((target, check_signed(image, keys, demo=edit.config.demo)))
+        for (target, _), (_, wish) in zip(added, items, strict=True):
+            check_new(line, target, wish)
             line.targets[target.path] = target
             files.append(_documents(line, target, wish) if with_documents else {})
         fleet = Fleet(product, caps, line)
@@ -94,6 +114,34 @@ def add_releases(
             documents = tuple(line.targets[path] for path in beside)
             done.append(Added(target, tuple(entry for entry, _ in made), documents, line.version, key))
         edit.save(product, line)
+    return tuple(done)
+
+
+def _repeated(
+    state: State, product: str, added: Sequence[tuple[TargetFile, str | None]], documents: Sequence[Document]
+) -> tuple[Added, ...]:
+    """What is said of releases that are listed already as they are wished, and what is listed with them.
+
+    Args:
+        documents: what is to be published beside each; where it is not, that would be lost without a word.
+    """
+    line, published, draft = state.line(product), state.published(product), state.drafts.get(product)
+    before = published.targets if isinstance(published, Targets) else {}
+    listed = ((entry, understood(entry)) for entry in line.targets.values())
+    patches = [(entry, patch) for entry, patch in listed if isinstance(patch, Patch)]
+    done = []
+    for target, key in added:
+        beside = []
+        for item in documents:
+            path = _beside(target, item)
+            entry = line.targets.get(path)
+            if entry is None or entry.hashes["sha256"] != sha256(item.data).hexdigest():
+                hint = "the release is listed already, without it: raise the version, or leave out --publish-documents"
+                raise ReleaseRefused(f"target {path}", expected="listed beside its release", got="none", hint=hint)
+            beside.append(entry)
+        made = tuple(entry for entry, patch in patches if patch.makes == target.path)
+        version = None if before.get(target.path) == target or draft is None else draft.signed.version
+        done.append(Added(target, made, tuple(beside), version, key, repeated=True))
     return tuple(done)
 
 
@@ -136,17 +184,21 @@ def read_release(layout: Layout, release: Release) -> bytes:
 def _documents(line: Targets, target: TargetFile, wish: Wish) -> dict[str, bytes]:
     """List what came with a build beside its image; returns the bytes by path."""
     found: dict[str, bytes] = {}
-    folder = target.path.rpartition("/")[0]
     for item in _all_documents(wish):
-        name = item.name.lower()
-        check_segment("name of a document", name, hint="rename the file")
-        path = f"{folder}/{name}"
+        path = _beside(target, item)
         entry = TargetFile(len(item.data), {"sha256": sha256(item.data).hexdigest()}, path)
         if line.targets.setdefault(path, entry) != entry:
             hint = "two components of one version share a folder: rename the file"
             raise ReleaseRefused(f"target {path}", expected="a new name", got="another file", hint=hint)
         found[path] = item.data
     return found
+
+
+def _beside(target: TargetFile, document: Document) -> str:
+    """The path of a document beside its release."""
+    name = document.name.lower()
+    check_segment("name of a document", name, hint="rename the file")
+    return f"{target.path.rpartition('/')[0]}/{name}"
 
 
 def _all_documents(wish: Wish) -> tuple[Document, ...]:

@@ -39,6 +39,7 @@ _PLAIN: Final = (
     "sbom",
     "source",
     "notes",
+    "provenance",
 )
 """Fields of a release from which nothing follows for other releases."""
 _PATCH: Final = ("v", "algorithm", "base", "base_length", "makes")

@@ -1,7 +1,8 @@
-"""What came with a build: its SBOMs and its release notes. Metadata state their digests (`custom.hillhold` of the release):
+"""What came with a build: its SBOMs, its release notes and its provenance. Metadata state their digests (`custom.hillhold` of the release):
 
     "sbom": [{"format":"cyclonedx"|"spdx","length":N,"sha256":HEX64}, …]      sorted by hash
     "notes": {"length":N,"sha256":HEX64}
+    "provenance": {"length":N,"sha256":HEX64}
 
 The format is told by the content, never by a file's name. SPDX in JSON (2 and 3), tag-value, XML and RDF/XML; CycloneDX in JSON and XML.
 """
@@ -19,7 +20,7 @@ from xml.parsers import expat
 from hillhold_signer.errors import ReleaseRefused
 
 MAX_DOCUMENT: Final = 16 * 1024 * 1024
-"""Bytes of an SBOM or of release notes."""
+"""Bytes of an SBOM, of release notes, or of provenance."""
 MAX_SBOMS: Final = 16
 """SBOMs of one release: Zephyr's `west spdx` makes up to five."""
 
@@ -42,7 +43,7 @@ def sbom_entries(documents: Sequence[Document]) -> list[dict[str, object]]:
     """Return what metadata state of SBOMs; raises `ReleaseRefused` for a file that is none, or too many."""
     if len(documents) > MAX_SBOMS:
         raise ReleaseRefused("SBOMs", expected=f"at most {MAX_SBOMS}", got=len(documents))
-    entries = [{"format": sbom_format(item), **_digest(item)} for item in documents]
+    entries = [{"format": sbom_format(item), **document_entry(item)} for item in documents]
     if len({str(entry["sha256"]) for entry in entries}) < len(entries):
         raise ReleaseRefused("SBOMs", expected="each once", got="the same file twice")
     return sorted(entries, key=lambda entry: str(entry["sha256"]))
@@ -52,7 +53,7 @@ def notes_entry(document: Document) -> dict[str, object]:
     """Return what metadata state of release notes; raises `ReleaseRefused` for an empty or too large file."""
     if not document.data:
         raise ReleaseRefused(f"release notes {document.name}", expected="text", got="an empty file")
-    return _digest(document)
+    return document_entry(document)
 
 
 def sbom_format(document: Document) -> str:
@@ -68,24 +69,26 @@ def sbom_format(document: Document) -> str:
 def stated(custom: Mapping[str, object]) -> dict[str, list[dict[str, object]]]:
     """Return, by field, what `custom.hillhold` states of documents; a field of any other form is left out."""
     found: dict[str, list[dict[str, object]]] = {}
-    sbom, notes = custom.get("sbom"), custom.get("notes")
+    sbom = custom.get("sbom")
     if isinstance(sbom, list) and sbom and all(_is_entry(item, {"format"}) for item in sbom):
         found["sbom"] = sbom
-    if isinstance(notes, dict) and _is_entry(notes, set()):
-        found["notes"] = [notes]
+    for name in ("notes", "provenance"):
+        entry = custom.get(name)
+        if isinstance(entry, dict) and _is_entry(entry, set()):
+            found[name] = [entry]
     return found
 
 
 def in_words(custom: Mapping[str, object]) -> dict[str, list[str]]:
     """Return the same for people."""
     return {
-        field: [f"{_kind(item)} of {item['length']} bytes, sha256 {item['sha256']}" for item in items]
+        field: [f"{_kind(field, item)} of {item['length']} bytes, sha256 {item['sha256']}" for item in items]
         for field, items in stated(custom).items()
     }
 
 
-def _kind(entry: Mapping[str, object]) -> str:
-    return f"SBOM {entry['format']}" if "format" in entry else "release notes"
+def _kind(field: str, entry: Mapping[str, object]) -> str:
+    return f"SBOM {entry['format']}" if field == "sbom" else "release notes" if field == "notes" else field
 
 
 def _is_entry(value: object, more: set[str]) -> bool:
@@ -99,7 +102,8 @@ def _is_entry(value: object, more: set[str]) -> bool:
     )
 
 
-def _digest(document: Document) -> dict[str, object]:
+def document_entry(document: Document) -> dict[str, object]:
+    """Return length and SHA-256 as metadata state them; raises `ReleaseRefused` for a file that is too large."""
     if len(document.data) > MAX_DOCUMENT:
         raise ReleaseRefused(document.name, expected=f"at most {MAX_DOCUMENT} bytes", got=len(document.data))
     return {"length": len(document.data), "sha256": sha256(document.data).hexdigest()}

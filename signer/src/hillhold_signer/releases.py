@@ -4,9 +4,9 @@ A release is a target `PRODUCT/VERSION/FILE` with `custom.hillhold`:
 
     {"v":1,"hardware":[…],"version":"1.2.3","security_counter":7,"format":"mcuboot","kind":"security"|"feature"}
 
-and, where there is something to say, `component` (not "app"), `requires`, `set`, `downgrade_from`, `withdrawn`, `sbom`, `notes` and
-`source` (one byte form per value: a default is left out). Version and counter are read from the image, never typed. A target without
-`custom.hillhold` is a file for auditors, which devices ignore.
+and, where there is something to say, `component` (not "app"), `requires`, `set`, `downgrade_from`, `withdrawn`, `sbom`, `notes`,
+`provenance` and `source` (one byte form per value: a default is left out). Version and counter are read from the image, never typed.
+A target without `custom.hillhold` is a file for auditors, which devices ignore.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from typing import Final
 
 from tuf.api.metadata import TargetFile, Targets
 
-from hillhold_signer.documents import Document, notes_entry, sbom_entries
+from hillhold_signer.documents import Document, document_entry, notes_entry, sbom_entries
 from hillhold_signer.encoding import check_line
 from hillhold_signer.errors import ReleaseRefused
 from hillhold_signer.layout import is_segment
 from hillhold_signer.products import Caps
+from hillhold_signer.provenance import check_provenance
 from hillhold_verifier.errors import ImageError, MetadataError
 from hillhold_verifier.mcuboot import parse_image
 from hillhold_verifier.release import DEFAULT_COMPONENT, MAX_ITEMS, Patch, Release, Version, parse_target
@@ -56,6 +57,7 @@ class Wish:
         downgrade_from: listed versions that may step down to it.
         sbom, notes: files whose digests are signed.
         source: the revision that it was built from.
+        provenance: an in-toto statement about the image, bare or in a DSSE envelope, whose digest is signed.
     """
 
     file_name: str
@@ -69,6 +71,7 @@ class Wish:
     sbom: tuple[Document, ...] = ()
     notes: Document | None = None
     source: str | None = None
+    provenance: Document | None = None
 
 
 def releases_of(line: Targets) -> tuple[Release, ...]:
@@ -125,11 +128,17 @@ def check_kept(old: Targets, new: Targets) -> None:
 
 
 def plan(product: str, caps: Caps, line: Targets, image: bytes, wish: Wish) -> TargetFile:
-    """Return the target entry of a new release, or refuse it.
+    """Return the target entry of a new release of a line, or refuse it; arguments and errors as those of `described` and `check_new`."""
+    target = described(product, caps, image, wish)
+    check_new(line, target, wish)
+    return target
+
+
+def described(product: str, caps: Caps, image: bytes, wish: Wish) -> TargetFile:
+    """Return the target entry of a release, whatever else its line lists.
 
     Args:
         caps: what the delegation allows the line.
-        line: its newest version, draft included.
         image: the whole file.
 
     Raises:
@@ -146,12 +155,6 @@ def plan(product: str, caps: Caps, line: Targets, image: bytes, wish: Wish) -> T
     version, counter = _read(image, caps)
     path = f"{product}/{version}/{wish.file_name}"
     digest = sha256(image).hexdigest()
-    if (old := line.targets.get(path)) is not None:
-        got = "the same file, which is there already" if old.hashes.get("sha256") == digest else "another file"
-        hint = "a path always names the same bytes: raise the version, or build it again as it was"
-        raise ReleaseRefused(f"target {path}", expected="a new name", got=got, hint=hint)
-    before = same_place(releases_of(line), hardware, wish.component)
-    check_order(before, version, counter, steps_down=bool(wish.downgrade_from) or wish.allow_lower)
     custom: dict[str, object] = {
         "v": 1,
         "hardware": list(hardware),
@@ -159,12 +162,43 @@ def plan(product: str, caps: Caps, line: Targets, image: bytes, wish: Wish) -> T
         "security_counter": counter,
         "format": "mcuboot",
         "kind": wish.kind,
-        **_restrictions(before, version, wish),
-        **_provenance(wish),
+        **_restrictions(wish),
+        **_came_with(wish, digest),
     }
     target = TargetFile(len(image), {"sha256": digest}, path, {"custom": {"hillhold": custom}})
     understood(target)
     return target
+
+
+def check_new(line: Targets, target: TargetFile, wish: Wish) -> None:
+    """Refuse a release that does not go together with what its line lists.
+
+    Args:
+        line: its newest version, draft included.
+        target: as `described` has it.
+
+    Raises:
+        ReleaseRefused: a name that is taken, or as `check_order` and `check_step_down`.
+    """
+    if (old := line.targets.get(target.path)) is not None:
+        got, hint = "another file", "a path always names the same bytes: raise the version, or build it again as it was"
+        if old.hashes == target.hashes:
+            got, hint = f"the same file, {_otherwise(old, target)}", "raise the version, or add it just as it was added"
+        raise ReleaseRefused(f"target {target.path}", expected="a new name", got=got, hint=hint)
+    new = understood(target)
+    if not isinstance(new, Release):
+        return
+    before = same_place(releases_of(line), new.hardware, new.component)
+    steps_down = bool(wish.downgrade_from) or wish.allow_lower
+    check_order(before, new.version, new.security_counter, steps_down=steps_down)
+    check_step_down((release.version for release in before), new.version, wish.downgrade_from)
+
+
+def _otherwise(old: TargetFile, new: TargetFile) -> str:
+    """In what a listed release differs from the same bytes under the same name."""
+    before, after = (target.custom.get("hillhold", {}) if target.custom else {} for target in (old, new))
+    names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    return f"listed otherwise ({', '.join(names)})" if names else "which is there already"
 
 
 def same_place(releases: Iterable[Release], hardware: Iterable[str], component: str) -> list[Release]:
@@ -218,7 +252,7 @@ def check_step_down(listed: Iterable[Version], version: Version, named: Iterable
             raise ReleaseRefused("downgrade from", expected=f"a listed version for this place: {shown}", got=item)
 
 
-def _restrictions(before: Sequence[Release], version: Version, wish: Wish) -> dict[str, object]:
+def _restrictions(wish: Wish) -> dict[str, object]:
     """What devices obey beyond version and counter."""
     found: dict[str, object] = {}
     if wish.component != DEFAULT_COMPONENT:
@@ -234,12 +268,11 @@ def _restrictions(before: Sequence[Release], version: Version, wish: Wish) -> di
         check_segment("set", wish.set)
         found["set"] = wish.set
     if wish.downgrade_from:
-        check_step_down((release.version for release in before), version, wish.downgrade_from)
         found["downgrade_from"] = sorted(set(map(str, wish.downgrade_from)))
     return found
 
 
-def _provenance(wish: Wish) -> dict[str, object]:
+def _came_with(wish: Wish, image: str) -> dict[str, object]:
     """What came with the build."""
     found: dict[str, object] = {}
     if wish.sbom:
@@ -248,6 +281,9 @@ def _provenance(wish: Wish) -> dict[str, object]:
         found["notes"] = notes_entry(wish.notes)
     if wish.source is not None:
         found["source"] = check_line(wish.source, "source", MAX_SOURCE)
+    if wish.provenance is not None:
+        found["provenance"] = document_entry(wish.provenance)
+        check_provenance(wish.provenance.data, image)
     return found
 
 

@@ -217,14 +217,15 @@ class Service(AbstractContextManager["Service"]):
 
     def _send_pieces(self, identifier: str, data: bytes, offset: int, report: Report | None) -> bool:
         """Send the rest; says whether all has arrived, no where the upload is gone (it may have ended: whoever begins it anew is told)."""
-        path, stalls = f"v1/uploads/{identifier}", 0
-        while offset < len(data):
+        path, stalls, ended = f"v1/uploads/{identifier}", 0, False
+        while not ended:  # all bytes may have arrived, and not have been put together: then none are sent once more
             piece = data[offset : offset + PIECE]
             headers = {"Upload-Offset": str(offset)}
             headers["Upload-Complete"] = "?1" if offset + len(piece) == len(data) else "?0"
             try:
                 answer = self._once("PATCH", path, 4096, piece, "application/partial-upload", headers)
                 now = self._offset(answer, len(data)) if answer.status < 300 else None
+                ended = now == len(data) and answer.headers.get("upload-complete") == "?1"
                 if answer.status == 404:
                     return False
                 if now is None and answer.status not in (409, *_BUSY):
@@ -233,7 +234,7 @@ class Service(AbstractContextManager["Service"]):
                 if stalls >= TRIES:
                     raise
                 now = None
-            if now is None or now <= offset:
+            if now is None or (now <= offset and not ended):
                 stalls += 1
                 if stalls > TRIES:
                     raise ServiceError(f"{self}: the upload of a file makes no progress", hint=_AGAIN)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 import click
 
 from hillhold_signer.adding import Added, add_releases
-from hillhold_signer.cli.remote import REPOSITORY, OnRepository
+from hillhold_signer.cli.remote import REPOSITORY, OnRepository, service_of
 from hillhold_signer.cli.terminal import FILE, edge, emit, json_option
 from hillhold_signer.documents import MAX_DOCUMENT, Document
 from hillhold_signer.places import Place
+from hillhold_signer.provenance import check_provenance
 from hillhold_signer.releases import KINDS, Wish
 from hillhold_signer.repository import Repository
 from hillhold_signer.storage import read_file
@@ -47,6 +49,9 @@ _DOWN: Final = re.compile(rf"(?:({_SEGMENT}):)?(\S+)")
 @click.option("--downgrade-from", multiple=True, metavar="VERSION", help="A listed version that may step down to this.")
 @click.option("--sbom", multiple=True, type=FILE, help="A bill of materials, CycloneDX or SPDX: its digest is signed.")
 @click.option("--notes", type=FILE, help="Release notes: their digest is signed.")
+@click.option(
+    "--provenance", type=FILE, help="An in-toto statement (SLSA), bare or DSSE, about all images: its digest is signed."
+)
 @click.option("--publish-documents", is_flag=True, help="Also publish SBOMs and notes, beside the image.")
 @click.option("--source", metavar="TEXT", help="The revision that it was built from, such as URL@COMMIT.")
 @click.option(
@@ -67,6 +72,7 @@ def add(
     downgrade_from: tuple[str, ...],
     sbom: tuple[Path, ...],
     notes: Path | None,
+    provenance: Path | None,
     publish_documents: bool,
     source: str | None,
     patch_from: str,
@@ -77,6 +83,9 @@ def add(
 
     IMAGE is a file (.bin, .hex) or a west build folder; without it, --component names each file. With several components,
     --requires and --downgrade-from start with the one that they are for, as in app:radio>=2.0.0.
+
+    The same once more, of what the line lists already, changes nothing, says so, and is no error; where anything else is said of
+    the same file, it is refused.
 
     \b
     Example:
@@ -89,6 +98,7 @@ def add(
         raise click.UsageError("--file-name is for one image")
     needs, downs = _requires(requires, names), _downgrades(downgrade_from, names)
     boms, release_notes = tuple(map(_document, sbom)), _document(notes) if notes else None
+    statement = _document(provenance) if provenance else None
     items = [
         (
             item.data,
@@ -104,10 +114,15 @@ def add(
                 boms,
                 release_notes,
                 source or item.source,
+                statement,
             ),
         )
         for item in chosen
     ]
+    if statement is not None and (service := service_of(repo)) is not None:
+        for item in chosen:
+            check_provenance(statement.data, sha256(item.data).hexdigest())
+        service.upload(statement.data, sha256(statement.data).hexdigest())
     done = add_releases(
         Repository(repo), product, items, edge().now(), patches=patch_from == "auto", with_documents=publish_documents
     )
@@ -186,6 +201,7 @@ def _emit(product: str, chosen: Sequence[Chosen], done: Sequence[Added], source:
     value = {
         "product": product,
         "draft": done[0].version,
+        "repeated": done[0].repeated,
         "releases": [_value(item, added) for item, added in zip(chosen, done, strict=True)],
     }
     lines = [line for item, added in zip(chosen, done, strict=True) for line in _lines(item, added, source)]
@@ -193,7 +209,10 @@ def _emit(product: str, chosen: Sequence[Chosen], done: Sequence[Added], source:
         lines.append(
             f"not checked: whose signature this is; `hillhold product image-key` names the keys of {product}'s bootloaders"
         )
-    lines.append(f"next: the line's keys sign version {done[0].version} of {product} (`hillhold sign`)")
+    if done[0].version is None:
+        lines.append("next: nothing; it is published, and nothing was changed")
+    else:
+        lines.append(f"next: the line's keys sign version {done[0].version} of {product} (`hillhold sign`)")
     emit(value, lines, as_json=as_json)
 
 
@@ -215,17 +234,19 @@ def _lines(item: Chosen, added: Added, source: str | None) -> list[str]:
     target = added.target
     custom = target.custom["hillhold"]
     read = [f"read {item.path}, for component {item.component}"] if item.path.name != target.path.split("/")[2] else []
+    how = "added" if not added.repeated else "published already:" if added.version is None else "drafted already:"
     revision = [f"  built from {custom['source']}"] if "source" in custom else []
     if revision and source is None:
         revision[0] += ", which the build folder states (zephyr.meta)"
     return [
         *read,
-        f"added {target.path}: {target.length} bytes, security counter {custom['security_counter']}",
+        f"{how} {target.path}: {target.length} bytes, security counter {custom['security_counter']}",
         f"  sha256 {target.hashes['sha256']}",
         f"  for {', '.join(custom['hardware'])}",
         *([f"  signed with image key of fingerprint {added.image_key[:16]}"] if added.image_key else []),
         *revision,
         *(f"  {entry['format']} SBOM, sha256 {entry['sha256']}" for entry in custom.get("sbom", [])),
+        *([f"  provenance, sha256 {custom['provenance']['sha256']}"] if "provenance" in custom else []),
         *(f"  patch of {entry.length} bytes: {entry.path}" for entry in added.patches),
         *(f"  published beside it: {entry.path}" for entry in added.documents),
     ]

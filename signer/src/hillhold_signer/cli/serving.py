@@ -50,7 +50,9 @@ def service() -> None:
 @click.option("--config", type=FILE, help="Begin a new one with this ceremony file: who holds which keys.")
 @click.option("--admin", required=True, metavar="NAME", help="The first administrator, who gets a token.")
 @click.option(
-    "--log-name", metavar="NAME", help="Name of the log, a URL of yours without scheme. [default: hillhold/DATA]"
+    "--log-name",
+    metavar="NAME",
+    help="Name of the log, for ever: a URL of yours without its scheme, such as updates.example.com/log.",
 )
 @click.option("--database", metavar="URL", help="postgresql://…; by default SQLite in DATA.")
 @click.option("--objects", metavar="URL", help="s3://…, gs://…, az://…; by default DATA.")
@@ -72,7 +74,7 @@ def init(
 
     \b
     Example:
-      hillhold service init DATA --from REPO --admin ada
+      hillhold service init DATA --from REPO --admin ada --log-name updates.example.com/log
     """
     from hillhold_signer.service import setup
     from hillhold_signer.service.onlinekeys import missing_files
@@ -81,9 +83,13 @@ def init(
 
     if (folder is None) is (config is None):
         raise click.UsageError("--from REPO or --config FILE is needed, and not both")
+    if log_name is None:  # C2SP tlog-checkpoint: whoever could take the same name could be taken for this log
+        raise click.UsageError(
+            "--log-name NAME is missing: the log keeps its name for ever, so take one that is yours, such as updates.example.com/log"
+        )
     ceremony = read_ceremony(config) if config is not None else None
     setup.write_settings(data, database, objects)
-    settings, origin = read_settings(data), log_name or f"hillhold/{data.absolute().name}"
+    settings, origin = read_settings(data), log_name
     found = open_data(settings)
     found.database.migrate()
     setup.check_new(settings, found, origin, admin)

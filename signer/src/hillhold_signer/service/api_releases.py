@@ -8,13 +8,16 @@ from fastapi import APIRouter, Path
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
+from tuf.api.metadata import Targets
 
+from hillhold_signer.documents import stated
 from hillhold_signer.listing import listing
 from hillhold_signer.service.access import NotFoundRefused, require_read
 from hillhold_signer.service.dependencies import ThePrincipal, TheService
 from hillhold_signer.service.submissions import Build, Image, Named, submit
 from hillhold_signer.service.tables import PUBLICATIONS, SUBMISSIONS
 from hillhold_signer.service.unit import Unit
+from hillhold_signer.state import State
 from hillhold_verifier.release import Version
 
 router = APIRouter(prefix="/v1", tags=["releases"])
@@ -125,7 +128,8 @@ def release(
 
 
 def _listed(unit: Unit, line: str) -> list[dict[str, Any]]:
-    items = listing(unit.repository.state(), line)
+    state = unit.repository.state()
+    items = listing(state, line)
     rows = unit.connection.execute(
         select(SUBMISSIONS).where(SUBMISSIONS.c.path.in_([item.release.path for item in items]))
     )
@@ -149,7 +153,17 @@ def _listed(unit: Unit, line: str) -> list[dict[str, Any]]:
                 "available": published and waiting is None,
                 "patches_from": [str(version) for version in item.patches],
                 "submitted": row.time if row else None,
-                "provenance": row.provenance if row else None,
+                "provenance": _provenance(state, line, release.path),
             }
         )
     return found
+
+
+def _provenance(state: State, line: str, path: str) -> str | None:
+    """The SHA-256 of the statement that came with a release."""
+    for signed in (state.line(line), state.published(line)):
+        target = signed.targets.get(path) if isinstance(signed, Targets) else None
+        if target is not None:
+            found = stated(target.custom["hillhold"]).get("provenance")
+            return str(found[0]["sha256"]) if found else None
+    return None

@@ -4,6 +4,10 @@
 Where there is such a header, it decides, and a certificate does not; two of them are refused.
 
 A failed login is recorded by what the service knows, never by what was sent, and so many of them a minute at most (`Flood`).
+
+Failed logins are limited by address. What is good is let in from a held-up address all the same, since a hospital may have one for all:
+to guess 256 random bits is hopeless at any rate, and the limit is there for the log and for the work. So an address is held up in its
+failures only, and what has failed so often itself is not looked at again; how much else is looked at, the limit of requests bounds.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from binascii import Error as Base64Error
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 
 from sqlalchemy import Connection
@@ -35,7 +40,7 @@ class Limits:
     principal: Limiter
     address: Limiter
     failures: Limiter
-    """Failed logins by address: beyond it, nothing of that address is looked at."""
+    """Failed logins by address, and by what an address has sent: beyond it, they are told to wait, and are not recorded."""
 
     @classmethod
     def default(cls) -> Limits:
@@ -89,12 +94,15 @@ class Authenticator:
             peer = self._proxies.peer(address, certificate, headers)
             bucket = bucket_of(peer.address)
             _wait(self._limits.address.take(bucket, monotonic), "requests")
-            _wait(self._limits.failures.wait(bucket, monotonic), "failed logins")
+            sent = _sent(bucket, headers, peer.certificate)
+            _wait(self._limits.failures.wait(sent, monotonic), "failed logins")
             who = self._who(connect, glance, headers, peer, now, monotonic)
         except NobodyRefused:
             raise
         except UnauthenticatedRefused as error:
-            self._limits.failures.take(bucket_of(peer.address), monotonic)
+            bucket = bucket_of(peer.address)
+            _wait(self._limits.failures.take(bucket, monotonic), "failed logins")
+            self._limits.failures.take(_sent(bucket, headers, peer.certificate), monotonic)
             error.records = self._records(peer.address, error.reason, monotonic)
             raise
         _wait(self._limits.principal.take(str(who.account_id), monotonic), "requests")
@@ -144,6 +152,12 @@ def _more(held: int) -> tuple[tuple[str, str], ...]:
 def _wait(seconds: int, what: str) -> None:
     if seconds:
         raise TooManyRefused(what, seconds)
+
+
+def _sent(bucket: str, headers: Sequence[tuple[bytes, bytes]], certificate: bytes | None) -> str:
+    """The bucket of what an address has sent to say who asks."""
+    said = [value for name, value in headers if name == b"authorization"] or [certificate or b""]
+    return f"{bucket} {sha256(b' '.join(said)).hexdigest()}"
 
 
 def _secret(headers: Sequence[tuple[bytes, bytes]]) -> str | None:

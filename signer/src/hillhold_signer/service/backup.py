@@ -25,7 +25,7 @@ from typing import Any, Final
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, exists, select
 
-from hillhold_signer.errors import FileRefused, RepositoryRefused, SignerRefused, StorageError
+from hillhold_signer.errors import FileRefused, LockedError, RepositoryRefused, SignerRefused, StorageError
 from hillhold_signer.layout import file_name
 from hillhold_signer.log.audit import audit, fetch_checkpoint
 from hillhold_signer.log.checkpoint import PATH as CHECKPOINT
@@ -35,7 +35,17 @@ from hillhold_signer.service.dump import TableFile, dump, file_of, load, measure
 from hillhold_signer.service.holding import Hold, hold
 from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.registry import OPERATOR
-from hillhold_signer.service.tables import BLOBS, FILES, LOG_FILES, SESSIONS, TARGETS, TOKENS, UPLOAD_PARTS, UPLOADS
+from hillhold_signer.service.tables import (
+    BLOBS,
+    FILES,
+    LOG_FILES,
+    SESSIONS,
+    SWEPT_BLOBS,
+    TARGETS,
+    TOKENS,
+    UPLOAD_PARTS,
+    UPLOADS,
+)
 from hillhold_signer.service.unit import Data
 from hillhold_signer.storage import CHUNK, list_folder, locked, make_folder, read_file, replacing, write_file
 from hillhold_signer.verify import OPINIONS, Seen
@@ -107,7 +117,14 @@ def backup(data: Data, folder: Path, signers: Sequence[NoteSigner], report: Repo
             size = _log_size(connection)
         blobs = length = copied = 0
         for row in read(partial / "tables", BLOBS.name):
-            copied += _keep_blob(data, folder, row["sha256"], row["length"])
+            try:
+                copied += _keep_blob(data, folder, row["sha256"], row["length"])
+            except StorageError as error:
+                with data.database.snapshot() as connection:
+                    if connection.execute(select(BLOBS.c.sha256).where(BLOBS.c.sha256 == row["sha256"])).first():
+                        raise
+                what = f"file {row['sha256'][:16]}… was removed meanwhile, since nothing named it"
+                raise LockedError(what, hint="make the back-up again") from error
             blobs, length = blobs + 1, length + row["length"]
             if report:
                 report(blobs, found[BLOBS.name].rows)
@@ -225,6 +242,7 @@ def restore(
         load(connection, found.folder / "tables")
         connection.execute(UPLOAD_PARTS.delete())
         connection.execute(UPLOADS.delete())
+        connection.execute(SWEPT_BLOBS.delete())
         connection.execute(SESSIONS.delete())
         # A token that was revoked since would work again.
         connection.execute(TOKENS.update().where(TOKENS.c.revoked.is_(None)).values(revoked=now))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any, BinaryIO, Final, TypeAlias
@@ -21,11 +21,12 @@ from sqlalchemy import Connection, select
 
 from hillhold_signer.errors import FileRefused, StorageError
 from hillhold_signer.service.blobfile import BlobFile
+from hillhold_signer.service.blobs import add_blob, check_free, keep
 from hillhold_signer.service.database import Database
 from hillhold_signer.service.dbview import BLOB, FILE_NAMED, LENGTHS, TARGETS_NAMED, VIEW, Ahead, Cache, Held
 from hillhold_signer.service.names import TIMESTAMP, below, blob_key, check_name, digest_in, overlap, version_of
 from hillhold_signer.service.objects import Objects
-from hillhold_signer.service.tables import BLOBS, FILES, PUBLICATION_FILES, PUBLICATIONS, TARGETS
+from hillhold_signer.service.tables import FILES, PUBLICATION_FILES, PUBLICATIONS, TARGETS
 from hillhold_verifier import canonical
 from hillhold_verifier.errors import MisuseError
 
@@ -50,6 +51,8 @@ class DatabaseStore:
     Attributes:
         ahead: what will most likely be asked for.
     """
+
+    _free: Callable[[Connection, str, int], object] = staticmethod(keep)
 
     def __init__(
         self, database: Database, connection: Connection, objects: Objects, cache: Cache, now: int, *, writing: bool
@@ -321,6 +324,7 @@ class DatabaseStore:
         if name in names:
             return
         if length is None:
+            self._free(self._connection, digest, self._now)
             self._objects.put(blob_key(digest), data)
             self._add_blob(digest, len(data))
             self._blobs[digest] = len(data), set()
@@ -381,6 +385,8 @@ class TryingStore(DatabaseStore):
             wanted a second connection while it holds one could wait for others that want the same.
     """
 
+    _free = staticmethod(check_free)
+
     def __init__(
         self, database: Database, connection: Connection, objects: Objects, cache: Cache, now: int, *, writing: bool
     ) -> None:
@@ -389,9 +395,3 @@ class TryingStore(DatabaseStore):
 
     def _add_blob(self, digest: str, length: int) -> None:
         self.added[digest] = length
-
-
-def add_blob(database: Database, connection: Connection, digest: str, length: int, now: int) -> None:
-    """Note that a blob is in the object store, whole, and has the hash of its name; raises `StorageError`."""
-    row = {"sha256": digest, "length": length, "time": now}
-    connection.execute(database.insert_new(BLOBS), row)

@@ -12,18 +12,19 @@ What is sent again, since its answer was lost, is found to be there, and answere
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import select
-from tuf.api.metadata import Root, Targets
+from tuf.api.metadata import Root, TargetFile, Targets
 
 from hillhold_signer.chain import line_names
 from hillhold_signer.config import MAX_CONFIG, Config, parse_config, parse_person, show_config
 from hillhold_signer.difference import difference, label, summary
+from hillhold_signer.documents import stated
 from hillhold_signer.drafts import MAX_DRAFT, MAX_FILES, Drafts, Node, parse_node, parse_signed
 from hillhold_signer.errors import MergeRefused, ProductRefused, RepositoryRefused, SignerRefused, VerifyRefused
 from hillhold_signer.examples import refuse_public
@@ -35,8 +36,9 @@ from hillhold_signer.revocation import history, read_revoked
 from hillhold_signer.rotation import check_roots
 from hillhold_signer.service.access import EVERY, Principal, Role, require
 from hillhold_signer.service.approvals import hand_in, line_of, was_taken
+from hillhold_signer.service.blobs import note_line
 from hillhold_signer.service.changes import nodes_of, note_changes
-from hillhold_signer.service.tables import CHANGES, LINE_BLOBS, TARGETS
+from hillhold_signer.service.tables import CHANGES, TARGETS
 from hillhold_signer.service.tree import Name, Sort, parse_name
 from hillhold_signer.service.unit import Unit
 from hillhold_signer.service.uploads import usable
@@ -232,6 +234,7 @@ def _stage(unit: Unit, principal: Principal, new: Sequence[tuple[_Item, Node]], 
         old = published.targets if isinstance(published, Targets) else {}
         after = signed.targets if isinstance(signed, Targets) else {}
         wanted |= {target.hashes["sha256"] for path, target in after.items() if old.get(path) != target}
+        _keep_documents(unit, principal, item.name.role, (new for path, new in after.items() if old.get(path) != new))
         digests = sorted(wanted)
         for start in range(0, len(digests), AT_ONCE):  # none for a draft that names no new file
             some = digests[start : start + AT_ONCE]
@@ -241,8 +244,20 @@ def _stage(unit: Unit, principal: Principal, new: Sequence[tuple[_Item, Node]], 
                 raise RepositoryRefused("target file", expected="one that was uploaded", got=got)
             rows = [{"name": f"staged/{digest}", "sha256": digest} for digest in found]
             unit.connection.execute(unit.insert(TARGETS).on_conflict_do_nothing(), rows)
-            rows = [{"sha256": digest, "line": item.name.role} for digest in found]
-            unit.connection.execute(unit.insert(LINE_BLOBS).on_conflict_do_nothing(), rows)
+            note_line(unit.store.database, unit.connection, item.name.role, found, unit.now)
+
+
+def _keep_documents(unit: Unit, principal: Principal, line: str, targets: Iterable[TargetFile]) -> None:
+    """Count what came with releases as the line's, as far as it was sent: their digests are signed either way."""
+    digests: set[str] = set()
+    for target in targets:
+        custom = target.custom.get("hillhold") if isinstance(target.custom, dict) else None
+        entries = stated(custom).values() if isinstance(custom, dict) else ()
+        digests |= {str(entry["sha256"]) for some in entries for entry in some}
+    for start in range(0, len(digests), AT_ONCE):
+        some = sorted(digests)[start : start + AT_ONCE]
+        found = usable(unit.connection, principal.account_id, [line], some)
+        note_line(unit.store.database, unit.connection, line, found, unit.now)
 
 
 def _check(unit: Unit, state: State, roles: Sequence[str], before: State) -> None:

@@ -56,6 +56,9 @@ class Metrics:
         )
         self._received = Counter("hillhold_upload_bytes", "Bytes of uploads that came in", registry=self.registry)
 
+        self._swept = Counter("hillhold_swept_files", "Files that nothing named, removed", registry=self.registry)
+        self._swept_bytes = Counter("hillhold_swept_bytes", "Bytes of them", registry=self.registry)
+
     def request(self, method: str, route: str | None, status: int, seconds: float) -> None:
         """Note an answer; `route`: the template, None where there is none for that path."""
         labels = (method if method in METHODS else OTHERS, route or "(none)", str(status))
@@ -68,6 +71,11 @@ class Metrics:
     def received(self, count: int) -> None:
         """Note bytes of an upload."""
         self._received.inc(count)
+
+    def swept(self, files: int, length: int) -> None:
+        """Note files that were removed, and their bytes."""
+        self._swept.inc(files)
+        self._swept_bytes.inc(length)
 
     def exposition(self, facts: Facts | None, tasks: Mapping[str, Done] = MappingProxyType({})) -> bytes:
         """Return all in Prometheus' text format.

@@ -30,6 +30,7 @@ LEEWAY: Final = 60
 """Seconds by which an issuer's clock may differ from ours."""
 MAX_AGE: Final = 3600
 """Seconds since `iat`, unless an issuer's settings say otherwise."""
+DEFAULT_ALGORITHMS: Final = ("RS256", "ES256")
 MAX_TOKEN: Final = 16_384
 """Characters."""
 MAX_URL: Final = 255
@@ -73,7 +74,7 @@ class Issuer:
 
     url: str
     audience: str
-    algorithms: tuple[str, ...] = ("RS256", "ES256")
+    algorithms: tuple[str, ...] = DEFAULT_ALGORITHMS
     max_age: int = MAX_AGE
 
     def __post_init__(self) -> None:

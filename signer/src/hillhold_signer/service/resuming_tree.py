@@ -14,11 +14,10 @@ from tuf.api.metadata import Targets
 from hillhold_signer.chain import Chain, verify_chain
 from hillhold_signer.errors import RepositoryRefused, StorageError
 from hillhold_signer.layout import file_name
-from hillhold_signer.service.dbstore import add_blob
+from hillhold_signer.service.blobs import add_blob, keep_blob
 from hillhold_signer.service.names import TIMESTAMP, blob_key
 from hillhold_signer.service.objects import Objects
 from hillhold_signer.service.tables import (
-    BLOBS,
     SUBMISSIONS,
     TARGETS,
 )
@@ -210,9 +209,8 @@ def _targets(lines: Iterable[Targets]) -> Iterator[tuple[str, str, int]]:
 def fetch_targets(data: Data, source: Source, theirs: Chain) -> None:
     """Bring the target files that we lack, before the lock is taken: they may be large."""
     for path, digest, length in _targets((theirs.targets, *theirs.lines.values())):
-        with data.database.snapshot() as connection:
-            if connection.execute(select(BLOBS.c.sha256).where(BLOBS.c.sha256 == digest)).first():
-                continue
+        if keep_blob(data.database, digest) is not None:
+            continue
         with source.target(path, bytes.fromhex(digest)) as content:
             data.objects.put_stream(blob_key(digest), _chunks(content, path, length, digest))
         with data.database.transaction() as connection:

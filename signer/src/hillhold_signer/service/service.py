@@ -27,9 +27,10 @@ from hillhold_signer.service.proofs import index_releases
 from hillhold_signer.service.publisher import Publisher
 from hillhold_signer.service.ratelimit import Flood
 from hillhold_signer.service.settings import Settings
+from hillhold_signer.service.sweeping import AT_ONCE, sweep
 from hillhold_signer.service.tokens import Uses
 from hillhold_signer.service.unit import Data
-from hillhold_signer.service.uploads import ABANDONED, give_up
+from hillhold_signer.service.uploads import give_up
 from hillhold_signer.service.worker import Task, Worker
 from hillhold_signer.storage import read_file
 from hillhold_verifier.errors import HillholdError
@@ -44,7 +45,7 @@ RENEW_PAUSE: Final = 10.0
 USES_PAUSE: Final = 60.0
 """Seconds between two writings of when tokens were last used."""
 CLEAN_PAUSE: Final = 3600.0
-"""Seconds between two looks at what was abandoned."""
+"""Seconds between two looks at what was abandoned, and what nothing names."""
 
 
 def open_data(settings: Settings) -> Data:
@@ -189,8 +190,11 @@ class Service:
 
     def _clean(self) -> bool:
         with self.data.reading() as unit:
-            before = unit.now - ABANDONED
-        return bool(give_up(self.data.database, self.data.objects, before))
+            before = unit.now - self.settings.keep
+        given_up = give_up(self.data.database, self.data.objects, before)
+        swept = sweep(self.data, self.settings.keep)
+        self.metrics.swept(swept.files, swept.length)
+        return bool(given_up) or swept.files == AT_ONCE
 
 
 class Refusals:

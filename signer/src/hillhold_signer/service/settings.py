@@ -3,6 +3,7 @@
     database = "postgresql://hillhold@db/hillhold"       # by default hillhold.db in the folder
     objects = "s3://firmware/hillhold"                   # by default the folder itself
     max_upload = "1GiB"
+    keep = "7d"                                          # how long files stay that nothing names
     proxies = ["10.0.0.0/24"]                            # load balancers whose headers count
     url = "https://hillhold.example"                     # by which people reach it; by default, as they asked
     renew = true                                         # false: another job renews timestamp and snapshot
@@ -19,6 +20,7 @@
     [[issuer]]                                           # OpenID Connect
     url = "https://token.actions.githubusercontent.com"
     audience = "hillhold"
+    max_age = "1h"                                       # since a token was issued
 
 Secrets are not among them: a password of the database comes with PGPASSWORD or a pgpass file, keys of an object store with its usual
 environment variables, the passphrases of keys with `--passphrase-fd`.
@@ -34,8 +36,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from hillhold_signer.durations import parse_duration
 from hillhold_signer.errors import ConfigRefused
-from hillhold_signer.service.oidc import Issuer
+from hillhold_signer.service.blobs import MIN_KEEP
+from hillhold_signer.service.oidc import DEFAULT_ALGORITHMS, MAX_AGE, Issuer
 from hillhold_signer.storage import read_optional
 
 FILE: Final = "service.toml"
@@ -43,6 +47,9 @@ MAX_FILE: Final = 64 * 1024
 """Bytes of the settings."""
 MAX_UPLOAD: Final = 1 << 30
 """Bytes of a file that is handed in, by default: an image, or what came with it."""
+
+KEEP: Final = 7 * 86_400
+"""Seconds for which files stay that nothing names, by default."""
 
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,8})(KiB|MiB|GiB)")
 _UNITS: Final[Mapping[str, int]] = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -67,6 +74,7 @@ class Settings:
         objects: URL of an object store; None for the folder.
         options: of the object store, as `obstore` knows them.
         max_upload: bytes of a file.
+        keep: seconds for which files stay that nothing names, and uploads that nobody goes on with.
         proxies: addresses or networks of load balancers.
         url: by which people reach the page, without a slash at its end; None for what each asked for.
         renew: whether this service renews timestamp and snapshot.
@@ -77,6 +85,7 @@ class Settings:
     objects: str | None = None
     options: Mapping[str, str] | None = None
     max_upload: int = MAX_UPLOAD
+    keep: int = KEEP
     proxies: tuple[str, ...] = ()
     renew: bool = True
     tls: Tls | None = None
@@ -107,6 +116,7 @@ def read_settings(folder: Path) -> Settings:
         taken.text("objects"),
         taken.texts("options"),
         _size(taken.text("max_upload") or "1GiB", f"{what} max_upload"),
+        _keep(taken.text("keep") or "7d", f"{what} keep"),
         taken.list("proxies"),
         taken.flag("renew"),
         _tls(taken.table("tls"), folder, what),
@@ -146,10 +156,19 @@ def _tls(table: Mapping[str, Any] | None, folder: Path, what: str) -> Tls | None
 def _issuer(table: Mapping[str, Any], what: str) -> Issuer:
     taken = _Taken(table, f"{what} [[issuer]]")
     url, audience, algorithms = taken.text("url"), taken.text("audience"), taken.list("algorithms")
+    age = taken.text("max_age")
     taken.check_empty()
     if url is None or audience is None:
         raise ConfigRefused(f"{what} [[issuer]]", expected="url and audience", got="one of them, or none")
-    return Issuer(url, audience, algorithms) if algorithms else Issuer(url, audience)
+    max_age = MAX_AGE if age is None else parse_duration(age, f"{what} [[issuer]] max_age")
+    return Issuer(url, audience, algorithms or DEFAULT_ALGORITHMS, max_age)
+
+
+def _keep(text: str, what: str) -> int:
+    seconds = parse_duration(text, what)
+    if seconds < MIN_KEEP:  # for what is under way (`blobs`)
+        raise ConfigRefused(what, expected="at least 1d", got=text)
+    return seconds
 
 
 def _size(text: str, what: str) -> int:

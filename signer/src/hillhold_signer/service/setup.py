@@ -54,7 +54,7 @@ def write_settings(folder: Path, database: str | None, objects: str | None) -> N
     write_file(
         path,
         data
-        or b"# database, objects, max_upload, proxies, url, renew, [options], [tls], [[issuer]]: docs/SERVICE.md\n",
+        or b"# database, objects, max_upload, keep, proxies, url, renew, [options], [tls], [[issuer]]: docs/SERVICE.md\n",
     )
 
 

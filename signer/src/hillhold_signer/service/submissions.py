@@ -21,13 +21,13 @@ from hillhold_signer.documents import MAX_DOCUMENT, Document
 from hillhold_signer.errors import ReleaseRefused
 from hillhold_signer.log.events import Kind
 from hillhold_signer.patches import make_patch
-from hillhold_signer.provenance import check_provenance
 from hillhold_signer.releases import MAX_IMAGE, Wish
 from hillhold_signer.service.access import NotFoundRefused, Principal, Role, require
+from hillhold_signer.service.blobs import note_line
 from hillhold_signer.service.changes import nodes_of, note_changes
 from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.objects import Objects
-from hillhold_signer.service.tables import LINE_BLOBS, SUBMISSIONS
+from hillhold_signer.service.tables import SUBMISSIONS
 from hillhold_signer.service.unit import Data, Unit
 from hillhold_signer.service.uploads import usable
 from hillhold_verifier import canonical
@@ -125,8 +125,6 @@ def submit(data: Data, principal: Principal, line: str, build: Build) -> Submitt
         lengths = _lengths(unit, principal.account_id, line, build)
     files = _read(data.objects, lengths)
     items = [(files[image.sha256], _wish(build, image, files)) for image in build.images]
-    if build.provenance is not None:
-        check_provenance(files[build.provenance], [image.sha256 for image in build.images])
     make = _Made()
     if build.patches:
         _make_before(data, line, items, make)
@@ -144,10 +142,10 @@ def submit(data: Data, principal: Principal, line: str, build: Build) -> Submitt
             make=make,
         )
         done = _answer(unit, line, added)
-        note_changes(unit, principal, line, before, {"add": sorted(done.releases)})
-        _note(unit, principal, build, wished, added)
-        rows = [{"sha256": digest, "line": line} for digest in lengths]
-        unit.connection.execute(unit.store.database.insert_new(LINE_BLOBS), rows)
+        if not done.repeated:
+            note_changes(unit, principal, line, before, {"add": sorted(done.releases)})
+            _note(unit, principal, wished, added)
+        note_line(data.database, unit.connection, line, lengths, unit.now)
     return done
 
 
@@ -221,6 +219,7 @@ def _wish(build: Build, image: Image, files: Mapping[str, bytes]) -> Wish:
         tuple(Document(item.name, files[item.sha256]) for item in build.sbom),
         Document(build.notes.name, files[build.notes.sha256]) if build.notes else None,
         build.source,
+        Document("provenance", files[build.provenance]) if build.provenance else None,
     )
 
 
@@ -246,21 +245,22 @@ def _make_before(
 
 
 def _answer(unit: Unit, line: str, added: Sequence[Added]) -> Submitted:
-    draft = unit.repository.state().drafts[line]
+    draft = unit.repository.state().drafts.get(line)
     releases = {item.target.path: _shown(item.target) for item in added}
     patches = {entry.path: entry.length for item in added for entry in item.patches}
-    return Submitted(False, draft.signed.version, draft.digest, releases, patches)
+    version, digest = (draft.signed.version, draft.digest) if draft else (None, None)
+    return Submitted(added[0].repeated, version, digest, releases, patches)
 
 
 def _shown(target: TargetFile) -> dict[str, Any]:
     return {"length": target.length, "sha256": target.hashes["sha256"], **target.custom["hillhold"]}
 
 
-def _note(unit: Unit, principal: Principal, build: Build, wished: str, added: Sequence[Added]) -> None:
-    columns = ("sha256", "wish", "account", "time", "provenance")
+def _note(unit: Unit, principal: Principal, wished: str, added: Sequence[Added]) -> None:
+    columns = ("sha256", "wish", "account", "time")
     for item in added:
         path, digest = item.target.path, item.target.hashes["sha256"]
-        values = (digest, wished, principal.account_id, unit.now, build.provenance)
+        values = (digest, wished, principal.account_id, unit.now)
         row = {"path": path, **dict(zip(columns, values, strict=True))}
         unit.connection.execute(unit.store.database.upsert(SUBMISSIONS, *columns), row)
         unit.record(Kind.SUBMISSION, principal.name, path=path, length=item.target.length, sha256=digest)

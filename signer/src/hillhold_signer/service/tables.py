@@ -97,6 +97,14 @@ LINE_BLOBS: Final = Table(  # what was handed in for a line: its images, and wha
     Column("sha256", _HASH, ForeignKey("blobs.sha256"), primary_key=True),
     Column("line", String(80), primary_key=True),
 )
+SWEPT_BLOBS: Final = (
+    Table(  # objects that no row of blobs speaks of any more, or yet: from when on they may be deleted (`sweeping`)
+        "swept_blobs",
+        METADATA,
+        Column("sha256", _HASH, primary_key=True),
+        Column("time", BigInteger, nullable=False),
+    )
+)
 TARGETS: Final = Table(  # published target files by name, "public/targets/…", and staged ones, "staged/SHA256"
     "targets",
     METADATA,
@@ -237,7 +245,6 @@ SUBMISSIONS: Final = Table(  # a release that was handed in, for whoever asks ag
     Column("wish", _HASH, nullable=False),  # SHA-256 of all that was asked for with it
     Column("account", _NUMBER, ForeignKey("accounts.id"), nullable=False),
     Column("time", BigInteger, nullable=False),
-    Column("provenance", _HASH, nullable=True),  # its blob
 )
 APPROVALS: Final = Table(  # who handed in which signature; more than one may have
     "approvals",

@@ -24,8 +24,9 @@ from hillhold_signer.layout import file_name
 from hillhold_signer.log.events import Event, Kind, Value
 from hillhold_signer.places import Entry
 from hillhold_signer.repository import Repository
+from hillhold_signer.service.blobs import add_blob
 from hillhold_signer.service.database import Database
-from hillhold_signer.service.dbstore import DatabaseStore, TryingStore, add_blob
+from hillhold_signer.service.dbstore import DatabaseStore, TryingStore
 from hillhold_signer.service.dbview import Ahead, Cache
 from hillhold_signer.service.holding import check_held
 from hillhold_signer.service.objects import Objects

@@ -17,6 +17,7 @@ from sqlalchemy import BindParameter, Connection, Select, bindparam, delete, or_
 
 from hillhold_signer.errors import FileRefused, SignerRefused
 from hillhold_signer.service.access import NotFoundRefused, Principal
+from hillhold_signer.service.blobs import add_blob, keep, keep_blob
 from hillhold_signer.service.database import Database
 from hillhold_signer.service.names import blob_key
 from hillhold_signer.service.objects import PIECE, Objects
@@ -24,8 +25,6 @@ from hillhold_signer.service.tables import BLOB_SENDERS, BLOBS, LINE_BLOBS, TARG
 
 MAX_OPEN: Final = 100
 """Uploads of one account that have not ended."""
-ABANDONED: Final = 7 * 86_400
-"""Seconds after which an upload that nobody went on with is given up."""
 _LENGTH: Final = select(BLOBS.c.length).where(BLOBS.c.sha256 == bindparam("wanted"))
 
 
@@ -105,8 +104,8 @@ def receive(
         UploadRefused: other bytes than `digest` says; nothing is kept.
         StorageError: database or object store.
     """
+    there = keep_blob(database, digest)
     with database.snapshot() as connection:
-        there = blob_length(connection, digest)
         if there is not None and (account is None or _sent(connection, digest, account)):
             return there, False
     checked = _Checked(digest, None, limit, chunks)
@@ -125,8 +124,7 @@ def receive(
 
 def note_blob(database: Database, connection: Connection, digest: str, length: int, account: int | None) -> None:
     """Note that a blob is in the object store, whole, and who has sent it."""
-    row = {"sha256": digest, "length": length, "time": database.now(connection)}
-    connection.execute(database.insert_new(BLOBS), row)
+    add_blob(database, connection, digest, length, database.now(connection))
     if account is not None:
         connection.execute(database.insert_new(BLOB_SENDERS), {"sha256": digest, "account": account})
 
@@ -153,7 +151,8 @@ def begin(database: Database, principal: Principal, digest: str, length: int, li
     if not 0 < length <= limit:
         raise FileRefused("upload", expected=f"1 to {limit} bytes", got=length)
     with database.transaction() as connection:
-        if _sent(connection, digest, principal.account_id) and (there := blob_length(connection, digest)) is not None:
+        now = database.now(connection)
+        if _sent(connection, digest, principal.account_id) and (there := keep(connection, digest, now)) is not None:
             return Upload("", digest, there, there)
         mine = UPLOADS.c.account == principal.account_id
         found = connection.execute(select(UPLOADS).where(mine, UPLOADS.c.sha256 == digest)).first()
@@ -164,7 +163,7 @@ def begin(database: Database, principal: Principal, digest: str, length: int, li
         if len(connection.execute(select(UPLOADS.c.id).where(mine)).all()) >= MAX_OPEN:
             raise UploadRefused("open uploads", expected=f"at most {MAX_OPEN}", got="more", hint="finish them first")
         row = {"id": fresh, "account": principal.account_id, "sha256": digest, "length": length, "received": 0}
-        connection.execute(UPLOADS.insert().values(**row, time=database.now(connection)))
+        connection.execute(UPLOADS.insert().values(**row, time=now))
     return Upload(fresh, digest, length, 0)
 
 
@@ -307,6 +306,7 @@ def _assembled(database: Database, objects: Objects, upload: Upload) -> Upload:
         table = UPLOAD_PARTS.c
         query = select(table.offset, table.length).where(table.upload == upload.id).order_by(table.offset)
         parts = [(int(row[0]), int(row[1])) for row in connection.execute(query)]
+    keep_blob(database, upload.sha256)
     stored = (chunk for offset, length in parts for chunk in objects.get(_part_key(upload.id, offset, length)))
     try:
         objects.put_stream(blob_key(upload.sha256), _Checked(upload.sha256, upload.length, upload.length, stored))

@@ -57,11 +57,10 @@ class PatchFile:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Who handed a release in, and the hash of its provenance."""
+    """Who handed a release in."""
 
     account: Account
     time: int
-    provenance: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +272,6 @@ def _submissions(connection: Connection, paths: Sequence[str]) -> dict[str, Subm
         .where(SUBMISSIONS.c.path.in_(paths))
     )
     return {
-        row.path: Submission(Account(row.account, row.name, bool(row.machine)), row.time, row.provenance)
+        row.path: Submission(Account(row.account, row.name, bool(row.machine)), row.time)
         for row in connection.execute(query)
     }

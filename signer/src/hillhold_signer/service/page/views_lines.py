@@ -80,7 +80,6 @@ class ReleaseView:
     patches: tuple[PatchView, ...]
     documents: tuple[DocumentView, ...]
     source: str | None
-    provenance: str | None
     submitted: tuple[str, Moment] | None
     proof: str | None
 
@@ -273,7 +272,6 @@ def _release(item: ReleaseRow, now: int) -> ReleaseView:
         tuple(_patch(file, release.length) for file in item.patches),
         documents,
         item.source,
-        submitted.provenance if submitted else None,
         (account_name(submitted.account), moment(submitted.time, now)) if submitted else None,
         None if where == "drafted" else f"/releases/{quote(release.path)}/proof",
     )
@@ -285,7 +283,7 @@ def _patch(file: PatchFile, whole: int) -> PatchView:
 
 
 def _document(field: str, entry: Mapping[str, object]) -> str:
-    return f"SBOM, {entry['format']}" if field == "sbom" else "Release notes"
+    return f"SBOM, {entry['format']}" if field == "sbom" else {"notes": "Release notes"}.get(field, "Provenance")
 
 
 def _size(entry: Mapping[str, object]) -> str:

@@ -43,6 +43,12 @@ def _repository() -> None:
         sa.PrimaryKeyConstraint("sha256", name="pk_blobs"),
     )
     op.create_table(
+        "swept_blobs",
+        sa.Column("sha256", HASH, nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("sha256", name="pk_swept_blobs"),
+    )
+    op.create_table(
         "targets",
         sa.Column("name", in_order(512), nullable=False),
         sa.Column("sha256", HASH, nullable=False),
@@ -219,7 +225,6 @@ def _submissions() -> None:
         sa.Column("wish", HASH, nullable=False),
         sa.Column("account", NUMBER, nullable=False),
         sa.Column("time", sa.BigInteger(), nullable=False),
-        sa.Column("provenance", HASH, nullable=True),
         sa.ForeignKeyConstraint(["account"], ["accounts.id"], name="fk_submissions_account"),
         sa.PrimaryKeyConstraint("path", name="pk_submissions"),
     )
