@@ -23,7 +23,7 @@ from hillhold_verifier.mcuboot import ImageKey
 KEYS: dict[str, Any] = {
     name: imgtool_keys.Ed25519(ed25519.Ed25519PrivateKey.generate()) for name in ("held", "foreign")
 }
-LAYOUT = Layout(name="tiny", geometry=Geometry(size=3072, sector=256, unit=4, otp=64), state_size=256, slot_size=1024)
+LAYOUT = Layout(name="tiny", geometry=Geometry.uniform(size=3072, sector=256, unit=4, otp=64), state_size=256, slot_size=1024)
 Sign = Callable[..., bytes]
 
 

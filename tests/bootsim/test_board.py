@@ -202,7 +202,7 @@ def test_the_agent_serves_in_recovery(make: Make) -> None:
 
 def test_refuses_a_flash_of_another_geometry() -> None:
     with pytest.raises(MisuseError, match="geometries"):
-        VirtualBoard(Flash(Geometry(size=1024, sector=256, unit=4)), DEFAULT_LAYOUT, (), Echo)
+        VirtualBoard(Flash(Geometry.uniform(size=1024, sector=256, unit=4)), DEFAULT_LAYOUT, (), Echo)
 
 
 def test_a_confirmed_application_has_nothing_to_test(make: Make) -> None:

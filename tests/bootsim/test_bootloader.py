@@ -305,7 +305,7 @@ def test_the_first_image_of_a_blank_board_goes_to_slot_0(rig: Rig, old: bytes) -
 
 
 def test_a_full_counter_store_bricks_no_board(old: bytes, new: bytes, new_rig: Callable[..., Rig]) -> None:
-    layout = Layout("full", Geometry(size=3072, sector=256, unit=4, otp=8), state_size=256, slot_size=1024)
+    layout = Layout("full", Geometry.uniform(size=3072, sector=256, unit=4, otp=8), state_size=256, slot_size=1024)
     rig = new_rig(Flash(layout.geometry), layout)
     rig.install(0, old)
     rig.install(1, new)

@@ -9,7 +9,7 @@ from hillhold_bootsim.flash import Cut, CutAt, Flash, Geometry, PowerLost
 from hillhold_verifier.errors import MisuseError, OperationalError
 
 GEOMETRIES = [
-    Geometry(size=256, sector=256, unit=unit, erased_value=erased, otp=128)
+    Geometry.uniform(size=256, sector=256, unit=unit, erased_value=erased, otp=128)
     for unit in (1, 4, 8, 32)
     for erased in (0xFF, 0x00)
 ]
@@ -30,7 +30,7 @@ def test_goes_up_only(geometry: Geometry) -> None:
 
 
 def test_full_is_an_error_before_anything_changes() -> None:
-    flash = Flash(Geometry(size=256, sector=256, unit=4, otp=24))
+    flash = Flash(Geometry.uniform(size=256, sector=256, unit=4, otp=24))
     counter = OtpCounter(flash)
     for value in (1, 2, 3):
         counter.raise_to(value)
@@ -43,7 +43,7 @@ def test_full_is_an_error_before_anything_changes() -> None:
 
 
 def test_a_flash_without_one_way_region_has_no_room() -> None:
-    counter = OtpCounter(Flash(Geometry(size=256, sector=256, unit=4)))
+    counter = OtpCounter(Flash(Geometry.uniform(size=256, sector=256, unit=4)))
     assert counter.value() == 0
     with pytest.raises(OperationalError):
         counter.raise_to(1)

@@ -7,7 +7,7 @@ import pytest
 from hillhold_bootsim.flash import Cut, CutAt, Flash, FlashContractError, Geometry, PowerLost
 from hillhold_verifier.errors import MisuseError
 
-GEOMETRY = Geometry(size=1024, sector=256, unit=8, otp=64)
+GEOMETRY = Geometry.uniform(size=1024, sector=256, unit=8, otp=64)
 SEEDS = range(12)
 
 
@@ -105,7 +105,7 @@ def test_nothing_to_write_is_no_operation() -> None:
 
 
 def test_works_on_flash_that_erases_to_zero() -> None:
-    flash = Flash(Geometry(size=512, sector=256, unit=4, erased_value=0))
+    flash = Flash(Geometry.uniform(size=512, sector=256, unit=4, erased_value=0))
     flash.program(0, b"\xa5" * 4)
     flash.erase(0, 256)
     assert flash.read(0, 512) == bytes(512)
@@ -128,7 +128,7 @@ def test_works_on_flash_that_erases_to_zero() -> None:
 )
 def test_refuses_a_geometry_that_is_none(shape: dict[str, int]) -> None:
     with pytest.raises(MisuseError, match="geometry"):
-        Geometry(**({"size": 1024, "sector": 256, "unit": 8} | shape))
+        Geometry.uniform(**({"size": 1024, "sector": 256, "unit": 8} | shape))
 
 
 # --- power ---------------------------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def test_a_cut_on_the_edge_of_a_program(where: Cut, expected: bytes) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("erased", [0xFF, 0x00])
 def test_a_torn_program_leaves_a_prefix_and_a_damaged_unit(seed: int, erased: int) -> None:
-    geometry = Geometry(size=1024, sector=256, unit=8, erased_value=erased)
+    geometry = Geometry.uniform(size=1024, sector=256, unit=8, erased_value=erased)
     flash = Flash(geometry, power_cut=CutAt(0, Cut.TORN, seed))
     data = bytes(range(64))
     with pytest.raises(PowerLost):

@@ -19,7 +19,7 @@ from hillhold_bootsim.layout import Layout
 from hillhold_verifier.errors import MisuseError, OperationalError
 from hillhold_verifier.slots import Mark
 
-GEOMETRY = Geometry(size=2048, sector=256, unit=4, otp=32)
+GEOMETRY = Geometry.uniform(size=2048, sector=256, unit=4, otp=32)
 LAYOUT = Layout(name="tiny", geometry=GEOMETRY, state_size=256, slot_size=512)
 LENGTH = 256 + 2048 + 32 + 65 + 4 * 8
 
@@ -82,11 +82,11 @@ def test_a_cut_in_a_file_is_as_in_memory(path: Path) -> None:
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (Geometry(size=4096, sector=256, unit=4, otp=32), "size 4096.*got size 2048"),
-        (Geometry(size=2048, sector=512, unit=4, otp=32), "sector 512.*got .*sector 256"),
-        (Geometry(size=2048, sector=256, unit=8, otp=32), "unit 8.*got .*unit 4"),
-        (Geometry(size=2048, sector=256, unit=4, otp=64), "otp 64.*got .*otp 32"),
-        (Geometry(size=2048, sector=256, unit=4, otp=32, erased_value=0), "erased 0x00.*got .*erased 0xff"),
+        (Geometry.uniform(size=4096, sector=256, unit=4, otp=32), "size 4096.*got size 2048"),
+        (Geometry.uniform(size=2048, sector=512, unit=4, otp=32), "sector 512.*got .*sector 256"),
+        (Geometry.uniform(size=2048, sector=256, unit=8, otp=32), "unit 8.*got .*unit 4"),
+        (Geometry.uniform(size=2048, sector=256, unit=4, otp=64), "otp 64.*got .*otp 32"),
+        (Geometry.uniform(size=2048, sector=256, unit=4, otp=32, erased_value=0), "erased 0x00.*got .*erased 0xff"),
     ],
 )
 def test_refuses_another_geometry_and_leaves_the_file_alone(path: Path, other: Geometry, words: str) -> None:
@@ -131,7 +131,7 @@ def test_one_process_at_a_time(path: Path) -> None:
         "from hillhold_bootsim.flash import Geometry\n"
         "from hillhold_bootsim.flashfile import FileBackedFlash\n"
         "from hillhold_verifier.errors import OperationalError\n"
-        "try: FileBackedFlash(Path(sys.argv[1]), Geometry(size=2048, sector=256, unit=4, otp=32))\n"
+        "try: FileBackedFlash(Path(sys.argv[1]), Geometry.uniform(size=2048, sector=256, unit=4, otp=32))\n"
         "except OperationalError as error: print(error)\n"
         "else: print('opened')\n"
     )
@@ -262,7 +262,7 @@ from hillhold_bootsim.flash import Geometry
 from hillhold_bootsim.flashfile import open_or_create
 from hillhold_bootsim.layout import Layout
 from hillhold_verifier.slots import Mark
-geometry = Geometry(size=2048, sector=256, unit=4, otp=32)
+geometry = Geometry.uniform(size=2048, sector=256, unit=4, otp=32)
 flash = open_or_create(Path(sys.argv[1]), geometry)
 control = SimBootControl(flash, Layout(name="tiny", geometry=geometry, state_size=256, slot_size=512))
 mark = control.flags().mark
@@ -299,4 +299,4 @@ def test_killed_by_the_system_in_the_middle_of_it(path: Path) -> None:
 
 def test_the_header_is_one_byte_form() -> None:
     assert len(header(GEOMETRY)) == 256
-    assert header(GEOMETRY) == header(Geometry(size=2048, sector=256, unit=4, otp=32))
+    assert header(GEOMETRY) == header(Geometry.uniform(size=2048, sector=256, unit=4, otp=32))

@@ -15,7 +15,7 @@ from hillhold_bootsim.flashfile import HEADER_SIZE, FlashFileError, check_header
 from hillhold_verifier.errors import RecordError
 from hillhold_verifier.slots import Mark
 
-GEOMETRY = Geometry(size=4096, sector=256, unit=4, otp=64)
+GEOMETRY = Geometry.uniform(size=4096, sector=256, unit=4, otp=64)
 HASHES = st.binary(min_size=32, max_size=32)
 MARKS = st.builds(Mark, HASHES, st.integers(1, 2**32 - 1))
 RECORDS = st.one_of(

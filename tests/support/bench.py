@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 LAYOUT: Final = Layout(
     name="bench",
-    geometry=Geometry(size=80 * 1024, sector=2048, unit=4, otp=256),
+    geometry=Geometry.uniform(size=80 * 1024, sector=2048, unit=4, otp=256),
     state_size=20 * 1024,
     slot_size=16 * 1024,
 )

@@ -23,7 +23,7 @@ from workshop import NOW, image, online
 LINES = 160
 LAYOUT = Layout(
     name="roomy",
-    geometry=Geometry(size=1024 * 1024, sector=4096, unit=4, otp=256),
+    geometry=Geometry.uniform(size=1024 * 1024, sector=4096, unit=4, otp=256),
     state_size=336 * 1024,
     slot_size=64 * 1024,
 )

@@ -98,7 +98,7 @@ class Demo:
     def __init__(self, folder: Path, firmware: tuple[Firmware, ...], teller: Teller, clock: Callable[[], int]) -> None:
         self._folder, self._firmware, self._teller, self._clock = folder, firmware, teller, clock
         self.figures = Figures()
-        self._maker = Maker(folder / "repository", DEFAULT_LAYOUT.slot_size, clock())
+        self._maker = Maker(folder / "repository", DEFAULT_LAYOUT.slots[0][1].size, clock())
         self._flash = Flash(DEFAULT_LAYOUT.geometry)
         self._bad = Wanted(firmware[1].data, "1.3.0", 1)
         device = Device(PRODUCT, HARDWARE, "demo-0001")
@@ -156,7 +156,7 @@ class Demo:
         tell.fact(
             "the patch is on its way; the power will fail within one flash operation, with the patch half applied"
         )
-        flash.power_cut = _CutAround(DEFAULT_LAYOUT.slot(1).offset + length // 2)
+        flash.power_cut = _CutAround(DEFAULT_LAYOUT.slots[0][1].offset + length // 2)
         traffic = self._station.traffic
         before = traffic.received + traffic.sent
         try:

@@ -13,7 +13,7 @@ from time import monotonic
 
 from hillhold_bootsim.application import SelfTest
 from hillhold_bootsim.board import BoardInfo, VirtualBoard
-from hillhold_bootsim.bootflags import SimBootControl
+from hillhold_bootsim.bootflags import BootRecord, FlagStore, ImageFlags
 from hillhold_bootsim.flash import Flash
 from hillhold_bootsim.layout import Layout, SimRecordAreas
 from hillhold_bootsim.uart import Line, Traffic, serve
@@ -34,9 +34,15 @@ def make_board(
 ) -> VirtualBoard:
     """Return a board, switched off, whose agent is the verifier's."""
 
-    def agent(slots: Slots, control: BootControl, counter: CounterStore, areas: RecordAreas, _info: BoardInfo) -> Agent:
+    def agent(
+        slots: Sequence[Slots],
+        control: BootControl,
+        counters: Sequence[CounterStore],
+        areas: RecordAreas,
+        _info: BoardInfo,
+    ) -> Agent:
         try:
-            return Agent(Installer(StateStore(areas), [slots], control, [counter]), buffer=BUFFER)
+            return Agent(Installer(StateStore(areas), slots, control, counters), buffer=BUFFER)
         except (UnprovisionedError, OperationalError) as reason:
             return Agent(reason, buffer=BUFFER)
 
@@ -45,8 +51,7 @@ def make_board(
 
 def is_provisioned(flash: Flash, layout: Layout) -> bool:
     """Say whether anything was ever written where a board keeps its state."""
-    areas = (layout.state(0), layout.state(1))
-    return not all(flash.is_blank(area.offset, area.size) for area in areas)
+    return not SimRecordAreas(flash, layout.state).is_blank()
 
 
 def provision_board(flash: Flash, layout: Layout, device: Device, root: bytes) -> None:
@@ -59,8 +64,8 @@ def provision_board(flash: Flash, layout: Layout, device: Device, root: bytes) -
     if is_provisioned(flash, layout):
         raise MisuseError("this board has been provisioned already")
     # The state comes last: its presence says that the board was provisioned.
-    SimBootControl(flash, layout).provision(None)
-    provision(StateStore(SimRecordAreas(flash, layout)), device, root)
+    FlagStore(flash, layout).provision(BootRecord((ImageFlags(),) * len(layout.slots)))
+    provision(StateStore(SimRecordAreas(flash, layout.state)), device, root)
 
 
 class Station(AbstractContextManager["Station"]):

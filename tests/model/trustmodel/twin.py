@@ -26,7 +26,7 @@ from trustmodel.files import FIRST, TORN, File, Line, Root, Snapshot, Targets, T
 from trustmodel.forging import Forging, model_floor, model_time, seconds
 
 LAYOUT: Final = Layout(
-    name="twin", geometry=Geometry(size=44 * 1024, sector=2048, unit=4, otp=64), state_size=16 * 1024, slot_size=4096
+    name="twin", geometry=Geometry.uniform(size=44 * 1024, sector=2048, unit=4, otp=64), state_size=16 * 1024, slot_size=4096
 )
 PIECE: Final = 300
 """Bytes of an upload that is left halfway."""
