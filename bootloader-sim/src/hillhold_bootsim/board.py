@@ -67,22 +67,30 @@ class Parts:
     """
 
     def __init__(
-        self, flash: Flash, layout: Layout, keys: AcceptedKeys, checkpoint: Checkpoint = no_checkpoint
+        self,
+        flash: Flash,
+        layout: Layout,
+        keys: AcceptedKeys,
+        checkpoint: Checkpoint = no_checkpoint,
+        *,
+        bootloader: type[Bootloader] = Bootloader,
+        swapper: type[Swapper] = Swapper,
+        flags: type[FlagStore] = FlagStore,
     ) -> None:
         if flash.geometry != layout.geometry:
             raise MisuseError("board: flash and layout have different geometries")
         components = range(len(layout.slots))
         self.areas = SimRecordAreas(flash, layout.state)
         self.counters = tuple(OtpCounter(flash, component, len(components)) for component in components)
-        store = FlagStore(flash, layout)
+        store = flags(flash, layout)
         self.control = SimBootControl(store)
         self.swapper: Swapper | None = None
         if layout.mode is BootMode.SWAP:
             self.slots: tuple[SimSlots, ...] = tuple(SwapSlots(flash, layout, store, each) for each in components)
-            self.swapper = Swapper(flash, layout, store, checkpoint)
+            self.swapper = swapper(flash, layout, store, checkpoint)
         else:
             self.slots = tuple(SimSlots(flash, layout, each) for each in components)
-        self.bootloader = Bootloader(self.control, self.slots, self.counters, keys, self.swapper, checkpoint)
+        self.bootloader = bootloader(self.control, self.slots, self.counters, keys, self.swapper, checkpoint)
 
 
 class VirtualBoard:

@@ -270,7 +270,7 @@ class Bootloader:
         size = self._slots[component].size
         if mark.length > size:
             raise MismatchError("marked length", expected=f"at most {size}", got=mark.length)
-        found = _sha256(self._reader(component, slot), mark.length)
+        found = self._content(component, slot, mark.length)
         if not hmac.compare_digest(found, mark.sha256):
             raise MismatchError("content of the marked slot", expected=mark.sha256.hex(), got=found.hex())
         booted = self._trusted(component, slot, floor, keys)
@@ -295,6 +295,10 @@ class Bootloader:
         image = read_image(read, self._slots[component].size)
         key = verify_image(image, read, keys)
         return Booted(slot, image, _sha256(read, image.length), key)
+
+    def _content(self, component: int, slot: int, length: int) -> bytes:
+        """SHA-256 of what a slot begins with."""
+        return _sha256(self._reader(component, slot), length)
 
     def _check_dependencies(self, images: Sequence[Booted]) -> None:
         """What each image says of the versions of the others holds (MCUboot: `boot_verify_slot_dependencies`)."""

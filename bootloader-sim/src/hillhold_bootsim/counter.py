@@ -60,7 +60,10 @@ class OtpCounter:
 
     def value(self) -> int:
         """Return the counter."""
-        return max((decode_entry(self._flash.read(at, _PAIR)) or 0 for at in self._places()), default=0)
+        places = self._places()
+        data = self._flash.read(places.start, len(places) * self._entry)
+        used = len(data.rstrip(bytes([self._flash.geometry.erased_value])))
+        return max((decode_entry(data[at : at + _PAIR]) or 0 for at in range(0, used, self._entry)), default=0)
 
     def raise_to(self, value: int) -> None:
         """Append an entry, in one operation; a value that is not higher is ignored.

@@ -129,6 +129,14 @@ class Store(Protocol):
         """Write through a change of a sector. Cut short, it leaves what a torn operation leaves."""
 
 
+def completed(geometry: Geometry, sector: Sector, operation: Operation) -> Sector:
+    """Return what an operation on a sector leaves when it is done."""
+    if operation.kind == "erase":
+        return blank_sector(geometry, operation.sector)
+    at = operation.offset - geometry.starts[operation.sector]
+    return programmed_sector(sector, geometry.unit, at, operation.data, operation.length // geometry.unit)
+
+
 def outcomes(geometry: Geometry, sector: Sector, operation: Operation) -> tuple[tuple[str, Sector], ...]:
     """Return what an operation on a sector may leave when it is torn, by name (`torn`)."""
     if operation.kind == "erase":
@@ -164,6 +172,7 @@ class Flash:
         else:
             sectors, wear = store.load()
             self._sectors, self._wear = list(sectors), list(wear)
+        self._count_unstable()
 
     def power_off(self) -> None:
         """Take the power away between two operations."""
@@ -190,14 +199,19 @@ class Flash:
         Raises:
             MisuseError: it has one, or the state is of another geometry.
         """
-        if self._store is not None or [len(s.content) for s in state] != list(self.geometry.sizes):
+        if self._store is not None or len(state) != len(self._sectors):
             raise MisuseError("flash: only a state of its own geometry can be loaded, and not over a file")
         self._sectors = list(state)
+        self._count_unstable()
+
+    def sectors(self, first: int, end: int) -> FlashState:
+        """Return the sectors from one number up to another as they are, power or not."""
+        return tuple(self._sectors[first:end])
 
     @property
     def unstable(self) -> bool:
         """Some sector reads differently from one time to the next."""
-        return any(sector.unstable for sector in self._sectors)
+        return self._unstable > 0
 
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes of either region.
@@ -250,7 +264,7 @@ class Flash:
         for index, _, size in self._spans(offset, length):
             old = self._sectors[index]
             operation = Operation(self.operations, "erase", g.starts[index], size, index)
-            self._do(operation, old, blank_sector(g, index))
+            self._do(operation, old)
 
     def program(self, offset: int, data: bytes) -> None:
         """Program whole units that are blank: one operation in each sector. No data, no operation.
@@ -269,15 +283,15 @@ class Flash:
             if used >= 0:
                 where = self.geometry.starts[index] + used * unit
                 raise FlashContractError(f"program at {where:#x}: the unit was not erased since it was programmed")
-        for index, at, size in spans:
+        for index, _, size in spans:
             piece, old = data[done : done + size], self._sectors[index]
             operation = Operation(self.operations, "program", offset + done, size, index, piece)
-            self._do(operation, old, programmed_sector(old, unit, at, piece, size // unit))
+            self._do(operation, old)
             done += size
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _do(self, operation: Operation, old: Sector, new: Sector) -> None:
+    def _do(self, operation: Operation, old: Sector) -> None:
         # Power may have gone since the call began: a call may be several operations.
         self._need_power()
         self.operations += 1
@@ -292,14 +306,20 @@ class Flash:
         if cut is Cut.TORN:
             left = outcomes(self.geometry, old, operation)
             new = left[variant % len(left)][1]
+        else:
+            new = completed(self.geometry, old, operation)
         index = operation.sector
         if operation.kind == "erase":
             self._wear[index] = min(self._wear[index] + 1, MAX_WEAR)
         self._sectors[index] = new
+        self._unstable += new.unstable - old.unstable
         if self._store is not None:
             self._store.keep(index, old, new, self._wear[index] if index < len(self._wear) else 0)
         if cut is not None:
             self._lose_power(cut)
+
+    def _count_unstable(self) -> None:
+        self._unstable = sum([sector.unstable for sector in self._sectors])
 
     def _spans(self, offset: int, length: int) -> list[tuple[int, int, int]]:
         """The sectors of a range: number, offset within it, and bytes in it. A range of no bytes has one of none."""

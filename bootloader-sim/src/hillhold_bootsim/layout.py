@@ -181,9 +181,10 @@ class SimSlots:
     def _at(self, slot: int, offset: int, length: int) -> int:
         if offset < 0 or length < 0 or offset + length > self.size:
             raise FlashContractError(f"{length} bytes at {offset:#x} of a slot of {self.size:#x} bytes")
-        return self._place(slot) + offset
+        return self.offset_of(slot) + offset
 
-    def _place(self, slot: int) -> int:
+    def offset_of(self, slot: int) -> int:
+        """Return where a slot begins now, in the flash; raises `MisuseError` for another number than 0 and 1."""
         if slot not in (0, 1):
             raise MisuseError(f"slot {slot}: there are two, 0 and 1")
         return self._layout.slots[self._component][slot].offset

@@ -68,7 +68,8 @@ class SwapSlots(SimSlots):
             self._store.write(record.with_image(self._component, replace(image, shifted=True)))
         super().erase(slot, offset, length)
 
-    def _place(self, slot: int) -> int:
+    def offset_of(self, slot: int) -> int:
+        """Return where a slot's image begins now, in the flash; raises as `SimSlots.offset_of`."""
         image = self._store.record().images[self._component]
         if slot not in (0, 1):
             raise MisuseError(f"slot {slot}: there are two, 0 and 1")

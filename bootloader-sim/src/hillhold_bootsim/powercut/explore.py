@@ -1,0 +1,296 @@
+"""Every cut of an update, every state in which it leaves the flash, and what becomes of each.
+
+The *clean run* is what happens without a cut; its operations are numbered from 0. A *case* is one cut or more, `412-torn-3` or
+`412-torn-3/17-before`: operation 412 of the clean run, then operation 17 of what follows the next power-on. Each leaves the flash in a
+state, and of the cases that leave it in the same state the first is explored:
+
+- the board is switched on: the oracle judges what boots;
+- it is switched on once more: nothing may change but one more counted start of a trial;
+- everything goes on to its end, and every boot on the way is judged.
+
+A run that comes to where a run was before that ended well (flash and tag are the same: `Machine.look`) need not be followed further; what
+never goes down is judged there as well. Nothing ends so early while a sector reads unstably.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from hillhold_bootsim.bootloader import BootOutcome
+from hillhold_bootsim.flash import Cut, CutAt, FlashContractError, FlashState, Operation, completed, outcomes
+from hillhold_bootsim.powercut.machine import Design, Machine, Memory, StuckError
+from hillhold_bootsim.powercut.oracle import Facts, May, Oracle, counter_of, floors_of
+from hillhold_bootsim.powercut.scenario import Scenario
+from hillhold_bootsim.torn import Sector
+from hillhold_verifier.errors import HillholdError
+from hillhold_verifier.state import StateStore
+
+MAX_KNOWN: Final = 20_000
+"""Ends of runs that are remembered."""
+
+Path = tuple[CutAt, ...]
+"""The cuts of a case, in order; each counts operations from the power-on before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An operation of a run: the flash before it, what is going on, and what may boot after a cut in it."""
+
+    operation: Operation
+    before: FlashState
+    phase: str
+    may: May
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A cut, the state in which it leaves the flash, and its description.
+
+    Attributes:
+        path: all cuts up to this one.
+        kind: of the operation, "erase" or "program".
+        how: "before", "after", or the name of the torn outcome.
+        phase: what was going on.
+    """
+
+    path: Path
+    state: FlashState
+    may: May
+    facts: Facts
+    kind: str
+    how: str
+    phase: str
+
+    @property
+    def id(self) -> str:
+        """Names the case; `parse_id` reads it."""
+        return "/".join(map(str, self.path))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a case: what went wrong, or None; and, if that was asked for, what can be cut on the way on."""
+
+    problem: str | None
+    steps: tuple[Step, ...] = ()
+
+
+def parse_id(text: str) -> Path:
+    """Read the name of a case.
+
+    Raises:
+        ValueError: it names none.
+    """
+    cuts = []
+    for part in text.split("/"):
+        number, _, rest = part.partition("-")
+        where, _, variant = rest.partition("-")
+        if (
+            not number.isdecimal()
+            or where not in {cut.value for cut in Cut}
+            or (where == "torn") != variant.isdecimal()
+        ):
+            raise ValueError(f"expected a case as 412-torn-3 or 412-torn-3/17-before, got {text!r}")
+        cuts.append(CutAt(int(number), Cut(where), int(variant or 0)))
+    return tuple(cuts)
+
+
+class _Met(BaseException):
+    """A run came to where another was that ended well."""
+
+
+class Explorer:
+    """Explores a scenario.
+
+    Raises (at construction):
+        StuckError: the clean run itself goes wrong; says how.
+
+    Attributes:
+        steps: the clean run.
+    """
+
+    def __init__(self, scenario: Scenario, design: Design | None = None) -> None:
+        self._scenario, self._memory = scenario, Memory()
+        self._machine = Machine(scenario, design or Design(), self._memory)
+        self._again = Machine(scenario, design or Design(), self._memory)
+        self._oracle = Oracle(scenario, lambda key, make: self._memory.of(("oracle", key), make))
+        self._known: set[tuple[FlashState, Hashable]] = set()
+        self._clean: set[tuple[FlashState, Hashable]] = set()
+        self.start = self._machine.set_up()
+        verdict = self._follow(self.start, frozenset({(0, False)}), self._facts(self.start), record=True, clean=True)
+        if verdict.problem:
+            raise StuckError(f"without any cut: {verdict.problem}")
+        self.steps = verdict.steps
+
+    def cases(self, steps: tuple[Step, ...], path: Path = ()) -> Iterator[Case]:
+        """Return the cuts in these steps, which follow the power-on after `path`."""
+        geometry = self._scenario.layout.geometry
+        for step in steps:
+            operation, sector = step.operation, step.before[step.operation.sector]
+
+            def case(cut: CutAt, how: str, left: Sector, step: Step = step) -> Case:
+                at = step.operation.sector
+                state = (*step.before[:at], left, *step.before[at + 1 :])
+                return Case((*path, cut), state, step.may, step.facts, step.operation.kind, how, step.phase)
+
+            number = operation.number
+            yield case(CutAt(number, Cut.BEFORE), "before", sector)
+            for variant, (name, left) in enumerate(outcomes(geometry, sector, operation)):
+                yield case(CutAt(number, Cut.TORN, variant), name, left)
+            yield case(CutAt(number, Cut.AFTER), "after", completed(geometry, sector, operation))
+
+    def explore(self, case: Case, *, record: bool = False) -> Verdict:
+        """Say what becomes of a case; with `record` also what operations follow, up to where the run meets the clean one."""
+        return self._follow(case.state, case.may, case.facts, record=record)
+
+    def find(self, path: Path) -> Case:
+        """Return the case of these cuts.
+
+        Raises:
+            ValueError: there is no such operation or outcome.
+        """
+        steps, found = self.steps, None
+        done: Path = ()
+        for cut in path:
+            if found is not None:
+                steps = self.explore(found, record=True).steps
+            found = next((case for case in self.cases(steps, done) if case.path[-1] == cut), None)
+            if found is None:
+                raise ValueError(f"there is no cut {cut} after {'/'.join(map(str, done)) or 'the start'}")
+            done = (*done, cut)
+        if found is None:
+            raise ValueError("expected at least one cut")
+        return found
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _follow(self, state: FlashState, may: May, facts: Facts, *, record: bool, clean: bool = False) -> Verdict:
+        machine = self._machine
+        steps: list[Step] = []
+        met: list[tuple[FlashState, Hashable]] = []
+        problem: str | None = None
+
+        def decide(operation: Operation) -> None:
+            now = machine.flash.state()
+            numbered = replace(operation, number=len(steps))
+            steps.append(Step(numbered, now, machine.phase, machine.may, self._facts(now)))
+
+        def look(tag: Hashable) -> None:
+            if machine.flash.unstable:
+                return
+            node = machine.flash.state(), tag
+            if not clean and (node in self._clean or (not record and node in self._known)):
+                if not self._facts(node[0]) >= facts:
+                    raise _Broken(f"counter or floors went down: {facts}, then {self._facts(node[0])}")
+                raise _Met
+            met.append(node)
+
+        def booted(outcome: BootOutcome) -> None:
+            self._judge(outcome, facts)
+
+        machine.look, machine.booted = look, booted
+        machine.flash.power_cut = _Recorder(decide) if record else None
+        try:
+            machine.run(machine.switch_on(state, may))
+        except _Met:
+            pass
+        except _Broken as broken:
+            problem = str(broken)
+        except (StuckError, FlashContractError, HillholdError) as error:
+            problem = f"{type(error).__name__}: {error}"
+        finally:
+            machine.flash.power_cut = None
+        if problem is None:
+            known = self._clean if clean else self._known
+            if len(known) > MAX_KNOWN and not clean:
+                known.clear()
+            known.update(met)
+        return Verdict(problem, tuple(steps))
+
+    def _judge(self, outcome: BootOutcome, facts: Facts) -> None:
+        """The oracle's judgement of a boot, and of another one after it."""
+        machine = self._machine
+        state, booted = machine.flash.state(), outcome.booted
+        slot = booted.slot if booted else None
+        problem = self._oracle.judge(state, slot, outcome.trial, machine.may, facts, self._facts(state))
+        if problem is None:
+            problem = (
+                self._memory.of(("second boot", state, slot, outcome.trial), lambda: self._second_boot(outcome, state))
+                or None
+            )
+        if problem:
+            raise _Broken(f"{problem} ({'; '.join(outcome.events)})" if outcome.events else problem)
+
+    def _second_boot(self, outcome: BootOutcome, state: FlashState) -> str:
+        """Say what another boot changed that it must not, if anything."""
+        again = self._again
+        second = again.switch_on(state, frozenset())
+        if not outcome.trial:
+            if again.flash.state() != state:
+                return "a second boot changed something"
+            return "" if _same(outcome, second) else "a second boot started something else"
+        changed = {at for at, (old, new) in enumerate(zip(state, again.flash.state(), strict=True)) if old != new}
+        geometry, flags = self._scenario.layout.geometry, self._scenario.layout.flags
+        allowed = {geometry.sector_at(area.offset) for area in flags}
+        if second.trial and not changed <= allowed:
+            return "a second boot of a trial changed more than the boot flags"
+        if second.trial and not _same(outcome, second):
+            return "a second boot of a trial started something else"
+        return ""
+
+    def _facts(self, state: FlashState) -> Facts:
+        areas = self._scenario.layout.state
+        geometry = self._scenario.layout.geometry
+        spans = [state[geometry.sector_at(area.offset) : geometry.sector_at(area.end - 1) + 1] for area in areas]
+
+        def floors() -> tuple[int, ...]:
+            try:
+                return floors_of(StateStore(_Areas(self._scenario, state)).load())
+            except HillholdError:
+                return (-1,) * 6
+
+        counter = self._memory.of(("counter", state[-1]), lambda: (counter_of(self._scenario, state),))[0]
+        return Facts(counter, self._memory.of(("floors", *spans), floors))
+
+
+class _Broken(Exception):
+    """What a run is judged to be."""
+
+
+class _Recorder:
+    """A strategy that cuts nothing, and is told of all."""
+
+    def __init__(self, tell: Callable[[Operation], None]) -> None:
+        self._tell = tell
+
+    def decide(self, operation: Operation, /) -> None:
+        self._tell(operation)
+
+
+class _Areas:
+    """The agent's areas in a state of the flash."""
+
+    def __init__(self, scenario: Scenario, state: FlashState) -> None:
+        self._scenario, self._state = scenario, state
+
+    @property
+    def size(self) -> int:
+        return self._scenario.layout.state[0].size
+
+    def read(self, index: int) -> bytes:
+        geometry, area = self._scenario.layout.geometry, self._scenario.layout.state[index]
+        sectors = self._state[geometry.sector_at(area.offset) : geometry.sector_at(area.end - 1) + 1]
+        return b"".join(sector.content for sector in sectors)
+
+    def write(self, index: int, data: bytes) -> None:
+        raise NotImplementedError
+
+
+def _same(first: BootOutcome, second: BootOutcome) -> bool:
+    def what(outcome: BootOutcome) -> tuple[object, ...]:
+        return (outcome.trial, *((booted.slot, booted.sha256) for booted in outcome.images))
+
+    return what(first) == what(second)
