@@ -162,11 +162,14 @@ class Swapper:
         for step in range(self._done(trailer, image), STATES * image.sectors):
             self._checkpoint(("swap", component, step))
             source, target = self._step(component, image, step)
-            self._flash.erase(target.offset, target.size)
+            self._clear(target)
             for at in range(0, target.size, COPY):
                 piece = self._flash.read(source.offset + at, min(COPY, target.size - at))
                 self._flash.program(target.offset + at, piece)
             self._write(trailer.status(step), bytes([step % STATES + 1]))
+
+    def _clear(self, target: Partition) -> None:
+        self._flash.erase(target.offset, target.size)
 
     def _done(self, trailer: Trailer, image: ImageFlags) -> int:
         """How many steps are done: up to the last status unit that is not blank."""

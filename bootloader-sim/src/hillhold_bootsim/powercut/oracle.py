@@ -86,11 +86,11 @@ class Oracle:
             return f"slot {slot} was started, and what lies there is no whole authentic image"
         if (found, trial) not in may:
             return f"{self._name(found, trial)} was started; expected {' or '.join(self._name(*each) for each in sorted(may))}"
-        if trial and not any(self._whole_elsewhere(state, number) for number, on_trial in may if not on_trial):
+        confirmed = {number for number, on_trial in may if not on_trial and number != found} if trial else {found}
+        if trial and not any(self._whole_elsewhere(state, number) for number in confirmed):
             return "an image is on trial, and no other slot holds the confirmed one: there is no way back"
         if not now >= before:
             return f"counter or floors went down: {before}, then {now}"
-        confirmed = [found] if not trial else [number for number, on_trial in may if not on_trial]
         highest = max(self._scenario.offers[number].counter for number in confirmed)
         if now.counter > highest or (not trial and now.counter != highest):
             return f"security counter: expected {'at most ' if trial else ''}{highest}, got {now.counter}"
