@@ -1,4 +1,4 @@
-"""Small boards, and images for them as real imgtool writes them."""
+"""Small boards of several shapes, in both boot modes, and images for them as real imgtool writes them."""
 
 from __future__ import annotations
 
@@ -13,44 +13,113 @@ from imgtool import image as imgtool_image
 from imgtool import keys as imgtool_keys
 from imgtool.version import decode_version
 
-from hillhold_bootsim.bootflags import SimBootControl
-from hillhold_bootsim.bootloader import BootOutcome, ResetReason, boot
-from hillhold_bootsim.counter import OtpCounter
-from hillhold_bootsim.flash import Flash, Geometry
-from hillhold_bootsim.layout import Layout, SimSlots, padded
+from hillhold_bootsim.board import Parts
+from hillhold_bootsim.bootflags import BootRecord, ImageFlags
+from hillhold_bootsim.bootloader import BootOutcome, FixedKeys, ResetReason
+from hillhold_bootsim.flash import Flash, FlashState
+from hillhold_bootsim.geometry import Geometry
+from hillhold_bootsim.layout import BootMode, Layout, padded
+from hillhold_bootsim.swap import Checkpoint
 from hillhold_verifier.mcuboot import ImageKey
 
 KEYS: dict[str, Any] = {
     name: imgtool_keys.Ed25519(ed25519.Ed25519PrivateKey.generate()) for name in ("held", "foreign")
 }
-LAYOUT = Layout(name="tiny", geometry=Geometry.uniform(size=3072, sector=256, unit=4, otp=64), state_size=256, slot_size=1024)
+HELD: tuple[ImageKey, ...] = (ImageKey.from_pem(KEYS["held"].get_public_pem()),)
 Sign = Callable[..., bytes]
+
+
+def tiny(
+    mode: BootMode = BootMode.REMAP,
+    unit: int = 4,
+    erased: int = 0xFF,
+    *,
+    sectors: int = 5,
+    otp: int = 256,
+    components: int = 1,
+    sector: int = 256,
+) -> Layout:
+    """A board of small sectors; in swap mode the trailer takes one or two of each slot."""
+    slot = (sectors + (mode is BootMode.SWAP)) * sector
+    size = 4 * sector + components * (2 * slot + (sector if mode is BootMode.SWAP else 0))
+    geometry = Geometry.uniform(size, sector, unit, erased, otp)
+    return Layout.in_a_row("tiny", geometry, state_size=sector, slot_size=slot, mode=mode, components=components)
+
+
+REMAP, SWAP = tiny(), tiny(BootMode.SWAP)
+SHAPES = {
+    f"{layout.mode.value}-{layout.geometry.unit}-{layout.geometry.erased_value:02x}": layout
+    for layout in (
+        REMAP,
+        SWAP,
+        tiny(BootMode.REMAP, 32, 0x00),
+        tiny(BootMode.REMAP, 1),
+        tiny(BootMode.SWAP, 1, 0x00),
+        tiny(BootMode.SWAP, 8),
+        tiny(BootMode.SWAP, 16, 0x00),
+        tiny(BootMode.SWAP, 32),
+    )
+}
+MODES = {name: SHAPES[name] for name in ("remap-4-ff", "swap-4-ff")}
 
 
 @dataclass
 class Rig:
-    """A small board's parts, without an agent or application."""
+    """A small board's parts, without an agent or application, as after a reset with nothing in memory."""
 
-    flash: Flash = field(default_factory=lambda: Flash(LAYOUT.geometry))
-    layout: Layout = LAYOUT
-    keys: tuple[ImageKey, ...] = (ImageKey.from_pem(KEYS["held"].get_public_pem()),)
+    layout: Layout
+    flash: Flash = field(default=None)  # type: ignore[assignment]
+    keys: tuple[ImageKey, ...] = HELD
+    checkpoint: Checkpoint = field(default=lambda _tag: None)
 
     def __post_init__(self) -> None:
-        self.slots = SimSlots(self.flash, self.layout)
-        self.control = SimBootControl(self.flash, self.layout)
-        self.counter = OtpCounter(self.flash)
+        self.flash = self.flash or Flash(self.layout.geometry)
+        self.parts = Parts(self.flash, self.layout, FixedKeys(self.keys), self.checkpoint)
+        self.slots, self.counter = self.parts.slots[0], self.parts.counters[0]
+        self.control, self.store = self.parts.control, self.parts.control.store
 
-    def install(self, slot: int, data: bytes) -> None:
+    @property
+    def swaps(self) -> bool:
+        return self.layout.mode is BootMode.SWAP
+
+    @property
+    def record(self) -> BootRecord:
+        return self.store.record()
+
+    @property
+    def image(self) -> ImageFlags:
+        """The stored flags of component 0."""
+        return self.record.images[0]
+
+    def provision(self, *confirmed: int | None) -> None:
+        """Write the flags anew; `confirmed` for each component."""
+        self.store.provision(BootRecord(tuple(ImageFlags(confirmed=slot) for slot in confirmed)))
+
+    def install(self, slot: int, data: bytes, component: int = 0) -> None:
         """Write an image into a slot, in several operations."""
-        self.slots.erase(slot, 0, self.slots.size)
+        slots = self.parts.slots[component]
+        slots.erase(slot, 0, slots.size)
         for at in range(0, len(data), 64):
-            self.slots.write(slot, at, padded(data[at : at + 64], self.layout.geometry))
+            slots.write(slot, at, padded(data[at : at + 64], self.layout.geometry))
 
     def boot(self, reason: ResetReason = ResetReason.POWER_ON) -> BootOutcome:
-        return boot(self.slots, self.control, self.counter, self.keys, reason)
+        return self.parts.bootloader.boot(reason)
 
-    def snapshot(self) -> bytes:
-        return self.flash.read(0, self.flash.geometry.end)
+    def read(self, slot: int, length: int, component: int = 0) -> bytes:
+        return self.parts.slots[component].read(slot, 0, length)
+
+    def runs_from(self, component: int = 0) -> int:
+        """Where the images of a component run: the start of its first slot in swap mode."""
+        return self.layout.slots[component][0].offset
+
+    def snapshot(self) -> FlashState:
+        return self.flash.state()
+
+    def resumed(self) -> Rig:
+        """The board after the power came back."""
+        self.flash.power_cut = None
+        self.flash.power_on()
+        return Rig(self.layout, self.flash, self.keys)
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +132,7 @@ def sign(tmp_path_factory: pytest.TempPathFactory) -> Sign:
         source, target = folder / "in.bin", folder / "out.bin"
         source.write_bytes(payload)
         made = imgtool_image.Image(
-            version=decode_version(version), header_size=32, pad_header=True, slot_size=1024, security_counter=counter
+            version=decode_version(version), header_size=32, pad_header=True, slot_size=4096, security_counter=counter
         )
         made.load(str(source))
         made.create(KEYS[key], "hash", None)
@@ -73,12 +142,12 @@ def sign(tmp_path_factory: pytest.TempPathFactory) -> Sign:
     return make
 
 
-@pytest.fixture
-def rig() -> Rig:
-    return Rig()
+@pytest.fixture(params=SHAPES)
+def layout(request: pytest.FixtureRequest) -> Layout:
+    """Every shape of board, in both boot modes."""
+    return SHAPES[request.param]
 
 
 @pytest.fixture
-def new_rig() -> Callable[..., Rig]:
-    """A rig on a given flash, as after a reset with nothing in memory; or on a new one."""
-    return Rig
+def rig(layout: Layout) -> Rig:
+    return Rig(layout)
