@@ -116,14 +116,19 @@ class Rig:
             slots.write(slot, at, padded(data[at : at + 64], self.layout.geometry))
 
     def boot(self, reason: ResetReason = ResetReason.POWER_ON) -> BootOutcome:
-        return self.parts.bootloader.boot(reason)
+        """Boot, and hold that what was started is what lies where it runs."""
+        outcome = self.parts.bootloader.boot(reason)
+        for component, booted in enumerate(outcome.images):
+            found = self.flash.read(self.runs_from(component, booted.slot), booted.image.length)
+            assert hashlib.sha256(found).digest() == booted.sha256, f"another image runs than slot {booted.slot}'s"
+        return outcome
 
     def read(self, slot: int, length: int, component: int = 0) -> bytes:
         return self.parts.slots[component].read(slot, 0, length)
 
-    def runs_from(self, component: int = 0) -> int:
-        """Where the images of a component run: the start of its first slot in swap mode."""
-        return self.layout.slots[component][0].offset
+    def runs_from(self, component: int = 0, slot: int = 0) -> int:
+        """Where a slot's image runs: at the start of the primary slot in swap mode."""
+        return self.layout.slots[component][0 if self.swaps else slot].offset
 
     def snapshot(self) -> FlashState:
         return self.flash.state()
