@@ -171,26 +171,29 @@ class _Listening:
         self.ways.append((operation.number, len(outcomes(self.flash.geometry, sector, operation))))
 
 
-def cuts(layout: Layout, start: FlashState, act: Callable[[Flash], object]) -> Iterator[tuple[CutAt, FlashState]]:
+def cuts(
+    geometry: Geometry, start: FlashState, act: Callable[[Flash], object], stride: int = 1
+) -> Iterator[tuple[CutAt, FlashState]]:
     """Every state in which a cut leaves a flash on which `act` begins: before, torn in each way, and after each of its operations.
 
-    The flash that `act` is given counts its operations from 0.
+    The flash that `act` is given counts its operations from 0. With `stride` only so many of them.
     """
-    flash = Flash(layout.geometry)
+    flash = Flash(geometry)
     flash.load(start)
     flash.power_cut = listening = _Listening(flash)
     act(flash)
-    for number, torn in listening.ways:
-        for cut in (
-            CutAt(number, Cut.BEFORE),
-            *(CutAt(number, Cut.TORN, variant) for variant in range(torn)),
-            CutAt(number, Cut.AFTER),
-        ):
-            victim = Flash(layout.geometry, power_cut=cut)
-            victim.load(start)
-            try:
-                act(victim)
-            except PowerLost:
-                yield cut, victim.state()
-            else:
-                raise AssertionError(f"{cut}: the power was never cut")
+    ways = [
+        CutAt(number, where, variant)
+        for number, torn in listening.ways
+        for where in Cut
+        for variant in range(torn if where is Cut.TORN else 1)
+    ]
+    for cut in ways[::stride]:
+        victim = Flash(geometry, power_cut=cut)
+        victim.load(start)
+        try:
+            act(victim)
+        except PowerLost:
+            yield cut, victim.state()
+        else:
+            raise AssertionError(f"{cut}: the power was never cut")
