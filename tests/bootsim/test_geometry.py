@@ -25,8 +25,10 @@ def test_each_offset_has_its_sector_and_the_one_way_region_is_the_last() -> None
 
 @pytest.mark.parametrize(
     ("offset", "expected"),
-    [(0, True), (16 * K, True), (64 * K, True), (80 * K, False), (128 * K, True), (512 * K, True)]
-    + [(1, False), (-16 * K, False), (512 * K + 512, False), (512 * K + 4, False), (511 * K, False)],
+    [
+        *((offset * K, True) for offset in (0, 16, 64, 128, 512)),
+        *((offset, False) for offset in (1, 80 * K, 511 * K, -16 * K, 512 * K + 4, 512 * K + 512)),
+    ],
 )
 def test_edges_are_those_of_sectors_of_main_flash(offset: int, expected: bool) -> None:
     assert MIXED.is_edge(offset) == expected
