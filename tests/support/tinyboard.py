@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +148,7 @@ def sign(version: str = "1.0.0", counter: int | None = 1, key: str = "held", pay
     made = imgtool_image.Image(
         version=decode_version(version), header_size=32, pad_header=True, slot_size=4096, security_counter=counter
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         source, target = Path(folder) / "in.bin", Path(folder) / "out.bin"
         source.write_bytes(payload)
         made.load(str(source))
@@ -158,6 +160,11 @@ def sign(version: str = "1.0.0", counter: int | None = 1, key: str = "held", pay
 def mark_of(data: bytes) -> Mark:
     """The mark of an image."""
     return Mark(hashlib.sha256(data).digest(), len(data))
+
+
+OLD = sign("1.0.0", 1, payload=b"firmware" * 5)
+NEW = sign("2.0.0", 1, payload=b"newer firmware" * 30)
+"""Of other lengths: one and three of the small sectors."""
 
 
 class _Listening:
