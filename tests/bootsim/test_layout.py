@@ -175,7 +175,7 @@ def test_slots_keep_to_themselves(rig: Rig) -> None:
 
 @pytest.mark.parametrize("mode", list(BootMode))
 def test_components_have_slots_of_their_own(mode: BootMode) -> None:
-    rig = Rig(tiny(mode, components=3))
+    rig = Rig(tiny(mode, components=3, sector=512))
     for component in range(3):
         for slot in (0, 1):
             rig.install(slot, bytes([16 * component + slot]) * rig.slots.size, component)
