@@ -10,7 +10,7 @@ import json
 
 import pytest
 
-from bench import FAILING, LAYOUT, Bench
+from bench import FAILING, STATE_SIZE, Bench
 from forge import Repo, keys
 from hillhold_bootsim.layout import DEFAULT_LAYOUT
 from hillhold_verifier.answers import BoardRefused
@@ -28,7 +28,7 @@ def deliver(bench: Bench, number: int, data: bytes) -> None:
 
 
 def room(bench: Bench) -> int:
-    return DEFAULT_LAYOUT.state_size - len(encode_record(9, bench.stored()))
+    return DEFAULT_LAYOUT.state[0].size - len(encode_record(9, bench.stored()))
 
 
 def padded(role: str, data: bytes, how: str) -> bytes:
@@ -146,7 +146,7 @@ def with_a_longer_line() -> Bench:
 
 def publish_large_root(bench: Bench) -> None:
     """A root, and nothing else, that finds its place only where the other files go."""
-    size = LAYOUT.state_size - len(encode_record(9, bench.stored())) - RESERVE + 600
+    size = STATE_SIZE - len(encode_record(9, bench.stored())) - RESERVE + 600
     bench.repo.publish("root", root=bench.repo.root(edit=lambda signed: signed.update(pad="x" * size)))
 
 

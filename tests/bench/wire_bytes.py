@@ -25,7 +25,7 @@ from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner
 
-from hillhold_bootsim.bootflags import SimBootControl
+from hillhold_bootsim.bootflags import BootRecord, FlagStore, SimBootControl
 from hillhold_bootsim.counter import OtpCounter
 from hillhold_bootsim.flash import Flash
 from hillhold_bootsim.layout import DEFAULT_LAYOUT, SimRecordAreas, SimSlots
@@ -105,9 +105,10 @@ def named(name: str) -> NamedKey:
 
 def board(root: bytes) -> Agent:
     flash = Flash(DEFAULT_LAYOUT.geometry)
-    control = SimBootControl(flash, DEFAULT_LAYOUT)
-    control.provision(None)
-    store = StateStore(SimRecordAreas(flash, DEFAULT_LAYOUT))
+    flags = FlagStore(flash, DEFAULT_LAYOUT)
+    flags.provision(BootRecord())
+    control = SimBootControl(flags)
+    store = StateStore(SimRecordAreas(flash, DEFAULT_LAYOUT.state))
     provision(store, Device("pump-0", "board-0", "bench"), root)
     return Agent(Installer(store, [SimSlots(flash, DEFAULT_LAYOUT)], control, [OtpCounter(flash)]))
 

@@ -106,7 +106,7 @@ class Lab:
         self.root = self.two / "metadata" / "1.root.json"
 
     def _image(self, payload: bytes, version: str) -> bytes:
-        plan = ImagePlan(version, 1, 512, DEFAULT_LAYOUT.slot_size, pad_header=True)
+        plan = ImagePlan(version, 1, 512, DEFAULT_LAYOUT.slots[0][0].size, pad_header=True)
         return sign_image(payload, plan, example_signer("image"), demo=True)
 
     def _copy(self, repository: Repository, name: str) -> Path:
