@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from hillhold_bootsim import boards
 from hillhold_bootsim.cli import main
 from hillhold_bootsim.flashfile import open_or_create
-from hillhold_bootsim.layout import DEFAULT_LAYOUT
 from hillhold_bootsim.station import is_provisioned
 from lab import TIMEOUT, Lab, device, run
 
@@ -86,8 +86,8 @@ def test_what_it_cannot_do_is_said_and_provisions_nothing(
     assert done.stderr.startswith("error: ")
     assert words in done.stderr
     if (tmp_path / "flash").exists():
-        with open_or_create(tmp_path / "flash", DEFAULT_LAYOUT.geometry) as flash:
-            assert not is_provisioned(flash, DEFAULT_LAYOUT)
+        with open_or_create(tmp_path / "flash", boards.board().layout.geometry) as flash:
+            assert not is_provisioned(flash, boards.board().layout)
 
 
 def test_a_provisioned_board_is_not_provisioned_again(lab: Lab, tmp_path: Path) -> None:

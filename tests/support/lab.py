@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from hillhold_bootsim.layout import DEFAULT_LAYOUT
+from hillhold_bootsim import boards
 from hillhold_signer import ImagePlan, Repository, example_signer, sign_image
 from hillhold_signer.examples import example_private
 from workshop import firmware, release, started
@@ -106,7 +106,7 @@ class Lab:
         self.root = self.two / "metadata" / "1.root.json"
 
     def _image(self, payload: bytes, version: str) -> bytes:
-        plan = ImagePlan(version, 1, 512, DEFAULT_LAYOUT.slots[0][0].size, pad_header=True)
+        plan = ImagePlan(version, 1, 512, boards.board().image_sizes[0], pad_header=True)
         return sign_image(payload, plan, example_signer("image"), demo=True)
 
     def _copy(self, repository: Repository, name: str) -> Path:
