@@ -68,6 +68,12 @@ class BoardFileError(Refused):
     """A file that does not describe a board, or one that cannot be; says where, what was expected, and what came."""
 
 
+class UnknownBoardError(MisuseError):
+    """No board of that name comes with the package."""
+
+    hint = "`hillhold-lab boards` lists them; a file is ./NAME, or ends in .toml"
+
+
 @dataclass(frozen=True, slots=True)
 class Board:
     """A board.
@@ -124,7 +130,7 @@ def board(name_or_path: str = DEFAULT) -> Board:
     What has a name's form is a name; a file beside it is `./NAME`, or ends in `.toml`.
 
     Raises:
-        MisuseError: no board of that name comes with the package.
+        UnknownBoardError: no board of that name comes with the package.
         BoardFileError, OperationalError: as `load_board`.
     """
     return parse_board(*_find(name_or_path))
@@ -188,9 +194,7 @@ def _find(name_or_path: str) -> tuple[str, str, Path]:
         return _read(path), str(path), path.parent
     shipped = shipped_boards()
     if name_or_path not in shipped:
-        raise MisuseError(
-            f"board {name_or_path}: expected one of {', '.join(shipped)}, or a file (./NAME, or ending in {_SUFFIX})"
-        )
+        raise UnknownBoardError(f"board {name_or_path}: expected one of {', '.join(shipped)}, or a file")
     return shipped[name_or_path], f"{name_or_path}{_SUFFIX}", Path()
 
 
