@@ -124,16 +124,17 @@ class Lab:
         return ("--root", self.root, "--product", "pump", "--hardware", "nrf51-a", "--id", "unit-7")
 
     @contextmanager
-    def board(self, flash: Path, *options: object, tcp: bool = False) -> Iterator[Board]:
-        """Run a board; it is new where `flash` does not exist."""
+    def board(self, flash: Path, *options: object, tcp: bool = False, file: Path | None = None) -> Iterator[Board]:
+        """Run a board, the default one or `file`'s, which says its hardware and keys. It is new where `flash` does not exist."""
         self._boards += 1
         log = self.folder / f"board-{self._boards}.log"
         place: Sequence[object] = ("--listen", "127.0.0.1:0") if tcp else ("--link", flash.with_suffix(".tty"))
-        new = () if flash.exists() else self.new
-        command = [BIN / "hillhold-lab", "board", "--flash", flash, "--boot-key", self.folder / "boot.pub"]
+        new = self.new if file is None else (*self.new[:4], *self.new[6:])
+        of_board = ["--boot-key", self.folder / "boot.pub"] if file is None else [file]
+        command = [BIN / "hillhold-lab", "board", "--flash", flash, *of_board, *(() if flash.exists() else new)]
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [*map(str, (*command, *place, *new, *options))],
+                [*map(str, (*command, *place, *options))],
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
