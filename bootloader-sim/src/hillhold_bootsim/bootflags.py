@@ -195,13 +195,19 @@ def _decode_image(data: bytes, offset: int) -> ImageFlags:
 
 
 class FlagStore:
-    """The two records over a flash. What was read or written last is remembered until `reload`, at each boot."""
+    """The two records over a flash. What was read or written last is remembered until `reload`, at each boot.
+
+    Raises:
+        MisuseError: the areas do not hold a record of so many components.
+    """
 
     def __init__(self, flash: Flash, layout: Layout) -> None:
         self._areas = SimRecordAreas(flash, layout.flags)
         self._components = len(layout.slots)
         self._size = record_size(self._components)
         self._newest: tuple[int, int, BootRecord] | None = None
+        if self._areas.size < self._size:
+            raise MisuseError(f"boot flags: areas of expected {self._size} bytes, got {self._areas.size}")
 
     def reload(self) -> BootRecord:
         """Forget what was remembered; return what is stored.
