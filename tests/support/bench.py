@@ -275,9 +275,10 @@ class Bench(Parts):
         self_test: SelfTest | None = None,
         device: Device = DEVICE,
         flash: Flash | None = None,
+        buffer: int = 1024,
     ) -> None:
         super().__init__(repo, layout, device=device, flash=flash)
-        self.board = make_board(self.flash, layout, held_keys(), self_test)
+        self.board = make_board(self.flash, layout, held_keys(), self_test, buffer)
         self.use(self.board.parts)
         self.clock: int | None = CLOCK
         self.seconds = 0.0
