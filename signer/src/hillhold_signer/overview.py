@@ -80,7 +80,7 @@ def overview(repository: Repository, product: str) -> Overview:
         newest = None
     else:
         newest = _facts(state.targets(), state.line(product), product, people)
-    keys = tuple(key.key_hash.hex() for key in image_keys(repository.layout, product))
+    keys = tuple(key.fingerprint.hex() for key in image_keys(repository.layout, product))
     return Overview(published, newest, keys)
 
 

@@ -38,6 +38,6 @@ def image_key(repo: Place, name: str, keys: tuple[Path, ...], remove: str | None
         found = add_image_keys(repository, name, [load_public(path) for path in keys], edge().now())
     else:
         repository.state().line(name)
-        found = tuple(key.key_hash.hex() for key in image_keys(repository.layout, name))
+        found = tuple(key.fingerprint.hex() for key in image_keys(repository.layout, name))
     lines = [f"image keys of {name}:", *(f"  {item}" for item in found)] if found else [f"no image keys of {name}"]
     emit({"product": name, "image_keys": list(found)}, lines, as_json=as_json)
