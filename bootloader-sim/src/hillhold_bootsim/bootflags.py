@@ -31,6 +31,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hillhold_bootsim.flash import Flash
+from hillhold_bootsim.keylist import KeyList
 from hillhold_bootsim.layout import Layout, padded
 from hillhold_verifier.errors import ConfirmError, MisuseError, RecordError, UnprovisionedError
 from hillhold_verifier.slots import BootFlags, Mark
@@ -118,11 +119,13 @@ def decode_record(data: bytes) -> tuple[int, BootRecord]:
 class SimBootControl:
     """`BootControl` over a flash, for the agent, and `record`, `write` and `started`, for the bootloader alone.
 
+    `keys` is the bootloader's list of image keys; None for a bootloader without one.
+
     It keeps nothing in memory but `running`. Every change is one write of one record; a change to what already is, is none.
     """
 
-    def __init__(self, flash: Flash, layout: Layout) -> None:
-        self._flash, self._layout = flash, layout
+    def __init__(self, flash: Flash, layout: Layout, keys: KeyList | None = None) -> None:
+        self._flash, self._layout, self._keys = flash, layout, keys
         self._running: int | None = None
 
     # --- for the agent: BootControl -----------------------------------------------------------------------------------
@@ -192,6 +195,11 @@ class SimBootControl:
             UnprovisionedError: the flags cannot be read.
         """
         self.write(replace(self.record(), failed=None))
+
+    def accept_root(self, data: bytes) -> None:
+        """Hand a root to the list of image keys; without one nothing happens. Raises as `KeyList.accept_root`."""
+        if self._keys is not None:
+            self._keys.accept_root(data)
 
     # --- for the bootloader and the factory ---------------------------------------------------------------------------
 
