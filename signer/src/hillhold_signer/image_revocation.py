@@ -1,0 +1,109 @@
+"""Image keys under which no bootloader shall boot an image any more: root names them, so root's quorum decides.
+
+`signed` of root has `x-hillhold-revoked-image-keys`, sorted fingerprints. A device hands each new root to its bootloader, which checks it
+itself and drops the keys once an image under another one is confirmed. No command shortens the list: what is in effect on one device
+cannot be taken back, and a list that forgets a key would leave the fleet in two halves.
+
+The reason stays here (`revoked/FINGERPRINT`), beside those of other keys. From that note on, and while a draft or the published root
+names the key, no image under it is added.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tuf.api.metadata import Root
+
+from hillhold_signer.encoding import copied
+from hillhold_signer.errors import RotationRefused
+from hillhold_signer.image_keys import image_keys
+from hillhold_signer.layout import Layout
+from hillhold_signer.repository import Repository
+from hillhold_signer.revocation import Revoked, revoked_image_keys, write_revoked
+from hillhold_signer.rotation import named_image_keys
+from hillhold_signer.state import State
+from hillhold_verifier.metadata import MAX_REVOKED, REVOKED_IMAGE_KEYS
+
+MIN_START: Final = 8
+"""Digits by which a fingerprint is recognised."""
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRevocation:
+    """A root that revokes one more image key, as it was drafted.
+
+    Attributes:
+        old, new: root as it is published (None: not yet), and the draft.
+        fingerprint: of the key.
+        lines: the lines that note the key as one of their bootloaders'.
+        bare: those of them that note no other key that is not revoked.
+    """
+
+    old: Root | None
+    new: Root
+    fingerprint: str
+    lines: tuple[str, ...]
+    bare: tuple[str, ...]
+
+
+def revoke_image_key(
+    repository: Repository, fingerprint: str, reason: str, now: int, *, unknown: bool = False
+) -> ImageRevocation:
+    """Draft the root after the published one, or change its draft, so that it revokes one more image key.
+
+    Args:
+        fingerprint: of a key that some line notes, or its first digits.
+        reason: what happened, for the record.
+        now: Unix seconds.
+        unknown: take a whole fingerprint though no line notes the key.
+
+    Raises:
+        RotationRefused: no such key, or several; one that root names already; too many; no reason.
+        MergeRefused: drafts of root that do not go together.
+        RepositoryRefused, StorageError: the repository.
+    """
+    with repository.edit(now) as edit:
+        noted = _noted(edit.layout, edit.state)
+        digest = _whose(fingerprint.lower(), noted, unknown=unknown)
+        new = edit.root()
+        named = named_image_keys(new)
+        if digest in named:
+            what = f"image key {digest[:16]}"
+            raise RotationRefused(what, expected="one that root does not revoke yet", got=f"in version {new.version}")
+        if len(named) >= MAX_REVOKED:
+            raise RotationRefused("revoked image keys", expected=f"at most {MAX_REVOKED}", got=len(named) + 1)
+        new.unrecognized_fields[REVOKED_IMAGE_KEYS] = sorted({*named, digest})
+        gone = revoked_image_keys(edit.layout, edit.state) | {digest}
+        # The note first: whatever happens then, people are told, and no image under the key is added.
+        write_revoked(edit.layout, Revoked(digest, reason, now, image=True))
+        edit.save("root", new)
+        old = edit.state.published_root
+    lines = tuple(line for line, keys in noted.items() if digest in keys)
+    bare = tuple(line for line in lines if set(noted[line]) <= gone)
+    return ImageRevocation(old, copied(new), digest, lines, bare)
+
+
+def _noted(layout: Layout, state: State) -> Mapping[str, Sequence[str]]:
+    """The fingerprints of the image keys that each line notes."""
+    return {line: tuple(key.key_hash.hex() for key in image_keys(layout, line)) for line in state.products()}
+
+
+def _whose(start: str, noted: Mapping[str, Sequence[str]], *, unknown: bool) -> str:
+    known = sorted({item for keys in noted.values() for item in keys})
+    found = [item for item in known if len(start) >= MIN_START and item.startswith(start)]
+    if len(found) == 1:
+        return found[0]
+    whole = _FINGERPRINT.fullmatch(start) is not None
+    if whole and unknown:
+        return start
+    listed = ", ".join(item[:16] for item in known) or "none: no line notes image keys"
+    hint = (
+        "--unknown revokes it all the same: a bootloader may hold a key that nobody noted here"
+        if whole
+        else "`hillhold product image-key` notes the keys of a line's bootloaders"
+    )
+    raise RotationRefused("image key", expected=f"a fingerprint, one of: {listed}", got=repr(start)[:80], hint=hint)
