@@ -25,7 +25,7 @@ from hillhold_signer.errors import (
 )
 from hillhold_signer.image_keys import add_image_keys
 from hillhold_signer.image_revocation import revoke_image_key
-from hillhold_signer.keys import fingerprint
+from hillhold_signer.keys import fingerprint, public_pem
 from hillhold_signer.merging import merge
 from hillhold_signer.revocation import read_revoked, revoked_image_keys
 from hillhold_signer.roots import renew, revoke, rotate
@@ -306,6 +306,18 @@ def test_the_command_says_what_happens_next(repository: Repository) -> None:
     again = hillhold("root", "revoke-image-key", path, mark("old"), "--reason", WHY, "--json")
     assert again.exit_code == 1
     assert "error" in json.loads(again.stdout or again.output)
+
+
+def test_the_command_takes_the_public_keys_file(repository: Repository, tmp_path: Path) -> None:
+    path = repository.folder.path
+    file = path / "image-keys/pump" / f"{mark('new')}.pub"
+    done = hillhold("root", "revoke-image-key", path, file, "--reason", WHY)
+    assert f"+ revoked image key: fingerprint {mark('new')}" in done.output
+    (tmp_path / "other.pub").write_bytes(public_pem(signer("other").public_key))
+    assert hillhold("root", "revoke-image-key", path, tmp_path / "other.pub", "--reason", WHY).exit_code == 1
+    (tmp_path / "other.pub").write_bytes(b"none")
+    assert hillhold("root", "revoke-image-key", path, tmp_path / "other.pub", "--reason", WHY).exit_code == 1
+    assert named_image_keys(repository.state().root()) == (mark("new"),)
 
 
 def test_the_commands_show_it(repository: Repository) -> None:

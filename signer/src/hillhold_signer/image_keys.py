@@ -110,6 +110,11 @@ def image_keys(layout: Layout, product: str) -> tuple[ImageKey, ...]:
     return tuple(found)
 
 
+def image_fingerprint(key: Key) -> str:
+    """Return the fingerprint by which bootloaders and images name a key, in hexadecimal; raises `KeyRefused` for one that none reads."""
+    return _image_key(public_pem(key), "image key").key_hash.hex()
+
+
 def check_signed(
     data: bytes, keys: Sequence[ImageKey], *, demo: bool, revoked: Collection[str] = frozenset()
 ) -> str | None:

@@ -14,8 +14,10 @@ from hillhold_signer.cli.remote import REPOSITORY, OnRepository, service_of
 from hillhold_signer.cli.terminal import FILE, PATH, edge, emit, json_option
 from hillhold_signer.difference import difference, label
 from hillhold_signer.errors import RepositoryRefused
+from hillhold_signer.image_keys import image_fingerprint
 from hillhold_signer.image_revocation import revoke_image_key
-from hillhold_signer.keys import fingerprint
+from hillhold_signer.keys import fingerprint as key_fingerprint
+from hillhold_signer.keys import load_public
 from hillhold_signer.layout import file_name
 from hillhold_signer.places import Place
 from hillhold_signer.repository import Repository
@@ -56,7 +58,7 @@ def show(repo: Place, number: int | None, as_json: bool) -> None:
     lines = [f"root version {found.version}, until {show_time(encoding.unix(found.expires))}"]
     value = {}
     for name, role in found.roles.items():
-        keys = [(people.get(keyid, "unnamed key"), keyid, fingerprint(found.keys[keyid])) for keyid in role.keyids]
+        keys = [(people.get(keyid, "unnamed key"), keyid, key_fingerprint(found.keys[keyid])) for keyid in role.keyids]
         keys.sort()
         lines.append(f"{name}: {role.threshold} of {len(keys)}")
         lines += [f"  {who:<16} key id {keyid[:16]}  fingerprint {mark}" for who, keyid, mark in keys]
@@ -114,21 +116,22 @@ def rotate(repo: Place, config: Path, dry_run: bool, as_json: bool) -> None:
 
 @root.command("revoke-image-key", cls=OnRepository, short_help="Draft a root that revokes a bootloader's key.")
 @click.argument("repo", type=REPOSITORY)
-@click.argument("fingerprint")
+@click.argument("key")
 @click.option("--reason", required=True, help="What happened, for the record.")
-@click.option("--unknown", is_flag=True, help="Revoke a whole fingerprint though no line notes such a key.")
+@click.option("--unknown", is_flag=True, help="Revoke it though no line notes such a key.")
 @json_option
-def revoke_image_key_command(repo: Place, fingerprint: str, reason: str, unknown: bool, as_json: bool) -> None:
-    """Draft a root that revokes the image key with FINGERPRINT (or its first digits), as `product image-key` shows it.
+def revoke_image_key_command(repo: Place, key: str, reason: str, unknown: bool, as_json: bool) -> None:
+    """Draft a root that revokes an image key. KEY is its public key's file or its fingerprint, as `product image-key` shows it.
 
     Each bootloader drops the key for good once an image under another key of its own is confirmed, and never the last one that it
     has. From now on no image under it is added.
 
     \b
     Example:
-      hillhold root revoke-image-key REPO 5d3ac7f54a6e36b1 --reason "the build machine was broken into"
+      hillhold root revoke-image-key REPO image.pub --reason "the build machine was broken into"
     """
-    repository = Repository(repo)
+    repository, file = Repository(repo), Path(key)
+    fingerprint = image_fingerprint(load_public(file)) if file.is_file() else key
     done = revoke_image_key(repository, fingerprint, reason, edge().now(), unknown=unknown)
     lines = [str(change) for change in difference("root", done.old, done.new, label(repository.people()))]
     lines += [
