@@ -10,7 +10,8 @@ by which to judge; a revocation does not get untrue with time.
     they name every key that is left ──► they are not put into effect at all
 
 So a device that has yet to be updated still boots, its way back in a trial too, and one that has shown that it boots without the
-revoked keys stops believing them. What is in effect stays so, though a later root names it no more.
+revoked keys stops believing them. What is in effect stays so, though a later root names it no more. The records are not signed: what
+can write their areas can put back an older list, so on a real board nothing but the bootloader should be able to.
 
 A record, in each of two areas (big endian):
 
