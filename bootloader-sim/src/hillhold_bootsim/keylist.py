@@ -36,6 +36,7 @@ import hashlib
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -120,7 +121,7 @@ def decode_record(data: bytes) -> tuple[int, KeyRecord]:
 
 
 class KeyList:
-    """A bootloader's list of accepted keys. It keeps nothing in memory: every call reads both areas.
+    """A bootloader's list of accepted keys. What counts is on the flash alone: every call reads both areas.
 
     Args:
         areas: two areas of its own; either must hold a root and 32 bytes for each key.
@@ -227,7 +228,7 @@ class KeyList:
             )
         sequence, index, record = newest
         try:
-            return sequence, index, record, parse_root(record.root)
+            return sequence, index, record, _parse(record.root)
         except MetadataError as error:
             raise UnprovisionedError("list of image keys", expected="a root", got=str(error)) from error
 
@@ -253,6 +254,12 @@ class KeyList:
                 "root for the list of image keys", expected=f"at most {self._areas.size} bytes with it", got=needed
             )
         self._areas.write(index, encode_record(sequence, record))
+
+
+@lru_cache(maxsize=8)
+def _parse(root: bytes) -> Envelope[Root]:
+    """A held root, parsed once: every boot asks for it, and the same bytes say the same."""
+    return parse_root(root)
 
 
 def _shown(fingerprints: Iterable[bytes]) -> str:
