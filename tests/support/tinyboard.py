@@ -23,7 +23,7 @@ from imgtool.version import decode_version
 
 from hillhold_bootsim.board import Parts
 from hillhold_bootsim.bootflags import BootRecord, ImageFlags
-from hillhold_bootsim.bootloader import BootOutcome, FixedKeys, ResetReason
+from hillhold_bootsim.bootloader import BootOutcome, ResetReason
 from hillhold_bootsim.flash import Cut, CutAt, Flash, FlashState, Operation, PowerLost, outcomes
 from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import BootMode, Layout, padded
@@ -83,7 +83,7 @@ class Rig:
 
     def __post_init__(self) -> None:
         self.flash = self.flash or Flash(self.layout.geometry)
-        self.parts = Parts(self.flash, self.layout, FixedKeys(self.keys), self.checkpoint)
+        self.parts = Parts(self.flash, self.layout, self.keys, self.checkpoint)
         self.slots, self.counter = self.parts.slots[0], self.parts.counters[0]
         self.control, self.store = self.parts.control, self.parts.control.store
 

@@ -36,6 +36,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hillhold_bootsim.flash import Flash
+from hillhold_bootsim.keylist import KeyList
 from hillhold_bootsim.layout import MAX_COMPONENTS, Layout, SimRecordAreas
 from hillhold_verifier.errors import ConfirmError, MisuseError, RecordError, UnprovisionedError
 from hillhold_verifier.slots import BootFlags, Mark
@@ -271,11 +272,13 @@ class FlagStore:
 class SimBootControl:
     """`BootControl` over the flags, for the agent, and `started`, for the bootloader alone.
 
+    `keys` is the bootloader's list of image keys; None for a bootloader without one.
+
     Every change is one write of one record; a change to what already is, is none.
     """
 
-    def __init__(self, store: FlagStore) -> None:
-        self.store = store
+    def __init__(self, store: FlagStore, keys: KeyList | None = None) -> None:
+        self.store, self._keys = store, keys
         self._running: tuple[int, ...] = ()
 
     # --- for the agent: BootControl -----------------------------------------------------------------------------------
@@ -350,6 +353,11 @@ class SimBootControl:
         """
         record = self.store.record()
         self.store.write(replace(record, images=tuple(replace(image, failed=None) for image in record.images)))
+
+    def accept_root(self, data: bytes) -> None:
+        """Hand a root to the list of image keys; without one nothing happens. Raises as `KeyList.accept_root`."""
+        if self._keys is not None:
+            self._keys.accept_root(data)
 
     # --- for the bootloader -------------------------------------------------------------------------------------------
 

@@ -100,7 +100,7 @@ class AcceptedKeys(Protocol):
     def keys(self) -> tuple[ImageKey, ...]:
         """Return those that it accepts now."""
 
-    def settle(self, used: Sequence[ImageKey], /) -> str | None:
+    def settle(self, used: Sequence[ImageKey], /) -> Sequence[str]:
         """Take note that the confirmed images verified under these; return what that changed, in words."""
 
 
@@ -114,9 +114,9 @@ class FixedKeys:
         """Return all of them."""
         return self._keys
 
-    def settle(self, _used: Sequence[ImageKey], /) -> str | None:
+    def settle(self, _used: Sequence[ImageKey], /) -> Sequence[str]:
         """Nothing changes."""
-        return None
+        return ()
 
 
 def no_checkpoint(_tag: Hashable) -> None:
@@ -242,8 +242,7 @@ class Bootloader:
             self._check_dependencies(images)
         except Refused as error:
             return BootOutcome(events=(*events, f"recovery: {error}"))
-        if settled := self._keys.settle([booted.key for booted in images]):
-            events.append(settled)
+        events += self._keys.settle([booted.key for booted in images])
         for component, booted in enumerate(images):
             try:
                 self._counters[component].raise_to(booted.counter)
@@ -307,7 +306,13 @@ class Bootloader:
         return _sha256(self._reader(component, slot), length)
 
     def _check_dependencies(self, images: Sequence[Booted]) -> None:
-        """What each image says of the versions of the others holds (MCUboot: `boot_verify_slot_dependencies`)."""
+        """What each image asks of the versions of the others holds (MCUboot: `boot_verify_slot_dependencies`)."""
+        for component, booted in enumerate(images):
+            for dependency in booted.image.dependencies:
+                found = images[dependency.image].image.version if dependency.image < len(images) else None
+                if found is None or found < dependency.least:
+                    what = f"image {dependency.image}, on which that of component {component} depends"
+                    raise MismatchError(what, expected=f"at least {dependency.least}", got=found or "none")
 
     def _reader(self, component: int, slot: int) -> ReadAt:
         return lambda offset, length: self._slots[component].read(slot, offset, length)

@@ -10,7 +10,7 @@ people name keys by fingerprint.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from securesystemslib.signer import Key
@@ -20,6 +20,7 @@ from hillhold_signer.examples import name_of_hash, refuse_public
 from hillhold_signer.keys import public_pem
 from hillhold_signer.layout import Layout
 from hillhold_signer.repository import Repository
+from hillhold_signer.revocation import revoked_image_keys
 from hillhold_signer.storage import list_folder, read_optional, remove_file, write_file
 from hillhold_verifier.errors import ImageError, ImageSignatureError
 from hillhold_verifier.mcuboot import TLV_KEYHASH, ImageKey, check_hash, parse_image, verify_image
@@ -36,17 +37,20 @@ def add_image_keys(repository: Repository, product: str, keys: Sequence[Key], no
 
     Raises:
         ProductRefused: no such line.
-        KeyRefused: a kind of key that no Hillhold device reads, or too many.
+        KeyRefused: a kind of key that no Hillhold device reads, one that is revoked, or too many.
         PublicKeyMaterialRefused: a key whose private part everybody has, outside a demo.
         RepositoryRefused, StorageError: the repository.
     """
     with repository.edit(now) as edit:
         edit.state.line(product)
         known = {key.der for key in image_keys(edit.layout, product)}
+        gone = revoked_image_keys(edit.layout, edit.state)
         new = {}
         for key in keys:
             refuse_public(key, demo=edit.config.demo)
             found = _image_key(public_pem(key), "image key")
+            if found.key_hash.hex() in gone:
+                raise KeyRefused("image key", expected="one that is not revoked", got=found.key_hash.hex()[:16])
             new[found.fingerprint.hex()] = public_pem(key)
             known.add(found.der)
         if len(known) > MAX_KEYS:
@@ -100,18 +104,26 @@ def image_keys(layout: Layout, product: str) -> tuple[ImageKey, ...]:
     return tuple(found)
 
 
-def check_signed(data: bytes, keys: Sequence[ImageKey], *, demo: bool) -> str | None:
+def image_fingerprint(key: Key) -> str:
+    """Return the hash by which bootloaders and images name a key, in hexadecimal; raises `KeyRefused` for one that none reads."""
+    return _image_key(public_pem(key), "image key").key_hash.hex()
+
+
+def check_signed(
+    data: bytes, keys: Sequence[ImageKey], *, demo: bool, revoked: Collection[str] = frozenset()
+) -> str | None:
     """Refuse an image that the line's bootloaders would refuse.
 
     Args:
         keys: those of the bootloaders. Where there are none, a signature has to be there, and that is all that can be said.
         demo: allow example keys and MCUboot's published samples.
+        revoked: fingerprints of image keys that bootloaders drop, or have dropped.
 
     Returns:
         The fingerprint of the key whose signature verified; None without `keys`.
 
     Raises:
-        ReleaseRefused: not signed, damaged since, or signed by another key.
+        ReleaseRefused: not signed, damaged since, or signed by another key or a revoked one.
         PublicKeyMaterialRefused: it names a key whose private part everybody has.
     """
     hint = "sign it with the bootloader's key: `hillhold image sign`, or CONFIG_MCUBOOT_SIGNATURE_KEY_FILE in Zephyr"
@@ -126,6 +138,9 @@ def check_signed(data: bytes, keys: Sequence[ImageKey], *, demo: bool) -> str | 
         if TLV_KEYHASH not in found or not found.keys() & SIGNATURES.keys():
             raise ReleaseRefused("image signature", expected="one", got="none", hint=hint)
         named = found[TLV_KEYHASH].hex()
+        if named in revoked:
+            got = f"{named[:16]}, which was revoked"
+            raise ReleaseRefused("image key", expected="one that bootloaders go on accepting", got=got, hint=hint)
         if not demo and (name := name_of_hash(named)):
             raise PublicKeyMaterialRefused(
                 f"the image is signed with {name}: its private part is public",

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from hillhold_bootsim.board import Parts
 from hillhold_bootsim.bootflags import FlagStore
-from hillhold_bootsim.bootloader import Booted, Bootloader, BootOutcome, FixedKeys, ResetReason
+from hillhold_bootsim.bootloader import Booted, Bootloader, BootOutcome, ResetReason
 from hillhold_bootsim.flash import Flash, FlashState
 from hillhold_bootsim.maker import PRODUCT
 from hillhold_bootsim.powercut.oracle import May
@@ -84,7 +84,7 @@ class Machine:
         self.parts = Parts(
             self.flash,
             self._layout,
-            FixedKeys(scenario.keys),
+            scenario.keys,
             self._checkpoint,
             bootloader=_remembering(design.bootloader, self),
             swapper=design.swapper,
