@@ -24,7 +24,7 @@ NAMES: Final = (
     *("root-1", "root-2", "root-3"),
     *("targets-1", "targets-2", "targets-3"),
     *("release-1", "release-2"),
-    *("snapshot", "timestamp", "image", "intruder"),
+    *("snapshot", "timestamp", "image", "image-2", "intruder"),
 )
 
 MCUBOOT_SAMPLES: Final = {

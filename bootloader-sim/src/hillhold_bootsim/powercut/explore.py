@@ -21,7 +21,7 @@ from typing import Final
 from hillhold_bootsim.bootloader import BootOutcome
 from hillhold_bootsim.flash import Cut, CutAt, FlashContractError, FlashState, Operation, completed, outcomes
 from hillhold_bootsim.powercut.machine import Design, Machine, Memory, StuckError
-from hillhold_bootsim.powercut.oracle import Facts, May, Oracle, counter_of, floors_of
+from hillhold_bootsim.powercut.oracle import Facts, May, Oracle, counter_of, dropped_keys, floors_of
 from hillhold_bootsim.powercut.scenario import Scenario
 from hillhold_bootsim.torn import Sector
 from hillhold_verifier.errors import HillholdError
@@ -253,7 +253,7 @@ class Explorer:
                 return (-1,) * 6
 
         counter = self._memory.of(("counter", state[-1]), lambda: (counter_of(self._scenario, state),))[0]
-        return Facts(counter, self._memory.of(("floors", *spans), floors))
+        return Facts(counter, self._memory.of(("floors", *spans), floors), dropped_keys(self._scenario, state))
 
 
 class _Broken(Exception):

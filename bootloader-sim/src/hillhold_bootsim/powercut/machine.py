@@ -23,7 +23,7 @@ from hillhold_bootsim.powercut.scenario import NOW, REVERT, SETTING_UP, UPDATE, 
 from hillhold_bootsim.swap import Swapper
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.mcuboot import ImageKey
-from hillhold_verifier.metadata import SNAPSHOT, TARGETS, TIMESTAMP
+from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from hillhold_verifier.state import DeviceState, StateStore
 
 MAX_BOOTS = 12
@@ -196,6 +196,9 @@ class Machine:
         held = {TIMESTAMP: trust.timestamp, SNAPSHOT: trust.snapshot, TARGETS: trust.targets, PRODUCT: trust.line}
         if all(file is not None and file.raw == offer.files[role] for role, file in held.items()):
             return
+        if trust.root.raw != offer.files[ROOT]:
+            self.look(("receive", offer.version, ROOT))
+            agent.receive(ROOT, offer.files[ROOT], NOW)
         need = agent.receive(TIMESTAMP, offer.files[TIMESTAMP], NOW)
         while need is not None:
             self.look(("receive", offer.version, need.role))

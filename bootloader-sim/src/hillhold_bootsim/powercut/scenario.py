@@ -1,8 +1,9 @@
 """What happens on a board, as data: images, metadata and the flash on which it begins.
 
 An update to a release whose test passes and which is confirmed; then one to a release whose test fails, so that the board goes back. Both
-by the verifier's own agent, with the metadata of a repository that the signer's own library made. A scenario holds no private key: it
-is made once, and sent to whoever explores it.
+by the verifier's own agent, with the metadata of a repository that the signer's own library made. On a board whose bootloader has a list of
+image keys, a new root revokes the first key before the update, which is signed by the second. A scenario holds no private key: it is made
+once, and sent to whoever explores it.
 """
 
 from __future__ import annotations
@@ -33,13 +34,17 @@ SETTING_UP, UPDATE, REVERT = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a source holds at one time: metadata by role, and the release that it wants on the board."""
+    """What a source holds at one time: metadata by role, and the release that it wants on the board.
+
+    `passes`: the image passes its test; `drops`: how many image keys the bootloader drops once it is confirmed.
+    """
 
     files: Mapping[str, bytes]
     version: str
     counter: int
     image: bytes
     passes: bool
+    drops: int = 0
 
     @property
     def sha256(self) -> bytes:
@@ -82,17 +87,18 @@ def make_scenario(layout: Layout, size: int = 256 * 1024, chunk: int = CHUNK) ->
     with tempfile.TemporaryDirectory() as folder:
         maker = Maker(Path(folder) / "repository", layout.slots[0][0].size, NOW)
         provision_board(flash, layout, Device(PRODUCT, HARDWARE, "power-cut"), maker.root)
-        offers = tuple(
-            _offer(maker, Wanted(_payload(size, number), version, counter), passes)
-            for number, (version, counter, passes) in enumerate(
-                (("1.0.0", 1, True), ("1.1.0", 2, True), ("1.2.0", 3, False))
-            )
-        )
-        key = maker.image_key
-    return Scenario(layout, (key,), flash.state(), (offers[0], offers[1], offers[2]), chunk)
+        first = _offer(maker, Wanted(_payload(size, SETTING_UP), "1.0.0", 1), passes=True)
+        keys = [maker.image_key]
+        if layout.keys:
+            maker.change_image_key()
+            keys.append(maker.image_key)
+        drops = len(keys) - 1
+        update = _offer(maker, Wanted(_payload(size, UPDATE), "1.1.0", 2), passes=True, drops=drops)
+        failing = _offer(maker, Wanted(_payload(size, REVERT), "1.2.0", 3), passes=False, drops=drops)
+    return Scenario(layout, tuple(keys), flash.state(), (first, update, failing), chunk)
 
 
-def _offer(maker: Maker, wanted: Wanted, passes: bool) -> Offer:
+def _offer(maker: Maker, wanted: Wanted, *, passes: bool, drops: int = 0) -> Offer:
     image = maker.image(wanted)
     maker.release(wanted, image)
     folder = maker.path / "public" / "metadata"
@@ -102,7 +108,7 @@ def _offer(maker: Maker, wanted: Wanted, passes: bool) -> Offer:
 
     files = {role: newest(role) for role in (ROOT, SNAPSHOT, TARGETS, PRODUCT)}
     files[TIMESTAMP] = (folder / "timestamp.json").read_bytes()
-    return Offer(files, wanted.version, wanted.counter, image, passes)
+    return Offer(files, wanted.version, wanted.counter, image, passes, drops)
 
 
 def _payload(size: int, number: int) -> bytes:
