@@ -18,8 +18,8 @@ from hillhold_signer.adding import Added, add_release
 from hillhold_signer.ceremony import Ceremony, NamedKey, OnlineKey, Team
 from hillhold_signer.examples import example_signer
 from hillhold_signer.image_revocation import revoke_image_key
-from hillhold_signer.keys import public_pem
 from hillhold_signer.images import ImagePlan, sign_image
+from hillhold_signer.keys import public_pem
 from hillhold_signer.lines import add_product
 from hillhold_signer.products import Caps, Product
 from hillhold_signer.publish import OnlineSigners
