@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import pytest
 
+from hillhold_bootsim.boards import board
 from hillhold_bootsim.bootflags import FlagStore, ImageFlags, record_size
 from hillhold_bootsim.flash import Flash, FlashContractError
 from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import (
-    DEFAULT_LAYOUT,
     MAX_COMPONENTS,
     BootMode,
     Layout,
@@ -40,7 +40,7 @@ def on_mixed(mode: BootMode = BootMode.REMAP, **parts: object) -> Layout:
 
 
 def test_the_default_board() -> None:
-    layout = DEFAULT_LAYOUT
+    layout = board().layout
     parts = [*layout.flags, *layout.state, *layout.slots[0]]
     assert [part.size // K for part in parts] == [4, 4, 64, 64, 384, 384]
     for before, after in pairwise(parts):
@@ -110,16 +110,16 @@ def test_an_area_of_sectors_of_several_sizes_is_replaced_whole() -> None:
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ({"flags": (Partition(0, 16 * K), Partition(8 * K, 16 * K))}, "not whole sectors"),
-        ({"flags": (Partition(0, 8 * K), Partition(16 * K, 16 * K))}, "not whole sectors"),
-        ({"flags": (Partition(0, 0), Partition(16 * K, 16 * K))}, "not whole sectors"),
-        ({"flags": (Partition(-16 * K, 16 * K), Partition(16 * K, 16 * K))}, "not whole sectors"),
-        ({"state": (Partition(32 * K, 16 * K), Partition(1024 * K, 512))}, "not whole sectors"),
-        ({"state": (Partition(32 * K, 16 * K), Partition(512 * K, 128 * K))}, "overlap"),
-        ({"state": (Partition(0, 16 * K), Partition(16 * K, 16 * K))}, "overlap"),
-        ({"keys": (Partition(0, 16 * K), Partition(64 * K, 64 * K))}, "overlap"),
-        ({"slots": ((Partition(64 * K, 192 * K), Partition(256 * K, 256 * K)),)}, "more than one size"),
-        ({"slots": ((Partition(64 * K, 64 * K), Partition(128 * K, 128 * K)),)}, "more than one size"),
+        ({"flags": (Partition(0, 16 * K), Partition(8 * K, 16 * K))}, "expected whole sectors"),
+        ({"flags": (Partition(0, 8 * K), Partition(16 * K, 16 * K))}, "expected whole sectors"),
+        ({"flags": (Partition(0, 0), Partition(16 * K, 16 * K))}, "expected whole sectors"),
+        ({"flags": (Partition(-16 * K, 16 * K), Partition(16 * K, 16 * K))}, "expected whole sectors"),
+        ({"state": (Partition(32 * K, 16 * K), Partition(1024 * K, 512))}, "expected whole sectors"),
+        ({"state": (Partition(32 * K, 16 * K), Partition(512 * K, 128 * K))}, "expected an offset from .* on, behind"),
+        ({"state": (Partition(0, 16 * K), Partition(16 * K, 16 * K))}, "expected an offset from .* on, behind"),
+        ({"keys": (Partition(0, 16 * K), Partition(64 * K, 64 * K))}, "expected an offset from .* on, behind"),
+        ({"slots": ((Partition(64 * K, 192 * K), Partition(256 * K, 256 * K)),)}, "expected sectors of one size"),
+        ({"slots": ((Partition(64 * K, 64 * K), Partition(128 * K, 128 * K)),)}, "expected sectors of one size"),
         ({"slots": ()}, "1 to 4 components, got 0"),
         ({"slots": tuple((Partition(0, 16 * K),) * 2 for _ in range(MAX_COMPONENTS + 1))}, "components, got 5"),
     ],
@@ -191,8 +191,8 @@ def test_the_smaller_slot_says_how_long_an_image_may_be() -> None:
 
 
 def test_record_areas_are_replaced_whole() -> None:
-    flash = Flash(DEFAULT_LAYOUT.geometry)
-    areas = SimRecordAreas(flash, DEFAULT_LAYOUT.state)
+    flash = Flash(board().layout.geometry)
+    areas = SimRecordAreas(flash, board().layout.state)
     assert areas.is_blank()
     areas.write(1, b"long" * 3000)
     areas.write(1, b"short")
