@@ -38,7 +38,12 @@ def public(name: str) -> ImageKey:
 
 
 def sign(
-    key: str | None = "ed25519", *, create: dict[str, Any] | None = None, pad: bool = False, **image: Any
+    key: str | None = "ed25519",
+    *,
+    payload: bytes = PAYLOAD,
+    create: dict[str, Any] | None = None,
+    pad: bool = False,
+    **image: Any,
 ) -> bytes:
     """An image by imgtool.
 
@@ -54,7 +59,7 @@ def sign(
         signer.pad_sig = pad
     with tempfile.TemporaryDirectory() as name:
         source, target = Path(name) / "in.bin", Path(name) / "out.bin"
-        source.write_bytes(PAYLOAD)
+        source.write_bytes(payload)
         made.load(str(source))
         made.create(signer, "hash", **({"enckey": None} | (create or {})))
         made.save(str(target))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -83,6 +84,7 @@ def odd_rsa(bits: int, exponent: int) -> PublicKeyTypes:
         (odd_rsa(2048, (1 << 2047) - 1), "RSA-2048 with the exponent 0x7fffffffffffffffff"),
         *((odd_rsa(bits, 65537), f"RSA-{bits}") for bits in (1024, 2047, 2049, 3071, 3073, 4096, 8192)),
         (odd_rsa(4096, 3), "RSA-4096 with the exponent 0x3"),
+        (ec.derive_private_key(7, ec.SECP224R1()).public_key(), "ECDSA P-224"),
         (ec.derive_private_key(7, ec.SECP384R1()).public_key(), "ECDSA P-384"),
         (ec.derive_private_key(7, ec.SECP521R1()).public_key(), "ECDSA P-521"),
         (ec.derive_private_key(7, ec.SECP256K1()).public_key(), "ECDSA secp256k1"),
@@ -93,7 +95,7 @@ def odd_rsa(bits: int, exponent: int) -> PublicKeyTypes:
 def test_other_kinds_of_key_are_refused_by_name(key: PublicKeyTypes, says: str) -> None:
     with pytest.raises(ImageSignatureError) as refused:
         ImageKey.from_pem(pem(key))
-    assert str(refused.value) == f"image key: expected {KINDS}, got {says}"
+    assert str(refused.value) == f"image key: expected Ed25519, ECDSA P-256, RSA-2048 or RSA-3072, got {says}"
     # The same key put into an `ImageKey` by hand checks nothing.
     with pytest.raises(ImageSignatureError, match=KINDS):
         verify_image(parse_image(sign()), reader(sign()), [ImageKey(key.public_bytes(DER, SPKI))])
@@ -102,6 +104,15 @@ def test_other_kinds_of_key_are_refused_by_name(key: PublicKeyTypes, says: str) 
 def test_a_key_too_small_to_be_loaded_is_refused() -> None:
     with pytest.raises(ImageSignatureError, match="image key"):
         ImageKey.from_pem(pem(odd_rsa(512, 65537)))
+
+
+def test_an_algorithm_that_the_library_lacks_is_refused_and_said() -> None:
+    unknown = bytes.fromhex("300d 3005 0603 2a0304 0304 0000 0000")
+    text = b"-----BEGIN PUBLIC KEY-----\n" + b64encode(unknown) + b"\n-----END PUBLIC KEY-----\n"
+    with pytest.raises(ImageSignatureError, match="image key: expected an algorithm available here, got "):
+        ImageKey.from_pem(text)
+    with pytest.raises(ImageSignatureError, match="image key: expected an algorithm available here, got "):
+        verify_image(parse_image(sign()), reader(sign()), [ImageKey(unknown)])
 
 
 def test_what_is_no_public_key_is_refused() -> None:
@@ -127,6 +138,18 @@ def test_a_key_in_another_form_than_its_own_der_is_the_callers_bug(name: str) ->
 
 
 POINT = serialization.PublicFormat.CompressedPoint
+
+
+def test_the_padding_of_an_ecdsa_signature_is_zeros_up_to_72_bytes() -> None:
+    digest = b"d" * 32
+    while len(good := private("ecdsa").key.sign(digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))) > 70:
+        pass
+    key = public("ecdsa")
+    key.check(good, digest)
+    key.check(good.ljust(72, b"\0"), digest)
+    for bad in (good.ljust(71, b"\0"), good.ljust(73, b"\0"), good.ljust(72, b"\1"), good[:-1], b""):
+        with pytest.raises(ImageSignatureError, match="expected a valid one"):
+            key.check(bad, digest)
 
 
 # --- signatures that are almost right ---------------------------------------------------------------------------------
