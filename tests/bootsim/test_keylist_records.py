@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forge import keys
+from forge import Object, keys
 from hillhold_bootsim.flash import Flash
 from hillhold_bootsim.keylist import KeyRecord, decode_record, encode_record
 from hillhold_verifier.errors import (
@@ -19,7 +19,7 @@ from hillhold_verifier.errors import (
     SignatureError,
     UnprovisionedError,
 )
-from keyrig import HELD, LAYOUT, NEW, OLD, KeyRig, untouched
+from keyrig import HELD, LAYOUT, NEW, OLD, UNKNOWN, KeyRig, revoking, untouched
 
 
 def test_a_list_that_was_never_written_accepts_no_key() -> None:
@@ -79,6 +79,30 @@ def test_a_newer_list_of_another_format_is_not_passed_over() -> None:
     untouched(rig, lambda: rig.list.keys(), UnprovisionedError)
     rig.list.provision(rig.repo.files["root"])
     assert rig.list.keys() == HELD
+
+
+def test_provisioning_outnumbers_two_lists_of_another_format() -> None:
+    rig = KeyRig()
+    record = KeyRecord(rig.repo.files["root"])
+    for sequences in ((7, 9), (9, 7)):
+        for index, sequence in enumerate(sequences):
+            rig.areas.write(index, of_format(encode_record(sequence, record), 2))
+        rig.list.provision(rig.repo.files["root"])
+        assert rig.list.keys() == HELD
+
+
+def test_a_record_holds_nothing_that_nobody_signed_and_no_key_that_is_not_held() -> None:
+    # Else a carrier, or a long list, could fill the area, and what is revoked later would not fit.
+    rig = KeyRig()
+    data = rig.repo.root(version=2, edit=revoking(OLD, UNKNOWN))
+    rig.list.accept_root(rig.repo.root(version=2, edit=revoking(OLD, UNKNOWN), edit_envelope=padded))
+    rig.list.settle([NEW])
+    sequence, record = max((decode_record(rig.areas.read(index)) for index in (0, 1)), key=lambda item: item[0])
+    assert (sequence, record) == (3, KeyRecord(data, frozenset({OLD.key_hash})))
+
+
+def padded(whole: Object) -> None:
+    whole["x-pad"] = "x" * 500
 
 
 def test_a_record_whose_root_cannot_be_read_is_not_passed_over_for_the_older_one() -> None:
