@@ -15,7 +15,8 @@ from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import BootMode, Layout
 from hillhold_bootsim.powercut.explore import Case, Explorer, parse_id
 from hillhold_bootsim.powercut.machine import StuckError
-from hillhold_bootsim.powercut.scenario import Scenario, make_scenario
+from hillhold_bootsim.powercut.making import make_scenario
+from hillhold_bootsim.powercut.scenario import Scenario
 from planted import BUGS
 
 KINDS = ("edge", "torn program", "torn erase", "unstable")

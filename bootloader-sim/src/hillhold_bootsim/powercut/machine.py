@@ -17,9 +17,8 @@ from hillhold_bootsim.board import Parts
 from hillhold_bootsim.bootflags import FlagStore
 from hillhold_bootsim.bootloader import Booted, Bootloader, BootOutcome, ResetReason
 from hillhold_bootsim.flash import Flash, FlashState
-from hillhold_bootsim.maker import PRODUCT
 from hillhold_bootsim.powercut.oracle import May
-from hillhold_bootsim.powercut.scenario import NOW, REVERT, SETTING_UP, UPDATE, Offer, Scenario
+from hillhold_bootsim.powercut.scenario import LINE, NOW, REVERT, SETTING_UP, UPDATE, Offer, Scenario
 from hillhold_bootsim.swap import Swapper
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.mcuboot import ImageKey
@@ -193,7 +192,7 @@ class Machine:
     def _receive(self, agent: Installer, offer: Offer) -> None:
         """Send what the board does not hold, as a courier does."""
         trust = agent.state.trust
-        held = {TIMESTAMP: trust.timestamp, SNAPSHOT: trust.snapshot, TARGETS: trust.targets, PRODUCT: trust.line}
+        held = {TIMESTAMP: trust.timestamp, SNAPSHOT: trust.snapshot, TARGETS: trust.targets, LINE: trust.line}
         if all(file is not None and file.raw == offer.files[role] for role, file in held.items()):
             return
         if trust.root.raw != offer.files[ROOT]:
@@ -202,7 +201,7 @@ class Machine:
         need = agent.receive(TIMESTAMP, offer.files[TIMESTAMP], NOW)
         while need is not None:
             self.look(("receive", offer.version, need.role))
-            need = agent.receive(need.role, offer.files[need.role], NOW)
+            need = agent.receive(need.role, offer.files[need.role if need.role in offer.files else LINE], NOW)
 
     def _phase_of(self, reason: ResetReason) -> str:
         if reason is ResetReason.POWER_ON:
