@@ -90,11 +90,15 @@ def replay(how: How, cut: CutAt) -> None:
 
 
 def carry(stage: Scenario, courier: Courier, flash: Flash) -> bool:
-    """Let the courier do its work on a board with this flash, from power-on; say whether the board went silent."""
+    """Let the courier do its work on a board with this flash, from power-on to the boot after; say whether the board went silent."""
+    bench = stage.bench(flash)
     try:
-        stage.bench(flash).run(courier.push())
+        bench.run(courier.push())
     except BoardSilent:
         return True
+    if flash.powered:
+        bench.board.cut_power()
+        bench.board.power_on()
     return not flash.powered
 
 
