@@ -225,6 +225,7 @@ def test_refuses_other_hashes_and_pure_signatures_of_imgtool() -> None:
         ("magic", b"\0" + handmade(area(HASH))[1:]),
         ("header size", handmade(area(HASH))[:8] + b"\x1f\0" + handmade(area(HASH))[10:]),
         ("^header: expected within 31 bytes", handmade(area(HASH))[:31]),
+        ("^TLV area: expected within 43 bytes, got an end at 44", handmade(area(HASH))[:43]),
         ("magic of the TLV area", handmade(area(HASH, 0x6908))),
         ("magic of the protected TLV area", handmade(area(HASH), area(b"", 0x6907))),
         ("protected TLV size", handmade(area(HASH), COUNTER, header_says=len(COUNTER) + 1)),

@@ -92,11 +92,15 @@ class ImageKey:
             ImageSignatureError: it does not verify, or this `cryptography` lacks the algorithm.
             MisuseError: `der` is not what `from_pem` makes.
         """
-        public = _load(self.der).public
+        loaded = _load(self.der)
+        public = loaded.public
         try:
             if isinstance(public, ed25519.Ed25519PublicKey):
                 public.verify(signature, digest)  # imgtool: the message is the digest, not the image
             elif isinstance(public, rsa.RSAPublicKey):
+                # RFC 8017, 8.1.2, step 1: OpenSSL also takes a signature without its leading zeros.
+                if len(signature) != SIGNATURES[loaded.tlv]:
+                    raise InvalidSignature
                 public.verify(signature, digest, _PSS, _SHA256)
             else:
                 public.verify(_unpadded(signature), digest, ec.ECDSA(_SHA256))
