@@ -19,6 +19,7 @@ little enough that these break it where it relies on more. They are per operatio
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from hillhold_bootsim.geometry import Geometry
@@ -34,8 +35,13 @@ class Sector(NamedTuple):
 
 def blank_sector(geometry: Geometry, index: int) -> Sector:
     """Return a sector as it leaves the factory."""
-    size = geometry.sizes[index]
-    return Sector(bytes([geometry.erased_value]) * size, bytes(size // geometry.unit))
+    return _blank(geometry.sizes[index], geometry.unit, geometry.erased_value)
+
+
+@lru_cache(maxsize=64)
+def _blank(size: int, unit: int, erased: int) -> Sector:
+    """One object for all that are alike: what is compared and hashed often is so at once."""
+    return Sector(bytes([erased]) * size, bytes(size // unit))
 
 
 def programmed_sector(sector: Sector, unit: int, at: int, data: bytes, count: int) -> Sector:

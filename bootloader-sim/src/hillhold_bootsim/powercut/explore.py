@@ -42,7 +42,6 @@ class Step:
     before: FlashState
     phase: str
     may: May
-    facts: Facts
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -33,18 +33,17 @@ SETTING_UP, UPDATE, REVERT = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a source holds at one time: metadata by role, and the release that it wants on the board."""
+    """What a source holds at one time: metadata by role, and the release that it wants on the board. `sha256` is the image's."""
 
     files: Mapping[str, bytes]
     version: str
     counter: int
     image: bytes
     passes: bool
+    sha256: bytes = field(init=False)
 
-    @property
-    def sha256(self) -> bytes:
-        """Of the image."""
-        return sha256(self.image).digest()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha256", sha256(self.image).digest())
 
 
 @dataclass(frozen=True, slots=True)
