@@ -9,7 +9,8 @@
       not to be trusted, or its dependencies are not met ─────► clear the marks, without failing the hashes;  go back
       it is not where it runs (swap mode) ────────────────────► exchange the slots; judge again
       else ───────────────────────────────────────────────────► record one more start, then boot on trial
-    no mark: the confirmed images are to be trusted ──────────► revocations take effect, counters follow; boot them
+    no mark: a confirmed image is not where it runs ──────────► exchange the slots (swap mode); judge again
+             the confirmed images are to be trusted ──────────► revocations take effect, counters follow; boot them
              else ────────────────────────────────────────────► recovery
 
 "To be trusted", judged anew at every boot: a whole MCUboot image whose hash and signature verify under an accepted key, and whose security
@@ -170,7 +171,12 @@ class Bootloader:
             notes: list[str] = []
             held = self._confirmed(record, keys, notes)
             if not record.marked:
-                return self._start_confirmed(held, [*events, *notes])
+                back = self._wanting(record, [image.confirmed for image in record.images])
+                if back == record:
+                    return self._start_confirmed(held, [*events, *notes])
+                # The mark of a trial was cleared while its image ran.
+                record = self._store.write(back)
+                continue
             failed = record.starts > 0 and reason in (ResetReason.WATCHDOG, ResetReason.SELF_TEST)
             try:
                 if failed:

@@ -41,17 +41,32 @@ class Geometry:
 
     def __post_init__(self) -> None:
         unit = self.unit if self.unit in UNITS else 0
-        rules = {
-            "unit, a power of two up to 256": unit > 0,
-            f"sectors, 1 to {MAX_SECTORS} in up to {MAX_RUNS} runs": 0 < len(self.runs) <= MAX_RUNS
-            and all(count > 0 for count, _ in self.runs)
-            and sum(count for count, _ in self.runs) <= MAX_SECTORS,
-            "sector sizes, whole units": unit > 0 and all(size > 0 and size % unit == 0 for _, size in self.runs),
-            f"size, up to {MAX_SIZE}": sum(count * size for count, size in self.runs) <= MAX_SIZE,
-            "erased_value, 0xFF or 0x00": self.erased_value in (0x00, 0xFF),
-            f"otp, whole units up to {MAX_OTP}": unit > 0 and 0 <= self.otp <= MAX_OTP and self.otp % unit == 0,
-        }
-        if broken := [rule for rule, kept in rules.items() if not kept]:
+        count, size = sum(count for count, _ in self.runs), sum(count * size for count, size in self.runs)
+        rules = [
+            ("unit", unit > 0, "a power of two up to 256", self.unit),
+            ("runs of sectors", 0 < len(self.runs) <= MAX_RUNS, f"1 to {MAX_RUNS}", len(self.runs)),
+            (
+                "number of sectors",
+                all(c > 0 for c, _ in self.runs) and count <= MAX_SECTORS,
+                f"1 to {MAX_SECTORS}",
+                count,
+            ),
+            (
+                "sizes of sectors",
+                all(s > 0 and s % max(1, unit) == 0 for _, s in self.runs),
+                "whole units",
+                ", ".join(str(s) for _, s in self.runs),
+            ),
+            ("size", size <= MAX_SIZE, f"at most {MAX_SIZE}", size),
+            ("erased value", self.erased_value in (0x00, 0xFF), "0x00 or 0xff", hex(self.erased_value)),
+            (
+                "one-way region",
+                0 <= self.otp <= MAX_OTP and self.otp % max(1, unit) == 0,
+                f"whole units up to {MAX_OTP}",
+                self.otp,
+            ),
+        ]
+        if broken := [f"{what}: expected {expected}, got {got}" for what, kept, expected, got in rules if not kept]:
             raise MisuseError(f"geometry: {'; '.join(broken)}")
         sizes = (*(size for count, size in self.runs for _ in range(count)), self.otp)
         object.__setattr__(self, "sizes", sizes)

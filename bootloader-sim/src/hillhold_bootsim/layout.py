@@ -69,23 +69,33 @@ class Layout:
     def __post_init__(self) -> None:
         if not 0 < len(self.slots) <= MAX_COMPONENTS:
             raise MisuseError(f"layout: expected 1 to {MAX_COMPONENTS} components, got {len(self.slots)}")
-        partitions = sorted(
-            (part for pair in (self.flags, self.state, *self.slots, self.keys or ()) for part in pair),
-            key=lambda part: part.offset,
-        )
+        partitions = sorted(self.partitions().items(), key=lambda item: item[1].offset)
         g = self.geometry
-        for part in partitions:
+        for name, part in partitions:
             if part.size <= 0 or not (g.is_edge(part.offset) and g.is_edge(part.end)):
                 raise MisuseError(
-                    f"layout: {part.size:#x} bytes at {part.offset:#x} are not whole sectors of a flash of {g.size:#x}"
+                    f"layout: {name}: expected whole sectors of a flash of {g.size:#x}, "
+                    f"got {part.size:#x} bytes at {part.offset:#x}"
                 )
-        for first, second in pairwise(partitions):
+        for (name, first), (other, second) in pairwise(partitions):
             if first.end > second.offset:
-                raise MisuseError(f"layout: the partitions at {first.offset:#x} and {second.offset:#x} overlap")
-        for pair in self.slots:
+                raise MisuseError(
+                    f"layout: {other}: expected an offset from {first.end:#x} on, behind {name}, got {second.offset:#x}"
+                )
+        for component, pair in enumerate(self.slots):
             sizes = {g.sector_size(part.offset, part.size) for part in pair}
             if len(sizes) != 1 or None in sizes:
-                raise MisuseError(f"layout: the sectors of the slots at {pair[0].offset:#x} have more than one size")
+                raise MisuseError(
+                    f"layout: slots of component {component}: expected sectors of one size, got several in {pair[0].size:#x} "
+                    f"bytes at {pair[0].offset:#x} and {pair[1].size:#x} at {pair[1].offset:#x}"
+                )
+
+    def partitions(self) -> dict[str, Partition]:
+        """Return every partition by its name."""
+        pairs = [("flags {}", self.flags), ("state {}", self.state)]
+        pairs += [("keys {}", self.keys)] if self.keys else []
+        pairs += [(f"slot {{}} of component {number}", pair) for number, pair in enumerate(self.slots)]
+        return {name.format(at): part for name, pair in pairs for at, part in enumerate(pair)}
 
     @classmethod
     def in_a_row(
@@ -230,12 +240,3 @@ class SimRecordAreas:
 def padded(data: bytes, geometry: Geometry) -> bytes:
     """Return `data` filled up to whole units with erased bytes."""
     return data + bytes([geometry.erased_value]) * (-len(data) % geometry.unit)
-
-
-DEFAULT_LAYOUT: Final = Layout.in_a_row(
-    name="virtual-m4-1m",
-    geometry=Geometry.uniform(size=1024 * 1024, sector=4096, unit=4, otp=2048),
-    state_size=64 * 1024,
-    slot_size=384 * 1024,
-)
-"""A board of the size of common Cortex-M4 parts with 1 MiB of flash; it is none of them. 256 raises of the security counter."""

@@ -93,7 +93,13 @@ def usable(layout: Layout, component: int) -> int:
     """
     first, second = trailers(layout, component)
     sector = layout.slot_sector(component)
-    size = min(first.first_sector - first.slot.offset, second.first_sector - second.slot.offset - sector)
+    rooms = [
+        part.first_sector - part.slot.offset
+        if part.size <= part.slot.size
+        else 0  # else it begins before its slot, or the flash
+        for part in (first, second)
+    ]
+    size = min(rooms[0], rooms[1] - sector)
     if size < sector:
         raise MisuseError(
             f"layout: slots of {first.slot.size} and {second.slot.size} bytes leave no room for an image beside their trailers"
