@@ -232,7 +232,7 @@ def test_a_cut_at_every_operation_leaves_the_old_flags_or_the_new(rig: Rig) -> N
         def act(flash: Flash, change: Callable[[Rig], object] = change) -> None:
             change(Rig(rig.layout, flash))
 
-        for cut, state in cuts(rig.layout, start, act):
+        for cut, state in cuts(rig.layout.geometry, start, act):
             case = f"change {step}, cut {cut}"
             victim = Rig.of(rig.layout, state)
             found = victim.record

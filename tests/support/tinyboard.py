@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +148,7 @@ def sign(version: str = "1.0.0", counter: int | None = 1, key: str = "held", pay
     made = imgtool_image.Image(
         version=decode_version(version), header_size=32, pad_header=True, slot_size=4096, security_counter=counter
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         source, target = Path(folder) / "in.bin", Path(folder) / "out.bin"
         source.write_bytes(payload)
         made.load(str(source))
@@ -160,6 +162,11 @@ def mark_of(data: bytes) -> Mark:
     return Mark(hashlib.sha256(data).digest(), len(data))
 
 
+OLD = sign("1.0.0", 1, payload=b"firmware" * 5)
+NEW = sign("2.0.0", 1, payload=b"newer firmware" * 30)
+"""Of other lengths: one and three of the small sectors."""
+
+
 class _Listening:
     """A cut that never comes, and takes down how each operation may be torn."""
 
@@ -171,26 +178,29 @@ class _Listening:
         self.ways.append((operation.number, len(outcomes(self.flash.geometry, sector, operation))))
 
 
-def cuts(layout: Layout, start: FlashState, act: Callable[[Flash], object]) -> Iterator[tuple[CutAt, FlashState]]:
+def cuts(
+    geometry: Geometry, start: FlashState, act: Callable[[Flash], object], stride: int = 1
+) -> Iterator[tuple[CutAt, FlashState]]:
     """Every state in which a cut leaves a flash on which `act` begins: before, torn in each way, and after each of its operations.
 
-    The flash that `act` is given counts its operations from 0.
+    The flash that `act` is given counts its operations from 0. With `stride` only so many of them.
     """
-    flash = Flash(layout.geometry)
+    flash = Flash(geometry)
     flash.load(start)
     flash.power_cut = listening = _Listening(flash)
     act(flash)
-    for number, torn in listening.ways:
-        for cut in (
-            CutAt(number, Cut.BEFORE),
-            *(CutAt(number, Cut.TORN, variant) for variant in range(torn)),
-            CutAt(number, Cut.AFTER),
-        ):
-            victim = Flash(layout.geometry, power_cut=cut)
-            victim.load(start)
-            try:
-                act(victim)
-            except PowerLost:
-                yield cut, victim.state()
-            else:
-                raise AssertionError(f"{cut}: the power was never cut")
+    ways = [
+        CutAt(number, where, variant)
+        for number, torn in listening.ways
+        for where in Cut
+        for variant in range(torn if where is Cut.TORN else 1)
+    ]
+    for cut in ways[::stride]:
+        victim = Flash(geometry, power_cut=cut)
+        victim.load(start)
+        try:
+            act(victim)
+        except PowerLost:
+            yield cut, victim.state()
+        else:
+            raise AssertionError(f"{cut}: the power was never cut")

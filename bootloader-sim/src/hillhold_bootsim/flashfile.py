@@ -104,7 +104,11 @@ class FileBackedFlash(Flash):
 
     def __init__(self, path: Path, geometry: Geometry, power_cut: PowerCut | None = None) -> None:
         self._file_store = _FileStore(path, geometry)
-        super().__init__(geometry, self._file_store, power_cut)
+        try:
+            super().__init__(geometry, self._file_store, power_cut)
+        except BaseException:
+            self._file_store.close()
+            raise
 
     def close(self) -> None:
         """Close the file and let go of the lock; the flash has no power any more."""
@@ -223,14 +227,17 @@ class _FileStore:
         at = self._programmed_at + start // unit
         if index < self._geometry.sectors:
             self._save(self._wear_at + 4 * index, wear.to_bytes(4, "big"))
-            self._save(self._unstable_at + index, bytes([new.unstable]))
-        # Until the content is there its units count as programmed, and all of a sector that is erased: a process that is killed in
-        # between leaves what a torn operation leaves.
+            if not new.unstable:
+                self._save(self._unstable_at + index, b"\0")
+        # Until the content is there its units count as programmed, and all of a sector that is erased; none is unstable that counts
+        # as blank: a process that is killed in between leaves what a torn operation leaves.
         erases = any(was > now for was, now in zip(old.programmed, new.programmed, strict=True))
         self._save(at, b"\x01" * len(new.programmed) if erases else new.programmed)
         self._save(HEADER_SIZE + start, new.content)
         if erases:
             self._save(at, new.programmed)
+        if new.unstable:
+            self._save(self._unstable_at + index, b"\1")
 
     def _check(self) -> None:
         expected = self._unstable_at + self._geometry.sectors

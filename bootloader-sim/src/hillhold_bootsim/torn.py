@@ -12,8 +12,10 @@ these ways, and the units behind that are untouched:
 erased again. Of its bytes are erased: `none`, the `first-unit`, the `first-half`, the `last-half`, `all-but-first-unit`, `all`. Or it is
 `unstable`: it reads differently each time, until it is erased again (`unstable_read`).
 
-Outcomes that look alike are one. This is a model: real cells may be left in more ways than these, but what a bootloader may rely upon is
-little enough that these break it where it relies on more. They are per operation, so all of them can be tried at all operations.
+Outcomes that look alike are one. A torn program looks done where what is missing is erased bytes; a torn erase never does, and only of a
+sector that was programmed all over may nothing have changed. This is a model: real cells may be left in more ways than these, but what
+a bootloader may rely upon is little enough that these break it where it relies on more. They are per operation, so all of them can be
+tried at all operations.
 """
 
 from __future__ import annotations

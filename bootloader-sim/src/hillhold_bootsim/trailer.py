@@ -108,4 +108,4 @@ class Trailer:
     @property
     def first_sector(self) -> int:
         """Where the first sector begins that the trailer reaches into; images end before it."""
-        return self.geometry.starts[self.geometry.sector_at(self.slot.end - self.size)]
+        return self.geometry.starts[self.geometry.sector_at(max(0, self.slot.end - self.size))]
