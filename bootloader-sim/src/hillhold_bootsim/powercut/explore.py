@@ -2,24 +2,35 @@
 
 The *clean run* is what happens without a cut; its operations are numbered from 0. A *case* is one cut or more, `412-torn-3` or
 `412-torn-3/17-before`: operation 412 of the clean run, then operation 17 of what follows the next power-on. Each leaves the flash in a
-state, and of the cases that leave it in the same state the first is explored:
+state, and of the cases that leave it in the same state, with the same expectations, the first is explored:
 
 - the board is switched on: the oracle judges what boots;
 - it is switched on once more: nothing may change but one more counted start of a trial;
 - everything goes on to its end, and every boot on the way is judged.
 
-A run that comes to where a run was before that ended well (flash and tag are the same: `Machine.look`) need not be followed further; what
-never goes down is judged there as well. Nothing ends so early while a sector reads unstably.
+A run that comes to where a run was before that ended well (flash, tag and what may boot are the same: `Machine.look`) need not be followed
+further. What never goes down is judged at each such place, whether or not a run was there before, so that the verdict on a case does not
+depend on the cases before it. Nothing ends so early while a sector reads unstably.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from hillhold_bootsim.bootloader import BootOutcome
-from hillhold_bootsim.flash import Cut, CutAt, FlashContractError, FlashState, Operation, completed, outcomes
+from hillhold_bootsim.flash import (
+    Cut,
+    CutAt,
+    FlashContractError,
+    FlashState,
+    Operation,
+    completed,
+    count_outcomes,
+    outcomes,
+)
 from hillhold_bootsim.powercut.machine import Design, Machine, Memory, StuckError
 from hillhold_bootsim.powercut.oracle import Facts, May, Oracle, counter_of, floors_of
 from hillhold_bootsim.powercut.scenario import Scenario
@@ -36,7 +47,7 @@ Path = tuple[CutAt, ...]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An operation of a run: the flash before it, what is going on, and what may boot after a cut in it."""
+    """An operation of a run: the flash before it, what is going on, and what may boot after a cut in it; it is numbered from power-on."""
 
     operation: Operation
     before: FlashState
@@ -97,6 +108,22 @@ def parse_id(text: str) -> Path:
     return tuple(cuts)
 
 
+class _Node:
+    """Where all that follows is known; hashed once, for a flash has many sectors."""
+
+    __slots__ = ("_hash", "_what")
+
+    def __init__(self, state: FlashState, tag: Hashable, may: May) -> None:
+        self._what = state, tag, may
+        self._hash = hash(self._what)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Node) and self._what == other._what
+
+
 class _Met(BaseException):
     """A run came to where another was that ended well."""
 
@@ -116,30 +143,34 @@ class Explorer:
         self._machine = Machine(scenario, design or Design(), self._memory)
         self._again = Machine(scenario, design or Design(), self._memory)
         self._oracle = Oracle(scenario, lambda key, make: self._memory.of(("oracle", key), make))
-        self._known: set[tuple[FlashState, Hashable]] = set()
-        self._clean: set[tuple[FlashState, Hashable]] = set()
+        self._known: set[_Node] = set()
+        self._clean: set[_Node] = set()
         self.start = self._machine.set_up()
         verdict = self._follow(self.start, frozenset({(0, False)}), self._facts(self.start), record=True, clean=True)
         if verdict.problem:
             raise StuckError(f"without any cut: {verdict.problem}")
         self.steps = verdict.steps
 
-    def cases(self, steps: tuple[Step, ...], path: Path = ()) -> Iterator[Case]:
-        """Return the cuts in these steps, which follow the power-on after `path`."""
-        geometry = self._scenario.layout.geometry
+    def cases(self, steps: tuple[Step, ...], path: Path = (), numbers: Iterable[int] | None = None) -> Iterator[Case]:
+        """Return the cuts in these steps, which follow the power-on after `path`: all, or some by their numbers, which ascend."""
+        wanted = None if numbers is None else deque(numbers)
+        first = 0
         for step in steps:
-            operation, sector = step.operation, step.before[step.operation.sector]
+            if wanted is None:
+                yield from self._cases_of(step, path)
+                continue
+            if not wanted:
+                return
+            end = first + self.count(step)
+            if wanted[0] < end:
+                found = list(self._cases_of(step, path))
+                while wanted and wanted[0] < end:
+                    yield found[wanted.popleft() - first]
+            first = end
 
-            def case(cut: CutAt, how: str, left: Sector, step: Step = step) -> Case:
-                at = step.operation.sector
-                state = (*step.before[:at], left, *step.before[at + 1 :])
-                return Case((*path, cut), state, step.may, step.facts, step.operation.kind, how, step.phase)
-
-            number = operation.number
-            yield case(CutAt(number, Cut.BEFORE), "before", sector)
-            for variant, (name, left) in enumerate(outcomes(geometry, sector, operation)):
-                yield case(CutAt(number, Cut.TORN, variant), name, left)
-            yield case(CutAt(number, Cut.AFTER), "after", completed(geometry, sector, operation))
+    def count(self, step: Step) -> int:
+        """Return how many cuts there are in a step."""
+        return 2 + count_outcomes(self._scenario.layout.geometry, step.before[step.operation.sector], step.operation)
 
     def explore(self, case: Case, *, record: bool = False) -> Verdict:
         """Say what becomes of a case; with `record` also what operations follow, up to where the run meets the clean one."""
@@ -166,24 +197,38 @@ class Explorer:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
+    def _cases_of(self, step: Step, path: Path) -> Iterator[Case]:
+        geometry, operation = self._scenario.layout.geometry, step.operation
+        at = operation.sector
+        sector, facts = step.before[at], self._facts(step.before)
+
+        def case(cut: CutAt, how: str, left: Sector) -> Case:
+            state = (*step.before[:at], left, *step.before[at + 1 :])
+            return Case((*path, cut), state, step.may, facts, operation.kind, how, step.phase)
+
+        number = operation.number
+        yield case(CutAt(number, Cut.BEFORE), "before", sector)
+        for variant, (name, left) in enumerate(outcomes(geometry, sector, operation)):
+            yield case(CutAt(number, Cut.TORN, variant), name, left)
+        yield case(CutAt(number, Cut.AFTER), "after", completed(geometry, sector, operation))
+
     def _follow(self, state: FlashState, may: May, facts: Facts, *, record: bool, clean: bool = False) -> Verdict:
         machine = self._machine
         steps: list[Step] = []
-        met: list[tuple[FlashState, Hashable]] = []
+        met: list[_Node] = []
         problem: str | None = None
 
         def decide(operation: Operation) -> None:
-            now = machine.flash.state()
-            numbered = replace(operation, number=len(steps))
-            steps.append(Step(numbered, now, machine.phase, machine.may, self._facts(now)))
+            steps.append(Step(operation, machine.flash.state(), machine.phase, machine.may))
 
         def look(tag: Hashable) -> None:
             if machine.flash.unstable:
                 return
-            node = machine.flash.state(), tag
+            now = machine.flash.state()
+            if not self._facts(now) >= facts:
+                raise _Broken(f"counter or floors went down: {facts}, then {self._facts(now)}")
+            node = _Node(now, tag, machine.may)
             if not clean and (node in self._clean or (not record and node in self._known)):
-                if not self._facts(node[0]) >= facts:
-                    raise _Broken(f"counter or floors went down: {facts}, then {self._facts(node[0])}")
                 raise _Met
             met.append(node)
 
@@ -191,6 +236,7 @@ class Explorer:
             self._judge(outcome, facts)
 
         machine.look, machine.booted = look, booted
+        machine.flash.operations = 0
         machine.flash.power_cut = _Recorder(decide) if record else None
         try:
             machine.run(machine.switch_on(state, may))
