@@ -61,18 +61,17 @@ class Case:
 
     Attributes:
         path: all cuts up to this one.
-        kind: of the operation, "erase" or "program".
+        step: the operation that was cut.
+        state: of the flash afterwards.
+        facts: what was there before the cut, and never goes down.
         how: "before", "after", or the name of the torn outcome.
-        phase: what was going on.
     """
 
     path: Path
+    step: Step
     state: FlashState
-    may: May
     facts: Facts
-    kind: str
     how: str
-    phase: str
 
     @property
     def id(self) -> str:
@@ -174,7 +173,7 @@ class Explorer:
 
     def explore(self, case: Case, *, record: bool = False) -> Verdict:
         """Say what becomes of a case; with `record` also what operations follow, up to where the run meets the clean one."""
-        return self._follow(case.state, case.may, case.facts, record=record)
+        return self._follow(case.state, case.step.may, case.facts, record=record)
 
     def find(self, path: Path) -> Case:
         """Return the case of these cuts.
@@ -187,7 +186,8 @@ class Explorer:
         for cut in path:
             if found is not None:
                 steps = self.explore(found, record=True).steps
-            found = next((case for case in self.cases(steps, done) if case.path[-1] == cut), None)
+            step = steps[cut.number : cut.number + 1]
+            found = next((case for case in self.cases(step, done) if case.path[-1] == cut), None)
             if found is None:
                 raise ValueError(f"there is no cut {cut} after {'/'.join(map(str, done)) or 'the start'}")
             done = (*done, cut)
@@ -204,7 +204,7 @@ class Explorer:
 
         def case(cut: CutAt, how: str, left: Sector) -> Case:
             state = (*step.before[:at], left, *step.before[at + 1 :])
-            return Case((*path, cut), state, step.may, facts, operation.kind, how, step.phase)
+            return Case((*path, cut), step, state, facts, how)
 
         number = operation.number
         yield case(CutAt(number, Cut.BEFORE), "before", sector)
