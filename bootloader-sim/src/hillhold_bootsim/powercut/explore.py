@@ -9,8 +9,8 @@ state, and of the cases that leave it in the same state, with the same expectati
 - everything goes on to its end, and every boot on the way is judged.
 
 A run that comes to where a run was before that ended well (flash, tag and what may boot are the same: `Machine.look`) need not be followed
-further. What never goes down is judged at each such place, whether or not a run was there before, so that the verdict on a case does not
-depend on the cases before it. Nothing ends so early while a sector reads unstably.
+further. What never goes down is judged from each such place to the next, whether or not a run was there before: the verdict on a case does
+not depend on the cases before it. Nothing ends so early while a sector reads unstably.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from hillhold_bootsim.flash import (
     count_outcomes,
     outcomes,
 )
+from hillhold_bootsim.powercut.facts import FactsReader
 from hillhold_bootsim.powercut.machine import Design, Machine, Memory, StuckError
-from hillhold_bootsim.powercut.oracle import Facts, May, Oracle, counter_of, floors_of
+from hillhold_bootsim.powercut.oracle import Facts, May, Oracle
 from hillhold_bootsim.powercut.scenario import Scenario
 from hillhold_bootsim.torn import Sector
 from hillhold_verifier.errors import HillholdError
-from hillhold_verifier.state import StateStore
 
 MAX_KNOWN: Final = 20_000
 """Ends of runs that are remembered."""
@@ -80,11 +80,21 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class Boot:
+    """A boot of a run: how many operations came before it ended, what it came to, and what the oracle says against it."""
+
+    after: int
+    outcome: BootOutcome
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a case: what went wrong, or None; and, if that was asked for, what can be cut on the way on."""
+    """What became of a case: what went wrong, or None; and, if that was asked for, what can be cut on the way on, and the boots."""
 
     problem: str | None
     steps: tuple[Step, ...] = ()
+    boots: tuple[Boot, ...] = ()
 
 
 def parse_id(text: str) -> Path:
@@ -141,11 +151,12 @@ class Explorer:
         self._scenario, self._memory = scenario, Memory()
         self._machine = Machine(scenario, design or Design(), self._memory)
         self._again = Machine(scenario, design or Design(), self._memory)
+        self._facts = FactsReader(scenario, self._memory)
         self._oracle = Oracle(scenario, lambda key, make: self._memory.of(("oracle", key), make))
         self._known: set[_Node] = set()
         self._clean: set[_Node] = set()
         self.start = self._machine.set_up()
-        verdict = self._follow(self.start, frozenset({(0, False)}), self._facts(self.start), record=True, clean=True)
+        verdict = self._follow(self.start, frozenset({(0, False)}), self._facts.of(self.start), record=True, clean=True)
         if verdict.problem:
             raise StuckError(f"without any cut: {verdict.problem}")
         self.steps = verdict.steps
@@ -171,9 +182,15 @@ class Explorer:
         """Return how many cuts there are in a step."""
         return 2 + count_outcomes(self._scenario.layout.geometry, step.before[step.operation.sector], step.operation)
 
-    def explore(self, case: Case, *, record: bool = False) -> Verdict:
-        """Say what becomes of a case; with `record` also what operations follow, up to where the run meets the clean one."""
-        return self._follow(case.state, case.step.may, case.facts, record=record)
+    def explore(self, case: Case, *, record: bool = False, whole: bool = False) -> Verdict:
+        """Say what becomes of a case.
+
+        Args:
+            case: one of this scenario.
+            record: also say what operations follow, up to where the run meets the clean one.
+            whole: follow the run to its end all the same.
+        """
+        return self._follow(case.state, case.step.may, case.facts, record=record, whole=whole)
 
     def find(self, path: Path) -> Case:
         """Return the case of these cuts.
@@ -200,7 +217,7 @@ class Explorer:
     def _cases_of(self, step: Step, path: Path) -> Iterator[Case]:
         geometry, operation = self._scenario.layout.geometry, step.operation
         at = operation.sector
-        sector, facts = step.before[at], self._facts(step.before)
+        sector, facts = step.before[at], self._facts.of(step.before)
 
         def case(cut: CutAt, how: str, left: Sector) -> Case:
             state = (*step.before[:at], left, *step.before[at + 1 :])
@@ -212,28 +229,39 @@ class Explorer:
             yield case(CutAt(number, Cut.TORN, variant), name, left)
         yield case(CutAt(number, Cut.AFTER), "after", completed(geometry, sector, operation))
 
-    def _follow(self, state: FlashState, may: May, facts: Facts, *, record: bool, clean: bool = False) -> Verdict:
+    def _follow(
+        self, state: FlashState, may: May, facts: Facts, *, record: bool, clean: bool = False, whole: bool = False
+    ) -> Verdict:
         machine = self._machine
         steps: list[Step] = []
         met: list[_Node] = []
+        boots: list[Boot] = []
         problem: str | None = None
 
         def decide(operation: Operation) -> None:
             steps.append(Step(operation, machine.flash.state(), machine.phase, machine.may))
 
         def look(tag: Hashable) -> None:
+            nonlocal facts
             if machine.flash.unstable:
                 return
             now = machine.flash.state()
-            if not self._facts(now) >= facts:
-                raise _Broken(f"counter or floors went down: {facts}, then {self._facts(now)}")
+            before, facts = facts, self._facts.of(now)
+            if not facts >= before:
+                raise _Broken(f"counter or floors went down: {before}, then {facts}")
             node = _Node(now, tag, machine.may)
-            if not clean and (node in self._clean or (not record and node in self._known)):
+            if not (clean or whole) and (node in self._clean or (not record and node in self._known)):
                 raise _Met
             met.append(node)
 
         def booted(outcome: BootOutcome) -> None:
-            self._judge(outcome, facts)
+            nonlocal facts
+            now = self._facts.of(machine.flash.state())
+            found = self._judge(outcome, facts, now)
+            boots.append(Boot(len(steps), outcome, found))
+            if found:
+                raise _Broken(f"{found} ({'; '.join(outcome.events)})" if outcome.events else found)
+            facts = now
 
         machine.look, machine.booted = look, booted
         machine.flash.operations = 0
@@ -253,21 +281,18 @@ class Explorer:
             if len(known) > MAX_KNOWN and not clean:
                 known.clear()
             known.update(met)
-        return Verdict(problem, tuple(steps))
+        return Verdict(problem, tuple(steps), tuple(boots) if record else ())
 
-    def _judge(self, outcome: BootOutcome, facts: Facts) -> None:
+    def _judge(self, outcome: BootOutcome, before: Facts, now: Facts) -> str | None:
         """The oracle's judgement of a boot, and of another one after it."""
         machine = self._machine
         state, booted = machine.flash.state(), outcome.booted
         slot = booted.slot if booted else None
-        problem = self._oracle.judge(state, slot, outcome.trial, machine.may, facts, self._facts(state))
+        problem = self._oracle.judge(state, slot, outcome.trial, machine.may, before, now)
         if problem is None:
-            problem = (
-                self._memory.of(("second boot", state, slot, outcome.trial), lambda: self._second_boot(outcome, state))
-                or None
-            )
-        if problem:
-            raise _Broken(f"{problem} ({'; '.join(outcome.events)})" if outcome.events else problem)
+            key = ("second boot", state, slot, outcome.trial)
+            problem = self._memory.of(key, lambda: self._second_boot(outcome, state)) or None
+        return problem
 
     def _second_boot(self, outcome: BootOutcome, state: FlashState) -> str:
         """Say what another boot changed that it must not, if anything."""
@@ -286,20 +311,6 @@ class Explorer:
             return "a second boot of a trial started something else"
         return ""
 
-    def _facts(self, state: FlashState) -> Facts:
-        areas = self._scenario.layout.state
-        geometry = self._scenario.layout.geometry
-        spans = [state[geometry.sector_at(area.offset) : geometry.sector_at(area.end - 1) + 1] for area in areas]
-
-        def floors() -> tuple[int, ...]:
-            try:
-                return floors_of(StateStore(_Areas(self._scenario, state)).load())
-            except HillholdError:
-                return (-1,) * 6
-
-        counter = self._memory.of(("counter", state[-1]), lambda: (counter_of(self._scenario, state),))[0]
-        return Facts(counter, self._memory.of(("floors", *spans), floors))
-
 
 class _Broken(Exception):
     """What a run is judged to be."""
@@ -313,25 +324,6 @@ class _Recorder:
 
     def decide(self, operation: Operation, /) -> None:
         self._tell(operation)
-
-
-class _Areas:
-    """The agent's areas in a state of the flash."""
-
-    def __init__(self, scenario: Scenario, state: FlashState) -> None:
-        self._scenario, self._state = scenario, state
-
-    @property
-    def size(self) -> int:
-        return self._scenario.layout.state[0].size
-
-    def read(self, index: int) -> bytes:
-        geometry, area = self._scenario.layout.geometry, self._scenario.layout.state[index]
-        sectors = self._state[geometry.sector_at(area.offset) : geometry.sector_at(area.end - 1) + 1]
-        return b"".join(sector.content for sector in sectors)
-
-    def write(self, index: int, data: bytes) -> None:
-        raise NotImplementedError
 
 
 def _same(first: BootOutcome, second: BootOutcome) -> bool:
