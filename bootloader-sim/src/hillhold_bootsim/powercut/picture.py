@@ -20,6 +20,7 @@ from hillhold_bootsim.powercut.places import Place, Places
 from hillhold_bootsim.powercut.runner import Operations
 
 LEFT, PLOT, RIGHT = 150, 930, 20
+MAX_COLUMNS: Final = 2 * PLOT
 MAX_ROWS: Final = 240
 BANDS: Final = 420
 """Height of all rows together, about."""
@@ -67,7 +68,7 @@ def picture(layout: Layout, steps: Sequence[Step], found: Operations, title: str
 class _Picture:
     def __init__(self, layout: Layout, steps: Sequence[Step], found: Operations) -> None:
         self._layout, self._steps, self._found = layout, steps, found
-        self._columns = min(len(steps), PLOT)
+        self._columns = min(len(steps), MAX_COLUMNS)
         self._width = PLOT / self._columns
         touched = sorted({step.operation.sector for step in steps})
         used = [
@@ -109,7 +110,7 @@ class _Picture:
         bad = f"{len(failed)} operations in which a cut fails: {', '.join(failed[:20])}" if failed else "no cut fails"
         return (
             f"{count} operations, {erased} erases and {count - erased} programs, on "
-            f"{', '.join(band.place.name for band in self._bands)}. Cuts in them lead to {sum(found.edge)} distinct states before and after, "
+            f"{', '.join(band.place.name for band in self._bands)}. Cuts in them lead to {sum(found.edge)} states before and after, "
             f"and to {sum(found.torn)} torn within an operation; {bad}."
         )
 
@@ -127,7 +128,7 @@ class _Picture:
             left, right = self._x(self._column(at)), self._x(self._column(at + count - 1) + 1)
             name = escape(f"{phase}: operations {at} to {at + count - 1}")
             yield f"<g><title>{name}</title>"
-            yield _rect("edge" if number % 2 else "line", left, 24, max(right - left, 0.5), 6)
+            yield _rect("edge" if number % 2 else "band", left, 24, max(right - left, 0.5), 6)
             if len(phase) * LETTER < right - left:
                 yield _text(left + 2, 42, phase, "dim")
             yield "</g>"
@@ -138,7 +139,9 @@ class _Picture:
         place, geometry = band.place, self._layout.geometry
         yield _rect("band", LEFT, band.top, PLOT, height)
         size = geometry.sizes[place.first]
-        shown = f"{band.sectors} of {place.end - place.first} sectors" if place.end - place.first > 1 else f"{size} bytes"
+        shown = (
+            f"{band.sectors} of {place.end - place.first} sectors" if place.end - place.first > 1 else f"{size} bytes"
+        )
         yield f"<g><title>{escape(f'{place.name}, from {geometry.starts[place.first]:#x}: {shown} are touched')}</title>"
         yield _text(LEFT - 6, band.top + 10, place.name, end=True)
         if height >= 24:
@@ -168,7 +171,11 @@ class _Picture:
                 bad.add(column)
         top, floor = self._bottom + 6, self._bottom + 6 + STRIP
         most = max(1, *(first + second for first, second in zip(edge, torn, strict=True)))
-        per = "" if self._columns == len(self._steps) else f" (columns of {len(self._steps) / self._columns:.1f} operations)"
+        per = (
+            ""
+            if self._columns == len(self._steps)
+            else f" (columns of {len(self._steps) / self._columns:.1f} operations)"
+        )
         yield _text(LEFT - 6, top + 10, "distinct states", end=True)
         yield _text(LEFT - 6, top + 22, f"up to {most}", "dim", end=True)
         for column, (first, second) in enumerate(zip(edge, torn, strict=True)):
@@ -180,10 +187,12 @@ class _Picture:
             middle = self._x((first + last + 1) / 2)
             yield f'<path class="bad" d="M{middle - 4:.1f} {top - 11:.1f}h8l-4 6z"/>'
         yield f'<path class="line" d="M{LEFT} {floor:.1f}h{PLOT}"/>'
-        step = next(n for power in range(9) for n in (10**power, 2 * 10**power, 5 * 10**power) if len(self._steps) / n <= 12)
+        step = next(
+            n for power in range(9) for n in (10**power, 2 * 10**power, 5 * 10**power) if len(self._steps) / n <= 12
+        )
         for number in range(0, len(self._steps), step):
             yield f'<path class="line" d="M{self._x(self._column(number)):.1f} {floor:.1f}v4"/>'
-            yield _text(self._x(self._column(number)), floor + 15, str(number), "dim")
+            yield _text(self._x(self._column(number)) - 3, floor + 15, str(number), "dim")
         yield _text(LEFT + PLOT, floor + 28, f"operation{per}", "dim", end=True)
 
     def _legend(self, y: float) -> Iterator[str]:

@@ -217,18 +217,17 @@ def cluster(address: str) -> Iterator[Elsewhere]:
 
         executor = client.get_executor(retries=0)
         losses = (KilledWorker, CancelledError, OSError)
-        yield Elsewhere(executor, sum(known.values()), partial_scatter(client), check, losses)
+
+        def share(data: bytes) -> Any:
+            return client.scatter(data, broadcast=True, hash=False)
+
+        yield Elsewhere(executor, sum(known.values()), share, check, losses)
     finally:
         client.close(timeout=CONNECT)
 
 
-def partial_scatter(client: Any) -> Callable[[bytes], Any]:
-    """Bytes that the cluster's workers hold."""
-    return lambda data: client.scatter(data, broadcast=True, hash=False)
-
-
 def _lost(error: BaseException) -> WorkerLostError:
-    return WorkerLostError(f"a worker process is gone: {error or type(error).__name__}")
+    return WorkerLostError(f"a worker process is gone: {str(error) or type(error).__name__}")
 
 
 def _begin() -> None:

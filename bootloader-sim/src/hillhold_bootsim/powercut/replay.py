@@ -99,6 +99,4 @@ class _Teller:
     def _what(self, step: Step) -> str:
         operation = step.operation
         where = self._places.name(operation.sector)
-        return (
-            f"operation {operation.number}, {step.phase}: {operation.kind} {operation.length} bytes at {operation.offset:#x} ({where})"
-        )
+        return f"operation {operation.number}, {step.phase}: {operation.kind} {operation.length} bytes at {operation.offset:#x} ({where})"

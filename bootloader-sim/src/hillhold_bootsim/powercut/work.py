@@ -20,13 +20,13 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import hillhold_bootsim
-import hillhold_verifier
+from hillhold_bootsim import geometry
 from hillhold_bootsim.powercut import explore
 from hillhold_bootsim.powercut.digest import SIZE, Digests
 from hillhold_bootsim.powercut.explore import Case, Explorer, Step
 from hillhold_bootsim.powercut.machine import Design
 from hillhold_bootsim.powercut.scenario import Scenario
+from hillhold_verifier import errors
 from hillhold_verifier.errors import OperationalError
 
 Address = tuple[int, ...]
@@ -69,7 +69,7 @@ class Chunk(NamedTuple):
 
 
 class State(NamedTuple):
-    """A state that was explored: where it came from, its digest, how many cuts follow, and what went wrong (id and problem), if anything."""
+    """A state that was explored: whence, its digest, how many cuts follow, how it was cut, and id and problem if it failed."""
 
     address: Address
     digest: bytes
@@ -184,8 +184,8 @@ def split(data: bytes) -> frozenset[bytes]:
 def source_digest() -> bytes:
     """Return a digest of the code that decides what is found: all of the simulator's and the verifier's."""
     digest = blake2b(digest_size=SIZE)
-    for package in (hillhold_bootsim, hillhold_verifier):
-        folder = Path(package.__file__).parent
+    for module in (geometry.__file__, errors.__file__):
+        folder = Path(module).parent
         for path in sorted(folder.rglob("*.py")):
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.digest()
