@@ -83,6 +83,7 @@ IMPORTS = {
     "hillhold_bootsim": Imports(
         frozenset({"hillhold_verifier", "hillhold_signer", "cryptography", "cbor2", "intelhex"}),
         only_in={"click": (CLI,), "tuf": LAB},
+        in_functions={"distributed": ("hillhold_bootsim/powercut/pools.py",)},
     ),
 }
 

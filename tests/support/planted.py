@@ -237,3 +237,5 @@ BUGS = {
         Design(installer=WritesANewerFormat, store=NewerFormat),
     ),
 }
+
+FORGETFUL = BUGS["no resume"].design

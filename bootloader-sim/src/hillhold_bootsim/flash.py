@@ -32,6 +32,8 @@ from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.torn import (
     Sector,
     blank_sector,
+    count_torn_erase,
+    count_torn_program,
     programmed_sector,
     torn_erase,
     torn_program,
@@ -142,6 +144,13 @@ def outcomes(geometry: Geometry, sector: Sector, operation: Operation) -> tuple[
     if operation.kind == "erase":
         return torn_erase(geometry, sector)
     return torn_program(geometry, sector, operation.offset - geometry.starts[operation.sector], operation.data)
+
+
+def count_outcomes(geometry: Geometry, sector: Sector, operation: Operation) -> int:
+    """Return how many there are, without making them."""
+    if operation.kind == "erase":
+        return count_torn_erase(geometry, sector)
+    return count_torn_program(geometry, operation.data)
 
 
 class Flash:

@@ -21,6 +21,7 @@ tried at all operations.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from hillhold_bootsim.geometry import Geometry
@@ -36,8 +37,13 @@ class Sector(NamedTuple):
 
 def blank_sector(geometry: Geometry, index: int) -> Sector:
     """Return a sector as it leaves the factory."""
-    size = geometry.sizes[index]
-    return Sector(bytes([geometry.erased_value]) * size, bytes(size // geometry.unit))
+    return _blank(geometry.sizes[index], geometry.unit, geometry.erased_value)
+
+
+@lru_cache(maxsize=64)
+def _blank(size: int, unit: int, erased: int) -> Sector:
+    """One object for all that are alike: what is compared and hashed often is so at once."""
+    return Sector(bytes([erased]) * size, bytes(size // unit))
 
 
 def programmed_sector(sector: Sector, unit: int, at: int, data: bytes, count: int) -> Sector:
@@ -53,11 +59,8 @@ def programmed_sector(sector: Sector, unit: int, at: int, data: bytes, count: in
 def torn_program(geometry: Geometry, sector: Sector, at: int, data: bytes) -> tuple[tuple[str, Sector], ...]:
     """Return what programming `data` at `at` bytes from the start of a sector may leave, by name."""
     unit, erased = geometry.unit, geometry.erased_value
-    count = len(data) // unit
     found: dict[Sector, str] = {}
-    for kept in sorted({0, 1, count // 2, count - 1}):
-        if kept >= count:
-            continue
+    for kept in _whole_units(len(data) // unit):
         whole, damaged = data[: kept * unit], data[kept * unit : (kept + 1) * unit]
         for name, left in _damages(damaged, unit, erased):
             outcome = programmed_sector(sector, unit, at, whole + left, kept + 1)
@@ -65,11 +68,25 @@ def torn_program(geometry: Geometry, sector: Sector, at: int, data: bytes) -> tu
     return tuple((name, outcome) for outcome, name in found.items())
 
 
+def count_torn_program(geometry: Geometry, data: bytes) -> int:
+    """Return how many outcomes `torn_program` has where the units are blank, as they have to be."""
+    return _count_program(data, geometry.unit, geometry.erased_value)
+
+
+def count_torn_erase(geometry: Geometry, sector: Sector) -> int:
+    """Return how many outcomes `torn_erase` has."""
+    return _count_erase(sector, geometry.unit, geometry.erased_value)
+
+
 def torn_erase(geometry: Geometry, sector: Sector) -> tuple[tuple[str, Sector], ...]:
     """Return what erasing a sector may leave, by name."""
-    old, unit = sector.content, geometry.unit
+    return _torn_erase(sector, geometry.unit, geometry.erased_value)
+
+
+def _torn_erase(sector: Sector, unit: int, erased: int) -> tuple[tuple[str, Sector], ...]:
+    old = sector.content
     size, half = len(old), len(old) // unit // 2 * unit
-    blank = bytes([geometry.erased_value]) * size
+    blank = bytes([erased]) * size
     used = b"\x01" * len(sector.programmed)
     found: dict[Sector, str] = {}
     for name, start, end in (
@@ -114,3 +131,22 @@ def _damages(wanted: bytes, unit: int, erased: int) -> Iterator[tuple[str, bytes
         first, last = 1 << (changing.bit_length() - 1), changing & -changing
         for name, changed in (("one-bit", first), ("all-but-one-bit", changing ^ last)):
             yield name, (int.from_bytes(blank, "big") ^ changed).to_bytes(unit, "big")
+
+
+def _whole_units(count: int) -> list[int]:
+    """How many of so many units are written whole before the damaged one."""
+    return [kept for kept in sorted({0, 1, count // 2, count - 1}) if kept < count]
+
+
+@lru_cache(maxsize=4096)
+def _count_program(data: bytes, unit: int, erased: int) -> int:
+    # Outcomes that differ in how many units count as programmed are never alike.
+    return sum(
+        len({left for _, left in _damages(data[kept * unit : (kept + 1) * unit], unit, erased)})
+        for kept in _whole_units(len(data) // unit)
+    )
+
+
+@lru_cache(maxsize=4096)
+def _count_erase(sector: Sector, unit: int, erased: int) -> int:
+    return len(_torn_erase(sector, unit, erased))

@@ -2,30 +2,41 @@
 
 The *clean run* is what happens without a cut; its operations are numbered from 0. A *case* is one cut or more, `412-torn-3` or
 `412-torn-3/17-before`: operation 412 of the clean run, then operation 17 of what follows the next power-on. Each leaves the flash in a
-state, and of the cases that leave it in the same state the first is explored:
+state, and of the cases that leave it in the same state, with the same expectations, the first is explored:
 
 - the board is switched on: the oracle judges what boots;
 - it is switched on once more: nothing may change but one more counted start of a trial;
 - everything goes on to its end, and every boot on the way is judged.
 
-A run that comes to where a run was before that ended well (flash and tag are the same: `Machine.look`) need not be followed further; what
-never goes down is judged there as well. Nothing ends so early while a sector reads unstably.
+A run that comes to where a run was before that ended well (flash, tag and what may boot are the same: `Machine.look`) need not be followed
+further. What never goes down is judged from each such place to the next, whether or not a run was there before: the verdict on a case does
+not depend on the cases before it. Nothing ends so early while a sector reads unstably.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from hillhold_bootsim.bootloader import BootOutcome
-from hillhold_bootsim.flash import Cut, CutAt, FlashContractError, FlashState, Operation, completed, outcomes
+from hillhold_bootsim.flash import (
+    Cut,
+    CutAt,
+    FlashContractError,
+    FlashState,
+    Operation,
+    completed,
+    count_outcomes,
+    outcomes,
+)
+from hillhold_bootsim.powercut.facts import FactsReader
 from hillhold_bootsim.powercut.machine import Design, Machine, Memory, StuckError
-from hillhold_bootsim.powercut.oracle import Facts, May, Oracle, counter_of, dropped_keys, floors_of
+from hillhold_bootsim.powercut.oracle import Facts, May, Oracle
 from hillhold_bootsim.powercut.scenario import Scenario
 from hillhold_bootsim.torn import Sector
 from hillhold_verifier.errors import HillholdError
-from hillhold_verifier.state import StateStore
 
 MAX_KNOWN: Final = 20_000
 """Ends of runs that are remembered."""
@@ -36,13 +47,12 @@ Path = tuple[CutAt, ...]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An operation of a run: the flash before it, what is going on, and what may boot after a cut in it."""
+    """An operation of a run: the flash before it, what is going on, and what may boot after a cut in it; it is numbered from power-on."""
 
     operation: Operation
     before: FlashState
     phase: str
     may: May
-    facts: Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +61,17 @@ class Case:
 
     Attributes:
         path: all cuts up to this one.
-        kind: of the operation, "erase" or "program".
+        step: the operation that was cut.
+        state: of the flash afterwards.
+        facts: what was there before the cut, and never goes down.
         how: "before", "after", or the name of the torn outcome.
-        phase: what was going on.
     """
 
     path: Path
+    step: Step
     state: FlashState
-    may: May
     facts: Facts
-    kind: str
     how: str
-    phase: str
 
     @property
     def id(self) -> str:
@@ -71,11 +80,21 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class Boot:
+    """A boot of a run: how many operations came before it ended, what it came to, and what the oracle says against it."""
+
+    after: int
+    outcome: BootOutcome
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a case: what went wrong, or None; and, if that was asked for, what can be cut on the way on."""
+    """What became of a case: what went wrong, or None; and, if that was asked for, what can be cut on the way on, and the boots."""
 
     problem: str | None
     steps: tuple[Step, ...] = ()
+    boots: tuple[Boot, ...] = ()
 
 
 def parse_id(text: str) -> Path:
@@ -98,6 +117,22 @@ def parse_id(text: str) -> Path:
     return tuple(cuts)
 
 
+class _Node:
+    """Where all that follows is known; hashed once, for a flash has many sectors."""
+
+    __slots__ = ("_hash", "_what")
+
+    def __init__(self, state: FlashState, tag: Hashable, may: May) -> None:
+        self._what = state, tag, may
+        self._hash = hash(self._what)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Node) and self._what == other._what
+
+
 class _Met(BaseException):
     """A run came to where another was that ended well."""
 
@@ -116,35 +151,46 @@ class Explorer:
         self._scenario, self._memory = scenario, Memory()
         self._machine = Machine(scenario, design or Design(), self._memory)
         self._again = Machine(scenario, design or Design(), self._memory)
+        self._facts = FactsReader(scenario, self._memory)
         self._oracle = Oracle(scenario, lambda key, make: self._memory.of(("oracle", key), make))
-        self._known: set[tuple[FlashState, Hashable]] = set()
-        self._clean: set[tuple[FlashState, Hashable]] = set()
+        self._known: set[_Node] = set()
+        self._clean: set[_Node] = set()
         self.start = self._machine.set_up()
-        verdict = self._follow(self.start, frozenset({(0, False)}), self._facts(self.start), record=True, clean=True)
+        verdict = self._follow(self.start, frozenset({(0, False)}), self._facts.of(self.start), record=True, clean=True)
         if verdict.problem:
             raise StuckError(f"without any cut: {verdict.problem}")
         self.steps = verdict.steps
 
-    def cases(self, steps: tuple[Step, ...], path: Path = ()) -> Iterator[Case]:
-        """Return the cuts in these steps, which follow the power-on after `path`."""
-        geometry = self._scenario.layout.geometry
+    def cases(self, steps: tuple[Step, ...], path: Path = (), numbers: Iterable[int] | None = None) -> Iterator[Case]:
+        """Return the cuts in these steps, which follow the power-on after `path`: all, or some by their numbers, which ascend."""
+        wanted = None if numbers is None else deque(numbers)
+        first = 0
         for step in steps:
-            operation, sector = step.operation, step.before[step.operation.sector]
+            if wanted is None:
+                yield from self._cases_of(step, path)
+                continue
+            if not wanted:
+                return
+            end = first + self.count(step)
+            if wanted[0] < end:
+                found = list(self._cases_of(step, path))
+                while wanted and wanted[0] < end:
+                    yield found[wanted.popleft() - first]
+            first = end
 
-            def case(cut: CutAt, how: str, left: Sector, step: Step = step) -> Case:
-                at = step.operation.sector
-                state = (*step.before[:at], left, *step.before[at + 1 :])
-                return Case((*path, cut), state, step.may, step.facts, step.operation.kind, how, step.phase)
+    def count(self, step: Step) -> int:
+        """Return how many cuts there are in a step."""
+        return 2 + count_outcomes(self._scenario.layout.geometry, step.before[step.operation.sector], step.operation)
 
-            number = operation.number
-            yield case(CutAt(number, Cut.BEFORE), "before", sector)
-            for variant, (name, left) in enumerate(outcomes(geometry, sector, operation)):
-                yield case(CutAt(number, Cut.TORN, variant), name, left)
-            yield case(CutAt(number, Cut.AFTER), "after", completed(geometry, sector, operation))
+    def explore(self, case: Case, *, record: bool = False, whole: bool = False) -> Verdict:
+        """Say what becomes of a case.
 
-    def explore(self, case: Case, *, record: bool = False) -> Verdict:
-        """Say what becomes of a case; with `record` also what operations follow, up to where the run meets the clean one."""
-        return self._follow(case.state, case.may, case.facts, record=record)
+        Args:
+            case: one of this scenario.
+            record: also say what operations follow, up to where the run meets the clean one.
+            whole: follow the run to its end all the same.
+        """
+        return self._follow(case.state, case.step.may, case.facts, record=record, whole=whole)
 
     def find(self, path: Path) -> Case:
         """Return the case of these cuts.
@@ -157,7 +203,8 @@ class Explorer:
         for cut in path:
             if found is not None:
                 steps = self.explore(found, record=True).steps
-            found = next((case for case in self.cases(steps, done) if case.path[-1] == cut), None)
+            step = steps[cut.number : cut.number + 1]
+            found = next((case for case in self.cases(step, done) if case.path[-1] == cut), None)
             if found is None:
                 raise ValueError(f"there is no cut {cut} after {'/'.join(map(str, done)) or 'the start'}")
             done = (*done, cut)
@@ -167,31 +214,57 @@ class Explorer:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _follow(self, state: FlashState, may: May, facts: Facts, *, record: bool, clean: bool = False) -> Verdict:
+    def _cases_of(self, step: Step, path: Path) -> Iterator[Case]:
+        geometry, operation = self._scenario.layout.geometry, step.operation
+        at = operation.sector
+        sector, facts = step.before[at], self._facts.of(step.before)
+
+        def case(cut: CutAt, how: str, left: Sector) -> Case:
+            state = (*step.before[:at], left, *step.before[at + 1 :])
+            return Case((*path, cut), step, state, facts, how)
+
+        number = operation.number
+        yield case(CutAt(number, Cut.BEFORE), "before", sector)
+        for variant, (name, left) in enumerate(outcomes(geometry, sector, operation)):
+            yield case(CutAt(number, Cut.TORN, variant), name, left)
+        yield case(CutAt(number, Cut.AFTER), "after", completed(geometry, sector, operation))
+
+    def _follow(
+        self, state: FlashState, may: May, facts: Facts, *, record: bool, clean: bool = False, whole: bool = False
+    ) -> Verdict:
         machine = self._machine
         steps: list[Step] = []
-        met: list[tuple[FlashState, Hashable]] = []
+        met: list[_Node] = []
+        boots: list[Boot] = []
         problem: str | None = None
 
         def decide(operation: Operation) -> None:
-            now = machine.flash.state()
-            numbered = replace(operation, number=len(steps))
-            steps.append(Step(numbered, now, machine.phase, machine.may, self._facts(now)))
+            steps.append(Step(operation, machine.flash.state(), machine.phase, machine.may))
 
         def look(tag: Hashable) -> None:
+            nonlocal facts
             if machine.flash.unstable:
                 return
-            node = machine.flash.state(), tag
-            if not clean and (node in self._clean or (not record and node in self._known)):
-                if not self._facts(node[0]) >= facts:
-                    raise _Broken(f"counter or floors went down: {facts}, then {self._facts(node[0])}")
+            now = machine.flash.state()
+            before, facts = facts, self._facts.of(now)
+            if not facts >= before:
+                raise _Broken(f"counter or floors went down: {before}, then {facts}")
+            node = _Node(now, tag, machine.may)
+            if not (clean or whole) and (node in self._clean or (not record and node in self._known)):
                 raise _Met
             met.append(node)
 
         def booted(outcome: BootOutcome) -> None:
-            self._judge(outcome, facts)
+            nonlocal facts
+            now = self._facts.of(machine.flash.state())
+            found = self._judge(outcome, facts, now)
+            boots.append(Boot(len(steps), outcome, found))
+            if found:
+                raise _Broken(f"{found} ({'; '.join(outcome.events)})" if outcome.events else found)
+            facts = now
 
         machine.look, machine.booted = look, booted
+        machine.flash.operations = 0
         machine.flash.power_cut = _Recorder(decide) if record else None
         try:
             machine.run(machine.switch_on(state, may))
@@ -208,21 +281,18 @@ class Explorer:
             if len(known) > MAX_KNOWN and not clean:
                 known.clear()
             known.update(met)
-        return Verdict(problem, tuple(steps))
+        return Verdict(problem, tuple(steps), tuple(boots) if record else ())
 
-    def _judge(self, outcome: BootOutcome, facts: Facts) -> None:
+    def _judge(self, outcome: BootOutcome, before: Facts, now: Facts) -> str | None:
         """The oracle's judgement of a boot, and of another one after it."""
         machine = self._machine
         state, booted = machine.flash.state(), outcome.booted
         slot = booted.slot if booted else None
-        problem = self._oracle.judge(state, slot, outcome.trial, machine.may, facts, self._facts(state))
+        problem = self._oracle.judge(state, slot, outcome.trial, machine.may, before, now)
         if problem is None:
-            problem = (
-                self._memory.of(("second boot", state, slot, outcome.trial), lambda: self._second_boot(outcome, state))
-                or None
-            )
-        if problem:
-            raise _Broken(f"{problem} ({'; '.join(outcome.events)})" if outcome.events else problem)
+            key = ("second boot", state, slot, outcome.trial)
+            problem = self._memory.of(key, lambda: self._second_boot(outcome, state)) or None
+        return problem
 
     def _second_boot(self, outcome: BootOutcome, state: FlashState) -> str:
         """Say what another boot changed that it must not, if anything."""
@@ -241,20 +311,6 @@ class Explorer:
             return "a second boot of a trial started something else"
         return ""
 
-    def _facts(self, state: FlashState) -> Facts:
-        areas = self._scenario.layout.state
-        geometry = self._scenario.layout.geometry
-        spans = [state[geometry.sector_at(area.offset) : geometry.sector_at(area.end - 1) + 1] for area in areas]
-
-        def floors() -> tuple[int, ...]:
-            try:
-                return floors_of(StateStore(_Areas(self._scenario, state)).load())
-            except HillholdError:
-                return (-1,) * 6
-
-        counter = self._memory.of(("counter", state[-1]), lambda: (counter_of(self._scenario, state),))[0]
-        return Facts(counter, self._memory.of(("floors", *spans), floors), dropped_keys(self._scenario, state))
-
 
 class _Broken(Exception):
     """What a run is judged to be."""
@@ -268,25 +324,6 @@ class _Recorder:
 
     def decide(self, operation: Operation, /) -> None:
         self._tell(operation)
-
-
-class _Areas:
-    """The agent's areas in a state of the flash."""
-
-    def __init__(self, scenario: Scenario, state: FlashState) -> None:
-        self._scenario, self._state = scenario, state
-
-    @property
-    def size(self) -> int:
-        return self._scenario.layout.state[0].size
-
-    def read(self, index: int) -> bytes:
-        geometry, area = self._scenario.layout.geometry, self._scenario.layout.state[index]
-        sectors = self._state[geometry.sector_at(area.offset) : geometry.sector_at(area.end - 1) + 1]
-        return b"".join(sector.content for sector in sectors)
-
-    def write(self, index: int, data: bytes) -> None:
-        raise NotImplementedError
 
 
 def _same(first: BootOutcome, second: BootOutcome) -> bool:

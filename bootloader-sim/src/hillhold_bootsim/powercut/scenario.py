@@ -9,7 +9,7 @@ once, and sent to whoever explores it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
@@ -31,7 +31,8 @@ SETTING_UP, UPDATE, REVERT = 0, 1, 2
 class Offer:
     """What a source holds at one time: metadata by role, and the release that it wants on the board.
 
-    `passes`: the image passes its test; `drops`: how many image keys the bootloader drops once it is confirmed.
+    `passes`: the image passes its test; `drops`: how many image keys the bootloader drops once it is confirmed; `sha256` is
+    the image's.
     """
 
     files: Mapping[str, bytes]
@@ -40,11 +41,10 @@ class Offer:
     image: bytes
     passes: bool
     drops: int = 0
+    sha256: bytes = field(init=False)
 
-    @property
-    def sha256(self) -> bytes:
-        """Of the image."""
-        return sha256(self.image).digest()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha256", sha256(self.image).digest())
 
 
 @dataclass(frozen=True, slots=True)
