@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def scenario(mode: str) -> Scenario:
 def kind_of(case: Case) -> str:
     if case.how in ("before", "after"):
         return "edge"
-    return case.how if case.how == "unstable" else f"torn {case.kind}"
+    return case.how if case.how == "unstable" else f"torn {case.step.operation.kind}"
 
 
 def distinct(explorer: Explorer, kinds: frozenset[str] = EVERY) -> Iterator[Case]:
@@ -82,7 +83,7 @@ def test_each_bug_is_found_and_replayed(name: str, mode: str) -> None:
 
     anew = Explorer(scenario(mode), BUGS[name].design)
     problem = anew.explore(anew.find(parse_id(found.id))).problem
-    print(f"{BUGS[name].words}, {mode}: {found.id} ({found.phase}, {found.how}): {problem}")
+    print(f"{BUGS[name].words}, {mode}: {found.id} ({found.step.phase}, {found.how}): {problem}")
     assert problem is not None
 
 
@@ -111,7 +112,9 @@ def test_a_state_that_older_images_cannot_read_goes_wrong_without_any_cut(mode: 
 def test_no_check_on_revert_needs_flash_that_fails_too(mode: str) -> None:
     """No power cut finds it, as nothing that a cut leaves damages the confirmed image. A bit of that image that flips does."""
     careless, careful = Explorer(scenario(mode), BUGS["no check on revert"].design), Explorer(scenario(mode))
-    last = [case for case in distinct(careful, frozenset({"edge"})) if case.phase == "boot after a failed test"][-1]
+    last = [case for case in distinct(careful, frozenset({"edge"})) if case.step.phase == "boot after a failed test"][
+        -1
+    ]
     image = scenario(mode).offers[1].image
     flipped = [
         case for at in (40, len(image) // 2) if (case := _with_flipped_bit(last, image[at - 32 : at])) is not None
@@ -130,7 +133,7 @@ def _with_flipped_bit(case: Case, piece: bytes) -> Case | None:
             content = bytearray(sector.content)
             content[at + len(piece)] ^= 0x10
             state = (*case.state[:index], sector._replace(content=bytes(content)), *case.state[index + 1 :])
-            return Case(case.path, state, case.may, case.facts, case.kind, case.how, case.phase)
+            return replace(case, state=state)
     return None
 
 
