@@ -10,15 +10,18 @@ import json
 
 import pytest
 
-from bench import FAILING, LAYOUT, Bench
+from bench import FAILING, STATE_SIZE, Bench
 from forge import Repo, keys
-from hillhold_bootsim.layout import DEFAULT_LAYOUT
+from hillhold_bootsim import boards
 from hillhold_verifier.answers import BoardRefused
 from hillhold_verifier.errors import SpaceError
 from hillhold_verifier.metadata import max_bytes
 from hillhold_verifier.smp import Group, Op, OsCommand
 from hillhold_verifier.state import RESERVE, encode_record
 from offers import offer, started
+
+LARGE = boards.board().layout
+"""A state area of 64 KiB."""
 
 
 def deliver(bench: Bench, number: int, data: bytes) -> None:
@@ -28,7 +31,7 @@ def deliver(bench: Bench, number: int, data: bytes) -> None:
 
 
 def room(bench: Bench) -> int:
-    return DEFAULT_LAYOUT.state_size - len(encode_record(9, bench.stored()))
+    return LARGE.state[0].size - len(encode_record(9, bench.stored()))
 
 
 def padded(role: str, data: bytes, how: str) -> bytes:
@@ -48,7 +51,7 @@ def padded(role: str, data: bytes, how: str) -> bytes:
 @pytest.mark.parametrize("number", [0, 1])
 def test_padding_that_nobody_signed_is_not_kept(number: int, how: str) -> None:
     repo = started()
-    bench = Bench(repo, DEFAULT_LAYOUT)
+    bench = Bench(repo, LARGE)
     bench.push()
     role = ("root", "timestamp")[number]
     offer(repo, "1.1.0", 1)
@@ -66,7 +69,7 @@ def test_padding_that_nobody_signed_is_not_kept(number: int, how: str) -> None:
 
 def test_a_failed_hash_finds_room_whatever_came_before() -> None:
     repo = started()
-    bench = Bench(repo, DEFAULT_LAYOUT)
+    bench = Bench(repo, LARGE)
     bench.push()
     offer(repo, "1.1.0", 1)
     repo.publish()
@@ -88,7 +91,7 @@ def test_a_stolen_online_key_that_fills_the_state_is_outlived_by_the_rotation() 
     repo.keys["snapshot"] = repo.keys["timestamp"] = keys("online")
     offer(repo, "1.0.0")
     repo.publish()
-    bench = Bench(repo, DEFAULT_LAYOUT)
+    bench = Bench(repo, LARGE)
     bench.push()
 
     def filling(size: int) -> tuple[bytes, bytes]:
@@ -122,7 +125,7 @@ def test_a_line_role_that_fills_the_state_is_refused_and_the_next_root_still_fit
     for number in range(150):
         offer(repo, f"0.0.{number}", 1, data=b"x%d" % number)
     repo.publish()
-    bench = Bench(repo, DEFAULT_LAYOUT)
+    bench = Bench(repo, LARGE)
     bench.push()
     offer(repo, "1.1.0", 1)
     repo.rotate("root", "timestamp", "snapshot")
@@ -146,7 +149,7 @@ def with_a_longer_line() -> Bench:
 
 def publish_large_root(bench: Bench) -> None:
     """A root, and nothing else, that finds its place only where the other files go."""
-    size = LAYOUT.state_size - len(encode_record(9, bench.stored())) - RESERVE + 600
+    size = STATE_SIZE - len(encode_record(9, bench.stored())) - RESERVE + 600
     bench.repo.publish("root", root=bench.repo.root(edit=lambda signed: signed.update(pad="x" * size)))
 
 

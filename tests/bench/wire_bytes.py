@@ -25,10 +25,11 @@ from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner
 
-from hillhold_bootsim.bootflags import SimBootControl
+from hillhold_bootsim import boards
+from hillhold_bootsim.bootflags import BootRecord, FlagStore, SimBootControl
 from hillhold_bootsim.counter import OtpCounter
 from hillhold_bootsim.flash import Flash
-from hillhold_bootsim.layout import DEFAULT_LAYOUT, SimRecordAreas, SimSlots
+from hillhold_bootsim.layout import SimRecordAreas, SimSlots
 from hillhold_signer.adding import add_release
 from hillhold_signer.ceremony import Ceremony, NamedKey, OnlineKey, Team
 from hillhold_signer.examples import example_signer
@@ -104,12 +105,14 @@ def named(name: str) -> NamedKey:
 
 
 def board(root: bytes) -> Agent:
-    flash = Flash(DEFAULT_LAYOUT.geometry)
-    control = SimBootControl(flash, DEFAULT_LAYOUT)
-    control.provision(None)
-    store = StateStore(SimRecordAreas(flash, DEFAULT_LAYOUT))
+    layout = boards.board().layout
+    flash = Flash(layout.geometry)
+    flags = FlagStore(flash, layout)
+    flags.provision(BootRecord())
+    control = SimBootControl(flags)
+    store = StateStore(SimRecordAreas(flash, layout.state))
     provision(store, Device("pump-0", "board-0", "bench"), root)
-    return Agent(Installer(store, [SimSlots(flash, DEFAULT_LAYOUT)], control, [OtpCounter(flash)]))
+    return Agent(Installer(store, [SimSlots(flash, layout)], control, [OtpCounter(flash)]))
 
 
 def digests(data: bytes) -> set[bytes]:

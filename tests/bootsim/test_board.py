@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from hillhold_bootsim.application import AppEvent, Application, SelfTest, Verdict
 from hillhold_bootsim.board import BoardInfo, VirtualBoard
-from hillhold_bootsim.bootflags import BootRecord
 from hillhold_bootsim.bootloader import ResetReason
-from hillhold_bootsim.flash import Cut, CutAt, Flash, Geometry
-from hillhold_bootsim.layout import DEFAULT_LAYOUT, SimRecordAreas, SimSlots
+from hillhold_bootsim.flash import Cut, CutAt, Flash
+from hillhold_bootsim.geometry import Geometry
 from hillhold_verifier.errors import MisuseError
-from hillhold_verifier.slots import BootControl, CounterStore, Mark, RecordAreas, Slots
-
-if TYPE_CHECKING:
-    from tests.bootsim.conftest import Rig, Sign
+from hillhold_verifier.slots import BootControl, CounterStore, RecordAreas, Slots
+from tinyboard import REMAP, Rig, mark_of, sign
 
 
 class Echo:
     """An agent that echoes, and obeys four words."""
 
     def __init__(
-        self, slots: Slots, control: BootControl, counter: CounterStore, areas: RecordAreas, info: BoardInfo
+        self,
+        slots: Sequence[Slots],
+        control: BootControl,
+        counters: Sequence[CounterStore],
+        areas: RecordAreas,
+        info: BoardInfo,
     ) -> None:
-        self.control, self.counter, self.areas, self.info = control, counter, areas, info
+        self.control, self.areas, self.info = control, areas, info
+        (self.counter,), (self.slots,) = counters, slots
         self.reset_requested = False
         self.passed: list[bool] = []
 
@@ -55,26 +56,32 @@ Make = Callable[..., VirtualBoard]
 
 
 @pytest.fixture
-def new(sign: Sign) -> bytes:
-    return sign("2.0.0", 2, payload=b"newer firmware" * 4)
+def new() -> bytes:
+    return sign("2.0.0", 2, payload=b"newer firmware" * 35)
 
 
 @pytest.fixture
-def make(rig: Rig, sign: Sign, new: bytes) -> Make:
+def make(rig: Rig, new: bytes) -> Make:
     """A board that is on, with version 1 confirmed, and version 2 in the other slot and marked."""
 
     def board(self_test: SelfTest | None = None, *, marked: bool = True) -> VirtualBoard:
         rig.install(0, sign("1.0.0", 1))
         rig.install(1, new)
-        rig.control.provision(0)
+        rig.provision(0)
         if marked:
-            rig.control.set_marks({0: Mark(hashlib.sha256(new).digest(), len(new))})
+            rig.control.set_marks({0: mark_of(new)})
         made = VirtualBoard(rig.flash, rig.layout, rig.keys, Echo, self_test)
         assert not made.is_on
         made.power_on()
         return made
 
     return board
+
+
+def at_rest(board: VirtualBoard, confirmed: int, failed: bytes | None = None) -> None:
+    """Nothing is marked, moved or tried, as the flash alone tells."""
+    rig = Rig(board.layout, board.flash)
+    assert rig.record == rig.at_rest(confirmed, failed)
 
 
 def running(board: VirtualBoard) -> tuple[int | None, bool]:
@@ -106,8 +113,8 @@ def test_an_image_confirms_itself_after_its_test(make: Make) -> None:
         board.tick(now)
         assert board.control.flags().trial
     board.tick(103.0)
-    assert board.control.record() == BootRecord(confirmed=1)
-    assert board.counter.value() == 2
+    at_rest(board, 1)
+    assert board.parts.counters[0].value() == 2
     board.tick(200.0)
     assert board.boots == 1
 
@@ -133,7 +140,7 @@ def test_a_failing_image_reverts_and_its_hash_is_recorded(make: Make, new: bytes
     board = make(script)
     board.tick(0.0)
     assert running(board) == (0, False)
-    assert board.control.record() == BootRecord(confirmed=0, failed=digest)
+    at_rest(board, 0, failed=digest)
     assert board.feed(b"why", 0) == b"self-test"
     board.tick(1.0)
     assert board.boots == 2
@@ -147,7 +154,7 @@ def test_a_hanging_image_serves_nothing_until_the_watchdog(make: Make, new: byte
     assert board.boots == 1
     board.tick(12.0)
     assert running(board) == (0, False)
-    assert board.control.record().failed == hashlib.sha256(new).digest()
+    assert board.control.flags().failed == hashlib.sha256(new).digest()
     assert board.feed(b"why", 5) == b"watchdog"
 
 
@@ -163,7 +170,7 @@ def test_a_withdrawn_trial_ends_at_the_next_reset(make: Make) -> None:
     board.feed(b"withdraw", 0)
     board.feed(b"reset", 0)
     assert running(board) == (0, False)
-    assert board.control.record() == BootRecord(confirmed=0)
+    at_rest(board, 0)
 
 
 def test_power_that_goes_anywhere_leaves_a_board_that_is_off(make: Make) -> None:
@@ -174,7 +181,7 @@ def test_power_that_goes_anywhere_leaves_a_board_that_is_off(make: Make) -> None
     assert not board.is_on
     assert board.feed(b"hello", 0) == b""
 
-    flash.power_cut = CutAt(flash.operations + 1, Cut.AFTER)  # in the record of the next start
+    flash.power_cut = CutAt(flash.operations + 1, Cut.AFTER)  # behind the record of the next start
     board.power_on()
     assert not board.is_on
     flash.power_cut = None
@@ -188,12 +195,12 @@ def test_power_that_goes_anywhere_leaves_a_board_that_is_off(make: Make) -> None
     flash.power_cut = None
     board.power_on()
     board.tick(1.0)
-    assert board.control.record() == BootRecord(confirmed=1)
+    at_rest(board, 1)
 
 
 def test_the_agent_serves_in_recovery(make: Make) -> None:
     board = make(marked=False)
-    board.slots.erase(0, 0, 256)
+    board.parts.slots[0].erase(0, 0, board.parts.slots[0].sector)
     board.reset(ResetReason.SOFT)
     assert running(board) == (None, False)
     board.tick(0.0)
@@ -202,7 +209,7 @@ def test_the_agent_serves_in_recovery(make: Make) -> None:
 
 def test_refuses_a_flash_of_another_geometry() -> None:
     with pytest.raises(MisuseError, match="geometries"):
-        VirtualBoard(Flash(Geometry(size=1024, sector=256, unit=4)), DEFAULT_LAYOUT, (), Echo)
+        VirtualBoard(Flash(Geometry.uniform(size=1024, sector=256, unit=4)), REMAP, (), Echo)
 
 
 def test_a_confirmed_application_has_nothing_to_test(make: Make) -> None:
@@ -214,49 +221,3 @@ def test_a_confirmed_application_has_nothing_to_test(make: Make) -> None:
     assert application.tick(1e9) is None
     on_trial = Application(SelfTest(), board.info.outcome.booted, trial=True)
     assert [on_trial.tick(0.0), on_trial.tick(1.0)] == [AppEvent.PASSED, None]
-
-
-# --- layout --------------------------------------------------------------------------------------------------------------
-
-
-def test_the_default_board() -> None:
-    layout = DEFAULT_LAYOUT
-    parts = [layout.flags(0), layout.flags(1), layout.state(0), layout.state(1), layout.slot(0), layout.slot(1)]
-    assert [part.size // 1024 for part in parts] == [4, 4, 64, 64, 384, 384]
-    for before, after in pairwise(parts):
-        assert before.offset + before.size == after.offset
-    assert parts[-1].offset + parts[-1].size <= layout.geometry.size == 1024 * 1024
-    slots = SimSlots(Flash(layout.geometry), layout)
-    assert (slots.size, slots.sector, slots.unit, slots.erased_value) == (384 * 1024, 4096, 4, 0xFF)
-
-
-def test_slots_keep_to_themselves(rig: Rig) -> None:
-    rig.install(0, b"\x01" * 1024)
-    rig.install(1, b"\x02" * 1024)
-    for act in (
-        lambda: rig.slots.read(0, 1000, 25),
-        lambda: rig.slots.read(0, -1, 1),
-        lambda: rig.slots.erase(0, 768, 512),
-        lambda: rig.slots.write(0, 1024, b"1234"),
-        lambda: rig.slots.read(2, 0, 1),
-        lambda: rig.slots.erase(-1, 0, 256),
-    ):
-        with pytest.raises(MisuseError):
-            act()
-    assert rig.slots.read(0, 0, 1024) == b"\x01" * 1024
-    assert rig.slots.read(1, 0, 1024) == b"\x02" * 1024
-
-
-def test_record_areas_are_replaced_whole() -> None:
-    flash = Flash(DEFAULT_LAYOUT.geometry)
-    areas = SimRecordAreas(flash, DEFAULT_LAYOUT)
-    areas.write(1, b"long" * 3000)
-    areas.write(1, b"short")
-    assert areas.read(1) == b"short".ljust(64 * 1024, b"\xff")
-    assert areas.read(0) == b"\xff" * 64 * 1024
-    areas.write(1, bytes(64 * 1024))
-    assert areas.read(1) == bytes(64 * 1024)
-    before = flash.operations
-    with pytest.raises(MisuseError):
-        areas.write(1, bytes(64 * 1024 + 1))
-    assert flash.operations == before

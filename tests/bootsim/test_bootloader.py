@@ -3,44 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from hillhold_bootsim.bootflags import BootRecord
 from hillhold_bootsim.bootloader import MAX_TRIAL_STARTS, BootOutcome, ResetReason
-from hillhold_bootsim.flash import Flash, Geometry
-from hillhold_bootsim.layout import Layout
+from hillhold_bootsim.flash import Faults
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.slots import BootFlags, Mark
+from tinyboard import Rig, mark_of, sign, tiny
 
 if TYPE_CHECKING:
-    from tests.bootsim.conftest import Rig, Sign
+    from hillhold_bootsim.layout import Layout
 
 RESETS = [ResetReason.POWER_ON, ResetReason.SOFT]
 FAILURES = [ResetReason.WATCHDOG, ResetReason.SELF_TEST]
 
 
-def mark_of(data: bytes) -> Mark:
-    return Mark(hashlib.sha256(data).digest(), len(data))
-
-
 @pytest.fixture
-def old(sign: Sign) -> bytes:
+def old() -> bytes:
     return sign("1.0.0", 1)
 
 
 @pytest.fixture
-def new(sign: Sign) -> bytes:
-    return sign("2.0.0", 2, payload=b"newer firmware" * 4)
+def new() -> bytes:
+    return sign("2.0.0", 2, payload=b"newer firmware" * 35)
 
 
 @pytest.fixture
 def board(rig: Rig, old: bytes, new: bytes) -> Rig:
     """A board that runs `old` from slot 0, with `new` whole in slot 1."""
     rig.install(0, old)
-    rig.control.provision(0)
+    rig.provision(0)
     rig.install(1, new)
     outcome = rig.boot()
     assert (slot_of(outcome), outcome.trial, outcome.events) == (0, False, ())
@@ -79,17 +74,17 @@ def test_trial_then_confirmation_then_the_counter_follows(board: Rig, new: bytes
 
 
 def test_the_start_is_recorded_before_the_image_runs(board: Rig, new: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int | None, int]] = []
+    seen: list[tuple[tuple[int, ...], int]] = []
     started = board.control.started
 
-    def spy(slot: int | None) -> None:
-        seen.append((slot, board.control.record().starts))
-        started(slot)
+    def spy(slots: Sequence[int]) -> None:
+        seen.append((tuple(slots), board.record.starts))
+        started(slots)
 
     board.control.set_marks({0: mark_of(new)})
     monkeypatch.setattr(board.control, "started", spy)
     board.boot()
-    assert seen == [(None, 0), (1, 1)]
+    assert seen == [((), 0), ((1,), 1)]
 
 
 @pytest.mark.parametrize("reason", RESETS)
@@ -161,20 +156,20 @@ def refused(board: Rig, words: str) -> None:
     assert board.snapshot() == before
 
 
-def test_no_other_content_than_what_was_marked(board: Rig, sign: Sign, new: bytes) -> None:
+def test_no_other_content_than_what_was_marked(board: Rig, new: bytes) -> None:
     board.control.set_marks({0: mark_of(new)})
     board.install(1, sign("2.0.1", 2))
     refused(board, "content of the marked slot")
 
 
-def test_no_content_that_changed_during_its_trial(board: Rig, sign: Sign, new: bytes) -> None:
+def test_no_content_that_changed_during_its_trial(board: Rig, new: bytes) -> None:
     board.control.set_marks({0: mark_of(new)})
     assert board.boot().trial
     board.install(1, sign("2.0.1", 2))
     refused(board, "content of the marked slot")
 
 
-def test_no_image_under_a_foreign_key(board: Rig, sign: Sign) -> None:
+def test_no_image_under_a_foreign_key(board: Rig) -> None:
     foreign = sign("2.0.0", 2, key="foreign")
     board.install(1, foreign)
     board.control.set_marks({0: mark_of(foreign)})
@@ -205,24 +200,24 @@ def test_no_mark_beyond_the_slot(board: Rig, new: bytes) -> None:
 @pytest.mark.parametrize("length", [1, 31])
 def test_no_slot_that_holds_no_image(board: Rig, length: int) -> None:
     board.slots.erase(1, 0, board.slots.size)
-    board.control.set_marks({0: mark_of(b"\xff" * length)})
+    board.control.set_marks({0: mark_of(bytes([board.slots.erased_value]) * length)})
     refused(board, "image magic")
 
 
 @pytest.mark.parametrize("counter", [0, None])
-def test_no_lower_counter_than_the_store(board: Rig, sign: Sign, counter: int | None) -> None:
+def test_no_lower_counter_than_the_store(board: Rig, counter: int | None) -> None:
     low = sign("2.0.0", counter)
     board.install(1, low)
     board.control.set_marks({0: mark_of(low)})
     refused(board, "security counter: expected at least 1, got 0")
 
 
-def test_no_lower_counter_than_the_confirmed_image_while_the_store_lags(rig: Rig, sign: Sign) -> None:
+def test_no_lower_counter_than_the_confirmed_image_while_the_store_lags(rig: Rig) -> None:
     """The power went between the confirmation and the counter: the floor is the confirmed image's already."""
     rig.install(0, sign("3.0.0", 5))
     low = sign("4.0.0", 4)
     rig.install(1, low)
-    rig.control.provision(0)
+    rig.provision(0)
     rig.control.set_marks({0: mark_of(low)})
     assert rig.counter.value() == 0
     outcome = rig.boot()
@@ -231,7 +226,7 @@ def test_no_lower_counter_than_the_confirmed_image_while_the_store_lags(rig: Rig
     assert rig.counter.value() == 5
 
 
-def test_the_same_counter_is_enough(board: Rig, sign: Sign) -> None:
+def test_the_same_counter_is_enough(board: Rig) -> None:
     same = sign("2.0.0", 1)
     board.install(1, same)
     board.control.set_marks({0: mark_of(same)})
@@ -252,14 +247,14 @@ def in_recovery(board: Rig, words: str, confirmed: int | None = 0) -> None:
     assert board.snapshot() == before
 
 
-def test_recovery_rather_than_an_image_that_does_not_verify(board: Rig, sign: Sign) -> None:
+def test_recovery_rather_than_an_image_that_does_not_verify(board: Rig) -> None:
     board.install(0, sign("1.0.0", 1, key="foreign"))
     in_recovery(board, "image key")
 
 
 def test_recovery_rather_than_the_other_slot(board: Rig) -> None:
     """Slot 1 holds an authentic newer image, but nobody marked it."""
-    board.slots.erase(0, 0, 256)
+    board.slots.erase(0, 0, board.slots.sector)
     in_recovery(board, "image magic")
 
 
@@ -271,14 +266,14 @@ def test_recovery_rather_than_a_confirmed_image_below_the_store(board: Rig) -> N
 def test_recovery_on_a_blank_board_and_with_unreadable_flags(rig: Rig, old: bytes) -> None:
     rig.install(0, old)
     in_recovery(rig, "no confirmed image", confirmed=None)
-    rig.flash.program(0, b"junk")
+    rig.flash.program(0, b"junk".ljust(rig.slots.unit))
     outcome = rig.boot()
     assert outcome.booted is None
     assert "boot flags: expected a readable record" in outcome.events[0]
 
 
 def test_a_way_out_of_recovery_by_a_marked_image(board: Rig, new: bytes) -> None:
-    board.slots.erase(0, 0, 256)
+    board.slots.erase(0, 0, board.slots.sector)
     board.control.set_marks({0: mark_of(new)})
     outcome = board.boot()
     assert (slot_of(outcome), outcome.trial) == (1, True)
@@ -287,7 +282,7 @@ def test_a_way_out_of_recovery_by_a_marked_image(board: Rig, new: bytes) -> None
 
 
 def test_a_failed_trial_without_a_way_back_is_recovery(board: Rig, new: bytes) -> None:
-    board.slots.erase(0, 0, 256)
+    board.slots.erase(0, 0, board.slots.sector)
     board.control.set_marks({0: mark_of(new)})
     board.boot()
     outcome = board.boot(ResetReason.WATCHDOG)
@@ -301,15 +296,15 @@ def test_the_first_image_of_a_blank_board_goes_to_slot_0(rig: Rig, old: bytes) -
     outcome = rig.boot()
     assert (slot_of(outcome), outcome.trial) == (0, True)
     rig.control.confirm()
-    assert rig.control.record() == BootRecord(confirmed=0)
+    assert rig.record == rig.at_rest(0)
 
 
-def test_a_full_counter_store_bricks_no_board(old: bytes, new: bytes, new_rig: Callable[..., Rig]) -> None:
-    layout = Layout("full", Geometry(size=3072, sector=256, unit=4, otp=8), state_size=256, slot_size=1024)
-    rig = new_rig(Flash(layout.geometry), layout)
+def test_a_full_counter_store_bricks_no_board(layout: Layout, old: bytes, new: bytes) -> None:
+    unit = layout.geometry.unit
+    rig = Rig(tiny(layout.mode, unit, layout.geometry.erased_value, otp=max(8, unit)))
     rig.install(0, old)
     rig.install(1, new)
-    rig.control.provision(0)
+    rig.provision(0)
     rig.boot()
     rig.control.set_marks({0: mark_of(new)})
     rig.boot()
@@ -333,3 +328,28 @@ def test_a_failing_medium_is_not_taken_for_a_bad_image(board: Rig, monkeypatch: 
         board.boot()
     assert board.snapshot() == before
     assert board.control.flags().running is None
+
+
+def test_flags_that_cannot_be_written_stop_a_trial_and_not_the_confirmed_image(board: Rig, new: bytes) -> None:
+    """A start that cannot be counted is none; what needs no write boots."""
+    board.control.set_marks({0: mark_of(new)})
+    g, flags = board.flash.geometry, board.layout.flags
+    board.flash.faults = Faults(bad_sectors=frozenset(g.sector_at(area.offset) for area in flags))
+    before = board.flash.state()
+    for _ in range(3):
+        outcome = board.boot()
+        assert (slot_of(outcome), outcome.trial) == (0, False)
+        assert "is bad" in outcome.events[0]
+        assert board.flash.state() == before
+    board.flash.faults = Faults()
+    assert board.boot().trial
+
+
+def test_a_counter_that_cannot_be_raised_lets_the_confirmed_image_boot(board: Rig, new: bytes) -> None:
+    board.control.set_marks({0: mark_of(new)})
+    assert board.boot().trial
+    board.control.confirm()
+    board.flash.faults = Faults(bad_sectors=frozenset({board.flash.geometry.sectors}))
+    outcome = board.boot()
+    assert (slot_of(outcome), outcome.trial, board.counter.value()) == (1, False, 1)
+    assert "counter: program" in outcome.events[-1]

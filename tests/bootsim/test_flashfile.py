@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hillhold_bootsim import flashfile
-from hillhold_bootsim.bootflags import SimBootControl
+from hillhold_bootsim.bootflags import BootRecord, FlagStore, ImageFlags, SimBootControl
 from hillhold_bootsim.counter import OtpCounter
-from hillhold_bootsim.flash import Cut, CutAt, FlashContractError, Geometry, PowerLost
+from hillhold_bootsim.flash import Cut, CutAt, Flash, FlashContractError, PowerLost
 from hillhold_bootsim.flashfile import FileBackedFlash, FlashFileError, create_flash_file, header, open_or_create
+from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import Layout
+from hillhold_bootsim.torn import Sector, torn_erase
 from hillhold_verifier.errors import MisuseError, OperationalError
 from hillhold_verifier.slots import Mark
+from tinyboard import NEW, OLD, SWAP, Rig
 
-GEOMETRY = Geometry(size=2048, sector=256, unit=4, otp=32)
-LAYOUT = Layout(name="tiny", geometry=GEOMETRY, state_size=256, slot_size=512)
-LENGTH = 256 + 2048 + 32 + 65 + 4 * 8
+GEOMETRY = Geometry.uniform(size=2048, sector=256, unit=4, otp=32)
+LAYOUT = Layout.in_a_row("tiny", GEOMETRY, state_size=256, slot_size=512)
+LENGTH = 256 + 2048 + 32 + 520 + 4 * 8 + 8
+MIXED = Geometry(((2, 64), (1, 128), (2, 32)), unit=8, erased_value=0, otp=64)
+
+
+def control_of(flash: Flash) -> SimBootControl:
+    return SimBootControl(FlagStore(flash, LAYOUT))
+
+
+def provision(flash: Flash) -> None:
+    FlagStore(flash, LAYOUT).provision(BootRecord((ImageFlags(confirmed=0),)))
 
 
 @pytest.fixture
@@ -59,13 +73,66 @@ def test_the_file_is_as_documented(path: Path) -> None:
         OtpCounter(flash).raise_to(1)
     data = path.read_bytes()
 
-    fields = b"HHflash\0" + bytes.fromhex("0001 ff 00 00000800 00000100 00000004 00000020")
+    fields = b"HHflash\0" + bytes.fromhex("0002 ff 01 00000004 00000020 00000008 00000100")
+    fields = fields.ljust(148, b"\0")
     assert data[:256] == (fields + hashlib.sha256(fields).digest()).ljust(256, b"\0")
     assert data[256 + 36 : 256 + 40] == b"abcd"
     assert data[256 + 2048 : 256 + 2056] == bytes.fromhex("00000001 fffffffe")
-    bitmap = data[256 + 2080 : 256 + 2080 + 65]
-    assert bitmap == bytes([0, 1 << 1]) + bytes(62) + bytes([0b11])
-    assert data[256 + 2080 + 65 :] == b"".join(n.to_bytes(4, "big") for n in (0, 1, 0, 0, 0, 0, 0, 0))
+    assert data[2336 : 2336 + 520] == bytes(9) + b"\1" + bytes(502) + b"\1\1" + bytes(6)
+    assert data[2856 : 2856 + 32] == b"".join(n.to_bytes(4, "big") for n in (0, 1, 0, 0, 0, 0, 0, 0))
+    assert data[2888:] == bytes(8)
+
+
+def test_a_file_of_sectors_of_several_sizes_is_as_documented(path: Path) -> None:
+    with open_or_create(path, MIXED) as flash:
+        flash.program(56, b"\x5a" * 16)
+        flash.erase(256, 64)
+        flash.program(320, b"one way!")
+        state = flash.state()
+    data = path.read_bytes()
+    fields = b"HHflash\0" + bytes.fromhex("0002 00 03 00000008 00000040")
+    fields += bytes.fromhex("00000002 00000040 00000001 00000080 00000002 00000020")
+    assert data[:148] == fields.ljust(148, b"\0")
+    assert data[256 : 256 + 384] == bytes(56) + b"\x5a" * 16 + bytes(248) + b"one way!" + bytes(56)
+    assert data[640:688] == bytes(7) + b"\1\1" + bytes(31) + b"\1" + bytes(7)
+    assert data[688:708] == b"".join(n.to_bytes(4, "big") for n in (0, 0, 0, 1, 1))
+    assert data[708:] == bytes(5)
+    with FileBackedFlash(path, MIXED) as flash:
+        assert flash.state() == state
+
+
+def test_an_unstable_sector_is_so_in_the_next_process_and_no_longer_once_it_was_erased(path: Path) -> None:
+    with open_or_create(path, MIXED) as flash:
+        flash.program(128, b"\x5a" * 128)
+        names = [name for name, _ in torn_erase(MIXED, flash.state()[2])]
+        flash.power_cut = CutAt(1, Cut.TORN, names.index("unstable"))
+        with pytest.raises(PowerLost):
+            flash.erase(128, 128)
+        state = flash.state()
+    assert path.read_bytes()[708:] == bytes([0, 0, 1, 0, 0])
+    with FileBackedFlash(path, MIXED) as flash:
+        assert flash.state() == state
+        assert flash.unstable
+        assert len({flash.read(128, 128) for _ in range(4)}) == 4
+        flash.erase(128, 128)
+    assert path.read_bytes()[708:] == bytes(5)
+    with FileBackedFlash(path, MIXED) as flash:
+        assert not flash.unstable
+        assert flash.is_blank(128, 128)
+
+
+@pytest.mark.parametrize("at", [640, 687, 708, 712])
+@pytest.mark.parametrize("value", [2, 0xFF])
+def test_refuses_flags_that_are_none(path: Path, at: int, value: int) -> None:
+    create_flash_file(path, MIXED)
+    data = bytearray(path.read_bytes())
+    data[at] = value
+    path.write_bytes(data)
+    with pytest.raises(FlashFileError, match="flags: expected 0 or 1"):
+        FileBackedFlash(path, MIXED)
+    data[at] = 0
+    path.write_bytes(data)
+    FileBackedFlash(path, MIXED).close()
 
 
 def test_a_cut_in_a_file_is_as_in_memory(path: Path) -> None:
@@ -82,11 +149,13 @@ def test_a_cut_in_a_file_is_as_in_memory(path: Path) -> None:
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (Geometry(size=4096, sector=256, unit=4, otp=32), "size 4096.*got size 2048"),
-        (Geometry(size=2048, sector=512, unit=4, otp=32), "sector 512.*got .*sector 256"),
-        (Geometry(size=2048, sector=256, unit=8, otp=32), "unit 8.*got .*unit 4"),
-        (Geometry(size=2048, sector=256, unit=4, otp=64), "otp 64.*got .*otp 32"),
-        (Geometry(size=2048, sector=256, unit=4, otp=32, erased_value=0), "erased 0x00.*got .*erased 0xff"),
+        (Geometry.uniform(size=4096, sector=256, unit=4, otp=32), "sectors 16 of 256.*got sectors 8 of 256"),
+        (Geometry.uniform(size=2048, sector=512, unit=4, otp=32), "sectors 4 of 512.*got sectors 8 of 256"),
+        (Geometry(((4, 256), (2, 512)), 4, otp=32), r"sectors 4 of 256 \+ 2 of 512.*got sectors 8 of 256"),
+        (Geometry(((4, 256), (4, 256)), 4, otp=32), r"sectors 4 of 256 \+ 4 of 256.*got sectors 8 of 256"),
+        (Geometry.uniform(size=2048, sector=256, unit=8, otp=32), "unit 8.*got .*unit 4"),
+        (Geometry.uniform(size=2048, sector=256, unit=4, otp=64), "otp 64.*got .*otp 32"),
+        (Geometry.uniform(size=2048, sector=256, unit=4, otp=32, erased_value=0), "erased 0x00.*got .*erased 0xff"),
     ],
 )
 def test_refuses_another_geometry_and_leaves_the_file_alone(path: Path, other: Geometry, words: str) -> None:
@@ -101,9 +170,14 @@ def test_refuses_another_geometry_and_leaves_the_file_alone(path: Path, other: G
     ("at", "new", "words"),
     [
         (0, b"NOTflash", "magic"),
-        (8, b"\0\2", "format: expected 1, got 2"),
+        (8, b"\0\1", "format: expected 2, got 1"),
+        (8, b"\0\3", "format: expected 2, got 3"),
+        (11, b"\2", "checksum"),
         (14, b"\1", "checksum"),
-        (100, b"\1", "unused bytes"),
+        (140, b"\1", "checksum"),
+        (148, b"\1", "checksum"),
+        (180, b"\1", "unused bytes"),
+        (255, b"\1", "unused bytes"),
     ],
 )
 def test_refuses_another_format(path: Path, at: int, new: bytes, words: str) -> None:
@@ -128,10 +202,10 @@ def test_refuses_another_length(path: Path, length: int) -> None:
 def test_one_process_at_a_time(path: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
-        "from hillhold_bootsim.flash import Geometry\n"
+        "from hillhold_bootsim.geometry import Geometry\n"
         "from hillhold_bootsim.flashfile import FileBackedFlash\n"
         "from hillhold_verifier.errors import OperationalError\n"
-        "try: FileBackedFlash(Path(sys.argv[1]), Geometry(size=2048, sector=256, unit=4, otp=32))\n"
+        "try: FileBackedFlash(Path(sys.argv[1]), Geometry.uniform(size=2048, sector=256, unit=4, otp=32))\n"
         "except OperationalError as error: print(error)\n"
         "else: print('opened')\n"
     )
@@ -211,60 +285,120 @@ class Killed(BaseException):
     """The process ends between two writes to the file."""
 
 
+class Killing:
+    """Lets through so many writes to the file, then ends the process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.patch, self.left = monkeypatch, 0
+        self._save = flashfile._FileStore._save
+
+    def within(self, writes: int, act: Callable[[], object]) -> bool:
+        """Say whether `act` was killed."""
+        self.left = writes
+
+        def save(store: flashfile._FileStore, offset: int, data: bytes) -> None:
+            if self.left == 0:
+                raise Killed
+            self.left -= 1
+            self._save(store, offset, data)
+
+        with self.patch.context() as patched:
+            patched.setattr(flashfile._FileStore, "_save", save)
+            try:
+                act()
+            except Killed:
+                return True
+            except PowerLost:
+                pass
+        return False
+
+
 def test_killed_between_any_two_writes_to_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change of the flags, then a raise of the counter: the old remains, or the new, and both can be changed again."""
-    original = flashfile._FileStore._save
-    cases = 0
-    for budget in range(100):
+    killing, cases, killed = Killing(monkeypatch), 0, True
+    while killed:
         path.unlink(missing_ok=True)
         with open_or_create(path, GEOMETRY) as flash:
-            control, counter = SimBootControl(flash, LAYOUT), OtpCounter(flash)
-            control.provision(0)
+            control, counter = control_of(flash), OtpCounter(flash)
+            provision(flash)
+            control.store.reload()
             control.set_marks({0: Mark(bytes(32), 1)})
             counter.raise_to(1)
-            left = budget
 
-            def limited(store: flashfile._FileStore, offset: int, data: bytes) -> None:
-                nonlocal left
-                if left == 0:
-                    raise Killed
-                left -= 1
-                original(store, offset, data)
+            def act(control: SimBootControl = control, counter: OtpCounter = counter) -> None:
+                control.set_marks({0: Mark(bytes(32), 2)})
+                counter.raise_to(2)
 
-            with monkeypatch.context() as patched:
-                patched.setattr(flashfile._FileStore, "_save", limited)
-                try:
-                    control.set_marks({0: Mark(bytes(32), 2)})
-                    counter.raise_to(2)
-                    finished = True
-                except Killed:
-                    finished = False
+            killed = killing.within(cases, act)
         with FileBackedFlash(path, GEOMETRY) as flash:
-            control, counter = SimBootControl(flash, LAYOUT), OtpCounter(flash)
+            control, counter = control_of(flash), OtpCounter(flash)
             mark = control.flags().mark
-            assert mark is not None, f"killed before write {budget}"
-            assert (mark.length, counter.value()) in ((1, 1), (2, 1), (2, 2)), f"killed before write {budget}"
+            assert mark is not None, f"killed before write {cases}"
+            assert (mark.length, counter.value()) in ((1, 1), (2, 1), (2, 2)), f"killed before write {cases}"
             control.set_marks({0: Mark(bytes(32), 3)})
             counter.raise_to(3)
-            assert (control.record().mark, counter.value()) == (Mark(bytes(32), 3), 3)
+            assert (control.flags().mark, counter.value()) == (Mark(bytes(32), 3), 3)
         cases += 1
-        if finished:
-            break
-    assert cases > 6
-    assert finished
+    assert cases > 10
+
+
+def test_killed_while_a_sector_changes_leaves_what_a_torn_operation_leaves(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each change that there is, torn ones among them: what has not been erased since it was programmed never counts as blank."""
+    killing, cases = Killing(monkeypatch), 0
+    blank = Flash(MIXED)
+    part = Flash(MIXED)
+    part.program(128, b"\x5a" * 64)
+    half, erasing = part.state()[2], dict(torn_erase(MIXED, part.state()[2]))
+    changes: list[tuple[Sector, Callable[[Flash], None], Cut | None, int]] = [
+        (blank.state()[2], lambda flash: flash.program(128, b"\x5a" * 64), None, 0),
+        (half, lambda flash: flash.program(192, b"\x33" * 64), None, 0),
+        *(
+            (sector, lambda flash: flash.erase(128, 128), cut, variant)
+            for sector in (half, erasing["first-half"], erasing["unstable"])
+            for cut, variant in ((None, 0), *((Cut.TORN, variant) for variant in range(len(erasing))))
+        ),
+    ]
+    for before, act, cut, variant in changes:
+        killed, writes = True, 0
+        while killed:
+            path.unlink(missing_ok=True)
+            create_flash_file(path, MIXED)
+            with FileBackedFlash(path, MIXED) as flash:
+                flash._file_store.keep(2, flash.state()[2], before, 0)
+            with FileBackedFlash(path, MIXED) as flash:
+                flash.power_cut = CutAt(0, cut, variant) if cut else None
+                killed = killing.within(writes, lambda flash=flash, act=act: act(flash))  # type: ignore[misc]
+                wanted = flash.state()[2]
+            with FileBackedFlash(path, MIXED) as flash:
+                found = flash.state()[2]
+            case = f"{before}, {cut} {variant}, killed before write {writes}: {found}"
+            if not killed:
+                assert found == wanted, case
+            elif wanted.programmed == bytes(16) or cut:
+                allowed = [before, *(sector for _, sector in torn_erase(MIXED, before)), wanted]
+                assert found in allowed, case
+            else:
+                assert found.content in (before.content, wanted.content), case
+                assert found.programmed in (before.programmed, wanted.programmed), case
+                assert found.content == before.content or found.programmed == wanted.programmed, case
+            writes, cases = writes + 1, cases + 1
+    assert cases > 60
 
 
 CHILD = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from hillhold_bootsim.bootflags import SimBootControl
-from hillhold_bootsim.flash import Geometry
+from hillhold_bootsim.bootflags import FlagStore, SimBootControl
+from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.flashfile import open_or_create
 from hillhold_bootsim.layout import Layout
 from hillhold_verifier.slots import Mark
-geometry = Geometry(size=2048, sector=256, unit=4, otp=32)
+geometry = Geometry.uniform(size=2048, sector=256, unit=4, otp=32)
 flash = open_or_create(Path(sys.argv[1]), geometry)
-control = SimBootControl(flash, Layout(name="tiny", geometry=geometry, state_size=256, slot_size=512))
+control = SimBootControl(FlagStore(flash, Layout.in_a_row("tiny", geometry, state_size=256, slot_size=512)))
 mark = control.flags().mark
 at = mark.length if mark else 0
 while True:
@@ -277,7 +411,7 @@ while True:
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_killed_by_the_system_in_the_middle_of_it(path: Path) -> None:
     with open_or_create(path, GEOMETRY) as flash:
-        SimBootControl(flash, LAYOUT).provision(0)
+        provision(flash)
     reached = 0
     for lines in (3, 150, 41):
         child = subprocess.Popen([sys.executable, "-c", CHILD, path], stdout=subprocess.PIPE, text=True)
@@ -289,7 +423,7 @@ def test_killed_by_the_system_in_the_middle_of_it(path: Path) -> None:
         assert child.returncode == -signal.SIGKILL
         told = int(rest[-1]) if rest else told
         with FileBackedFlash(path, GEOMETRY) as flash:
-            mark = SimBootControl(flash, LAYOUT).flags().mark
+            mark = control_of(flash).flags().mark
         assert mark is not None
         # What was told was written; at most the one after it was written and not told.
         assert told <= mark.length <= told + 1
@@ -297,6 +431,48 @@ def test_killed_by_the_system_in_the_middle_of_it(path: Path) -> None:
         reached = mark.length
 
 
+SWAPPER = """
+import sys
+from pathlib import Path
+from hillhold_bootsim.flashfile import FileBackedFlash
+from tinyboard import NEW, OLD, SWAP, Rig, mark_of
+rig = Rig(SWAP, FileBackedFlash(Path(sys.argv[1]), SWAP.geometry))
+while True:
+    if rig.boot().trial:
+        rig.control.confirm()
+        rig.boot()
+    rig.control.set_marks({0: mark_of((OLD, NEW)[rig.image.other])})
+    print(rig.image.confirmed, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_killed_by_the_system_while_images_are_swapped(path: Path) -> None:
+    """Back and forth; after each kill the board boots one of the two, whole, and both are still there."""
+    with open_or_create(path, SWAP.geometry) as flash:
+        rig = Rig(SWAP, flash)
+        rig.install(0, OLD)
+        rig.install(1, NEW)
+        rig.provision(0)
+    support = str(Path(__file__).parents[1] / "support")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([support, *sys.path])}
+    for lines in (1, 4, 2, 7, 3):
+        with subprocess.Popen(
+            [sys.executable, "-c", SWAPPER, path], stdout=subprocess.PIPE, text=True, env=environment
+        ) as child:
+            assert child.stdout is not None
+            told = [child.stdout.readline().strip() for _ in range(lines)]
+            child.kill()
+        assert set(told) <= {"0", "1"}
+        with FileBackedFlash(path, SWAP.geometry) as flash:
+            rig = Rig(SWAP, flash)
+            outcome = rig.boot()
+            assert outcome.booted, outcome.events
+            assert outcome.trial == (outcome.booted.slot != rig.image.confirmed)
+            assert rig.read(0, len(OLD)) == OLD
+            assert rig.read(1, len(NEW)) == NEW
+
+
 def test_the_header_is_one_byte_form() -> None:
     assert len(header(GEOMETRY)) == 256
-    assert header(GEOMETRY) == header(Geometry(size=2048, sector=256, unit=4, otp=32))
+    assert header(GEOMETRY) == header(Geometry.uniform(size=2048, sector=256, unit=4, otp=32))

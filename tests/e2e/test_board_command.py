@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from hillhold_bootsim import boards
 from hillhold_bootsim.cli import main
 from hillhold_bootsim.flashfile import open_or_create
-from hillhold_bootsim.layout import DEFAULT_LAYOUT
 from hillhold_bootsim.station import is_provisioned
 from lab import TIMEOUT, Lab, device, run
 
@@ -41,6 +42,60 @@ def test_its_flash_outlives_kill_9(lab: Lab, tmp_path: Path) -> None:
         after = device("status", "--port", board.port, "--json").json
     assert after["running"] == before["running"]
     assert {**after, "self_tested": True} == before
+
+
+def test_a_board_file_says_what_its_board_is(lab: Lab, tmp_path: Path) -> None:
+    """Hardware, keys, boot mode, buffer and baud rate come from the file; the path of a key is relative to it."""
+    text = boards.board_text("nucleo_h563zi").replace('hardware = "nucleo_h563zi"', 'hardware = "nrf51-a"')
+    file = lab.folder / "mine.toml"
+    file.write_text(text.replace("baud = 115200", 'baud = 9600\nimage_keys = ["boot.pub"]'))
+    flash = tmp_path / "flash"
+    with lab.board(flash, file=file) as board:
+        assert device("push", lab.one, "--port", board.port).code == 0
+        assert device("push", lab.two, "--port", board.port).code == 0
+        board.kill()
+    with lab.board(flash, file=file) as board:
+        assert "1.1.0 from slot 1" in board.wait_for("boot (power-on)")
+        status = device("status", "--port", board.port, "--json").json
+        assert (status["hardware"], status["running"][0]) == ("nrf51-a", "1.1.0")
+        assert board.stop() == 0
+        assert "s at 9600 baud" in board.log
+
+
+def test_a_board_without_keys_is_not_made(lab: Lab, tmp_path: Path) -> None:
+    flash = tmp_path / "flash"
+    done = run("hillhold-lab", "board", "nrf52840dk", "--flash", flash, "--listen", ":0", *lab.new)
+    assert (done.code, flash.exists()) == (2, False)
+    assert "board nrf52840dk names no image keys: give --boot-key FILE" in done.err
+
+
+def ranges(offset: int) -> str:
+    return f"[{{ offset = {offset}, size = 0x8000 }}, {{ offset = {offset + 0x8000}, size = 0x8000 }}]"
+
+
+def test_a_flash_is_not_taken_over_by_a_board_with_other_partitions(lab: Lab, tmp_path: Path) -> None:
+    """Same geometry, so the file's header does not tell; what is where its slots are would be destroyed."""
+    flash, file = tmp_path / "flash", tmp_path / "mine.toml"
+    with lab.board(flash) as board:
+        assert device("push", lab.one, "--port", board.port).code == 0
+    before = flash.read_bytes()
+    text = re.sub("state = .*", f"state = {ranges(0xE2000)}", boards.board_text("virtual-m4-1m"))
+    file.write_text(re.sub("keys = .*", f"keys = {ranges(0x2000)}", text))
+    done = run(
+        "hillhold-lab",
+        "board",
+        file,
+        "--flash",
+        flash,
+        "--boot-key",
+        lab.folder / "boot.pub",
+        "--listen",
+        ":0",
+        *lab.new,
+    )
+    assert done.code == 2
+    assert "written by a board with other partitions" in done.err
+    assert flash.read_bytes() == before
 
 
 def test_a_flash_serves_one_board_at_a_time(lab: Lab, tmp_path: Path) -> None:
@@ -86,8 +141,8 @@ def test_what_it_cannot_do_is_said_and_provisions_nothing(
     assert done.stderr.startswith("error: ")
     assert words in done.stderr
     if (tmp_path / "flash").exists():
-        with open_or_create(tmp_path / "flash", DEFAULT_LAYOUT.geometry) as flash:
-            assert not is_provisioned(flash, DEFAULT_LAYOUT)
+        with open_or_create(tmp_path / "flash", boards.board().layout.geometry) as flash:
+            assert not is_provisioned(flash, boards.board().layout)
 
 
 def test_a_provisioned_board_is_not_provisioned_again(lab: Lab, tmp_path: Path) -> None:

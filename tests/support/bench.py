@@ -21,12 +21,13 @@ from hashlib import sha256
 from typing import Final, TypeVar
 
 from forge import T0, Repo
+from hillhold_bootsim import board as virtual
 from hillhold_bootsim.application import SelfTest, Verdict
 from hillhold_bootsim.bootflags import SimBootControl
-from hillhold_bootsim.bootloader import BootOutcome, ResetReason, boot
-from hillhold_bootsim.counter import OtpCounter
-from hillhold_bootsim.flash import Flash, Geometry
-from hillhold_bootsim.layout import Layout, SimRecordAreas, SimSlots
+from hillhold_bootsim.bootloader import BootOutcome, ResetReason
+from hillhold_bootsim.flash import Flash
+from hillhold_bootsim.geometry import Geometry
+from hillhold_bootsim.layout import BootMode, Layout
 from hillhold_bootsim.station import make_board, provision_board
 from hillhold_verifier.answers import Body, plan_of
 from hillhold_verifier.courier import Courier, Pause, Pushed, Request
@@ -41,13 +42,23 @@ from offers import TreeSource, held_keys, image, offer, started
 
 T = TypeVar("T")
 
-LAYOUT: Final = Layout(
+LAYOUT: Final = Layout.in_a_row(
     name="bench",
-    geometry=Geometry(size=80 * 1024, sector=2048, unit=4, otp=256),
+    geometry=Geometry.uniform(size=80 * 1024, sector=2048, unit=4, otp=256),
     state_size=20 * 1024,
     slot_size=16 * 1024,
 )
 """Slots of eight sectors; state areas that hold twice what these tests make a device hold."""
+SWAPPING: Final = Layout.in_a_row(
+    name="swapping",
+    geometry=Geometry.uniform(size=80 * 1024, sector=2048, unit=8, otp=256),
+    state_size=20 * 1024,
+    slot_size=16 * 1024,
+    mode=BootMode.SWAP,
+)
+"""The same, whose images run from the first slot; the trailer has the last sector of either."""
+SLOT_SIZE: Final = LAYOUT.slots[0][0].size
+STATE_SIZE: Final = LAYOUT.state[0].size
 DEVICE: Final = Device("pump", "nrf-a", "serial-1")
 CLOCK: Final = T0 + 60
 MANUAL: Final = SelfTest(seconds=3600, confirms=False)
@@ -103,12 +114,15 @@ class Parts:
     ) -> None:
         self.repo, self.layout = repo, layout
         self.flash = flash or Flash(layout.geometry)
-        self.slots = SimSlots(self.flash, layout)
-        self.areas = SimRecordAreas(self.flash, layout)
-        self.counter = OtpCounter(self.flash)
-        self.known: dict[bytes, str] = {}
         if flash is None:
             provision_board(self.flash, layout, device, repo.tree["metadata/1.root.json"])
+        self.known: dict[bytes, str] = {}
+        self.use(virtual.Parts(self.flash, layout, held_keys()))
+
+    def use(self, parts: virtual.Parts) -> None:
+        """Look at the flash through these: where a slot lies is in their memory as well, in swap mode."""
+        self.parts = parts
+        self.slots, self.areas, self.counter = parts.slots[0], parts.areas, parts.counters[0]
 
     def learn(self) -> None:
         """Know all images that the repository ever listed."""
@@ -119,8 +133,16 @@ class Parts:
 
     def whole_image(self, slot: int) -> str | None:
         """The version of the known image whose bytes lie at the slot's start, or None."""
+        return self._whole(self.slots.read(slot, 0, self.slots.size))
+
+    def running_image(self, slot: int) -> str | None:
+        """The same of what runs from a slot: in swap mode every image runs from the first."""
+        if self.layout.mode is BootMode.REMAP:
+            return self.whole_image(slot)
+        return self._whole(self.flash.read(self.layout.slots[0][0].offset, self.slots.size))
+
+    def _whole(self, room: bytes) -> str | None:
         self.learn()
-        room = self.slots.read(slot, 0, self.slots.size)
         found = [version for data, version in self.known.items() if data and room.startswith(data)]
         return found[0] if found else None
 
@@ -142,7 +164,7 @@ class Parts:
         flags = control.flags()
         digests = [sha256(self.slots.read(slot, 0, self.slots.size)).hexdigest()[:16] for slot in (0, 1)]
         return Facts(
-            self.whole_image(flags.running) if flags.running is not None else None,
+            self.running_image(flags.running) if flags.running is not None else None,
             (digests[0], digests[1]),
             flags.confirmed,
             flags.mark.sha256 if flags.mark else None,
@@ -159,17 +181,20 @@ class Rig(Parts):
     def __init__(self, repo: Repo, layout: Layout = LAYOUT, *, flash: Flash | None = None, boots: bool = True) -> None:
         super().__init__(repo, layout, flash=flash)
         self.clock: int | None = CLOCK
-        self.control = SimBootControl(self.flash, self.layout)
+        self.control = self.parts.control
         if boots:
             self.reset(ResetReason.POWER_ON)
         else:
-            self.installer = Installer(StateStore(self.areas), [self.slots], self.control, [self.counter])
+            self.start_agent()
+
+    def start_agent(self) -> None:
+        self.installer = Installer(StateStore(self.areas), [self.slots], self.control, [self.counter])
 
     def reset(self, reason: ResetReason = ResetReason.SOFT) -> BootOutcome:
         """Boot; nothing but the flash outlives it."""
         self.flash.power_on()
-        outcome = boot(self.slots, self.control, self.counter, held_keys(), reason)
-        self.installer = Installer(StateStore(self.areas), [self.slots], self.control, [self.counter])
+        outcome = self.parts.bootloader.boot(reason)
+        self.start_agent()
         return outcome
 
     def power_cycle(self) -> None:
@@ -211,9 +236,9 @@ class Rig(Parts):
         self.installer.confirm(self_tested=True)
 
 
-def confirmed_rig(repo: Repo | None = None) -> Rig:
+def confirmed_rig(repo: Repo | None = None, layout: Layout = LAYOUT) -> Rig:
     """A board that runs 1.0.0, confirmed."""
-    rig = Rig(repo or started())
+    rig = Rig(repo or started(), layout)
     rig.install(image("1.0.0"))
     return rig
 
@@ -250,9 +275,11 @@ class Bench(Parts):
         self_test: SelfTest | None = None,
         device: Device = DEVICE,
         flash: Flash | None = None,
+        buffer: int = 1024,
     ) -> None:
         super().__init__(repo, layout, device=device, flash=flash)
-        self.board = make_board(self.flash, layout, held_keys(), self_test)
+        self.board = make_board(self.flash, layout, held_keys(), self_test, buffer)
+        self.use(self.board.parts)
         self.clock: int | None = CLOCK
         self.seconds = 0.0
         self.answers = 0
@@ -348,10 +375,10 @@ class Bench(Parts):
         return entry
 
 
-def installed(repo: Repo | None = None, *, self_test: SelfTest | None = None) -> Bench:
+def installed(repo: Repo | None = None, layout: Layout = LAYOUT, *, self_test: SelfTest | None = None) -> Bench:
     """A bench whose board runs the repository's release, confirmed (by default 1.0.0 with counter 1); `self_test` is for later ones."""
     repo = repo or started()
-    bench = Bench(repo)
+    bench = Bench(repo, layout)
     pushed = bench.push()
     assert pushed.installed, pushed
     assert not bench.facts().trial

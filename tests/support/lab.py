@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from hillhold_bootsim.layout import DEFAULT_LAYOUT
+from hillhold_bootsim import boards
 from hillhold_signer import ImagePlan, Repository, example_signer, sign_image
 from hillhold_signer.examples import example_private
 from workshop import firmware, release, started
@@ -106,7 +106,7 @@ class Lab:
         self.root = self.two / "metadata" / "1.root.json"
 
     def _image(self, payload: bytes, version: str) -> bytes:
-        plan = ImagePlan(version, 1, 512, DEFAULT_LAYOUT.slot_size, pad_header=True)
+        plan = ImagePlan(version, 1, 512, boards.board().image_sizes[0], pad_header=True)
         return sign_image(payload, plan, example_signer("image"), demo=True)
 
     def _copy(self, repository: Repository, name: str) -> Path:
@@ -124,16 +124,17 @@ class Lab:
         return ("--root", self.root, "--product", "pump", "--hardware", "nrf51-a", "--id", "unit-7")
 
     @contextmanager
-    def board(self, flash: Path, *options: object, tcp: bool = False) -> Iterator[Board]:
-        """Run a board; it is new where `flash` does not exist."""
+    def board(self, flash: Path, *options: object, tcp: bool = False, file: Path | None = None) -> Iterator[Board]:
+        """Run a board, the default one or `file`'s, which says its hardware and keys. It is new where `flash` does not exist."""
         self._boards += 1
         log = self.folder / f"board-{self._boards}.log"
         place: Sequence[object] = ("--listen", "127.0.0.1:0") if tcp else ("--link", flash.with_suffix(".tty"))
-        new = () if flash.exists() else self.new
-        command = [BIN / "hillhold-lab", "board", "--flash", flash, "--boot-key", self.folder / "boot.pub"]
+        new = self.new if file is None else (*self.new[:4], *self.new[6:])
+        of_board = ["--boot-key", self.folder / "boot.pub"] if file is None else [file]
+        command = [BIN / "hillhold-lab", "board", "--flash", flash, *of_board, *(() if flash.exists() else new)]
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [*map(str, (*command, *place, *new, *options))],
+                [*map(str, (*command, *place, *options))],
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},

@@ -419,7 +419,7 @@ def test_a_medium_that_fails_is_an_error_and_no_end() -> None:
         def write(self, index: int, data: bytes) -> None:
             raise OperationalError("the chip is gone")
 
-    store = StateStore(Broken(rig.flash, LAYOUT))
+    store = StateStore(Broken(rig.flash, LAYOUT.state))
     agent = Agent(Installer(store, [rig.slots], rig.control, [rig.counter]))
     offer(rig.repo, "1.1.0", 2)
     rig.repo.publish()
@@ -444,8 +444,8 @@ def test_a_confirmation_that_the_medium_refuses_does_not_take_the_agent_away() -
         def confirm(self) -> None:
             raise OperationalError("the chip is gone")
 
-    control = Broken(rig.flash, LAYOUT)
-    control.started(1)
+    control = Broken(rig.control.store)
+    control.started([1])
     agent = Agent(Installer(StateStore(rig.areas), [rig.slots], control, [rig.counter]))
     agent.self_test_passed(confirm=True)
     assert agent.self_tested

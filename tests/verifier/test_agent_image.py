@@ -181,7 +181,7 @@ def test_a_trial_is_why_the_image_in_the_other_slot_is_not_tested_then() -> None
 
 def test_in_recovery_the_confirmed_image_is_not_tested() -> None:
     rig = ready()
-    recovery = Installer(StateStore(rig.areas), [rig.slots], SimBootControl(rig.flash, rig.layout), [rig.counter])
+    recovery = Installer(StateStore(rig.areas), [rig.slots], SimBootControl(rig.control.store), [rig.counter])
     assert recovery.flags().running is None
     with unchanged(rig), pytest.raises(SelectionError, match="image in the other slot"):
         set_state(recovery, name_of(OLD))

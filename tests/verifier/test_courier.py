@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from bench import FAILING, LAYOUT, MANUAL, Bench, BoardSilent, installed
+from bench import FAILING, MANUAL, SLOT_SIZE, Bench, BoardSilent, installed
 from hillhold_bootsim.application import SelfTest
 from hillhold_bootsim.flash import Cut, CutAt
 from hillhold_verifier.agent import CHOOSE, IDENTIFY, METADATA, STATUS
@@ -167,7 +167,7 @@ def test_no_patch_where_none_is_wanted_or_it_is_larger_or_of_another_kind() -> N
 
 def test_where_patch_and_image_do_not_fit_together_the_image_goes() -> None:
     bench = installed()
-    data = image("1.1.0", 2, length=LAYOUT.slot_size - 1000)
+    data = image("1.1.0", 2, length=SLOT_SIZE - 1000)
     offer(bench.repo, "1.1.0", 2, data=data)
     offer_patch(bench.repo, "1.1.0", image("1.0.0"), data)
     bench.repo.publish()

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import pytest
 
-from bench import CLOCK, DEVICE, LAYOUT, Rig, blind, confirmed_rig, is_unprovisioned, newer, unchanged
+from bench import CLOCK, DEVICE, LAYOUT, STATE_SIZE, Rig, blind, confirmed_rig, is_unprovisioned, newer, unchanged
 from forge import DAY, YEAR, Repo, key
 from hillhold_bootsim.flash import Flash
 from hillhold_bootsim.layout import SimRecordAreas
@@ -313,7 +313,7 @@ def padded_snapshot(rig: Rig, left: int) -> dict[str, bytes]:
 
     trial = files(5000)
     sizes = {name: len(trial[name]) - len(rig.repo.files[name]) for name in ("snapshot", "timestamp")}
-    free = LAYOUT.state_size - len(encode_record(1, rig.stored())) - sum(sizes.values())
+    free = STATE_SIZE - len(encode_record(1, rig.stored())) - sum(sizes.values())
     return files(5000 + free - left)
 
 
@@ -324,7 +324,7 @@ def test_metadata_leaves_4096_bytes_free_to_the_byte(left: int, fits: bool) -> N
     rig.installer.receive("timestamp", files["timestamp"], CLOCK)
     if fits:
         assert rig.installer.receive("snapshot", files["snapshot"], CLOCK) is None
-        assert LAYOUT.state_size - len(encode_record(1, rig.stored())) == 4096
+        assert STATE_SIZE - len(encode_record(1, rig.stored())) == 4096
     else:
         with unchanged(rig), pytest.raises(SpaceError, match="expected 4096 bytes left free, got 4095"):
             rig.installer.receive("snapshot", files["snapshot"], CLOCK)
@@ -337,7 +337,7 @@ def test_a_new_root_puts_all_other_files_out_where_it_finds_no_room_and_floors_s
     rig.take(padded_snapshot(rig, 4096))
     before = rig.held()
     bare = replace(rig.stored().trust, timestamp=None, snapshot=None, targets=None, line=None)
-    free = LAYOUT.state_size - len(encode_record(1, replace(rig.stored(), trust=bare)))
+    free = STATE_SIZE - len(encode_record(1, replace(rig.stored(), trust=bare)))
 
     def root(pad: int) -> bytes:
         return rig.repo.root(version=2, edit=lambda signed: signed.update(pad="x" * pad))
@@ -359,13 +359,13 @@ def test_a_new_root_puts_all_other_files_out_where_it_finds_no_room_and_floors_s
 def test_a_new_root_that_just_fits_puts_nothing_out() -> None:
     rig = confirmed_rig()
     before = rig.held().versions
-    free = LAYOUT.state_size - len(encode_record(1, rig.stored())) + len(rig.repo.files["root"])
+    free = STATE_SIZE - len(encode_record(1, rig.stored())) + len(rig.repo.files["root"])
 
     def root(pad: int) -> bytes:
         return rig.repo.root(version=2, edit=lambda signed: signed.update(pad="x" * pad))
 
     rig.take_root(root(5000 + free - 4096 - len(root(5000))))
-    assert LAYOUT.state_size - len(encode_record(1, rig.stored())) == 4096
+    assert STATE_SIZE - len(encode_record(1, rig.stored())) == 4096
     assert rig.held().versions == {**before, "root": 2}
 
 
@@ -374,7 +374,7 @@ def test_a_new_root_that_just_fits_puts_nothing_out() -> None:
 
 def test_a_device_is_provisioned_with_the_schemes_that_it_can_use() -> None:
     """They count while its first image is on trial."""
-    areas = SimRecordAreas(Flash(LAYOUT.geometry), LAYOUT)
+    areas = SimRecordAreas(Flash(LAYOUT.geometry), LAYOUT.state)
     provision(StateStore(areas), DEVICE, started().files["root"])
     assert StateStore(areas).load().schemes == usable_schemes()
 
@@ -393,10 +393,10 @@ def test_provisioning_with_anything_but_a_root_writes_nothing(
     spoil: Callable[[Repo], bytes], error: type[Refused]
 ) -> None:
     repo = started()
-    areas = SimRecordAreas(Flash(LAYOUT.geometry), LAYOUT)
+    areas = SimRecordAreas(Flash(LAYOUT.geometry), LAYOUT.state)
     with pytest.raises(error):
         provision(StateStore(areas), DEVICE, spoil(repo))
-    assert areas.read(0) == areas.read(1) == b"\xff" * LAYOUT.state_size
+    assert areas.read(0) == areas.read(1) == b"\xff" * STATE_SIZE
 
 
 def test_an_expired_root_refuses_updates_and_never_the_running_image() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from bench import CLOCK, Rig, confirmed_rig, newer, unchanged
 from forge import YEAR, ecdsa_key
-from hillhold_bootsim.bootloader import MAX_TRIAL_STARTS, ResetReason, boot
+from hillhold_bootsim.bootloader import MAX_TRIAL_STARTS, ResetReason
 from hillhold_verifier.errors import (
     ConfirmError,
     SelectionError,
@@ -20,7 +20,7 @@ from hillhold_verifier.errors import (
 from hillhold_verifier.keys import usable_schemes
 from hillhold_verifier.select import Outcome
 from hillhold_verifier.state import StateStore
-from offers import held_keys, started
+from offers import started
 
 
 def on_trial(counter: int = 2) -> tuple[Rig, bytes]:
@@ -141,7 +141,7 @@ def test_a_trial_accepts_no_root_that_the_confirmed_image_could_not_use() -> Non
 
 def test_a_failure_that_the_bootloader_recorded_is_kept_through_a_cut() -> None:
     rig, data = on_trial()
-    boot(rig.slots, rig.control, rig.counter, held_keys(), ResetReason.WATCHDOG)
+    rig.parts.bootloader.boot(ResetReason.WATCHDOG)
     assert rig.control.flags().failed == sha256(data).digest()
     rig.reset(ResetReason.POWER_ON)
     assert (rig.facts().failed, rig.facts().failed_here) == (None, (sha256(data).digest(),))

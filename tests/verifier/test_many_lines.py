@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hillhold_bootsim.bootflags import SimBootControl
+from hillhold_bootsim.bootflags import BootRecord, FlagStore, SimBootControl
 from hillhold_bootsim.counter import OtpCounter
-from hillhold_bootsim.flash import Flash, Geometry
+from hillhold_bootsim.flash import Flash
+from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import Layout, SimRecordAreas, SimSlots
 from hillhold_signer import Repository, Wish, add_release
 from hillhold_verifier.agent import METADATA, Agent
@@ -21,9 +22,9 @@ from large import large_repository, line_name, line_team
 from workshop import NOW, image, online
 
 LINES = 160
-LAYOUT = Layout(
+LAYOUT = Layout.in_a_row(
     name="roomy",
-    geometry=Geometry(size=1024 * 1024, sector=4096, unit=4, otp=256),
+    geometry=Geometry.uniform(size=1024 * 1024, sector=4096, unit=4, otp=256),
     state_size=336 * 1024,
     slot_size=64 * 1024,
 )
@@ -31,9 +32,10 @@ LAYOUT = Layout(
 
 def board(root: bytes, product: str, hardware: str) -> Agent:
     flash = Flash(LAYOUT.geometry)
-    control = SimBootControl(flash, LAYOUT)
-    control.provision(None)
-    store = StateStore(SimRecordAreas(flash, LAYOUT))
+    flags = FlagStore(flash, LAYOUT)
+    flags.provision(BootRecord())
+    control = SimBootControl(flags)
+    store = StateStore(SimRecordAreas(flash, LAYOUT.state))
     provision(store, Device(product, hardware, "serial-1"), root)
     return Agent(Installer(store, [SimSlots(flash, LAYOUT)], control, [OtpCounter(flash)]))
 

@@ -16,7 +16,7 @@ from hillhold_verifier.errors import (
 from hillhold_verifier.slotio import SlotWriter, resume_offset, round_up, slot_sha256
 from offers import IMAGE_LENGTH
 
-SECTOR = LAYOUT.geometry.sector
+SECTOR = LAYOUT.slot_sector(0)
 
 
 def slots() -> SimSlots:

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import pytest
 
-from bench import CLOCK, LAYOUT, Rig, unchanged
+from bench import CLOCK, LAYOUT, SLOT_SIZE, Rig, unchanged
 from hillhold_bootsim.bootloader import ResetReason
 from hillhold_bootsim.flash import Cut, CutAt, PowerLost
 from hillhold_bootsim.layout import SimSlots
@@ -25,7 +25,7 @@ from hillhold_verifier.installer import Installer
 from hillhold_verifier.state import StateStore
 from offers import image, offer, offer_patch, patch, started
 
-SECTOR = LAYOUT.geometry.sector
+SECTOR = LAYOUT.slot_sector(0)
 
 
 def ready() -> tuple[Rig, bytes]:
@@ -110,10 +110,10 @@ def test_more_than_was_announced_is_refused_and_the_rest_still_fits() -> None:
 
 def test_a_release_that_is_longer_than_the_slot_is_refused() -> None:
     rig, _ = ready()
-    big = offer(rig.repo, "1.2.0", 2, data=bytes(LAYOUT.slot_size + 1), format="raw")
+    big = offer(rig.repo, "1.2.0", 2, data=bytes(SLOT_SIZE + 1), format="raw")
     rig.repo.publish()
     rig.take()
-    with unchanged(rig), pytest.raises(SlotError, match=f"got {LAYOUT.slot_size}"):
+    with unchanged(rig), pytest.raises(SlotError, match=f"got {SLOT_SIZE}"):
         begin(rig, big)
 
 
@@ -458,7 +458,7 @@ def test_a_signed_patch_that_is_none_is_refused(whole: bool) -> None:
 def test_where_patch_and_image_do_not_fit_together_only_the_image_goes() -> None:
     rig = Rig(started())
     rig.install(image("1.0.0"))
-    data = image("1.1.0", 2, length=LAYOUT.slot_size - 1000)
+    data = image("1.1.0", 2, length=SLOT_SIZE - 1000)
     offer(rig.repo, "1.1.0", 2, data=data)
     made = offer_patch(rig.repo, "1.1.0", image("1.0.0"), data)
     rig.repo.publish()

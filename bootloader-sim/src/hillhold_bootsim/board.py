@@ -15,11 +15,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hillhold_bootsim.application import AppEvent, Application, SelfTest
-from hillhold_bootsim.bootflags import SimBootControl
-from hillhold_bootsim.bootloader import BootOutcome, ResetReason, boot
+from hillhold_bootsim.bootflags import FlagStore, SimBootControl
+from hillhold_bootsim.bootloader import (
+    AcceptedKeys,
+    Bootloader,
+    BootOutcome,
+    FixedKeys,
+    ResetReason,
+    no_checkpoint,
+)
 from hillhold_bootsim.counter import OtpCounter
 from hillhold_bootsim.flash import Flash, PowerLost
-from hillhold_bootsim.layout import Layout, SimRecordAreas, SimSlots
+from hillhold_bootsim.keylist import KeyList
+from hillhold_bootsim.layout import BootMode, Layout, SimRecordAreas, SimSlots
+from hillhold_bootsim.swap import Checkpoint, Swapper, SwapSlots
 from hillhold_verifier.errors import MisuseError
 from hillhold_verifier.mcuboot import ImageKey
 from hillhold_verifier.slots import BootControl, CounterStore, RecordAreas, Slots
@@ -48,7 +57,43 @@ class BoardInfo:
     reason: ResetReason
 
 
-AgentFactory = Callable[[Slots, BootControl, CounterStore, RecordAreas, BoardInfo], Agent]
+AgentFactory = Callable[[Sequence[Slots], BootControl, Sequence[CounterStore], RecordAreas, BoardInfo], Agent]
+
+
+class Parts:
+    """What stands on a flash: slots and counters by component, boot flags, the agent's areas, and the bootloader with its keys.
+
+    Raises:
+        MisuseError: flash and layout have different geometries, or the slots have no room for an image.
+    """
+
+    def __init__(
+        self,
+        flash: Flash,
+        layout: Layout,
+        keys: Sequence[ImageKey],
+        checkpoint: Checkpoint = no_checkpoint,
+        *,
+        bootloader: type[Bootloader] = Bootloader,
+        swapper: type[Swapper] = Swapper,
+        flags: type[FlagStore] = FlagStore,
+    ) -> None:
+        if flash.geometry != layout.geometry:
+            raise MisuseError("board: flash and layout have different geometries")
+        components = range(len(layout.slots))
+        self.areas = SimRecordAreas(flash, layout.state)
+        self.counters = tuple(OtpCounter(flash, component, len(components)) for component in components)
+        store = flags(flash, layout)
+        self.keys = KeyList(SimRecordAreas(flash, layout.keys), keys) if layout.keys else None
+        self.control = SimBootControl(store, self.keys)
+        self.swapper: Swapper | None = None
+        if layout.mode is BootMode.SWAP:
+            self.slots: tuple[SimSlots, ...] = tuple(SwapSlots(flash, layout, store, each) for each in components)
+            self.swapper = swapper(flash, layout, store, checkpoint)
+        else:
+            self.slots = tuple(SimSlots(flash, layout, each) for each in components)
+        accepted: AcceptedKeys = self.keys or FixedKeys(keys)
+        self.bootloader = bootloader(self.control, self.slots, self.counters, accepted, self.swapper, checkpoint)
 
 
 class VirtualBoard:
@@ -77,17 +122,12 @@ class VirtualBoard:
         agent_factory: AgentFactory,
         self_test: SelfTest | None = None,
     ) -> None:
-        if flash.geometry != layout.geometry:
-            raise MisuseError("board: flash and layout have different geometries")
         self.flash, self.layout = flash, layout
         self.self_test = self_test or SelfTest()
-        self.slots = SimSlots(flash, layout)
-        self.areas = SimRecordAreas(flash, layout)
-        self.counter = OtpCounter(flash)
-        self.control = SimBootControl(flash, layout)
+        self.parts = Parts(flash, layout, keys)
+        self.control = self.parts.control
         self.info: BoardInfo | None = None
         self.boots = 0
-        self._keys = tuple(keys)
         self._factory = agent_factory
         self._agent: Agent | None = None
         self._application: Application | None = None
@@ -108,7 +148,7 @@ class VirtualBoard:
         """Take the power away."""
         self.flash.power_off()
         self._agent = self._application = None
-        self.control.started(None)
+        self.control.started(())
 
     def reset(self, reason: ResetReason) -> None:
         """Reset a board that is on; nothing happens to one that is off."""
@@ -162,9 +202,10 @@ class VirtualBoard:
 
     def _boot(self, reason: ResetReason) -> None:
         self._agent = self._application = None
-        outcome = boot(self.slots, self.control, self.counter, self._keys, reason)
+        parts = self.parts
+        outcome = parts.bootloader.boot(reason)
         info = BoardInfo(self.layout.name, outcome, reason)
-        agent = self._factory(self.slots, self.control, self.counter, self.areas, info)
+        agent = self._factory(parts.slots, parts.control, parts.counters, parts.areas, info)
         self.info, self._agent = info, agent
         if outcome.booted:
             self._application = Application(self.self_test, outcome.booted, trial=outcome.trial)

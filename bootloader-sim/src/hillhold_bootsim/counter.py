@@ -41,16 +41,17 @@ def decode_entry(data: bytes) -> int | None:
 
 
 class OtpCounter:
-    """A `CounterStore` in the one-way region of a flash. Keeps nothing in memory."""
+    """A `CounterStore` in the one-way region of a flash, of which each component has an equal part. Keeps nothing in memory."""
 
-    def __init__(self, flash: Flash) -> None:
-        self._flash = flash
+    def __init__(self, flash: Flash, component: int = 0, components: int = 1) -> None:
+        self._flash, self._component = flash, component
         self._entry = entry_size(flash.geometry.unit)
+        self._capacity = flash.geometry.otp // components // self._entry
 
     @property
     def capacity(self) -> int:
         """How many entries there is room for, in all."""
-        return self._flash.geometry.otp // self._entry
+        return self._capacity
 
     @property
     def left(self) -> int:
@@ -59,7 +60,10 @@ class OtpCounter:
 
     def value(self) -> int:
         """Return the counter."""
-        return max((decode_entry(self._flash.read(at, _PAIR)) or 0 for at in self._places()), default=0)
+        places = self._places()
+        data = self._flash.read(places.start, len(places) * self._entry)
+        used = len(data.rstrip(bytes([self._flash.geometry.erased_value])))
+        return max((decode_entry(data[at : at + _PAIR]) or 0 for at in range(0, used, self._entry)), default=0)
 
     def raise_to(self, value: int) -> None:
         """Append an entry, in one operation; a value that is not higher is ignored.
@@ -79,5 +83,6 @@ class OtpCounter:
         self._flash.program(free, entry.ljust(self._entry, bytes([self._flash.geometry.erased_value])))
 
     def _places(self) -> range:
-        start = self._flash.geometry.size
-        return range(start, start + self.capacity * self._entry, self._entry)
+        size = self._capacity * self._entry
+        start = self._flash.geometry.size + self._component * size
+        return range(start, start + size, self._entry)

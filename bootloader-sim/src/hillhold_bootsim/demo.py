@@ -17,12 +17,12 @@ from time import sleep
 from typing import Final, Protocol
 
 from hillhold_bootsim.application import SelfTest, Verdict
+from hillhold_bootsim.boards import board
 from hillhold_bootsim.firmware import Firmware
 from hillhold_bootsim.flash import Cut, Flash, Operation
-from hillhold_bootsim.layout import DEFAULT_LAYOUT
 from hillhold_bootsim.maker import FILE, HARDWARE, OTHER_HARDWARE, PRODUCT, Maker, Wanted, flip_byte, forge_release
 from hillhold_bootsim.station import Station, make_board, provision_board
-from hillhold_bootsim.uart import BYTES_PER_SECOND, PtyLine, TcpLine
+from hillhold_bootsim.uart import PtyLine, TcpLine, line_seconds
 from hillhold_verifier.answers import BoardRefused
 from hillhold_verifier.courier import Courier, Progress, Pushed, Request, ask, read_status
 from hillhold_verifier.errors import OperationalError
@@ -69,17 +69,18 @@ class Figures:
     Attributes:
         transfers: per push: what, payload bytes, bytes on the line.
         refusals: what was tried, and the board's words.
+        baud: bits per second on the board's line.
     """
 
+    baud: int
     transfers: list[tuple[str, int, int]] = field(default_factory=list)
     refusals: list[tuple[str, str]] = field(default_factory=list)
     power_cuts: int = 0
     reverts: int = 0
 
-    @staticmethod
-    def seconds(line_bytes: int) -> float:
-        """Return how long these bytes take at 115200 baud."""
-        return line_bytes / BYTES_PER_SECOND
+    def seconds(self, line_bytes: int) -> float:
+        """Return how long these bytes take on the board's line."""
+        return line_seconds(line_bytes, self.baud)
 
 
 class _CutAround:
@@ -97,14 +98,15 @@ class Demo:
 
     def __init__(self, folder: Path, firmware: tuple[Firmware, ...], teller: Teller, clock: Callable[[], int]) -> None:
         self._folder, self._firmware, self._teller, self._clock = folder, firmware, teller, clock
-        self.figures = Figures()
-        self._maker = Maker(folder / "repository", DEFAULT_LAYOUT.slot_size, clock())
-        self._flash = Flash(DEFAULT_LAYOUT.geometry)
+        spec = board()
+        self.figures, self._layout = Figures(spec.baud), spec.layout
+        self._maker = Maker(folder / "repository", spec.image_sizes[0], clock())
+        self._flash = Flash(spec.layout.geometry)
         self._bad = Wanted(firmware[1].data, "1.3.0", 1)
         device = Device(PRODUCT, HARDWARE, "demo-0001")
-        provision_board(self._flash, DEFAULT_LAYOUT, device, self._maker.root)
+        provision_board(self._flash, spec.layout, device, self._maker.root)
         script = SelfTest(by_version={self._bad.version: Verdict.FAIL}, seconds=0.2)
-        self._board = make_board(self._flash, DEFAULT_LAYOUT, [self._maker.image_key], script)
+        self._board = make_board(self._flash, spec.layout, [self._maker.image_key], script, spec.buffer)
         self._running: bytes | None = None
 
     def run(self) -> Figures:
@@ -156,7 +158,7 @@ class Demo:
         tell.fact(
             "the patch is on its way; the power will fail within one flash operation, with the patch half applied"
         )
-        flash.power_cut = _CutAround(DEFAULT_LAYOUT.slot(1).offset + length // 2)
+        flash.power_cut = _CutAround(self._layout.slots[0][1].offset + length // 2)
         traffic = self._station.traffic
         before = traffic.received + traffic.sent
         try:

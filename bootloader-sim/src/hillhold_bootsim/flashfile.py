@@ -2,15 +2,17 @@
 
     offset  bytes           what
     0       8               magic "HHflash" and a zero byte
-    8       2               format version, 1 (big endian, like all numbers here)
+    8       2               format version, 2 (big endian, like all numbers here)
     10      1               erased value
-    11      1               zero
-    12      4 · 4           size, sector, unit, one-way region, in bytes
-    28      32              SHA-256 over all before it
-    60      196             zero
+    11      1               number of runs of sectors, 1 to 16
+    12      4 · 2           unit, one-way region, in bytes
+    20      8 · 16          runs: number of sectors and their size in bytes; zeros behind the last
+    148     32              SHA-256 over all before it
+    180     76              zero
     256     size + otp      content: main flash, then the one-way region
-    …       ⌈units / 8⌉     programmed bitmap: bit i%8 (least significant first) of byte i//8 is unit i, both regions
+    …       units           1 for each unit that is programmed, else 0; both regions
     …       4 · sectors     wear per sector
+    …       sectors         1 for each sector that reads unstably, else 0
 
 The header follows from the geometry alone: one byte form. Every operation is written through to the operating system before it
 returns, in an order in which a killed process leaves what a torn operation leaves. It is not synced to the disk: a host that
@@ -27,10 +29,13 @@ import os
 import struct
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from hillhold_bootsim.flash import Flash, Geometry, MemoryStore, PowerCut
+from hillhold_bootsim.flash import Flash, PowerCut
+from hillhold_bootsim.geometry import MAX_RUNS, Geometry
+from hillhold_bootsim.torn import Sector
 from hillhold_verifier.errors import MisuseError, OperationalError, RecordError
 
 if sys.platform == "win32":
@@ -39,9 +44,11 @@ else:
     import fcntl
 
 MAGIC: Final = b"HHflash\0"
-FORMAT: Final = 1
+FORMAT: Final = 2
 HEADER_SIZE: Final = 256
-_FIELDS: Final = struct.Struct(">8sHBxIIII")
+_FIELDS: Final = struct.Struct(">8sHBBII")
+_RUN: Final = struct.Struct(">II")
+_CHECKED: Final = _FIELDS.size + MAX_RUNS * _RUN.size
 _LOCK_AT: Final = 2**31 - 2
 """Byte that is locked on Windows, where a lock hinders others' reading: beyond the end of any flash file."""
 
@@ -53,7 +60,8 @@ class FlashFileError(RecordError):
 def header(geometry: Geometry) -> bytes:
     """Return the header of a flash file, which follows from the geometry alone."""
     g = geometry
-    fields = _FIELDS.pack(MAGIC, FORMAT, g.erased_value, g.size, g.sector, g.unit, g.otp)
+    runs = b"".join(_RUN.pack(*run) for run in g.runs)
+    fields = (_FIELDS.pack(MAGIC, FORMAT, g.erased_value, len(g.runs), g.unit, g.otp) + runs).ljust(_CHECKED, b"\0")
     return (fields + hashlib.sha256(fields).digest()).ljust(HEADER_SIZE, b"\0")
 
 
@@ -65,20 +73,25 @@ def check_header(data: bytes, geometry: Geometry) -> None:
     """
     if len(data) != HEADER_SIZE:
         raise FlashFileError("flash file header", expected=f"{HEADER_SIZE} bytes", got=len(data))
-    magic, version, erased, size, sector, unit, otp = _FIELDS.unpack_from(data)
+    magic, version, erased, count, unit, otp = _FIELDS.unpack_from(data)
     if magic != MAGIC:
         raise FlashFileError("flash file magic", expected=MAGIC.hex(), got=magic.hex())
     if version != FORMAT:
         raise FlashFileError("flash file format", expected=FORMAT, got=version)
-    if data[_FIELDS.size : _FIELDS.size + 32] != hashlib.sha256(data[: _FIELDS.size]).digest():
+    if data[_CHECKED : _CHECKED + 32] != hashlib.sha256(data[:_CHECKED]).digest():
         raise FlashFileError("flash file header checksum", expected="one that fits", got="another")
+    runs = tuple(_RUN.iter_unpack(data[_FIELDS.size : _CHECKED]))[:count]
     g = geometry
-    if (size, sector, unit, erased, otp) != (g.size, g.sector, g.unit, g.erased_value, g.otp):
-        expected = f"size {g.size}, sector {g.sector}, unit {g.unit}, erased {g.erased_value:#04x}, otp {g.otp}"
-        got = f"size {size}, sector {sector}, unit {unit}, erased {erased:#04x}, otp {otp}"
+    if (runs, unit, erased, otp) != (g.runs, g.unit, g.erased_value, g.otp):
+        expected, got = _words(g.runs, g.unit, g.erased_value, g.otp), _words(runs, unit, erased, otp)
         raise FlashFileError("flash file geometry", expected=expected, got=got)
     if data != header(geometry):
         raise FlashFileError("flash file header", expected="zeros in its unused bytes", got="something else")
+
+
+def _words(runs: Sequence[Sequence[int]], unit: int, erased: int, otp: int) -> str:
+    sectors = " + ".join(f"{count} of {size}" for count, size in runs)
+    return f"sectors {sectors}, unit {unit}, erased {erased:#04x}, otp {otp}"
 
 
 class FileBackedFlash(Flash):
@@ -91,7 +104,11 @@ class FileBackedFlash(Flash):
 
     def __init__(self, path: Path, geometry: Geometry, power_cut: PowerCut | None = None) -> None:
         self._file_store = _FileStore(path, geometry)
-        super().__init__(geometry, self._file_store, power_cut)
+        try:
+            super().__init__(geometry, self._file_store, power_cut)
+        except BaseException:
+            self._file_store.close()
+            raise
 
     def close(self) -> None:
         """Close the file and let go of the lock; the flash has no power any more."""
@@ -121,8 +138,8 @@ def create_flash_file(path: Path, geometry: Geometry) -> None:
     Raises:
         OperationalError: something of that name exists, or the disk failed.
     """
-    new = MemoryStore(geometry)
-    content = b"".join((header(geometry), new.content, _pack_bits(new.programmed), bytes(4 * geometry.sectors)))
+    blank = bytes([geometry.erased_value]) * geometry.end
+    content = b"".join((header(geometry), blank, bytes(geometry.end // geometry.unit + 5 * geometry.sectors)))
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
@@ -163,21 +180,21 @@ def open_or_create(path: Path, geometry: Geometry, power_cut: PowerCut | None = 
     return FileBackedFlash(path, geometry, power_cut)
 
 
-class _FileStore(MemoryStore):
-    """Memory that is written through to a file."""
+class _FileStore:
+    """A store that is a file."""
 
     def __init__(self, path: Path, geometry: Geometry) -> None:
-        super().__init__(geometry)
         self._path, self._geometry = path, geometry
-        self._bitmap_at = HEADER_SIZE + geometry.end
-        self._wear_at = self._bitmap_at + -(-geometry.units // 8)
+        self._programmed_at = HEADER_SIZE + geometry.end
+        self._wear_at = self._programmed_at + geometry.end // geometry.unit
+        self._unstable_at = self._wear_at + 4 * geometry.sectors
         try:
             self._file: BinaryIO = path.open("r+b", buffering=0)
         except OSError as error:
             raise OperationalError(f"cannot open flash file {path}: {error.strerror}") from error
         try:
             _lock(self._file, path)
-            self._load()
+            self._check()
         except BaseException:
             self._file.close()
             raise
@@ -189,31 +206,48 @@ class _FileStore(MemoryStore):
     def close(self) -> None:
         self._file.close()
 
-    def save_content(self, offset: int, length: int) -> None:
-        self._save(HEADER_SIZE + offset, bytes(self.content[offset : offset + length]))
-
-    def save_programmed(self, first: int, count: int) -> None:
-        low, high = first // 8, -(-(first + count) // 8)
-        self._save(self._bitmap_at + low, _pack_bits(self.programmed[low * 8 : high * 8]))
-
-    def save_wear(self, sector: int) -> None:
-        self._save(self._wear_at + 4 * sector, self.wear[sector].to_bytes(4, "big"))
-
-    def _load(self) -> None:
-        geometry = self._geometry
-        expected = self._wear_at + 4 * geometry.sectors
+    def load(self) -> tuple[list[Sector], list[int]]:
+        g = self._geometry
         try:
-            length = os.fstat(self._file.fileno()).st_size
-            check_header(self._read(min(length, HEADER_SIZE)), geometry)
-            if length != expected:
-                raise FlashFileError("flash file length", expected=f"{expected} bytes", got=length)
-            self.content[:] = self._read(geometry.end)
-            bits = self._read(self._wear_at - self._bitmap_at)
-            wear = self._read(4 * geometry.sectors)
+            self._file.seek(HEADER_SIZE)
+            content, programmed = self._read(g.end), self._read(self._wear_at - self._programmed_at)
+            wear, unstable = self._read(4 * g.sectors), self._read(g.sectors)
         except OSError as error:
             raise OperationalError(f"cannot read flash file {self._path}: {error.strerror}") from error
-        self.programmed[:] = bytes(bits[i // 8] >> i % 8 & 1 for i in range(geometry.units))
-        self.wear[:] = [count for (count,) in struct.iter_unpack(">I", wear)]
+        if (set(programmed) | set(unstable)) - {0, 1}:
+            raise FlashFileError("flash file flags", expected="0 or 1", got="something else")
+        sectors = []
+        for start, size, flag in zip(g.starts, g.sizes, (*unstable, 0), strict=True):
+            first, count = start // g.unit, size // g.unit
+            sectors.append(Sector(content[start : start + size], programmed[first : first + count], flag == 1))
+        return sectors, [count for (count,) in struct.iter_unpack(">I", wear)]
+
+    def keep(self, index: int, old: Sector, new: Sector, wear: int) -> None:
+        start, unit = self._geometry.starts[index], self._geometry.unit
+        at = self._programmed_at + start // unit
+        if index < self._geometry.sectors:
+            self._save(self._wear_at + 4 * index, wear.to_bytes(4, "big"))
+            if not new.unstable:
+                self._save(self._unstable_at + index, b"\0")
+        # Until the content is there its units count as programmed, and all of a sector that is erased; none is unstable that counts
+        # as blank: a process that is killed in between leaves what a torn operation leaves.
+        erases = any(was > now for was, now in zip(old.programmed, new.programmed, strict=True))
+        self._save(at, b"\x01" * len(new.programmed) if erases else new.programmed)
+        self._save(HEADER_SIZE + start, new.content)
+        if erases:
+            self._save(at, new.programmed)
+        if new.unstable:
+            self._save(self._unstable_at + index, b"\1")
+
+    def _check(self) -> None:
+        expected = self._unstable_at + self._geometry.sectors
+        try:
+            length = os.fstat(self._file.fileno()).st_size
+            check_header(self._read(min(length, HEADER_SIZE)), self._geometry)
+        except OSError as error:
+            raise OperationalError(f"cannot read flash file {self._path}: {error.strerror}") from error
+        if length != expected:
+            raise FlashFileError("flash file length", expected=f"{expected} bytes", got=length)
 
     def _read(self, length: int) -> bytes:
         pieces = []
@@ -235,14 +269,6 @@ class _FileStore(MemoryStore):
             # Memory and file differ now, and only the file is true: it has to be opened again.
             self.close()
             raise OperationalError(f"cannot write flash file {self._path}: {error.strerror}") from error
-
-
-def _pack_bits(flags: bytes | bytearray) -> bytes:
-    """One bit for each byte that is 0 or 1, least significant first."""
-    packed = bytearray(-(-len(flags) // 8))
-    for at, flag in enumerate(flags):
-        packed[at // 8] |= flag << at % 8
-    return bytes(packed)
 
 
 def _lock(file: BinaryIO, path: Path) -> None:

@@ -13,8 +13,9 @@ from time import monotonic
 
 from hillhold_bootsim.application import SelfTest
 from hillhold_bootsim.board import BoardInfo, VirtualBoard
-from hillhold_bootsim.bootflags import SimBootControl
+from hillhold_bootsim.bootflags import BootRecord, FlagStore, ImageFlags
 from hillhold_bootsim.flash import Flash
+from hillhold_bootsim.keylist import KeyList
 from hillhold_bootsim.layout import Layout, SimRecordAreas
 from hillhold_bootsim.uart import Line, Traffic, serve
 from hillhold_verifier.agent import Agent
@@ -25,42 +26,61 @@ from hillhold_verifier.select import Device
 from hillhold_verifier.slots import BootControl, CounterStore, RecordAreas, Slots
 from hillhold_verifier.state import StateStore
 
-BUFFER = 1024
-"""Bytes of the longest SMP message that the virtual board takes."""
-
 
 def make_board(
-    flash: Flash, layout: Layout, keys: Sequence[ImageKey], self_test: SelfTest | None = None
+    flash: Flash, layout: Layout, keys: Sequence[ImageKey], self_test: SelfTest | None = None, buffer: int = 1024
 ) -> VirtualBoard:
-    """Return a board, switched off, whose agent is the verifier's."""
+    """Return a board, switched off, whose agent is the verifier's. `buffer`: bytes of the longest SMP message that it takes."""
 
-    def agent(slots: Slots, control: BootControl, counter: CounterStore, areas: RecordAreas, _info: BoardInfo) -> Agent:
+    def agent(
+        slots: Sequence[Slots],
+        control: BootControl,
+        counters: Sequence[CounterStore],
+        areas: RecordAreas,
+        _info: BoardInfo,
+    ) -> Agent:
         try:
-            return Agent(Installer(StateStore(areas), [slots], control, [counter]), buffer=BUFFER)
+            return Agent(Installer(StateStore(areas), slots, control, counters), buffer=buffer)
         except (UnprovisionedError, OperationalError) as reason:
-            return Agent(reason, buffer=BUFFER)
+            return Agent(reason, buffer=buffer)
 
     return VirtualBoard(flash, layout, keys, agent, self_test)
 
 
 def is_provisioned(flash: Flash, layout: Layout) -> bool:
     """Say whether anything was ever written where a board keeps its state."""
-    areas = (layout.state(0), layout.state(1))
-    return not all(flash.is_blank(area.offset, area.size) for area in areas)
+    return not SimRecordAreas(flash, layout.state).is_blank()
+
+
+def is_another(flash: Flash, layout: Layout) -> bool:
+    """Say whether an unprovisioned board of this layout cannot have left this flash: more was written than provisioning begins with.
+
+    Provisioning one would destroy what it holds, most likely a board whose partitions are others.
+    """
+    g = flash.geometry
+    first = [part for pair in (layout.flags, layout.keys or ()) for part in pair]
+    inside = {sector for part in first for sector in range(g.sector_at(part.offset), g.sector_at(part.end - 1) + 1)}
+    return not is_provisioned(flash, layout) and not all(
+        flash.is_blank(g.starts[sector], g.sizes[sector]) for sector in range(g.sectors) if sector not in inside
+    )
 
 
 def provision_board(flash: Flash, layout: Layout, device: Device, root: bytes) -> None:
     """Write the first state of a factory-new board.
 
     Raises:
-        MisuseError: it has one already.
+        MisuseError: it has one already, or `device` has another number of components than the layout.
         MetadataError, SignatureError: `root` is not one that its quorum signed.
     """
     if is_provisioned(flash, layout):
         raise MisuseError("this board has been provisioned already")
+    if len(device.components) != len(layout.slots):
+        raise MisuseError(f"components of the device: expected {len(layout.slots)}, got {len(device.components)}")
     # The state comes last: its presence says that the board was provisioned.
-    SimBootControl(flash, layout).provision(None)
-    provision(StateStore(SimRecordAreas(flash, layout)), device, root)
+    if layout.keys:
+        KeyList(SimRecordAreas(flash, layout.keys), ()).provision(root)
+    FlagStore(flash, layout).provision(BootRecord((ImageFlags(),) * len(layout.slots)))
+    provision(StateStore(SimRecordAreas(flash, layout.state)), device, root)
 
 
 class Station(AbstractContextManager["Station"]):

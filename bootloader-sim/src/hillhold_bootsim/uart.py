@@ -31,8 +31,8 @@ MAX_PENDING: Final = 256 * 1024
 """Bytes of answers that wait for a slow peer; more than any answer is long."""
 TICK_SECONDS: Final = 0.02
 """The board's timer runs at least this often, and so often is the stop event looked at."""
-BYTES_PER_SECOND: Final = 11_520
-"""A line at 115200 baud, ten bits per byte."""
+BITS_PER_BYTE: Final = 10
+"""Start bit, eight bits, stop bit."""
 LOOPBACK: Final = "127.0.0.1"
 
 
@@ -43,9 +43,14 @@ class Traffic:
     received: int = 0
     sent: int = 0
 
-    def seconds(self, bytes_per_second: int = BYTES_PER_SECOND) -> float:
-        """Return how long these bytes take on a line that carries one direction at a time."""
-        return (self.received + self.sent) / bytes_per_second
+    def seconds(self, baud: int) -> float:
+        """Return how long these bytes take on a line of so many bits per second that carries one direction at a time."""
+        return line_seconds(self.received + self.sent, baud)
+
+
+def line_seconds(count: int, baud: int) -> float:
+    """Return how long so many bytes take on a line of so many bits per second."""
+    return count * BITS_PER_BYTE / baud
 
 
 class Line(Protocol):

@@ -28,6 +28,7 @@ from hillhold_signer.releases import (
     understood,
 )
 from hillhold_signer.repository import Repository
+from hillhold_signer.revocation import revoked_image_keys
 from hillhold_signer.state import State
 from hillhold_signer.storage import read_optional
 from hillhold_verifier.release import Patch, Release, patch_path
@@ -83,15 +84,16 @@ def add_releases(
 
     Raises:
         ProductRefused: no such line.
-        ReleaseRefused, ContentRefused: a release; devices would not install it as it is meant.
+        ReleaseRefused, ContentRefused: a release; devices would not install it as it is meant, or its image key is revoked.
         PublicKeyMaterialRefused: an image signed with a key that everybody has, outside a demo.
         RepositoryRefused, StorageError: the repository.
     """
     with repository.edit(now) as edit:
         line, caps = edit.line(product), caps_of(edit.state.targets(), product)
         earlier, keys = releases_of(line), image_keys(edit.layout, product)
+        gone = revoked_image_keys(edit.layout, edit.state)
         added = [
-            (described(product, caps, image, wish), check_signed(image, keys, demo=edit.config.demo))
+            (described(product, caps, image, wish), check_signed(image, keys, demo=edit.config.demo, revoked=gone))
             for image, wish in items
         ]
         if all(line.targets.get(target.path) == target for target, _ in added):

@@ -33,13 +33,15 @@ def resume_offset(slots: Slots, slot: int, start: int, length: int) -> int:
     The sector of the last byte that is not erased may hold a torn unit, and the first unit after it may be torn and read as
     erased. So everything from that sector on is erased, and received again.
     """
-    erased = bytes([slots.erased_value])
-    end = 0
-    for at in range(0, length, HASH_CHUNK):
-        data = slots.read(slot, start + at, min(HASH_CHUNK, length - at))
-        if kept := data.rstrip(erased):
-            end = at + len(kept)
-    resume = (end - 1) // slots.sector * slots.sector if end else 0
+    sector = slots.sector
+    blank = bytes([slots.erased_value]) * sector
+    step = max(1, HASH_CHUNK // sector) * sector
+    resume = 0
+    for at in range(0, length, step):
+        data = slots.read(slot, start + at, min(step, length - at))
+        used = [piece for piece in range(0, len(data), sector) if not blank.startswith(data[piece : piece + sector])]
+        if used:
+            resume = at + used[-1]
     slots.erase(slot, start + resume, round_up(length, slots.sector) - resume)
     return resume
 

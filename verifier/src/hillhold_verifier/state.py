@@ -125,7 +125,7 @@ class StateStore:
         other = (0, 1)  # the newest whole record of another format: sequence number and place
         for index in (0, 1):
             try:
-                sequence, state = decode_record(self._areas.read(index))
+                sequence, state = self._read(index)
                 found.append((sequence, index, state))
             except RecordError as error:
                 reasons.append(str(error))
@@ -138,6 +138,9 @@ class StateStore:
             raise UnprovisionedError("device state", expected="a readable record", got=" and ".join(reasons))
         self._sequence, self._at, state = newest
         return state
+
+    def _read(self, index: int) -> tuple[int, DeviceState]:
+        return decode_record(self._areas.read(index))
 
     def room(self, state: DeviceState) -> int:
         """Return how many bytes of an area `state` would leave free; negative where it does not fit."""

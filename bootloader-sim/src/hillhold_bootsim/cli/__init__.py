@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from hillhold_bootsim.cli.board import board
+from hillhold_bootsim.cli.boards import boards
 from hillhold_bootsim.cli.demo import demo
+from hillhold_bootsim.cli.powercut import powercut
 from hillhold_signer.cli.terminal import App
 from hillhold_verifier.errors import OperationalError
 
@@ -36,8 +38,10 @@ def main() -> None:
     \b
       hillhold-lab demo   the whole way, in under a minute
       hillhold-lab board  a virtual board for hillhold-device, or any SMP tool
+      hillhold-lab boards which boards there are
+      hillhold-lab powercut  cut the power of an update at every flash operation
     """
 
 
-for _command in (board, demo):
+for _command in (board, boards, demo, powercut):
     main.add_command(_command)

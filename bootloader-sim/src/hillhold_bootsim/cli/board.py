@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 import threading
@@ -15,9 +14,10 @@ import click
 
 from hillhold_bootsim.application import SelfTest, Verdict
 from hillhold_bootsim.board import BoardInfo, VirtualBoard
+from hillhold_bootsim.boards import DEFAULT, NAME, Board
+from hillhold_bootsim.boards import board as find_board
 from hillhold_bootsim.flashfile import open_or_create
-from hillhold_bootsim.layout import DEFAULT_LAYOUT
-from hillhold_bootsim.station import Station, is_provisioned, make_board, provision_board
+from hillhold_bootsim.station import Station, is_another, is_provisioned, make_board, provision_board
 from hillhold_bootsim.uart import Line, PtyLine, TcpLine, parse_address
 from hillhold_signer.cli.terminal import FILE, PATH
 from hillhold_signer.plain import plain
@@ -26,31 +26,34 @@ from hillhold_verifier.mcuboot import ImageKey
 from hillhold_verifier.select import Device
 
 _LOOK = 0.1
-_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 
 
 def _name(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
     """A product or hardware as metadata can name it; a board of any other could never be updated."""
-    if value is not None and not _NAME.fullmatch(value):
-        raise click.BadParameter(f"expected {_NAME.pattern}, got {value!r}")
+    if value is not None and not NAME.fullmatch(value):
+        raise click.BadParameter(f"expected {NAME.pattern}, got {value!r}")
     return value
 
 
 @click.command(
-    epilog="Example: hillhold-lab board --link ./tty --flash board.flash --boot-key image.pub --root 1.root.json "
-    "--product pump --hardware nrf52840-a"
+    epilog="Example: hillhold-lab board nrf52840dk --link ./tty --flash board.flash --boot-key image.pub --root 1.root.json "
+    "--product pump"
 )
+@click.argument("name", metavar="[BOARD]", default=DEFAULT)
 @click.option("--flash", type=PATH, required=True, metavar="FILE", help="The board's flash; made where there is none.")
 @click.option("--link", type=PATH, metavar="PATH", help="Serve on a pseudo-terminal, and link it here.")
 @click.option(
     "--listen", metavar="HOST:PORT", help="Serve on TCP instead (port 0: any); connect to socket://HOST:PORT."
 )
 @click.option(
-    "--boot-key", type=FILE, multiple=True, required=True, help="Public image key (PEM) that the bootloader holds."
+    "--boot-key",
+    type=FILE,
+    multiple=True,
+    help="Public image key (PEM) that the bootloader holds, instead of those that the board's file names.",
 )
 @click.option("--root", type=FILE, help="New board: the root that it trusts from then on.")
 @click.option("--product", callback=_name, help="New board: its product.")
-@click.option("--hardware", callback=_name, help="New board: its hardware id.")
+@click.option("--hardware", callback=_name, help="New board: its hardware id, if not the one in the board's file.")
 @click.option("--id", "identity", default="virtual-1", show_default=True, help="New board: its device id.")
 @click.option(
     "--self-test",
@@ -67,6 +70,7 @@ def _name(_context: click.Context, _option: click.Parameter, value: str | None) 
     help="Who confirms after it passed.",
 )
 def board(
+    name: str,
     flash: Path,
     link: Path | None,
     listen: str | None,
@@ -80,30 +84,39 @@ def board(
 ) -> None:
     """Run a virtual board until interrupted; its flash outlives it.
 
-    The first run makes the flash and provisions the board: give --root, --product and --hardware.
+    BOARD is the name of one that ships (see `hillhold-lab boards`), or a TOML file that describes one. The first run makes the flash and
+    provisions the board: give --root and --product.
     """
     if (link is None) == (listen is None):
         raise click.UsageError("give either --link PATH or --listen HOST:PORT")
     given = [name for name, value in (("--root", root), ("--product", product), ("--hardware", hardware)) if value]
-    keys = [ImageKey.from_pem(path.read_bytes()) for path in boot_key]
+    spec = find_board(name)
+    if not (key_files := boot_key or spec.image_keys):
+        raise click.UsageError(f"board {name} names no image keys: give --boot-key FILE")
+    keys = [ImageKey.from_pem(path.read_bytes()) for path in key_files]
     script = SelfTest(Verdict(self_test), seconds=0.5, confirms=confirm == "auto")
     trusted = root.read_bytes() if root else b""
     with ExitStack() as stack:
-        if not flash.exists() and len(given) < 3:
-            raise click.UsageError(f"{flash}: a new board needs --root, --product and --hardware")
+        if not flash.exists() and (root is None or product is None):
+            raise click.UsageError(f"{flash}: a new board needs --root and --product")
         # The line first: a board whose line cannot be had is not provisioned.
         line: Line = PtyLine(link) if link is not None else TcpLine(*parse_address(listen or ""))
         stack.callback(line.close)
-        chip = stack.enter_context(open_or_create(flash, DEFAULT_LAYOUT.geometry))
-        if not is_provisioned(chip, DEFAULT_LAYOUT):
-            if root is None or product is None or hardware is None:
-                raise click.UsageError(f"{flash}: a new board needs --root, --product and --hardware")
-            provision_board(chip, DEFAULT_LAYOUT, Device(product, hardware, identity), trusted)
+        chip = stack.enter_context(open_or_create(flash, spec.layout.geometry))
+        if not is_provisioned(chip, spec.layout):
+            if is_another(chip, spec.layout):
+                raise click.UsageError(
+                    f"{flash}: written by a board with other partitions than {name}; take a new file"
+                )
+            if root is None or product is None:
+                raise click.UsageError(f"{flash}: a new board needs --root and --product")
+            device = Device(product, hardware or spec.hardware, identity, spec.components)
+            provision_board(chip, spec.layout, device, trusted)
         elif given:
             raise click.UsageError(
                 f"{flash}: this board is provisioned already; leave {', '.join(given)} out, or take a new file"
             )
-        _run(make_board(chip, DEFAULT_LAYOUT, keys, script), line, str(link or _url(line)))
+        _run(make_board(chip, spec.layout, keys, script, spec.buffer), spec, line, str(link or _url(line)))
 
 
 def _url(line: Line) -> str:
@@ -111,7 +124,7 @@ def _url(line: Line) -> str:
     return f"socket://[{host}]:{port}" if ":" in host else f"socket://{host}:{port}"
 
 
-def _run(virtual: VirtualBoard, line: Line, port: str) -> None:
+def _run(virtual: VirtualBoard, spec: Board, line: Line, port: str) -> None:
     stop = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -131,7 +144,8 @@ def _run(virtual: VirtualBoard, line: Line, port: str) -> None:
         traffic = station.traffic
     if station.failure is not None:
         raise OperationalError(f"the board stopped: {station.failure}") from station.failure
-    click.echo(f"off; {traffic.received} bytes received, {traffic.sent} sent: {traffic.seconds():.1f} s at 115200 baud")
+    line_time = f"{traffic.seconds(spec.baud):.1f} s at {spec.baud} baud"
+    click.echo(f"off; {traffic.received} bytes received, {traffic.sent} sent: {line_time}")
 
 
 def _boot_line(info: BoardInfo) -> str:

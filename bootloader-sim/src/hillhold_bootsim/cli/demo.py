@@ -12,7 +12,6 @@ import click
 
 from hillhold_bootsim.demo import Demo, Figures
 from hillhold_bootsim.firmware import LICENCE, ORIGIN, Firmware, default_cache, fetch
-from hillhold_bootsim.uart import BYTES_PER_SECOND
 from hillhold_signer.cli.terminal import PATH, json_option
 from hillhold_signer.plain import plain
 from hillhold_verifier.courier import Progress
@@ -71,10 +70,10 @@ def summary(figures: Figures, seconds: float) -> list[str]:
         "",
         click.style("Summary", bold=True),
         "",
-        f"   {'transferred':44}{'payload':>10}{'on the line':>13}{'at 115200 baud':>16}",
+        f"   {'transferred':44}{'payload':>10}{'on the line':>13}{f'at {figures.baud} baud':>16}",
     ]
     for what, payload, line in figures.transfers:
-        lines.append(f"   {what:44}{payload:>10}{line:>13}{line / BYTES_PER_SECOND:>14.1f} s")
+        lines.append(f"   {what:44}{payload:>10}{line:>13}{figures.seconds(line):>14.1f} s")
     lines += ["", "   refused, and the board's words:"]
     for what, words in figures.refusals:
         lines += [f"   - {plain(what)}", f"     {click.style(plain(words), fg='yellow')}"]
