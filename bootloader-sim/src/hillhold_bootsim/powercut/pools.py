@@ -168,13 +168,13 @@ def local(workers: int, preload: tuple[str, ...] = ()) -> Iterator[Elsewhere]:
 
         executor = ProcessPoolExecutor(workers, context, _begin)
         try:
-            yield Elsewhere(executor, workers, share, lambda: None, (BrokenProcessPool, CancelledError))
-            executor.shutdown()
-        except BaseException:
+            # OSError: a worker died while another was being started.
+            yield Elsewhere(executor, workers, share, lambda: None, (BrokenProcessPool, CancelledError, OSError))
+        finally:
+            # Whether all is done, or Ctrl-C came: they hold nothing, and must not be waited for.
             for process in set(multiprocessing.active_children()) - others:
                 process.kill()
             executor.shutdown(cancel_futures=True)
-            raise
 
 
 @contextmanager
