@@ -129,7 +129,11 @@ AMBIENT = (
     Ambient(
         "randomness",
         frozenset({"random", "secrets", "os.urandom", "os.getrandom", "uuid.uuid1", "uuid.uuid4"}),
-        (CLI, "hillhold_signer/service/service.py", "hillhold_bootsim/uart.py"),
+        (
+            *(CLI, "hillhold_signer/service/service.py", "hillhold_bootsim/uart.py"),
+            # Seeded: the same in every run.
+            *("hillhold_bootsim/powercut/runner.py", "hillhold_bootsim/powercut/scenario.py"),
+        ),
     ),
     Ambient(
         "printing",

@@ -10,13 +10,13 @@ import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from hashlib import blake2b
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -135,10 +135,7 @@ class Elsewhere:
 
     def result(self, future: Future[Found]) -> Found:
         """See `Pool`."""
-        while not future.done():
-            with suppress(TimeoutError):
-                future.exception(timeout=1)
-                break
+        while not futures.wait([future], timeout=1).done:
             self._check()
         try:
             return future.result()
@@ -171,13 +168,13 @@ def local(workers: int, preload: tuple[str, ...] = ()) -> Iterator[Elsewhere]:
 
         executor = ProcessPoolExecutor(workers, context, _begin)
         try:
-            yield Elsewhere(executor, workers, share, lambda: None, (BrokenProcessPool, CancelledError))
-            executor.shutdown()
-        except BaseException:
+            # OSError: a worker died while another was being started.
+            yield Elsewhere(executor, workers, share, lambda: None, (BrokenProcessPool, CancelledError, OSError))
+        finally:
+            # Whether all is done, or Ctrl-C came: they hold nothing, and must not be waited for.
             for process in set(multiprocessing.active_children()) - others:
                 process.kill()
             executor.shutdown(cancel_futures=True)
-            raise
 
 
 @contextmanager
@@ -239,5 +236,4 @@ def _begin() -> None:
 
 def _end_with(sentinel: int) -> None:
     wait([sentinel])
-    sys.stderr.flush()
     os._exit(1)
