@@ -73,7 +73,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         alone, _ = explored(found, Plan(), options.workers)
         deeper, wall = explored(found, Plan(2, sample, options.seed), options.workers)
         pairs = deeper.levels[1]
-        row = {
+        row: dict[str, Any] = {
             "sector": sector,
             "unit": unit,
             "boot": mode.value,
