@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from hillhold_bootsim.cli import main
 from hillhold_bootsim.counter import entry_size
 from hillhold_bootsim.layout import BootMode
 from hillhold_verifier.answers import BoardRefused
-from hillhold_verifier.errors import OperationalError
+from hillhold_verifier.errors import MisuseError, OperationalError
 from hillhold_verifier.select import Device
 from hillhold_verifier.smp import Group, Op, OsCommand
 from hillhold_verifier.state import encode_record
@@ -360,6 +361,43 @@ def test_a_file_that_describes_no_board_is_refused(old: str, new: str, words: st
     assert len(str(refused.value)) < 300
 
 
+ODD = [
+    *("-1", "0", "1", "3", "0xffffffff", "9223372036854775808", "1.0", "inf", "nan", "true", '""', '"x"', '"\\u0000"'),
+    *(
+        "[]",
+        "[[]]",
+        "[{}]",
+        "[{}, {}]",
+        "{}",
+        "1979-05-27",
+        "[1, 2]",
+        '["x", "x"]',
+        "[{ offset = 0, size = 0 }, { offset = 0, size = 0 }]",
+    ),
+]
+
+
+def test_no_value_in_any_place_is_an_error_of_another_kind() -> None:
+    """Every value, and every list of values, is replaced by every odd one."""
+    places = [found.span(1) for found in re.finditer(r'= (?=("[^"]*"|[0-9a-fx]+|\[.*\]))', BASE)]
+    assert len(places) == 30
+    refused = 0
+    for start, end in places:
+        for odd in ODD:
+            try:
+                parse_board(BASE[:start] + odd + BASE[end:], "mine.toml", Path())
+            except BoardFileError:
+                refused += 1
+    assert len(places) * len(ODD) - 40 < refused < len(places) * len(ODD)
+
+
+def test_a_device_of_other_components_is_not_provisioned() -> None:
+    spec, repo = board("nrf5340dk"), Repo()
+    repo.publish()
+    with pytest.raises(MisuseError, match="components of the device: expected 2, got 1"):
+        Bench(repo, spec.layout)
+
+
 def test_nested_beyond_all_measure_is_no_toml() -> None:
     with pytest.raises(BoardFileError, match="expected TOML"):
         parse_board("a = " + "[" * 30_000, "mine.toml", Path())
@@ -371,7 +409,7 @@ def test_flags_of_many_components_need_their_room() -> None:
         'boot = "swap"', 'boot = "remap"'
     )
     one = text.replace("0x0800 }", "0x0080 }")
-    assert parse_board(one, "mine.toml", Path())
+    assert parse_board(one, "mine.toml", Path()).components == ("app",)
     needed = record_size(2)
     with pytest.raises(
         BoardFileError, match=f"partitions: flags: expected at least {needed} bytes in each area, got 128"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from hillhold_bootsim.bootloader import MAX_TRIAL_STARTS, BootOutcome, ResetReason
+from hillhold_bootsim.flash import Faults
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.slots import BootFlags, Mark
 from tinyboard import Rig, mark_of, sign, tiny
@@ -327,3 +328,28 @@ def test_a_failing_medium_is_not_taken_for_a_bad_image(board: Rig, monkeypatch: 
         board.boot()
     assert board.snapshot() == before
     assert board.control.flags().running is None
+
+
+def test_flags_that_cannot_be_written_stop_a_trial_and_not_the_confirmed_image(board: Rig, new: bytes) -> None:
+    """A start that cannot be counted is none; what needs no write boots."""
+    board.control.set_marks({0: mark_of(new)})
+    g, flags = board.flash.geometry, board.layout.flags
+    board.flash.faults = Faults(bad_sectors=frozenset(g.sector_at(area.offset) for area in flags))
+    before = board.flash.state()
+    for _ in range(3):
+        outcome = board.boot()
+        assert (slot_of(outcome), outcome.trial) == (0, False)
+        assert "is bad" in outcome.events[0]
+        assert board.flash.state() == before
+    board.flash.faults = Faults()
+    assert board.boot().trial
+
+
+def test_a_counter_that_cannot_be_raised_lets_the_confirmed_image_boot(board: Rig, new: bytes) -> None:
+    board.control.set_marks({0: mark_of(new)})
+    assert board.boot().trial
+    board.control.confirm()
+    board.flash.faults = Faults(bad_sectors=frozenset({board.flash.geometry.sectors}))
+    outcome = board.boot()
+    assert (slot_of(outcome), outcome.trial, board.counter.value()) == (1, False, 1)
+    assert "counter: program" in outcome.events[-1]

@@ -64,7 +64,11 @@ def test_a_cut_leaves_the_old_value_or_the_new(geometry: Geometry) -> None:
         old, flash = new // 2, Flash(geometry)
         OtpCounter(flash).raise_to(old)
         found = set()
-        for cut, state in cuts(geometry, flash.state(), lambda flash, new=new: OtpCounter(flash).raise_to(new)):
+
+        def act(flash: Flash, new: int = new) -> None:
+            OtpCounter(flash).raise_to(new)
+
+        for cut, state in cuts(geometry, flash.state(), act):
             victim = Flash(geometry)
             victim.load(state)
             counter = OtpCounter(victim)

@@ -106,15 +106,18 @@ def test_the_outcomes_are_few_distinct_and_the_same_every_time(unit: int, erased
     geometry = shape(unit, erased)
     blank = blank_sector(geometry, 0)
     full = programmed_sector(blank, unit, 0, mixed_bytes(256), 256 // unit)
-    for make in (
-        lambda: torn_program(geometry, blank, 0, mixed_bytes(256)),
-        lambda: torn_program(geometry, blank, unit, mixed_bytes(unit)),
-        lambda: torn_program(geometry, blank_sector(geometry, 2), 0, mixed_bytes(64)),
-        lambda: torn_erase(geometry, full),
-        lambda: torn_erase(geometry, blank),
-    ):
-        found = make()
-        assert found == make()
+
+    def every() -> list[tuple[tuple[str, Sector], ...]]:
+        return [
+            torn_program(geometry, blank, 0, mixed_bytes(256)),
+            torn_program(geometry, blank, unit, mixed_bytes(unit)),
+            torn_program(geometry, blank_sector(geometry, 2), 0, mixed_bytes(64)),
+            torn_erase(geometry, full),
+            torn_erase(geometry, blank),
+        ]
+
+    assert every() == every()
+    for found in every():
         assert 1 <= len(found) <= 24
         assert len({name for name, _ in found}) == len({sector for _, sector in found}) == len(found)
 

@@ -14,10 +14,14 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
+from duo import MemoryAreas, Power
+from forge import version_of
 from guide import follow, sections
+from hillhold_bootsim.keylist import KeyList
 from hillhold_signer.encoding import file_bytes, utc
 from hillhold_signer.keys import load_signer
 from hillhold_verifier.errors import ExpiredError, Refused
+from hillhold_verifier.mcuboot import ImageKey
 from hillhold_verifier.sources import open_source
 from linuxboard import LinuxBoard
 from workshop import NOW
@@ -53,7 +57,8 @@ def test_every_drill_runs_as_it_is_written_and_devices_follow(tmp_path: Path, mo
         for name, device in fleet.items():
             if name not in ("owned", "on the shelf"):
                 assert follows(device, now), f"{title}: {name}"
-    assert ran > 60
+    assert ran > 70
+    a_bootloader_with_both_keys_drops_the_stolen_one()
     assert follows(fleet["on the shelf"], now)
     assert not follows(fleet["owned"], now)
     with pytest.raises(Refused):
@@ -61,6 +66,19 @@ def test_every_drill_runs_as_it_is_written_and_devices_follow(tmp_path: Path, mo
     fleet["owned"].repo.tree["metadata/1.root.json"] = newest_root("repo/public")
     fleet["owned"].provision(again=True)
     assert follows(fleet["owned"], now)
+
+
+def a_bootloader_with_both_keys_drops_the_stolen_one() -> None:
+    stolen_key, next_key = (ImageKey.from_pem(Path(name).read_bytes()) for name in ("image.pub", "image-2.pub"))
+    bootloader = KeyList(MemoryAreas(Power()), (stolen_key, next_key))
+    bootloader.provision(Path("factory/root.json").read_bytes())
+    first, newest = version_of(Path("factory/root.json").read_bytes()), version_of(newest_root("repo/public"))
+    for version in range(first + 1, newest + 1):
+        bootloader.accept_root(Path(f"repo/public/metadata/{version}.root.json").read_bytes())
+    bootloader.settle([stolen_key])
+    assert bootloader.keys() == (stolen_key, next_key)
+    bootloader.settle([next_key])
+    assert bootloader.keys() == (next_key,)
 
 
 # --- devices ----------------------------------------------------------------------------------------------------------

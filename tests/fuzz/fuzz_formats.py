@@ -21,6 +21,7 @@ from hillhold_verifier.errors import ImageError, ImageSignatureError, PatchError
 from hillhold_verifier.mcuboot import (
     MAX_TLV_AREA,
     MAX_TLVS,
+    TLV_DEPENDENCY,
     TLV_ED25519,
     TLV_KEYHASH,
     TLV_SHA256,
@@ -70,6 +71,7 @@ def fuzz_mcuboot(data: bytes) -> None:
     assert slot.read_bytes <= 32 + 8 + 2 * MAX_TLV_AREA
     assert 32 <= image.header_size <= image.signed_length < image.length <= len(raw)
     assert len(image.tlvs) <= MAX_TLVS
+    assert len(dict(image.dependencies)) == sum(tlv.type == TLV_DEPENDENCY for tlv in image.tlvs)
     if not right:
         with suppress(ImageSignatureError):
             assert verify_image(image, slot.read, [held_key()[1]]) == held_key()[1]

@@ -37,7 +37,7 @@ from trustmodel.scenarios import (
     TWO_OF_THREE,
     stuck_at,
 )
-from trustmodel.twin import LAYOUT
+from trustmodel.twin import LAYOUT, SWAPPING
 
 TAKEN, REFUSED = Outcome.TAKEN, Outcome.REFUSED
 LIFE = Config((("r2", 1), ("withdraw", 1), ("rotate", 1)))
@@ -170,12 +170,13 @@ def test_a_withdrawn_release_steps_nothing_down(before: str) -> None:
     assert replay.honest() == "r2"
 
 
-def test_the_counter_never_goes_before_the_confirmation() -> None:
+@pytest.mark.parametrize("layout", [LAYOUT, SWAPPING], ids=lambda layout: layout.mode.value)
+def test_the_counter_never_goes_before_the_confirmation(layout: Layout) -> None:
     """P3 no image boots (scenario `counter-first`): the power goes at every flash operation of a confirmation."""
     config, number, cuts = Config((("r2", 1),)), 0, 0
     while cuts == number * len(Cut):
         for where in Cut:
-            replay = on_device(config)
+            replay = on_device(config, layout=layout)
             assert not refused_at(replay.run(f"OWNER r2 | {R2_IS_MARKED} | power cut/reset"))
             replay.twin.flash.power_cut = CutAt(replay.twin.flash.operations + number, where)
             try:
@@ -191,9 +192,10 @@ def test_the_counter_never_goes_before_the_confirmation() -> None:
     assert number > 2, "flag and counter are two writes at least"
 
 
-def test_the_confirmed_image_holds_the_counter_while_its_store_does_not() -> None:
+@pytest.mark.parametrize("layout", [LAYOUT, SWAPPING], ids=lambda layout: layout.mode.value)
+def test_the_confirmed_image_holds_the_counter_while_its_store_does_not(layout: Layout) -> None:
     """P2 confirmed a lower counter (scenario `flag-first`): on a board whose store is full, so that it can never follow."""
-    full = replace(LAYOUT, geometry=replace(LAYOUT.geometry, otp=0))
+    full = replace(layout, geometry=replace(layout.geometry, otp=0))
     config = Config((("r2", 1), ("downgrade", 1)), confirmation=Confirmation.FLAG_FIRST, step_down_counter=0)
     replay = on_device(config, layout=full)
     trace = (

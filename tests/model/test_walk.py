@@ -10,33 +10,41 @@ from dataclasses import replace
 import pytest
 
 from hillhold_bootsim import bootloader
+from hillhold_bootsim.layout import Layout
 from hillhold_verifier import trust
 from hillhold_verifier.installer import Installer
 from trustmodel.driven import DRIVEN, WHOLE, Driven
 from trustmodel.replay import Replay
+from trustmodel.twin import LAYOUT, SWAPPING
 from trustmodel.walk import DifferenceError, Walk
 
 BY_NAME = {each.name: each for each in DRIVEN}
 
 
+MODES = pytest.mark.parametrize("layout", [LAYOUT, SWAPPING], ids=lambda layout: layout.mode.value)
+
+
+@MODES
 @pytest.mark.parametrize("driven", DRIVEN, ids=lambda driven: driven.name)
-def test_the_real_code_gives_the_models_verdict_at_each_step(driven: Driven) -> None:
-    done = Walk(driven.config).run(driven.quick)
+def test_the_real_code_gives_the_models_verdict_at_each_step(driven: Driven, layout: Layout) -> None:
+    done = Walk(driven.config, layout).run(driven.quick)
     assert done.whole == (driven.quick == WHOLE)
     assert 20 < done.steps < done.refused
 
 
 @pytest.mark.slow
+@MODES
 @pytest.mark.parametrize("driven", [each for each in DRIVEN if each.cut], ids=lambda driven: driven.name)
-def test_a_cut_at_any_flash_operation_leaves_what_the_model_knows(driven: Driven) -> None:
-    assert Walk(driven.config).run(driven.cut, cuts=True).cuts > 500
+def test_a_cut_at_any_flash_operation_leaves_what_the_model_knows(driven: Driven, layout: Layout) -> None:
+    assert Walk(driven.config, layout).run(driven.cut, cuts=True).cuts > 500
 
 
+@MODES
 @pytest.mark.parametrize("seed", range(4))
-def test_a_long_history_on_one_device(seed: int) -> None:
+def test_a_long_history_on_one_device(seed: int, layout: Layout) -> None:
     """Sessions and transfers that no restart interrupts."""
     driven = DRIVEN[seed % 4]
-    replay = Replay(driven.config)
+    replay = Replay(driven.config, layout)
     assert replay.wander(seed, 40) < 40
     assert replay.honest() in ("r1", "rd", "r2", "r3")
 

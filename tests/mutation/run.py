@@ -47,6 +47,7 @@ MODULES = (
     *("keytypes.ecdsa", "keytypes.ed25519", "keytypes.mldsa", "keytypes.rsa", "keytypes.scheme"),
     *("select", "session", "client", "canonical", "fields", "metadata", "release", "context"),
     *("installer", "transfer", "state", "wire", "agent_image"),
+    *("mcuboot", "mcuboot_keys"),
 )
 """The trust rules, in the order of their importance."""
 OWN = {"keytypes": "key", "checks": "listed", "fields": "metadata", "context": "installer", "agent_image": "agent"}

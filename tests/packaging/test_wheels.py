@@ -142,8 +142,10 @@ def test_a_wheel_holds_its_package_and_nothing_else(wheels: dict[str, Wheel], na
     assert tops == {package, f"{package}-{wheel.metadata['Version']}.dist-info"}
     assert f"{package}/py.typed" in wheel.names
     source = ROOT / MEMBERS[name] / "src" / package
-    modules = {f"{package}/{path.relative_to(source).as_posix()}" for path in source.rglob("*.py")}
-    assert modules == {item for item in wheel.names if item.endswith(".py")}
+    files = {path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {f"{package}/{path.relative_to(source).as_posix()}" for path in files} == {
+        item for item in wheel.names if item.startswith(f"{package}/")
+    }
     assert not [
         item for item in wheel.names if re.search(r"(^|/)(tests?|test_[^/]*|conftest\.py|__pycache__)(/|$)", item)
     ]
@@ -275,6 +277,14 @@ def test_the_command_runs(alone: tuple[str, Alone]) -> None:
     done = environment.command(COMMANDS[name], "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert COMMANDS[name] in done.stdout
+
+
+def test_the_lab_brings_its_boards(alone: tuple[str, Alone]) -> None:
+    name, environment = alone
+    if name == "hillhold-bootsim":
+        shipped = {path.stem for path in (ROOT / "bootloader-sim/src/hillhold_bootsim/boards").glob("*.toml")}
+        done = environment.command("hillhold-lab", "boards")
+        assert {line.split()[0] for line in done.stdout.splitlines()} == shipped != set(), done.stderr
 
 
 def test_without_pyserial_the_command_says_what_to_install(alone: tuple[str, Alone]) -> None:

@@ -1,8 +1,8 @@
-"""A whole update through courier and agent, cut at every flash operation, before it, torn within it, and after it.
+"""A whole update through courier and agent, cut at every flash operation, before it, torn within it, and after it; in both boot modes.
 
 After each cut and the next power-on: exactly one whole authentic image boots, told by the slot's bytes and not by what the board says;
 neither counter nor floors went down, and the counter is not ahead of the confirmation; a second boot changes nothing; and the same
-courier finishes the update. A failing case names its cut: `replay("image", CutAt(...))` runs it again.
+courier finishes the update. A failing case names its cut: `replay(("image", "swap"), CutAt(...))` runs it again.
 """
 
 from __future__ import annotations
@@ -13,16 +13,22 @@ from functools import cache
 
 import pytest
 
-from bench import LAYOUT, Bench, BoardSilent, Facts, Held, installed
+from bench import LAYOUT, SWAPPING, Bench, BoardSilent, Facts, Held, installed
 from forge import Repo
 from hillhold_bootsim.flash import Cut, CutAt, Flash
+from hillhold_bootsim.layout import Layout
 from hillhold_verifier.courier import Courier
 from offers import image, offer, offer_patch, started
 
 OLDER, OLD, NEW = "0.9.0", "1.0.0", "1.1.0"
 WAYS = ((Cut.BEFORE, 0), (Cut.TORN, 0), (Cut.TORN, 1), (Cut.AFTER, 0))
+"""And of each operation its number decides which outcomes of a torn one are tried."""
 STRIDE = 7
 """Of all cases the default run takes every 7th; 7 and the 4 ways share no divisor, so each way meets every part of the update."""
+How = tuple[str, str]
+"""By image or patch, and the boot mode."""
+KINDS = [(content, mode) for content in ("image", "patch") for mode in ("remap", "swap")]
+every_kind = pytest.mark.parametrize("how", KINDS, ids="-".join)
 
 
 @dataclass(frozen=True)
@@ -30,62 +36,76 @@ class Scenario:
     """A board that runs 1.0.0 in slot 1, with 0.9.0 in slot 0; and a repository with new metadata of every role and 1.1.0."""
 
     repo: Repo
+    layout: Layout
     start: Flash
     facts: Facts
     held: Held
-    how: str
+    how: How
     end: int
 
     @property
     def cuts(self) -> list[CutAt]:
-        return [CutAt(number, *way) for number in range(self.start.operations, self.end) for way in WAYS]
+        return cuts(self.start.operations, self.end)
+
+    def bench(self, flash: Flash) -> Bench:
+        return Bench(self.repo, self.layout, flash=flash)
+
+
+def cuts(start: int, end: int) -> list[CutAt]:
+    return [CutAt(number, where, 2 * number + variant) for number in range(start, end) for where, variant in WAYS]
 
 
 @cache
-def scenario(how: str) -> Scenario:
+def scenario(how: How) -> Scenario:
+    content, mode = how
+    layout = SWAPPING if mode == "swap" else LAYOUT
     repo = started(OLDER)
-    bench = installed(repo)
+    bench = installed(repo, layout)
     offer(repo, OLD)
     repo.publish()
     bench.push()
-    new = offer(repo, NEW, 2, data=image(NEW, 2, seed=3) if how == "image" else None)
-    if how == "patch":
+    new = offer(repo, NEW, 2, data=image(NEW, 2, seed=3) if content == "image" else None)
+    if content == "patch":
         offer_patch(repo, NEW, image(OLD), new)
     repo.publish("root", "targets", "line", "snapshot", "timestamp")
     bench.power_cycle()
     facts, held = bench.facts(), bench.held()
     assert (facts.running, facts.confirmed, facts.counter) == (OLD, 1, 1)
-    clean = Bench(repo, flash=copy.deepcopy(bench.flash))
-    assert clean.push().how == how
+    clean = Bench(repo, layout, flash=copy.deepcopy(bench.flash))
+    assert clean.push().how == content
     assert clean.facts_after_reset().running == NEW
-    return Scenario(repo, bench.flash, facts, held, how, clean.flash.operations)
+    return Scenario(repo, layout, bench.flash, facts, held, how, clean.flash.operations)
 
 
-def replay(how: str, cut: CutAt) -> None:
+def replay(how: How, cut: CutAt) -> None:
     """One case."""
     case = f"{how}, cut {cut}"
     stage = scenario(how)
     flash = copy.deepcopy(stage.start)
     flash.power_cut = cut
-    courier = Bench(stage.repo, flash=flash).courier()
+    courier = stage.bench(flash).courier()
     stopped = carry(stage, courier, flash)
     assert stopped, f"{case}: the power was never cut"
     verdict(stage, courier, flash, case)
 
 
 def carry(stage: Scenario, courier: Courier, flash: Flash) -> bool:
-    """Let the courier do its work on a board with this flash, from power-on; say whether the board went silent."""
+    """Let the courier do its work on a board with this flash, from power-on to the boot after; say whether the board went silent."""
+    bench = stage.bench(flash)
     try:
-        Bench(stage.repo, flash=flash).run(courier.push())
+        bench.run(courier.push())
     except BoardSilent:
         return True
+    if flash.powered:
+        bench.board.cut_power()
+        bench.board.power_on()
     return not flash.powered
 
 
 def verdict(stage: Scenario, courier: Courier, flash: Flash, case: str) -> None:
     """The oracle."""
     flash.power_cut = None
-    bench = Bench(stage.repo, flash=flash)
+    bench = stage.bench(flash)
     first = bench.facts()
     held = bench.held()
     slot = bench.board.control.flags().running
@@ -96,11 +116,11 @@ def verdict(stage: Scenario, courier: Courier, flash: Flash, case: str) -> None:
     assert bench.whole_image(1) == OLD, f"{case}: the way back is gone"
     assert first.counter in ({1} if first.confirmed == 1 else {2}), f"{case}: counter {first.counter}"
     assert held.is_not_below(stage.held), f"{case}: {held}"
-    content = flash.read(0, LAYOUT.geometry.end)
+    content = flash.state()
     again = bench.facts_after_reset()
     assert again == first, f"{case}: a second boot differs"
     if not first.trial:
-        assert flash.read(0, LAYOUT.geometry.end) == content, f"{case}: a second boot wrote something"
+        assert flash.state() == content, f"{case}: a second boot wrote something"
     bench.wait(1)  # an application on trial comes to its end
     bench.run(courier.push())
     done = bench.facts_after_reset()
@@ -109,17 +129,17 @@ def verdict(stage: Scenario, courier: Courier, flash: Flash, case: str) -> None:
     assert bench.whole_image(0) == NEW, case
 
 
-@pytest.mark.parametrize("how", ["image", "patch"])
-def test_the_update_is_as_long_as_it_says(how: str) -> None:
+@every_kind
+def test_the_update_is_as_long_as_it_says(how: How) -> None:
     stage = scenario(how)
     operations = stage.end - stage.start.operations
-    print(f"update by {how}: {operations} flash operations, {len(stage.cuts)} cuts")
+    print(f"update by {how[0]}, {how[1]}: {operations} flash operations, {len(stage.cuts)} cuts")
     assert 60 <= operations <= 200
 
 
 @pytest.mark.parametrize("part", range(4))
-@pytest.mark.parametrize("how", ["image", "patch"])
-def test_a_sample_of_cuts(how: str, part: int) -> None:
+@every_kind
+def test_a_sample_of_cuts(how: How, part: int) -> None:
     cases = scenario(how).cuts[part * STRIDE :: 4 * STRIDE]
     assert len(cases) > 10
     for cut in cases:
@@ -127,8 +147,8 @@ def test_a_sample_of_cuts(how: str, part: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["image", "patch"])
-def test_a_cut_at_every_operation(how: str) -> None:
+@every_kind
+def test_a_cut_at_every_operation(how: How) -> None:
     cases = scenario(how).cuts
     for cut in cases:
         replay(how, cut)
@@ -136,26 +156,26 @@ def test_a_cut_at_every_operation(how: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["image", "patch"])
-def test_a_cut_and_another_on_the_way_on(how: str) -> None:
+@every_kind
+def test_a_cut_and_another_on_the_way_on(how: How) -> None:
     """Every 23rd cut, and after it every 11th of the courier's second attempt."""
     stage, count = scenario(how), 0
     for first in stage.cuts[::23]:
         flash = copy.deepcopy(stage.start)
         flash.power_cut = first
-        courier = Bench(stage.repo, flash=copy.deepcopy(stage.start)).courier()
+        courier = stage.bench(copy.deepcopy(stage.start)).courier()
         assert carry(stage, courier, flash)
         flash.power_cut = None
         flash.power_on()
         probe = copy.deepcopy(flash)
-        rest = Bench(stage.repo, flash=probe)
+        rest = stage.bench(probe)
         rest.wait(1)
         rest.run(courier.push())
-        seconds = [CutAt(number, *way) for number in range(flash.operations, probe.operations) for way in WAYS]
+        seconds = cuts(flash.operations, probe.operations)
         for second in seconds[::11]:
             victim = copy.deepcopy(flash)
             victim.power_cut = second
-            bench = Bench(stage.repo, flash=victim)
+            bench = stage.bench(victim)
             bench.wait(1)
             try:
                 bench.run(courier.push())

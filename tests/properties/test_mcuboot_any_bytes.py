@@ -9,11 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hillhold_verifier.errors import ImageError, ImageSignatureError
-from hillhold_verifier.mcuboot import MAX_TLVS, ImageKey, parse_image, read_image, verify_image
+from hillhold_verifier.mcuboot import MAX_TLVS, parse_image, read_image, verify_image
+from imagekit import NAMES, public
 
-KINDS = st.sampled_from([0x01, 0x02, 0x10, 0x11, 0x22, 0x24, 0x25, 0x33, 0x40, 0x50, 0xA0]) | st.integers(0, 0xFFFF)
-LENGTHS = {0x01: 32, 0x10: 32, 0x24: 64, 0x50: 4}
-OTHER_KEY = ImageKey(b"not the key of any image")
+KINDS = st.sampled_from(
+    [0x01, 0x02, 0x10, 0x11, 0x20, 0x22, 0x23, 0x24, 0x25, 0x33, 0x40, 0x40, 0x50, 0xA0]
+) | st.integers(0, 0xFFFF)
+LENGTHS = {0x01: 32, 0x10: 32, 0x20: 256, 0x23: 384, 0x24: 64, 0x40: 12, 0x50: 4}
+KEYS = [public(name) for name in NAMES]
 
 
 @st.composite
@@ -21,6 +24,8 @@ def entries(draw: st.DrawFn) -> bytes:
     made = b""
     for kind in draw(st.lists(KINDS, max_size=6)):
         value = bytes(LENGTHS.get(kind, 8)) if draw(st.integers(0, 9)) else draw(st.binary(max_size=80))
+        if kind == 0x40 and value:
+            value = bytes([draw(st.integers(0, 255))]) + value[1:]
         made += struct.pack("<HH", kind, len(value)) + value
     return made
 
@@ -64,6 +69,8 @@ def test_any_bytes_are_an_image_or_refused(data: bytes, tail: bytes) -> None:
     assert len(image.tlvs) <= MAX_TLVS
     assert sum(t.type == 0x10 for t in image.tlvs) == 1
     assert (image.security_counter is None) == all(t.type != 0x50 for t in image.tlvs)
+    assert sum(t.type == 0x40 for t in image.tlvs) == len(dict(image.dependencies)) == len(image.dependencies)
+    assert all(t.protected for t in image.tlvs if t.type == 0x40)
     assert parse_image(data[: image.length]) == image
 
 
@@ -75,4 +82,4 @@ def test_nothing_unsigned_verifies(data: bytes) -> None:
         return
 
     with pytest.raises(ImageSignatureError):
-        verify_image(image, lambda offset, length: data[offset : offset + length], [OTHER_KEY])
+        verify_image(image, lambda offset, length: data[offset : offset + length], KEYS)

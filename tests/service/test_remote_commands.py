@@ -190,6 +190,19 @@ HERE: dict[tuple[str, ...], str] = {
 }
 
 
+def test_an_image_key_is_revoked_over_the_service(run: Run, kit: Kit, tmp_path: Path) -> None:
+    good(run("boss", "product", "image-key", "pump", pub("image")))
+    refused = run("carol", "root", "revoke-image-key", pub("image"), "--reason", "stolen")
+    assert refused.exit_code == 1, refused.output
+    assert "revoked image key" not in good(run("boss", "status"))
+    said = good(run("boss", "root", "revoke-image-key", pub("image"), "--reason", "stolen"))
+    assert "! pump is left without an image key" in said
+    assert "+ revoked image key: fingerprint" in good(run("ada", "diff", "root"))
+    assert "REVOKED: image key" in run("ada", "status").output
+    added = run("carol", "add", "pump", written(tmp_path, "1.0.0"), "--hardware", "nrf51-a", "--file-name", "app.bin")
+    assert (added.exit_code, "which was revoked" in added.stderr) == (1, True)
+
+
 def test_each_command_on_a_repository_has_a_remote_form_or_says_what_to_do_instead() -> None:
     for words, command in leaves(main):
         first = next((param.name for param in command.params if isinstance(param, click.Argument)), "")

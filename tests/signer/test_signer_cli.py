@@ -18,6 +18,7 @@ from command import KEYS, hillhold, pub, uri
 from hillhold_signer import Repository, Wish, add_release, example_signer, verify_tree
 from hillhold_signer.cli import main
 from hillhold_signer.drafted import lineage
+from hillhold_signer.keyfiles import generate, write_key
 from hillhold_signer.keys import fingerprint, load_public
 from workshop import HARDWARE, NOW, image, release, started, tree
 
@@ -170,6 +171,35 @@ def test_a_wrong_passphrase_signs_nothing(repository: Repository, tmp_path: Path
     assert wrong.exit_code == 1
     assert "error: wrong passphrase for" in wrong.stderr
     assert not repository.state().drafts["pump"].signatures
+
+
+def test_an_image_by_an_rsa_key_that_depends_on_others(tmp_path: Path) -> None:
+    (tmp_path / "raw.bin").write_bytes(bytes(1000))
+    write_key(tmp_path / "boot", generate("rsa-pss"), None)
+    mark = fingerprint(load_public(tmp_path / "boot.pub"))
+    plan = ("--version", "1.0.0", "--security-counter", "3", "--header-size", "0x200", "--slot-size", "0x20000")
+    words = ("image", "sign", tmp_path / "raw.bin", tmp_path / "out.bin", "--key", f"file:{tmp_path}/boot.pem", *plan)
+    signed = hillhold(*words, "--pad-header", "--dependency", "1:1.2.0", "--dependency", "0:2.0.0+7").output
+    depends = "depends on        image 1, version 1.2.0 or above\ndepends on        image 0, version 2.0.0+7 or above\n"
+    assert signed.startswith(f"{tmp_path}/out.bin: 2020 bytes, signed with image key of fingerprint {mark[:16]}\n")
+    assert signed.endswith(depends)
+    assert hillhold("image", "show", tmp_path / "out.bin").output.endswith(depends)
+    shown = hillhold("key", "show", tmp_path / "boot.pub").output
+    named = json.loads(hillhold("key", "show", tmp_path / "boot.pub", "--json").output)["image_key_hash"]
+    assert f"fingerprint  {mark}\nimage key    {named}: its name in an MCUboot image\n" in shown
+    assert bytes.fromhex(named) in (tmp_path / "out.bin").read_bytes()
+    refused = hillhold(*words, "--pad-header", "--dependency", "1:1.2")
+    assert refused.exit_code == 1
+    assert refused.stderr == "error: dependency: expected IMAGE:VERSION, such as 1:1.2.0, got '1:1.2'\n"
+
+
+def test_only_an_rsa_key_has_a_name_of_its_own_in_images(tmp_path: Path) -> None:
+    said = json.loads(hillhold("key", "show", pub("image"), "--json").output)
+    assert said["image_key_hash"] == said["fingerprint"]
+    assert "image key" not in hillhold("key", "show", pub("image")).output
+    write_key(tmp_path / "ada", generate("ecdsa-p384"), None)
+    assert json.loads(hillhold("key", "show", tmp_path / "ada.pub", "--json").output)["image_key_hash"] is None
+    assert "image key" not in hillhold("key", "show", tmp_path / "ada.pub").output
 
 
 def test_an_image_on_the_command_line(tmp_path: Path) -> None:

@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from intelhex import IntelHex
-from securesystemslib.signer import CryptoSigner, Signature
+from securesystemslib.signer import CryptoSigner, Signature, SSlibKey
 
 from hillhold_signer import ImagePlan, example_signer, sign_image
 from hillhold_signer.errors import ImageRefused, PublicKeyMaterialRefused
-from hillhold_signer.images import read_firmware
+from hillhold_signer.images import parse_dependency, read_firmware
 from hillhold_signer.keyfiles import KINDS, generate
 from hillhold_signer.keys import public_pem
-from hillhold_verifier.mcuboot import ImageVersion, parse_image
+from hillhold_verifier.mcuboot import Dependency, ImageKey, ImageVersion, parse_image, verify_image
+from hillhold_verifier.mcuboot_keys import KINDS as IMAGE_KINDS
 from workshop import firmware
 
 PLAN = ImagePlan("1.2.3+4", 7, 0x200, 0x20000, True)
 FIRMWARE = firmware(1, 2000)
-
-
-def imgtool(*arguments: str) -> str:
-    command = [sys.executable, "-m", "imgtool.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-@pytest.mark.parametrize("kind", ["ed25519", "ecdsa-p256"])
-def test_imgtool_verifies_the_image(tmp_path: Path, kind: str) -> None:
-    private = ed25519.Ed25519PrivateKey.generate() if kind == "ed25519" else ec.generate_private_key(ec.SECP256R1())
-    signer = CryptoSigner(private)
-    signed = sign_image(FIRMWARE, PLAN, signer)
-    image = parse_image(signed)
-    assert image.version == ImageVersion(1, 2, 3, 4)
-    assert image.security_counter == 7
-    assert signed[0x200 : 0x200 + len(FIRMWARE)] == FIRMWARE
-    (tmp_path / "image.bin").write_bytes(signed)
-    (tmp_path / "key.pub").write_bytes(public_pem(signer.public_key))
-    assert "correctly validated" in imgtool("verify", "-k", str(tmp_path / "key.pub"), str(tmp_path / "image.bin"))
+RSA_2048 = rsa.generate_private_key(65537, 2048)
 
 
 def test_an_ed25519_image_is_byte_for_byte_what_imgtool_makes_with_the_raw_key(tmp_path: Path) -> None:
@@ -64,7 +50,8 @@ def test_an_ed25519_image_is_byte_for_byte_what_imgtool_makes_with_the_raw_key(t
         "0x20000",
         "--pad-header",
     ]
-    imgtool("sign", *options, str(tmp_path / "in.bin"), str(tmp_path / "out.bin"))
+    command = [sys.executable, "-m", "imgtool.main", "sign", *options]
+    subprocess.run([*command, tmp_path / "in.bin", tmp_path / "out.bin"], capture_output=True, check=True)
     assert sign_image(FIRMWARE, PLAN, CryptoSigner(private)) == (tmp_path / "out.bin").read_bytes()
 
 
@@ -93,17 +80,104 @@ def test_plans_that_make_no_image(firmware: bytes, plan: ImagePlan, says: str) -
         sign_image(firmware, plan, CryptoSigner.generate_ed25519())
 
 
+@pytest.mark.parametrize("private", [generate("ed25519"), generate("ecdsa-p256"), generate("rsa-pss"), RSA_2048])
+def test_every_kind_of_image_key_signs(private: PrivateKeyTypes) -> None:
+    signer = CryptoSigner(private)
+    data = sign_image(FIRMWARE, PLAN, signer)
+    image = parse_image(data)
+    assert (image.version, image.security_counter) == (ImageVersion(1, 2, 3, 4), 7)
+    assert data[0x200 : 0x200 + len(FIRMWARE)] == FIRMWARE
+    key = ImageKey.from_pem(public_pem(signer.public_key))
+    assert verify_image(image, lambda offset, length: data[offset : offset + length], [key]) == key
+
+
 def test_keys_that_sign_no_image() -> None:
     with pytest.raises(PublicKeyMaterialRefused):
         sign_image(FIRMWARE, PLAN, example_signer("image"))
     assert sign_image(FIRMWARE, PLAN, example_signer("image"), demo=True)
-    for kind in set(KINDS) - {"ed25519", "ecdsa-p256"}:
-        with pytest.raises(ImageRefused, match="expected Ed25519 or ECDSA P-256, got") as refused:
-            sign_image(FIRMWARE, PLAN, CryptoSigner(generate(kind)))
+    others = {kind: generate(kind) for kind in set(KINDS) - {"ed25519", "ecdsa-p256", "rsa-pss"}}
+    others |= {
+        "RSA-4096": rsa.generate_private_key(65537, 4096),
+        "RSA-2048 with the exponent 0x3": rsa.generate_private_key(3, 2048),
+    }
+    names = {"ecdsa-p384": "ECDSA P-384", "ml-dsa-44": "MLDSA44", "ml-dsa-65": "MLDSA65", "ml-dsa-87": "MLDSA87"}
+    for kind, private in others.items():
+        with pytest.raises(ImageRefused, match=f"expected {IMAGE_KINDS}, got {names.get(kind, kind)}") as refused:
+            sign_image(FIRMWARE, PLAN, CryptoSigner(private))
         assert "MCUboot" in str(refused.value.hint)
 
 
-@pytest.mark.parametrize("kind", ["ed25519", "ecdsa-p256"])
+def test_an_rsa_key_that_is_said_to_sign_in_another_way_signs_no_image() -> None:
+    for scheme in ("rsassa-pss-sha512", "rsa-pkcs1v15-sha256"):
+        key = SSlibKey.from_crypto(RSA_2048.public_key(), scheme=scheme)
+        with pytest.raises(ImageRefused, match=f"expected {IMAGE_KINDS}, got {scheme}"):
+            sign_image(FIRMWARE, PLAN, CryptoSigner(RSA_2048, key))
+
+
+def test_a_key_service_that_signs_with_another_salt_makes_no_image() -> None:
+    class Salted(CryptoSigner):
+        def sign(self, payload: bytes) -> Signature:
+            pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH)
+            return Signature(self.public_key.keyid, RSA_2048.sign(payload, pss, hashes.SHA256()).hex())
+
+    with pytest.raises(ImageRefused, match="does not verify"):
+        sign_image(FIRMWARE, PLAN, Salted(RSA_2048))
+
+
+def test_dependencies_are_signed_as_they_were_planned() -> None:
+    wanted = (Dependency(255, ImageVersion(255, 255, 65535, 2**32 - 1)), Dependency(0, ImageVersion(0, 0, 0)))
+    plan = replace(PLAN, dependencies=wanted)
+    assert parse_image(sign_image(FIRMWARE, plan, CryptoSigner.generate_ed25519())).dependencies == wanted
+
+
+def test_dependencies_that_no_bootloader_can_meet() -> None:
+    one, signer = Dependency(1, ImageVersion(1, 0, 0)), CryptoSigner.generate_ed25519()
+    for dependencies, says in (
+        ((one, one._replace(least=ImageVersion(2, 0, 0))), "dependency on image 1: expected one, got 2"),
+        ((one._replace(image=256),), "image number: expected 0 to 255, got 256"),
+        ((one._replace(image=-1),), "image number: expected 0 to 255, got -1"),
+        (tuple(one._replace(image=number) for number in range(64)), "does not verify: number of TLVs"),
+    ):
+        with pytest.raises(ImageRefused, match=says):
+            sign_image(FIRMWARE, replace(PLAN, dependencies=dependencies), signer)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0:0.0.0", (0, "0.0.0")),
+        ("1:1.2.3", (1, "1.2.3")),
+        ("255:255.255.65535+4294967295", (255, "255.255.65535+4294967295")),
+    ],
+)
+def test_a_dependency_in_words(text: str, expected: tuple[int, str]) -> None:
+    found = parse_dependency(text)
+    assert (found.image, str(found.least)) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1",
+        "1:",
+        ":1.0.0",
+        "1:1.0",
+        "01:1.0.0",
+        "-1:1.0.0",
+        "1:256.0.0",
+        "1:1.0.0+0",
+        "1:1.0.0)(2, 2.0.0",
+        "1000:1.0.0",
+        "\u0661:1.0.0",
+    ],
+)
+def test_words_that_are_no_dependency(text: str) -> None:
+    with pytest.raises(ImageRefused, match=re.escape(f"expected IMAGE:VERSION, such as 1:1.2.0, got {text!r}")):
+        parse_dependency(text)
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa-p256", "rsa-pss"])
 def test_a_key_that_signs_something_else_makes_no_image(kind: str) -> None:
     """A broken token, or a key service that answers for another key."""
 

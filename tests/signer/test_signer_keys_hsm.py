@@ -326,7 +326,7 @@ def test_a_module_that_is_unloaded_between_two_signatures_is_loaded_again(hsm: S
 # --- images ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["ed25519", "ecdsa-p256"])
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa-p256", "rsa-2048", "rsa-3072"])
 def test_a_token_signs_an_image(hsm: SoftHsm, tmp_path: Path, kind: str) -> None:
     hsm.key("ada", kind, 1)
     (tmp_path / "raw.bin").write_bytes(firmware(1, 3000))

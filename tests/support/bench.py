@@ -24,7 +24,7 @@ from forge import T0, Repo
 from hillhold_bootsim import board as virtual
 from hillhold_bootsim.application import SelfTest, Verdict
 from hillhold_bootsim.bootflags import SimBootControl
-from hillhold_bootsim.bootloader import BootOutcome, FixedKeys, ResetReason
+from hillhold_bootsim.bootloader import BootOutcome, ResetReason
 from hillhold_bootsim.flash import Flash
 from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import BootMode, Layout
@@ -117,7 +117,7 @@ class Parts:
         if flash is None:
             provision_board(self.flash, layout, device, repo.tree["metadata/1.root.json"])
         self.known: dict[bytes, str] = {}
-        self.use(virtual.Parts(self.flash, layout, FixedKeys(held_keys())))
+        self.use(virtual.Parts(self.flash, layout, held_keys()))
 
     def use(self, parts: virtual.Parts) -> None:
         """Look at the flash through these: where a slot lies is in their memory as well, in swap mode."""

@@ -6,7 +6,8 @@ from functools import cache
 
 from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import BootMode, Layout
-from hillhold_bootsim.powercut.scenario import Scenario, make_scenario
+from hillhold_bootsim.powercut.making import make_scenario
+from hillhold_bootsim.powercut.scenario import Scenario
 
 
 @cache

@@ -11,7 +11,6 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from imgtool.version import decode_version
 
 from hillhold_bootsim.board import Parts
 from hillhold_bootsim.bootflags import BootRecord, ImageFlags
-from hillhold_bootsim.bootloader import BootOutcome, FixedKeys, ResetReason
+from hillhold_bootsim.bootloader import BootOutcome, ResetReason, no_checkpoint
 from hillhold_bootsim.flash import Cut, CutAt, Flash, FlashState, Operation, PowerLost, outcomes
 from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import BootMode, Layout, padded
@@ -69,21 +68,21 @@ SHAPES = {
         tiny(BootMode.SWAP, 32),
     )
 }
-MODES = {name: SHAPES[name] for name in ("remap-4-ff", "swap-4-ff")}
 
 
-@dataclass
 class Rig:
     """A small board's parts, without an agent or application, as after a reset with nothing in memory."""
 
-    layout: Layout
-    flash: Flash = field(default=None)  # type: ignore[assignment]
-    keys: tuple[ImageKey, ...] = HELD
-    checkpoint: Checkpoint = field(default=lambda _tag: None)
-
-    def __post_init__(self) -> None:
-        self.flash = self.flash or Flash(self.layout.geometry)
-        self.parts = Parts(self.flash, self.layout, FixedKeys(self.keys), self.checkpoint)
+    def __init__(
+        self,
+        layout: Layout,
+        flash: Flash | None = None,
+        keys: tuple[ImageKey, ...] = HELD,
+        checkpoint: Checkpoint = no_checkpoint,
+    ) -> None:
+        self.layout, self.keys = layout, keys
+        self.flash = Flash(layout.geometry) if flash is None else flash
+        self.parts = Parts(self.flash, layout, keys, checkpoint)
         self.slots, self.counter = self.parts.slots[0], self.parts.counters[0]
         self.control, self.store = self.parts.control, self.parts.control.store
 

@@ -6,8 +6,10 @@ import re
 from hashlib import sha256
 from pathlib import Path
 
+from hillhold_bootsim.bootflags import BootRecord, ImageFlags, decode_record
 from hillhold_verifier import errors
 from hillhold_verifier.bundle import MAX_ENTRIES, MAX_NAME, BundleSource
+from hillhold_verifier.slots import Mark
 from hillhold_verifier.wire import DICTIONARY_1, PIECE, inflate
 from offers import bundle
 
@@ -47,3 +49,10 @@ def test_the_bundle_of_the_page_is_one(tmp_path: Path) -> None:
     (tmp_path / "page.hillhold").write_bytes(data)
     assert BundleSource(tmp_path / "page.hillhold").metadata("timestamp.json") == b"{}"
     assert f"at most {MAX_NAME}\ncharacters. At most {MAX_ENTRIES:,} entries" in section
+
+
+def test_the_boot_flag_record_of_the_page_is_one() -> None:
+    section = PAGE.partition("\n### Boot flag record, version 2\n")[2].partition("\n### ")[0]
+    data = b"".join(map(bytes.fromhex, re.findall(r"^[0-9a-f]{4}  ([0-9a-f ]+)$", section, re.MULTILINE)))
+    mark = Mark(b"\x11" * 32, 4660)
+    assert decode_record(data, 1) == (2, BootRecord((ImageFlags(confirmed=0, mark=mark),)))

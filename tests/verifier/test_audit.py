@@ -86,6 +86,16 @@ def test_each_root_is_judged_under_both_and_says_what_it_changes() -> None:
     assert first.changes == ()
 
 
+def test_a_root_says_which_image_keys_it_revokes() -> None:
+    repo = started()
+    field = "x-hillhold-revoked-image-keys"
+    repo.publish(root=repo.root(edit=lambda signed: signed.update({field: ["a" * 64, "b" * 64]})))
+    repo.publish(root=repo.root(edit=lambda signed: signed.update({field: ["b" * 64]})))
+    changes = [root.changes for root in judge(repo.tree).roots]
+    assert changes[-2] == (f"image key {'a' * 16}… revoked", f"image key {'b' * 16}… revoked")
+    assert changes[-1] == (f"image key {'a' * 16}… no longer revoked",)
+
+
 def test_a_root_that_the_one_before_did_not_sign_ends_the_chain() -> None:
     repo = started()
     repo.publish(root=repo.root(version=2, signers=keys("mallory", "root-1")))

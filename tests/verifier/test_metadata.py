@@ -310,3 +310,46 @@ def test_the_payload_does_not_depend_on_the_files_spelling(repo: Repo) -> None:
     spelled = json.dumps(whole, indent=1).encode()
     assert parse_targets(spelled, "pump").payload == parse_targets(repo.files["line"], "pump").payload
     assert parse_targets(spelled, "pump").hash("sha256") != parse_targets(repo.files["line"], "pump").hash("sha256")
+
+
+REVOKED = "x-hillhold-revoked-image-keys"
+
+
+def test_a_root_names_revoked_image_keys_or_none(repo: Repo) -> None:
+    assert parse_root(repo.files["root"]).signed.revoked_image_keys == frozenset()
+    for count in (0, 1, 2, 64):
+        listed = [f"{number:064x}" for number in range(count)]
+        root = parse_root(changed(repo, "root", f"signed/{REVOKED}", listed)).signed
+        assert root.revoked_image_keys == {bytes.fromhex(item) for item in listed}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "a" * 64,
+        {"a" * 64: True},
+        [1],
+        [None],
+        [["a" * 64]],
+        [""],
+        ["a" * 63],
+        ["a" * 66],
+        ["A" * 64],
+        ["a" * 62 + " a"],
+        ["g" * 64],
+        ["\uff11" * 64],
+        ["a" * 64, "a" * 64],
+        ["b" * 64, "a" * 64],
+        ["a" * 64, "c" * 64, "b" * 64],
+        [f"{number:064x}" for number in range(65)],
+    ],
+)
+def test_a_list_of_revoked_image_keys_in_another_form_is_refused(repo: Repo, value: object) -> None:
+    with pytest.raises(MetadataError):
+        parse_root(changed(repo, "root", f"signed/{REVOKED}", value))
+
+
+def test_other_roles_may_say_so_and_mean_nothing(repo: Repo) -> None:
+    for role in ("timestamp", "snapshot", "targets", "line"):
+        PARSERS[role](changed(repo, role, f"signed/{REVOKED}", ["no list"]))

@@ -26,6 +26,7 @@ from hillhold_bootsim.bootloader import (
 )
 from hillhold_bootsim.counter import OtpCounter
 from hillhold_bootsim.flash import Flash, PowerLost
+from hillhold_bootsim.keylist import KeyList
 from hillhold_bootsim.layout import BootMode, Layout, SimRecordAreas, SimSlots
 from hillhold_bootsim.swap import Checkpoint, Swapper, SwapSlots
 from hillhold_verifier.errors import MisuseError
@@ -60,7 +61,7 @@ AgentFactory = Callable[[Sequence[Slots], BootControl, Sequence[CounterStore], R
 
 
 class Parts:
-    """What stands on a flash: slots and counters by component, boot flags, the agent's areas, and the bootloader.
+    """What stands on a flash: slots and counters by component, boot flags, the agent's areas, and the bootloader with its keys.
 
     Raises:
         MisuseError: flash and layout have different geometries, or the slots have no room for an image.
@@ -70,7 +71,7 @@ class Parts:
         self,
         flash: Flash,
         layout: Layout,
-        keys: AcceptedKeys,
+        keys: Sequence[ImageKey],
         checkpoint: Checkpoint = no_checkpoint,
         *,
         bootloader: type[Bootloader] = Bootloader,
@@ -83,14 +84,16 @@ class Parts:
         self.areas = SimRecordAreas(flash, layout.state)
         self.counters = tuple(OtpCounter(flash, component, len(components)) for component in components)
         store = flags(flash, layout)
-        self.control = SimBootControl(store)
+        self.keys = KeyList(SimRecordAreas(flash, layout.keys), keys) if layout.keys else None
+        self.control = SimBootControl(store, self.keys)
         self.swapper: Swapper | None = None
         if layout.mode is BootMode.SWAP:
             self.slots: tuple[SimSlots, ...] = tuple(SwapSlots(flash, layout, store, each) for each in components)
             self.swapper = swapper(flash, layout, store, checkpoint)
         else:
             self.slots = tuple(SimSlots(flash, layout, each) for each in components)
-        self.bootloader = bootloader(self.control, self.slots, self.counters, keys, self.swapper, checkpoint)
+        accepted: AcceptedKeys = self.keys or FixedKeys(keys)
+        self.bootloader = bootloader(self.control, self.slots, self.counters, accepted, self.swapper, checkpoint)
 
 
 class VirtualBoard:
@@ -121,7 +124,7 @@ class VirtualBoard:
     ) -> None:
         self.flash, self.layout = flash, layout
         self.self_test = self_test or SelfTest()
-        self.parts = Parts(flash, layout, FixedKeys(keys))
+        self.parts = Parts(flash, layout, keys)
         self.control = self.parts.control
         self.info: BoardInfo | None = None
         self.boots = 0

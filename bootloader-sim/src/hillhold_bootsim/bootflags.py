@@ -36,6 +36,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from hillhold_bootsim.flash import Flash
+from hillhold_bootsim.keylist import KeyList
 from hillhold_bootsim.layout import MAX_COMPONENTS, Layout, SimRecordAreas
 from hillhold_verifier.errors import ConfirmError, MisuseError, RecordError, UnprovisionedError
 from hillhold_verifier.slots import BootFlags, Mark
@@ -195,13 +196,19 @@ def _decode_image(data: bytes, offset: int) -> ImageFlags:
 
 
 class FlagStore:
-    """The two records over a flash. What was read or written last is remembered until `reload`, at each boot."""
+    """The two records over a flash. What was read or written last is remembered until `reload`, at each boot.
+
+    Raises:
+        MisuseError: the areas do not hold a record of so many components.
+    """
 
     def __init__(self, flash: Flash, layout: Layout) -> None:
         self._areas = SimRecordAreas(flash, layout.flags)
         self._components = len(layout.slots)
         self._size = record_size(self._components)
         self._newest: tuple[int, int, BootRecord] | None = None
+        if self._areas.size < self._size:
+            raise MisuseError(f"boot flags: areas of expected {self._size} bytes, got {self._areas.size}")
 
     def reload(self) -> BootRecord:
         """Forget what was remembered; return what is stored.
@@ -265,11 +272,13 @@ class FlagStore:
 class SimBootControl:
     """`BootControl` over the flags, for the agent, and `started`, for the bootloader alone.
 
+    `keys` is the bootloader's list of image keys; None for a bootloader without one.
+
     Every change is one write of one record; a change to what already is, is none.
     """
 
-    def __init__(self, store: FlagStore) -> None:
-        self.store = store
+    def __init__(self, store: FlagStore, keys: KeyList | None = None) -> None:
+        self.store, self._keys = store, keys
         self._running: tuple[int, ...] = ()
 
     # --- for the agent: BootControl -----------------------------------------------------------------------------------
@@ -344,6 +353,11 @@ class SimBootControl:
         """
         record = self.store.record()
         self.store.write(replace(record, images=tuple(replace(image, failed=None) for image in record.images)))
+
+    def accept_root(self, data: bytes) -> None:
+        """Hand a root to the list of image keys; without one nothing happens. Raises as `KeyList.accept_root`."""
+        if self._keys is not None:
+            self._keys.accept_root(data)
 
     # --- for the bootloader -------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """What the bootloader does at a reset (DESIGN §4, "Trial"; §6).
 
     flags unreadable ─────────────────────────────────────────► recovery
+    the flash fails ──────────────────────────────────────────► boot the confirmed images, if that needs no write; else recovery
     an exchange of slots was begun (swap mode) ───────────────► finish it, whatever is in them; then judge
     a mark?
       its trial failed by its own test or the watchdog ───────► clear the marks, record the hashes as failed; go back
@@ -34,6 +35,7 @@ from enum import Enum
 from typing import Final, Protocol
 
 from hillhold_bootsim.bootflags import BootRecord, SimBootControl, confirmed, unmarked
+from hillhold_bootsim.flash import FlashFailedError
 from hillhold_bootsim.swap import Checkpoint, Swapper
 from hillhold_verifier.errors import (
     CounterError,
@@ -100,7 +102,7 @@ class AcceptedKeys(Protocol):
     def keys(self) -> tuple[ImageKey, ...]:
         """Return those that it accepts now."""
 
-    def settle(self, used: Sequence[ImageKey], /) -> str | None:
+    def settle(self, used: Sequence[ImageKey], /) -> Sequence[str]:
         """Take note that the confirmed images verified under these; return what that changed, in words."""
 
 
@@ -114,9 +116,9 @@ class FixedKeys:
         """Return all of them."""
         return self._keys
 
-    def settle(self, _used: Sequence[ImageKey], /) -> str | None:
+    def settle(self, _used: Sequence[ImageKey], /) -> Sequence[str]:
         """Nothing changes."""
-        return None
+        return ()
 
 
 def no_checkpoint(_tag: Hashable) -> None:
@@ -156,8 +158,15 @@ class Bootloader:
 
         Raises:
             PowerLost: the power went meanwhile.
-            FlashFailedError: the flash failed, and nothing was started.
         """
+        try:
+            return self._boot(reason)
+        except FlashFailedError as error:
+            return self._boot_as_it_is(f"flash: {error}")
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _boot(self, reason: ResetReason) -> BootOutcome:
         self._control.started(())
         try:
             record = self._store.reload()
@@ -196,7 +205,21 @@ class Bootloader:
                 self._control.started(slots)
                 return BootOutcome(trial, trial=True, events=(*events, *notes))
 
-    # --- inside -------------------------------------------------------------------------------------------------------
+    def _boot_as_it_is(self, event: str) -> BootOutcome:
+        """Boot the confirmed images without a write, where they lie whole where they run."""
+        try:
+            record, keys = self._store.reload(), self._keys.keys()
+            notes: list[str] = []
+            images = tuple(booted for booted in self._confirmed(record, keys, notes) if booted)
+            if self._swapper and any(not image.primary == image.wanted == image.confirmed for image in record.images):
+                raise MismatchError("the confirmed images do not lie where they run")
+            if len(images) < len(record.images):
+                raise MismatchError("no confirmed image to be trusted")
+            self._check_dependencies(images)
+        except Refused as error:
+            return BootOutcome(events=(event, f"recovery: {error}"))
+        self._control.started([booted.slot for booted in images])
+        return BootOutcome(images, events=(event, *notes))
 
     def _arrange(self, record: BootRecord) -> BootRecord:
         """Finish what exchanges were begun."""
@@ -242,8 +265,7 @@ class Bootloader:
             self._check_dependencies(images)
         except Refused as error:
             return BootOutcome(events=(*events, f"recovery: {error}"))
-        if settled := self._keys.settle([booted.key for booted in images]):
-            events.append(settled)
+        events += self._keys.settle([booted.key for booted in images])
         for component, booted in enumerate(images):
             try:
                 self._counters[component].raise_to(booted.counter)
@@ -307,7 +329,13 @@ class Bootloader:
         return _sha256(self._reader(component, slot), length)
 
     def _check_dependencies(self, images: Sequence[Booted]) -> None:
-        """What each image says of the versions of the others holds (MCUboot: `boot_verify_slot_dependencies`)."""
+        """What each image asks of the versions of the others holds (MCUboot: `boot_verify_slot_dependencies`)."""
+        for component, booted in enumerate(images):
+            for dependency in booted.image.dependencies:
+                found = images[dependency.image].image.version if dependency.image < len(images) else None
+                if found is None or found < dependency.least:
+                    what = f"image {dependency.image}, on which that of component {component} depends"
+                    raise MismatchError(what, expected=f"at least {dependency.least}", got=found or "none")
 
     def _reader(self, component: int, slot: int) -> ReadAt:
         return lambda offset, length: self._slots[component].read(slot, offset, length)

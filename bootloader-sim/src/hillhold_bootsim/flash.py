@@ -208,7 +208,7 @@ class Flash:
         Raises:
             MisuseError: it has one, or the state is of another geometry.
         """
-        if self._store is not None or len(state) != len(self._sectors):
+        if self._store is not None or tuple([len(sector.content) for sector in state]) != self.geometry.sizes:
             raise MisuseError("flash: only a state of its own geometry can be loaded, and not over a file")
         self._sectors = list(state)
         self._count_unstable()

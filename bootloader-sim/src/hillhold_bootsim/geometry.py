@@ -41,21 +41,22 @@ class Geometry:
 
     def __post_init__(self) -> None:
         unit = self.unit if self.unit in UNITS else 0
-        count, size = sum(count for count, _ in self.runs), sum(count * size for count, size in self.runs)
+        counts, kinds = [count for count, _ in self.runs], [size for _, size in self.runs]
+        size = sum(count * size for count, size in self.runs)
         rules = [
             ("unit", unit > 0, "a power of two up to 256", self.unit),
             ("runs of sectors", 0 < len(self.runs) <= MAX_RUNS, f"1 to {MAX_RUNS}", len(self.runs)),
             (
                 "number of sectors",
-                all(c > 0 for c, _ in self.runs) and count <= MAX_SECTORS,
+                all(count > 0 for count in counts) and sum(counts) <= MAX_SECTORS,
                 f"1 to {MAX_SECTORS}",
-                count,
+                " + ".join(map(str, counts[:MAX_RUNS])),
             ),
             (
                 "sizes of sectors",
-                all(s > 0 and s % max(1, unit) == 0 for _, s in self.runs),
+                all(kind > 0 and kind % max(1, unit) == 0 for kind in kinds),
                 "whole units",
-                ", ".join(str(s) for _, s in self.runs),
+                ", ".join(map(str, kinds[:MAX_RUNS])),
             ),
             ("size", size <= MAX_SIZE, f"at most {MAX_SIZE}", size),
             ("erased value", self.erased_value in (0x00, 0xFF), "0x00 or 0xff", hex(self.erased_value)),

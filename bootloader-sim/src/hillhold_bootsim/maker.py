@@ -12,13 +12,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
 
 from hillhold_signer.adding import Added, add_release
 from hillhold_signer.ceremony import Ceremony, NamedKey, OnlineKey, Team
-from hillhold_signer.examples import example_private, example_signer
+from hillhold_signer.examples import example_signer
+from hillhold_signer.image_revocation import revoke_image_key
 from hillhold_signer.images import ImagePlan, sign_image
+from hillhold_signer.keys import public_pem
 from hillhold_signer.lines import add_product
 from hillhold_signer.products import Caps, Product
 from hillhold_signer.publish import OnlineSigners
@@ -54,6 +55,7 @@ class Maker:
 
     def __init__(self, path: Path, slot_size: int, now: int) -> None:
         self.path, self._slot_size, self._now = path, slot_size, now
+        self._image = example_signer("image")
         self._online = OnlineSigners(example_signer("snapshot"), example_signer("timestamp"))
         ceremony = Ceremony(
             _team(ROOT_KEYS, 2),
@@ -76,13 +78,20 @@ class Maker:
     @property
     def image_key(self) -> ImageKey:
         """The key that the bootloader holds."""
-        public = example_private("image").public_key()
-        return ImageKey.from_pem(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        return ImageKey.from_pem(public_pem(self._image.public_key))
+
+    def change_image_key(self) -> None:
+        """Sign images with another key from now on; root revokes the one before."""
+        before, self._image = self.image_key, example_signer("image-2")
+        revoke_image_key(self.repository, before.key_hash.hex(), "changed", self._now, unknown=True)
+        for name in ROOT_KEYS[:2]:
+            self.repository.sign(example_signer(name), "root")
+        self.repository.publish(self._online, self._now)
 
     def image(self, wanted: Wanted) -> bytes:
         """Return a signed MCUboot image."""
         plan = ImagePlan(wanted.version, wanted.counter, HEADER, self._slot_size, pad_header=True)
-        return sign_image(wanted.payload, plan, example_signer("image"), demo=True)
+        return sign_image(wanted.payload, plan, self._image, demo=True)
 
     def release(self, wanted: Wanted, image: bytes, *, lower: bool = False) -> Added:
         """Add a release, sign it as both engineers, publish."""
@@ -99,6 +108,7 @@ class Maker:
         shutil.copytree(self.path, path)
         twin = object.__new__(Maker)
         twin.path, twin._slot_size, twin._now, twin._online = path, self._slot_size, self._now, self._online
+        twin._image = self._image
         twin.repository = Repository(path)
         return twin
 

@@ -15,6 +15,7 @@ from hillhold_bootsim.application import SelfTest
 from hillhold_bootsim.board import BoardInfo, VirtualBoard
 from hillhold_bootsim.bootflags import BootRecord, FlagStore, ImageFlags
 from hillhold_bootsim.flash import Flash
+from hillhold_bootsim.keylist import KeyList
 from hillhold_bootsim.layout import Layout, SimRecordAreas
 from hillhold_bootsim.uart import Line, Traffic, serve
 from hillhold_verifier.agent import Agent
@@ -76,6 +77,8 @@ def provision_board(flash: Flash, layout: Layout, device: Device, root: bytes) -
     if len(device.components) != len(layout.slots):
         raise MisuseError(f"components of the device: expected {len(layout.slots)}, got {len(device.components)}")
     # The state comes last: its presence says that the board was provisioned.
+    if layout.keys:
+        KeyList(SimRecordAreas(flash, layout.keys), ()).provision(root)
     FlagStore(flash, layout).provision(BootRecord((ImageFlags(),) * len(layout.slots)))
     provision(StateStore(SimRecordAreas(flash, layout.state)), device, root)
 

@@ -93,13 +93,7 @@ def usable(layout: Layout, component: int) -> int:
     """
     first, second = trailers(layout, component)
     sector = layout.slot_sector(component)
-    rooms = [
-        part.first_sector - part.slot.offset
-        if part.size <= part.slot.size
-        else 0  # else it begins before its slot, or the flash
-        for part in (first, second)
-    ]
-    size = min(rooms[0], rooms[1] - sector)
+    size = min(first.first_sector - first.slot.offset, second.first_sector - second.slot.offset - sector)
     if size < sector:
         raise MisuseError(
             f"layout: slots of {first.slot.size} and {second.slot.size} bytes leave no room for an image beside their trailers"
@@ -168,11 +162,14 @@ class Swapper:
         for step in range(self._done(trailer, image), STATES * image.sectors):
             self._checkpoint(("swap", component, step))
             source, target = self._step(component, image, step)
-            self._flash.erase(target.offset, target.size)
+            self._clear(target)
             for at in range(0, target.size, COPY):
                 piece = self._flash.read(source.offset + at, min(COPY, target.size - at))
                 self._flash.program(target.offset + at, piece)
             self._write(trailer.status(step), bytes([step % STATES + 1]))
+
+    def _clear(self, target: Partition) -> None:
+        self._flash.erase(target.offset, target.size)
 
     def _done(self, trailer: Trailer, image: ImageFlags) -> int:
         """How many steps are done: up to the last status unit that is not blank."""

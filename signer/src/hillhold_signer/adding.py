@@ -19,6 +19,7 @@ from hillhold_signer.patching import make_patches
 from hillhold_signer.products import caps_of
 from hillhold_signer.releases import MAX_IMAGE, Wish, check_segment, plan, releases_of, same_place, understood
 from hillhold_signer.repository import Repository
+from hillhold_signer.revocation import revoked_image_keys
 from hillhold_signer.storage import read_optional
 from hillhold_verifier.release import Release, patch_path
 
@@ -68,18 +69,19 @@ def add_releases(
 
     Raises:
         ProductRefused: no such line.
-        ReleaseRefused, ContentRefused: a release; devices would not install it as it is meant.
+        ReleaseRefused, ContentRefused: a release; devices would not install it as it is meant, or its image key is revoked.
         PublicKeyMaterialRefused: an image signed with a key that everybody has, outside a demo.
         RepositoryRefused, StorageError: the repository.
     """
     with repository.edit(now) as edit:
         line, caps = edit.line(product), caps_of(edit.state.targets(), product)
         earlier, keys = releases_of(line), image_keys(edit.layout, product)
+        gone = revoked_image_keys(edit.layout, edit.state)
         added: list[tuple[TargetFile, str | None]] = []
         files: list[dict[str, bytes]] = []
         for image, wish in items:
             target = plan(product, caps, line, image, wish)
-            added.append((target, check_signed(image, keys, demo=edit.config.demo)))
+            added.append((target, check_signed(image, keys, demo=edit.config.demo, revoked=gone)))
             line.targets[target.path] = target
             files.append(_documents(line, target, wish) if with_documents else {})
         fleet = Fleet(product, caps, line)

@@ -22,6 +22,8 @@ from hillhold_signer.durations import show_duration
 from hillhold_signer.layout import is_segment
 from hillhold_signer.products import Caps, caps_of
 from hillhold_signer.releases import check_kept, understood
+from hillhold_signer.rotation import is_list
+from hillhold_verifier.metadata import REVOKED_IMAGE_KEYS
 from hillhold_verifier.release import Patch, Release
 from hillhold_verifier.times import show_time
 
@@ -64,7 +66,7 @@ class Change:
 
     Attributes:
         mark: "+", "-", "~", "!" (a field that this program does not write) or a blank.
-        what: `version`, `expires`, `demo`, `threshold`, `key`, `line`, `caps`, `grace`, `target` or `field`.
+        what: `version`, `expires`, `demo`, `threshold`, `key`, `image key`, `line`, `caps`, `grace`, `target` or `field`.
         name: what it is about: a role, a path, a key id, a field.
         before, after: as JSON; None where there was or is nothing.
         text: in words, one line.
@@ -137,7 +139,20 @@ def _root(old: Root | None, new: Root, show: Label) -> Iterator[Change]:
         yield Change("!", "key", keyid, None, keyid, f"key of no role: {show(keyid)}")
     if not new.consistent_snapshot:
         yield Change("!", "field", "consistent_snapshot", None, False, "consistent_snapshot: false")
-    yield from _fields("root", old.unrecognized_fields if old else {}, new.unrecognized_fields, ("x-hillhold-demo",))
+    past, fields = old.unrecognized_fields if old else {}, new.unrecognized_fields
+    known: tuple[str, ...] = ("x-hillhold-demo",)
+    if all(is_list(item.get(REVOKED_IMAGE_KEYS, [])) for item in (past, fields)):
+        known = (*known, REVOKED_IMAGE_KEYS)
+        yield from _image_keys(set(past.get(REVOKED_IMAGE_KEYS, [])), set(fields.get(REVOKED_IMAGE_KEYS, [])))
+    yield from _fields("root", past, fields, known)
+
+
+def _image_keys(old: set[str], new: set[str]) -> Iterator[Change]:
+    for digest in sorted(new - old):
+        yield Change("+", "image key", digest, None, digest, f"revoked image key: fingerprint {digest}")
+    for digest in sorted(old - new):
+        text = f"image key no longer revoked, though devices may have dropped it: fingerprint {digest}"
+        yield Change("!", "image key", digest, digest, None, text)
 
 
 def _targets(old: Targets | None, new: Targets, show: Label) -> Iterator[Change]:

@@ -24,7 +24,7 @@ NAMES: Final = (
     *("root-1", "root-2", "root-3"),
     *("targets-1", "targets-2", "targets-3"),
     *("release-1", "release-2"),
-    *("snapshot", "timestamp", "image", "intruder"),
+    *("snapshot", "timestamp", "image", "image-2", "intruder"),
 )
 
 MCUBOOT_SAMPLES: Final = {
@@ -33,10 +33,13 @@ MCUBOOT_SAMPLES: Final = {
     "6754edab1e29affef4a05935adecbeb1a7b8b62397b31e39a61b5bfcaafd63af": "root-ed25519-2.pem",
     "b1d87d60173352b9a4808979790fc699fb4c4f83b49cf1970edd96ff4adc36a6": "root-ed25519-unknown.pem",
     "c1907fa4eac7fae3840a78902b6f0710b037e9968e5c6274a12a28790c7d4e3c": "root-ed25519.pem",
+    "fc5701dc6135e1323847bdc40f04d2e5bee5833b23c29f93593d00018cfa9994": "root-rsa-2048.pem",
     "a14bcb1bf9bb821146ba32838217e476f5412621320534ffe490a1890c994660": "root-rsa-2048.pem",
+    "449793fb65cd7698753d5b3f35fab15f1e3a45111ff24e1d46741de5ae12d59e": "root-rsa-3072.pem",
     "159d8b7930769d887f3ff0b4e9ec176b82313663f2ef76dc24f5e964da1bc482": "root-rsa-3072.pem",
 }
-"""Fingerprints of the signing keys in the root folder of https://github.com/mcu-tools/mcuboot, with their file names."""
+"""Fingerprints of the signing keys in the root folder of https://github.com/mcu-tools/mcuboot, with their file names; of RSA keys, also
+the hash by which an image names them."""
 
 
 def example_private(name: str) -> Ed25519PrivateKey:
@@ -53,11 +56,11 @@ def example_signer(name: str) -> CryptoSigner:
 
 def public_name(key: Key) -> str | None:
     """Return what a key is called whose private part is public, or None; raises `KeyRefused` for a malformed key."""
-    return name_of_fingerprint(fingerprint(key))
+    return name_of_hash(fingerprint(key))
 
 
-def name_of_fingerprint(found: str) -> str | None:
-    """Return what the key with a fingerprint is called if its private part is public, or None."""
+def name_of_hash(found: str) -> str | None:
+    """Return what a key is called whose private part is public, by its fingerprint or its hash in an image; else None."""
     if sample := MCUBOOT_SAMPLES.get(found):
         return f"MCUboot's published sample key {sample}"
     return _fingerprints().get(found)

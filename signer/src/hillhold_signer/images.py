@@ -5,41 +5,47 @@
     imgtool sign --fix-sig --fix-sig-pubkey  ->  the image
 
 imgtool runs as a process of its own: its command line is its stable interface. For Ed25519 the message is the image's SHA-256;
-for ECDSA the image itself is handed to the key, which hashes it. The result is read and verified as a bootloader would before it
+for ECDSA and RSA the image itself is handed to the key, which hashes it. The result is read and verified as a bootloader would before it
 is returned.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Final
 
 from intelhex import HexReaderError, IntelHex
-from securesystemslib.signer import Key, Signer
+from securesystemslib.signer import Signer
 
 from hillhold_signer.errors import ImageRefused, ToolError
 from hillhold_signer.examples import refuse_public
-from hillhold_signer.keys import public_der, public_pem
+from hillhold_signer.keys import public_pem
 from hillhold_signer.products import MAX_COUNTER
 from hillhold_signer.releases import MAX_IMAGE
 from hillhold_verifier.errors import HillholdError, ImageError, ImageSignatureError, MetadataError
-from hillhold_verifier.mcuboot import MAGIC, Image, ImageKey, parse_image, verify_image
+from hillhold_verifier.mcuboot import MAGIC, Dependency, ImageKey, ImageVersion, parse_image, verify_image
+from hillhold_verifier.mcuboot_keys import KINDS
 from hillhold_verifier.release import Version
 
 TIMEOUT: Final = 120
 """Seconds for one run of imgtool."""
 MAX_HEADER: Final = 64 * 1024
 """Bytes of an image header; its size field has 16 bits."""
+MAX_IMAGE_NUMBER: Final = 255
+"""Of an image that another depends on; MCUboot counts from 0."""
 MAX_HEX: Final = 4 * MAX_IMAGE
 """Bytes of an Intel HEX file: some 2.8 characters for each byte."""
 
-_VECTORS: Final = {"ed25519": "digest", "ecdsa-sha2-nistp256": "payload"}
+_VECTORS: Final = {"ed25519": "digest", "ecdsa-sha2-nistp256": "payload", "rsassa-pss-sha256": "payload"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,7 @@ class ImagePlan:
         security_counter: 0 to 2**32-1; None leaves it out, which Hillhold later refuses to add.
         header_size, slot_size: bytes.
         pad_header: put the header before the payload; otherwise the payload starts with that many zeros.
+        dependencies: on other images, at most one on each.
     """
 
     version: str
@@ -58,6 +65,7 @@ class ImagePlan:
     header_size: int
     slot_size: int
     pad_header: bool = False
+    dependencies: tuple[Dependency, ...] = ()
 
     def check(self, payload: bytes, name: str = "the firmware") -> None:
         """Check that an image can be made of `payload`, without a key; raises `ImageRefused`."""
@@ -81,6 +89,11 @@ class ImagePlan:
             raise ImageRefused("start of the firmware", expected=f"{self.header_size} zeros", got=got, hint=hint)
         if self.security_counter is not None and not 0 <= self.security_counter <= MAX_COUNTER:
             raise ImageRefused("security counter", expected=f"0 to {MAX_COUNTER}", got=self.security_counter)
+        for number, count in Counter(item.image for item in self.dependencies).items():
+            if not 0 <= number <= MAX_IMAGE_NUMBER:
+                raise ImageRefused("image number", expected=f"0 to {MAX_IMAGE_NUMBER}", got=number)
+            if count > 1:
+                raise ImageRefused(f"dependency on image {number}", expected="one", got=count)
 
 
 def sign_image(payload: bytes, plan: ImagePlan, signer: Signer, *, demo: bool = False) -> bytes:
@@ -98,9 +111,13 @@ def sign_image(payload: bytes, plan: ImagePlan, signer: Signer, *, demo: bool = 
     key = signer.public_key
     refuse_public(key, demo=demo)
     vector = _VECTORS.get(key.scheme)
-    if vector is None:
-        hint = "MCUboot can be built for RSA and P-384, too; no part of Hillhold reads such an image"
-        raise ImageRefused("image key", expected="Ed25519 or ECDSA P-256", got=key.scheme, hint=hint)
+    try:
+        image_key = ImageKey.from_pem(public_pem(key))
+        if vector is None:
+            raise ImageSignatureError("image key", expected=KINDS, got=key.scheme)
+    except ImageSignatureError as error:
+        hint = "MCUboot can be built for P-384, too; no part of Hillhold reads such an image"
+        raise ImageRefused(str(error), hint=hint) from error
     plan.check(payload)
     arguments = _arguments(plan)
     with tempfile.TemporaryDirectory(prefix="hillhold-") as name:
@@ -119,18 +136,32 @@ def sign_image(payload: bytes, plan: ImagePlan, signer: Signer, *, demo: bool = 
         fixed = ["--fix-sig", str(folder / "signature"), "--fix-sig-pubkey", str(folder / "key.pem")]
         _imgtool([*arguments, *fixed, str(source), str(result)])
         image = result.read_bytes()
-    check_image(image, key)
+    _check_image(image, image_key, plan)
     return image
 
 
-def check_image(image: bytes, key: Key) -> Image:
-    """Return an image that `key` signed, verified as a bootloader does; raises `ImageRefused`."""
+def parse_dependency(text: str) -> Dependency:
+    """Parse IMAGE:VERSION, such as 1:1.2.0; raises `ImageRefused`."""
+    number, _, version = text.partition(":")
+    try:
+        least = Version.parse(version)
+        if re.fullmatch("0|[1-9][0-9]{0,2}", number):
+            return Dependency(int(number), ImageVersion(least.major, least.minor, least.patch, least.build))
+    except MetadataError:
+        pass
+    raise ImageRefused("dependency", expected="IMAGE:VERSION, such as 1:1.2.0", got=repr(text)[:80])
+
+
+def _check_image(image: bytes, key: ImageKey, plan: ImagePlan) -> None:
+    """Verify an image as a bootloader does, and that it says what was planned; raises `ImageRefused`."""
     try:
         found = parse_image(image)
-        verify_image(found, lambda offset, length: image[offset : offset + length], [ImageKey(public_der(key))])
+        verify_image(found, lambda offset, length: image[offset : offset + length], [key])
     except (ImageError, ImageSignatureError) as error:
         raise ImageRefused(f"the signed image does not verify: {error}") from error
-    return found
+    said, planned = _said(found.dependencies), _said(plan.dependencies)
+    if said != planned:
+        raise ImageRefused("dependencies of the signed image", expected=planned, got=said)
 
 
 def is_image(data: bytes) -> bool:
@@ -172,7 +203,14 @@ def _arguments(plan: ImagePlan) -> list[str]:
     arguments = ["--version", plan.version, "--header-size", str(plan.header_size), "--slot-size", str(plan.slot_size)]
     if plan.security_counter is not None:
         arguments += ["--security-counter", str(plan.security_counter)]
+    if plan.dependencies:
+        arguments += ["--dependencies", _said(plan.dependencies)]
     return [*arguments, "--pad-header"] if plan.pad_header else arguments
+
+
+def _said(dependencies: Sequence[Dependency]) -> str:
+    """Say dependencies as imgtool wants them."""
+    return "".join(f"({item.image}, {item.least})" for item in dependencies)
 
 
 def _imgtool(arguments: list[str]) -> None:

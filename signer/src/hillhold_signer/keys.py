@@ -4,8 +4,8 @@ Private keys are named by URI as securesystemslib does. To its schemes (`file2:`
 file that may be encrypted, and `hsm.py` replaces `hsm:`. Passphrases come from securesystemslib's own `secrets_handler`, asked for the
 secret "passphrase of PATH". Key types are securesystemslib's.
 
-A fingerprint is the SHA-256 of the public key's DER (SubjectPublicKeyInfo), by which OpenSSL and MCUboot name it, too; a key id
-is TUF's.
+A fingerprint is the SHA-256 of the public key's DER (SubjectPublicKeyInfo), by which OpenSSL names it, and MCUboot, too, unless it is
+RSA; a key id is TUF's.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     REPO/
       hillhold.toml              settings
       people/KEYID.X             the name of who holds a key
-      revoked/KEYID              why a key must not be trusted any more, {"reason":…,"since":…}
+      revoked/KEYID              why a key must not be trusted any more, {"reason":…,"since":…}; of an image key its fingerprint
       .lock                      held by whoever writes
       drafts/ROLE/SHA256.json    what a role is to become, and which drafts it comes after
       drafts/ROLE/SHA256.sig     one person's signature on it

@@ -4,7 +4,7 @@ What only one side changed since the base is taken; what both changed alike is t
 names the thing and both values. The parts that are merged one by one:
 
     targets by path                     delegations and roles by name, keys by key id
-    key ids and hardware as sets        other fields by name
+    key ids, hardware, revoked image keys as sets        other fields by name
     expiry: the later                   version: the caller's
 
 A target and a key are never mixed from two sides; nor is anything that both sides added.
@@ -21,13 +21,14 @@ from tuf.api.metadata import Targets
 from hillhold_signer.errors import MergeRefused
 from hillhold_signer.releases import releases_of, same_place
 from hillhold_verifier import canonical
+from hillhold_verifier.metadata import REVOKED_IMAGE_KEYS
 from hillhold_verifier.release import Release
 
 Value = Mapping[str, Any]
 """The JSON of `signed`."""
 
 _NONE: Final = object()
-_SETS: Final = ("keyids", "hardware")
+_SETS: Final = ("keyids", "hardware", REVOKED_IMAGE_KEYS)
 _WHOLE: Final = (("targets",), ("keys",), ("delegations", "keys"))
 """Maps whose entries are taken whole from one side or the other."""
 _OPEN: Final = (*_WHOLE, ("delegations",), ("delegations", "roles"))
@@ -99,6 +100,8 @@ def _one(path: tuple[str, ...], base: Any, left: Any, right: Any) -> Any:
         return left
     if left == base:
         return right
+    if path == (REVOKED_IMAGE_KEYS,) and base is _NONE:
+        base = []
     if path[-1] in _SETS and all(_is_set(item) for item in (base, left, right)):
         return sorted((set(base) & set(left) & set(right)) | ((set(left) | set(right)) - set(base)))
     if isinstance(left, dict) and isinstance(right, dict) and path[:-1] not in _WHOLE:

@@ -14,6 +14,7 @@ from hillhold_signer.keys import fingerprint
 from hillhold_signer.products import Caps, caps_of
 from hillhold_signer.releases import releases_of
 from hillhold_signer.repository import Repository
+from hillhold_signer.revocation import revoked_image_keys
 from hillhold_signer.state import State
 
 Where = Literal["published", "drafted", "changed", "retired"]
@@ -56,11 +57,15 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A line: as it is published (None: not yet), as it is to be (None: retired), and the fingerprints of its image keys."""
+    """A line: as it is published (None: not yet), as it is to be (None: retired), and the fingerprints of its image keys.
+
+    `revoked` are those of the image keys that are revoked.
+    """
 
     published: Facts | None
     newest: Facts | None
     image_keys: tuple[str, ...]
+    revoked: tuple[str, ...] = ()
 
 
 def overview(repository: Repository, product: str) -> Overview:
@@ -80,8 +85,10 @@ def overview(repository: Repository, product: str) -> Overview:
         newest = None
     else:
         newest = _facts(state.targets(), state.line(product), product, people)
-    keys = tuple(key.key_hash.hex() for key in image_keys(repository.layout, product))
-    return Overview(published, newest, keys)
+    keys = image_keys(repository.layout, product)
+    gone = revoked_image_keys(repository.layout, state)
+    dropped = tuple(key.fingerprint.hex() for key in keys if key.key_hash.hex() in gone)
+    return Overview(published, newest, tuple(key.fingerprint.hex() for key in keys), dropped)
 
 
 def delegated(state: State) -> dict[str, Delegated]:

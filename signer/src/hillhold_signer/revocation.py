@@ -18,7 +18,7 @@ from hillhold_signer import encoding
 from hillhold_signer.encoding import check_text
 from hillhold_signer.errors import RepositoryRefused, RotationRefused
 from hillhold_signer.layout import Layout, file_name
-from hillhold_signer.rotation import check_revoked, check_roots
+from hillhold_signer.rotation import check_revoked, check_roots, named_image_keys
 from hillhold_signer.state import State, published_files
 from hillhold_signer.storage import list_folder, read_optional, write_file
 
@@ -35,12 +35,15 @@ class Revoked:
     """One key.
 
     Attributes:
+        keyid: of an image key its fingerprint.
         since: Unix seconds at which it was noted.
+        image: it is an image key, which root revokes (`image_revocation`).
     """
 
     keyid: str
     reason: str
     since: int
+    image: bool = False
 
 
 def read_revoked(layout: Layout) -> Mapping[str, Revoked]:
@@ -63,7 +66,7 @@ def write_revoked(layout: Layout, item: Revoked) -> None:
     check_text(item.reason, "reason")
     if not 1 <= len(item.reason) <= MAX_REASON:
         raise RotationRefused("reason", expected=f"1 to {MAX_REASON} characters", got=len(item.reason))
-    value = {"reason": item.reason, "since": item.since}
+    value = {"reason": item.reason, "since": item.since, **({"image": True} if item.image else {})}
     write_file(layout.revoked / item.keyid, json.dumps(value, sort_keys=True, ensure_ascii=False).encode())
 
 
@@ -73,6 +76,18 @@ def history(layout: Layout) -> tuple[Root, ...]:
     while (data := published_files(layout, file_name("root", len(found) + 1))) is not None:
         found.append(encoding.load(data, Root, f"root {len(found) + 1}").signed)
     return tuple(found)
+
+
+def revoked_image_keys(layout: Layout, state: State) -> frozenset[str]:
+    """Return the fingerprints of all image keys that are noted as revoked, or named by the published root or its draft.
+
+    Raises:
+        RepositoryRefused, StorageError: the repository.
+    """
+    draft = state.drafts.get("root")
+    roots = (state.published_root, draft.signed if draft else None)
+    named = {item for root in roots if isinstance(root, Root) for item in named_image_keys(root)}
+    return frozenset(named | {keyid for keyid, note in read_revoked(layout).items() if note.image})
 
 
 def check_rotation(layout: Layout, state: State, roles: Sequence[str], people: Mapping[str, str]) -> None:
@@ -99,8 +114,9 @@ def _parse(name: str, data: bytes) -> Revoked:
         value = json.loads(data)
     except (ValueError, RecursionError):
         value = None
-    reason, since = (value.get("reason"), value.get("since")) if isinstance(value, dict) else (None, None)
-    if not _KEYID.fullmatch(name) or not isinstance(reason, str) or type(since) is not int:
+    value = value if isinstance(value, dict) else {}
+    reason, since, image = value.get("reason"), value.get("since"), value.get("image", False)
+    if not _KEYID.fullmatch(name) or not isinstance(reason, str) or type(since) is not int or type(image) is not bool:
         hint = "restore it from a copy: it says that a key must not be trusted"
         raise RepositoryRefused(f"revoked/{name[:80]}", expected="a reason and a time", got="something else", hint=hint)
-    return Revoked(name, reason, since)
+    return Revoked(name, reason, since, image)

@@ -14,7 +14,7 @@ from hillhold_signer.errors import RepositoryRefused, RotationRefused
 from hillhold_signer.readiness import published_suffices
 from hillhold_signer.repository import Repository
 from hillhold_signer.revocation import Revoked, history, read_revoked, write_revoked
-from hillhold_signer.rotation import ONLINE, check_roots, named_keys
+from hillhold_signer.rotation import ONLINE, check_roots, keep_named, named_keys
 from hillhold_signer.state import State
 
 MIN_START: Final = 8
@@ -58,6 +58,7 @@ def rotate(repository: Repository, ceremony: Ceremony, now: int, *, dry_run: boo
             edit.state.newest(role)  # a clash is refused here, before the settings change
         old, targets = _published(edit)
         new = ceremony.root_after(old, now, demo=edit.config.demo)
+        keep_named(new, old, edit.state.root())  # the draft too, which this one replaces
         check_roots(history(edit.layout), new)
         revoked = read_revoked(edit.layout)
         if back := sorted(new.keys.keys() & revoked.keys()):

@@ -14,15 +14,18 @@ These are checked when root is drafted, and again before it is published, whoeve
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tuf.api.metadata import Root, Targets
 
-from hillhold_signer.errors import RotationRefused
+from hillhold_signer.errors import RepositoryRefused, RotationRefused
+from hillhold_verifier.metadata import MAX_REVOKED, REVOKED_IMAGE_KEYS
 
 ONLINE: Final = ("snapshot", "timestamp")
 
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 _NEW_KEYS: Final = "make new keys for snapshot and timestamp, and name both in the ceremony file"
 
 
@@ -93,6 +96,35 @@ def named_keys(root: Root, targets: Targets) -> dict[str, list[str]]:
         for keyid in role.keyids:
             found.setdefault(keyid, []).append(name)
     return found
+
+
+def named_image_keys(root: Root) -> tuple[str, ...]:
+    """Return the fingerprints that a root names as revoked.
+
+    Raises:
+        RepositoryRefused: the field has another form, which no device would read.
+    """
+    found = root.unrecognized_fields.get(REVOKED_IMAGE_KEYS, [])
+    if not is_list(found):
+        raise RepositoryRefused(f"root {REVOKED_IMAGE_KEYS}", expected="sorted fingerprints", got=repr(found)[:80])
+    return tuple(found)
+
+
+def is_list(value: object) -> bool:
+    """Say whether a value is what devices read as a list of revoked image keys."""
+    return (
+        isinstance(value, list)
+        and len(value) <= MAX_REVOKED
+        and all(isinstance(item, str) and _FINGERPRINT.fullmatch(item) for item in value)
+        and value == sorted(set(value))
+    )
+
+
+def keep_named(new: Root, *before: Root) -> None:
+    """Have `new` name every image key that roots before it name; raises as `named_image_keys`."""
+    found = sorted({item for root in (*before, new) for item in named_image_keys(root)})
+    if found:
+        new.unrecognized_fields[REVOKED_IMAGE_KEYS] = found
 
 
 def _replaced(role: str, old: Root, new: Root) -> bool:

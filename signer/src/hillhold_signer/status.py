@@ -13,7 +13,7 @@ from hillhold_signer.ceremony import Expiry
 from hillhold_signer.drafts import Quorum
 from hillhold_signer.errors import MergeRefused, RepositoryRefused
 from hillhold_signer.revocation import Revoked
-from hillhold_signer.rotation import named_keys, online_replaced
+from hillhold_signer.rotation import named_image_keys, named_keys, online_replaced
 from hillhold_signer.state import State
 from hillhold_verifier.times import show_span, show_time
 
@@ -68,7 +68,7 @@ class Status:
 
     @property
     def late(self) -> bool:
-        """Whether something has expired or is about to, or a revoked key is still trusted."""
+        """Whether something has expired or is about to, or a revoked key is still trusted, or an image key not revoked by root yet."""
         return bool(self.revoked) or any(item.alert for item in self.roles)
 
 
@@ -87,11 +87,12 @@ def status(
         role_status(state, name, now, expiry) for name in (*ROLES, *(name for name in lines if name not in ROLES))
     )
     todo = _todo(roles, people, now, frozenset(revoked))
+    open_, missing = _revoked_images(state, revoked)
     if steps:  # nothing else can be published before
         todo = [*steps, *(text for text in todo if not text.startswith("publish"))]
     elif alarms:
         todo = [*(text for text in todo if not text.startswith("publish")), "publish all of it together"]
-    return Status(demo, roles, tuple(todo), tuple(alarms))
+    return Status(demo, roles, (*missing, *todo), (*alarms, *open_))
 
 
 def _revoked(state: State, people: Mapping[str, str], revoked: Mapping[str, Revoked]) -> tuple[list[str], list[str]]:
@@ -120,6 +121,27 @@ def _revoked(state: State, people: Mapping[str, str], revoked: Mapping[str, Revo
             lines = (name for name in where if name not in ROLES)
             who = people.get(keyid, keyid[:16])
             steps += [f"take {who} out of {name}: `hillhold product team REPO {name} --remove {who}`" for name in lines]
+    return alarms, steps
+
+
+def _revoked_images(state: State, revoked: Mapping[str, Revoked]) -> tuple[list[str], list[str]]:
+    """Which revoked image keys the published root does not name, and those of them that its draft does not name either."""
+    noted = [item for item in revoked.values() if item.image]
+    if not noted:
+        return [], []
+    draft = state.drafts.get("root")
+    published = named_image_keys(state.published_root) if state.published_root else ()
+    drafted = named_image_keys(draft.signed) if draft and isinstance(draft.signed, Root) else published
+    alarms = [
+        f"REVOKED: image key {item.keyid[:16]}, {show_time(item.since)}: {item.reason}; no published root says so yet"
+        for item in noted
+        if item.keyid not in published
+    ]
+    steps = [
+        f"tell bootloaders of image key {item.keyid[:16]}: `hillhold root revoke-image-key`"
+        for item in noted
+        if item.keyid not in drafted
+    ]
     return alarms, steps
 
 

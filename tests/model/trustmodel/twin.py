@@ -10,24 +10,31 @@ from typing import Final, NamedTuple
 
 from bench import DEVICE, Parts
 from forge import Repo
-from hillhold_bootsim.bootflags import SimBootControl
-from hillhold_bootsim.bootloader import ResetReason, boot
-from hillhold_bootsim.flash import Flash, Geometry, MemoryStore
-from hillhold_bootsim.layout import Layout
+from hillhold_bootsim.bootloader import ResetReason
+from hillhold_bootsim.flash import Flash, FlashState
+from hillhold_bootsim.geometry import Geometry
+from hillhold_bootsim.layout import BootMode, Layout
 from hillhold_bootsim.station import provision_board
 from hillhold_verifier.errors import Refused
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.state import StateStore, encode_record
 from hillhold_verifier.trust import Floor as RealFloor
-from offers import held_keys
 from trustmodel.courier import BEGIN, CONFIRM, DELIVER, ERASE, FAIL, RESET, TEST, UPLOAD, WIRE_CONFIRM, Move
 from trustmodel.device import ENDED, IDLE, MARKED, TRIAL, Device, Floor, Rules
 from trustmodel.files import FIRST, TORN, File, Line, Root, Snapshot, Targets, Timestamp
 from trustmodel.forging import Forging, model_floor, model_time, seconds
 
-LAYOUT: Final = Layout(
-    name="twin", geometry=Geometry.uniform(size=44 * 1024, sector=2048, unit=4, otp=64), state_size=16 * 1024, slot_size=4096
+LAYOUT: Final = Layout.in_a_row(
+    "twin", Geometry.uniform(size=44 * 1024, sector=2048, unit=4, otp=64), state_size=16 * 1024, slot_size=4096
 )
+SWAPPING: Final = Layout.in_a_row(
+    "swapping",
+    Geometry.uniform(size=50 * 1024, sector=2048, unit=4, otp=64),
+    state_size=16 * 1024,
+    slot_size=6144,
+    mode=BootMode.SWAP,
+)
+"""The same, whose images run from the first slot: a sector more for the trailer, and one in the second slot to swap by."""
 PIECE: Final = 300
 """Bytes of an upload that is left halfway."""
 ROLES: Final[dict[type[File], str]] = {
@@ -40,11 +47,10 @@ ROLES: Final[dict[type[File], str]] = {
 
 
 class Frozen(NamedTuple):
-    """A board's memory, and the slot that runs."""
+    """A board's memory, and the slots that run."""
 
-    content: bytes
-    programmed: bytes
-    running: int | None
+    state: FlashState
+    running: tuple[int, ...]
 
 
 class Seen(NamedTuple):
@@ -90,15 +96,14 @@ class Twin(Parts):
     """The real device. Freshly made it is provisioned with a root and runs nothing."""
 
     def __init__(self, forging: Forging, root: bytes, frozen: Frozen | None = None, *, layout: Layout = LAYOUT) -> None:
-        self._memory = MemoryStore(layout.geometry)
-        flash = Flash(layout.geometry, self._memory)
+        flash = Flash(layout.geometry)
         self.forging = forging
         if frozen is None:
             provision_board(flash, layout, DEVICE, root)
         else:
-            self._memory.content[:], self._memory.programmed[:] = frozen.content, frozen.programmed
+            flash.load(frozen.state)
         super().__init__(Repo(), layout, flash=flash)
-        self.control = SimBootControl(flash, layout)
+        self.control = self.parts.control
         if frozen is None:
             self.reset(ResetReason.POWER_ON)
         else:
@@ -106,11 +111,16 @@ class Twin(Parts):
             self.start_agent()
 
     def freeze(self) -> Frozen:
-        return Frozen(bytes(self._memory.content), bytes(self._memory.programmed), self.control.flags().running)
+        running = self.control.flags().running
+        return Frozen(self.flash.state(), () if running is None else (running,))
 
     def reset(self, reason: ResetReason) -> None:
         self.flash.power_on()
-        boot(self.slots, self.control, self.counter, held_keys(), reason)
+        outcome = self.parts.bootloader.boot(reason)
+        for booted in outcome.images:
+            place = self.layout.slots[0][0 if self.layout.mode is BootMode.SWAP else booted.slot]
+            found = self.flash.read(place.offset, booted.image.length)
+            assert sha256(found).digest() == booted.sha256, "another image runs than the one that was verified"
         self.start_agent()
 
     def start_agent(self) -> None:
@@ -143,13 +153,13 @@ class Twin(Parts):
 
     def refuses(self, move: Move) -> str | None:
         """Try it; None where nothing has changed, else what was wrong with that."""
-        state, record = self.installer.state, self.control.record()
+        state, record = self.installer.state, self.control.store.record()
         try:
             self.act(move)
             outcome = "accepted"
         except Refused as error:
             outcome = f"refused ({error})"
-        if self.installer.state == state and self.control.record() == record:
+        if self.installer.state == state and self.control.store.record() == record:
             return None
         return f"{move}: {outcome}, and something has changed"
 
@@ -197,7 +207,7 @@ class Twin(Parts):
 
     def identity(self) -> bytes:
         """A hash of all that decides what this device does from now on: two of the same identity have the same future."""
-        record, flags = self.control.record(), self.control.flags()
+        record, flags = self.control.store.record(), self.control.flags()
         slots = b"".join(self.slots.read(slot, 0, self.slots.size) for slot in (0, 1))
         told = (encode_record(1, self.installer.state), repr((record, flags.running, self.counter.value())).encode())
         return sha256(b"".join((*told, slots))).digest()

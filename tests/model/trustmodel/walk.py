@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from hillhold_bootsim.flash import Cut, CutAt, PowerLost
+from hillhold_bootsim.layout import Layout
 from hillhold_verifier.errors import Refused
 from trustmodel.config import Config
 from trustmodel.courier import (
@@ -38,7 +39,7 @@ from trustmodel.device import ENDED, IDLE, MARKED, TRIAL, Device
 from trustmodel.files import IMAGES, TORN
 from trustmodel.forging import Forging
 from trustmodel.search import Search, State
-from trustmodel.twin import Frozen, Seen, Twin, seen_of_device
+from trustmodel.twin import LAYOUT, Frozen, Seen, Twin, seen_of_device
 
 COUNTED: Final = 20
 """Steps up to which histories are counted: of a graph that was walked whole there is no end of them."""
@@ -71,10 +72,10 @@ class Walked:
 
 
 class Walk:
-    """One configuration, with the rules of DESIGN §4 as they are."""
+    """One configuration, with the rules of DESIGN §4 as they are. `layout`: of the real board."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, layout: Layout = LAYOUT) -> None:
+        self.config, self.layout = config, layout
         self.search = Search(config)
         self.courier: Courier = self.search.courier
         self.forging = Forging(config)
@@ -105,7 +106,7 @@ class Walk:
 
     def _start(self) -> Node:
         owner, device = self.search.start
-        twin = Twin(self.forging, self._root)
+        twin = Twin(self.forging, self._root, layout=self.layout)
         twin.install_first(owner.timestamp, owner.snapshot, owner.targets, owner.line)
         node = self._keep((owner, device), twin)
         self._came[node] = None
@@ -119,7 +120,7 @@ class Walk:
         return Node(state, identity)
 
     def _thaw(self, node: Node) -> Twin:
-        return Twin(self.forging, self._root, self._frozen[node.identity])
+        return Twin(self.forging, self._root, self._frozen[node.identity], layout=self.layout)
 
     # --- steps
 
@@ -190,7 +191,7 @@ class Walk:
         for number in range(operations):
             for where in Cut:
                 twin = self._thaw(node)
-                twin.flash.power_cut = CutAt(twin.flash.operations + number, where, seed=number)
+                twin.flash.power_cut = CutAt(twin.flash.operations + number, where, number)
                 try:
                     twin.act(move)
                 except PowerLost:

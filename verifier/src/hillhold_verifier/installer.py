@@ -5,6 +5,7 @@ Transport-free: the board's agent calls it for what comes over SMP. What must ho
 - State is written before the act that depends on it; writing or erasing a slot clears its mark first.
 - Only what the device itself chose, or a patch that makes it, may be written to the other slot; marking repeats the choice.
 - During a trial the other slots are the only way back: nothing erases or writes them.
+- A new root is the bootloader's before it is the device's; one that the bootloader refuses is refused.
 - What is installed together is marked in one write, confirmed in one write of the bootloader's, or goes back; the counters follow a
   confirmation, and never go before.
 """
@@ -295,6 +296,10 @@ class Installer:
 
     def _keep(self, trust: Trust) -> None:
         state = self._fitting(replace(self._context.state, trust=replace(trust, schemes=SCHEMES)))
+        if trust.root is not self._context.state.trust.root:
+            # The bootloader goes first: a cut between the two brings the same root again, which changes nothing there. The other way
+            # round, the device would never be brought the root that its bootloader lacks.
+            self._context.boot.accept_root(trust.root.raw)
         if trust.line is not self._context.state.trust.line:
             # The mark goes first: a cut between the two writes loses a mark, and never keeps one that is withdrawn.
             self._clear_withdrawn(trust.line)

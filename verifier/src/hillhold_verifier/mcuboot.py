@@ -13,9 +13,10 @@ All integers are little-endian; the size of an area includes its four bytes of m
 
 `read_image` only reads: nothing it returns is authentic. `verify_image` recomputes the hash and checks the signature, and returns the
 key that made it. The TLV area itself is not signed: it may hold only the hash, the key hash and the signature (MCUboot's allow-list),
-each once, so that nothing unsigned carries a meaning. A security counter counts only where the hash covers it.
+each once, so that nothing unsigned carries a meaning. A security counter and dependencies count only where the hash covers them.
+The kinds of keys and signatures are those of `mcuboot_keys`.
 
-Refused by name: encrypted and compressed images, SHA-384 and SHA-512, "pure" signatures, embedded public keys, RSA.
+Refused by name: encrypted and compressed images, SHA-384 and SHA-512, "pure" signatures, embedded public keys, ECDSA P-224.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ import hmac
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
-
-from hillhold_verifier.errors import ImageError, ImageSignatureError, MisuseError
+from hillhold_verifier.errors import ImageError, ImageSignatureError
+from hillhold_verifier.mcuboot_keys import SIGNATURES
+from hillhold_verifier.mcuboot_keys import TLV_ECDSA as TLV_ECDSA
+from hillhold_verifier.mcuboot_keys import TLV_ED25519 as TLV_ED25519
+from hillhold_verifier.mcuboot_keys import ImageKey as ImageKey
 
 MAGIC = 0x96F3B83D
 HEADER_SIZE = 32  # bytes that the format defines; the header size field may be larger
@@ -42,30 +43,30 @@ HASH_CHUNK = 4096  # bytes read at once while hashing
 TLV_KEYHASH = 0x01
 TLV_PUBKEY = 0x02
 TLV_SHA256 = 0x10
-TLV_ECDSA = 0x22
-TLV_ED25519 = 0x24
+TLV_DEPENDENCY = 0x40
 TLV_SECURITY_COUNTER = 0x50
 
-_DER, _SPKI = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
 _HEADER = struct.Struct("<IIHHIIBBHII")
 _TLV = struct.Struct("<HH")
+_DEPENDENCY = struct.Struct("<B3sBBHI")  # image number, padding, version: `struct image_dependency`
 _AREA_MAGIC = 0x6907
 _PROTECTED_MAGIC = 0x6908
 
-_UNSUPPORTED_FLAGS = {0x000C: "encrypted", 0x0E00: "compressed"}
+_UNSUPPORTED_FLAGS = {0x0004: "encrypted (AES-128)", 0x0008: "encrypted (AES-256)", 0x0E00: "compressed"}
 _UNSUPPORTED_TLVS = {
     TLV_PUBKEY: "embedded public key",
     0x11: "SHA-384",
     0x12: "SHA-512",
-    0x20: "RSA-2048 signature",
     0x21: "ECDSA P-224 signature",
-    0x23: "RSA-3072 signature",
     0x25: "pure signature",
-    **dict.fromkeys(range(0x30, 0x35), "encryption key"),
+    0x30: "encryption key (RSA-OAEP)",
+    0x31: "encryption key (AES-KW)",
+    0x32: "encryption key (ECIES P-256)",
+    0x33: "encryption key (ECIES X25519)",
+    0x34: "encryption key (ECIES X25519, SHA-512)",
 }
-_UNPROTECTED_TLVS = frozenset({TLV_KEYHASH, TLV_SHA256, TLV_ECDSA, TLV_ED25519})
-_TLV_LENGTHS = {TLV_KEYHASH: 32, TLV_SHA256: 32, TLV_ED25519: 64, TLV_SECURITY_COUNTER: 4}
-_ECDSA_PADDED = 72  # imgtool's --pad-sig: DER, then zeros up to this length, which is also the longest DER form
+_UNPROTECTED_TLVS = frozenset({TLV_KEYHASH, TLV_SHA256, *SIGNATURES})
+_TLV_LENGTHS = {TLV_KEYHASH: 32, TLV_SHA256: 32, TLV_DEPENDENCY: 12, TLV_SECURITY_COUNTER: 4, **SIGNATURES}
 
 
 class ReadAt(Protocol):
@@ -86,6 +87,17 @@ class ImageVersion:
 
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}.{self.revision}" + (f"+{self.build}" if self.build else "")
+
+
+class Dependency(NamedTuple):
+    """What an image needs of another: its image number, 0..255, and its least version.
+
+    Hillhold compares versions by all four numbers. MCUboot looks at the build number only where it was built with
+    MCUBOOT_VERSION_CMP_USE_BUILD_NUMBER.
+    """
+
+    image: int
+    least: ImageVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +121,7 @@ class Image:
         length: the whole image with all TLVs.
         sha256: the image hash as stated; `check_hash` checks it.
         security_counter: None where the image has none.
+        dependencies: in the order of the image, at most one on each other image.
     """
 
     version: ImageVersion
@@ -121,33 +134,7 @@ class Image:
     length: int
     sha256: bytes
     security_counter: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ImageKey:
-    """A public key that the bootloader holds: SubjectPublicKeyInfo in DER, Ed25519 or ECDSA P-256."""
-
-    der: bytes
-
-    @classmethod
-    def from_pem(cls, pem: bytes) -> ImageKey:
-        """Read a public key in PEM.
-
-        Raises:
-            ImageSignatureError: not a public key, not of a supported kind, or one that this `cryptography` lacks.
-        """
-        try:
-            public = serialization.load_pem_public_key(pem)
-        except UnsupportedAlgorithm as error:
-            raise ImageSignatureError("image key", expected="an algorithm available here", got=str(error)) from error
-        except ValueError as error:
-            raise ImageSignatureError("image key", expected="a public key in PEM", got="something else") from error
-        return cls(_supported(public).public_bytes(_DER, _SPKI))
-
-    @property
-    def key_hash(self) -> bytes:
-        """SHA-256 of the DER, by which an image names its key."""
-        return hashlib.sha256(self.der).digest()
+    dependencies: tuple[Dependency, ...]
 
 
 def parse_image(data: bytes) -> Image:
@@ -206,6 +193,7 @@ def read_image(read: ReadAt, limit: int) -> Image:
         length=signed_length + size,
         sha256=sha256,
         security_counter=None if counter is None else int.from_bytes(counter, "little"),
+        dependencies=_dependencies(tlvs),
     )
 
 
@@ -222,6 +210,7 @@ def verify_image(image: Image, read: ReadAt, keys: Sequence[ImageKey]) -> ImageK
 
     Raises:
         ImageSignatureError: the bytes no longer hold `image`, the hash differs, or no key of `keys` signed it.
+        MisuseError: an `ImageKey` that is none.
     """
     try:
         # The slot may have changed since `image` was read, and TLVs outside the hash are compared nowhere else.
@@ -236,10 +225,14 @@ def verify_image(image: Image, read: ReadAt, keys: Sequence[ImageKey]) -> ImageK
         raise ImageSignatureError("image signature", expected="a key hash", got="none")
     for key in keys:
         if key.key_hash == key_hash:
-            _verify(key, image, digest)
+            # The key, never the image, decides which kind of signature it must be.
+            if (signature := _only(image.tlvs, key.signature_tlv)) is None:
+                expected = f"TLV {key.signature_tlv:#04x}, as its key"
+                raise ImageSignatureError("image signature", expected=expected, got="none of that kind")
+            key.check(signature, digest)
             return key
     known = ", ".join(key.key_hash.hex()[:16] for key in keys) or "none"
-    raise ImageSignatureError("image key", expected=f"a fingerprint, one of: {known}", got=key_hash.hex()[:16])
+    raise ImageSignatureError("image key", expected=f"a key hash, one of: {known}", got=key_hash.hex()[:16])
 
 
 def check_hash(image: Image, read: ReadAt) -> bytes:
@@ -295,17 +288,31 @@ def _check_tlvs(tlvs: Sequence[Tlv]) -> None:
         if tlv.protected == (tlv.type in _UNPROTECTED_TLVS):
             side = "unprotected" if tlv.protected else "protected"
             raise ImageError(name, expected=f"in the {side} area", got="in the other")
-        if len(tlv.value) != _TLV_LENGTHS.get(tlv.type, len(tlv.value)):
-            raise ImageError(f"length of {name}", expected=_TLV_LENGTHS[tlv.type], got=len(tlv.value))
-        if tlv.type == TLV_ECDSA and len(tlv.value) > _ECDSA_PADDED:
-            raise ImageError(f"length of {name}", expected=f"at most {_ECDSA_PADDED}", got=len(tlv.value))
-        role = {TLV_ECDSA: "signature", TLV_ED25519: "signature"}.get(tlv.type, name)
+        length = _TLV_LENGTHS.get(tlv.type, len(tlv.value))
+        if len(tlv.value) > length or (len(tlv.value) != length and tlv.type != TLV_ECDSA):
+            expected = f"at most {length}" if tlv.type == TLV_ECDSA else length
+            raise ImageError(f"length of {name}", expected=expected, got=len(tlv.value))
+        role = "signature" if tlv.type in SIGNATURES else name
         if role in seen and (tlv.type in _UNPROTECTED_TLVS or tlv.type == TLV_SECURITY_COUNTER):
             raise ImageError(role, expected="one", got="more than one")
         seen.add(role)
         if tlv.type == TLV_KEYHASH and "signature" in seen:
             # MCUboot takes a key hash to announce the signature that follows, and skips one that was not announced.
             raise ImageError("key hash", expected="before the signature", got="after it")
+
+
+def _dependencies(tlvs: Sequence[Tlv]) -> tuple[Dependency, ...]:
+    """Read the dependencies: bytes that the format leaves unused could restrict one further, so they must be zero."""
+    found: dict[int, Dependency] = {}
+    for tlv in tlvs:
+        if tlv.type == TLV_DEPENDENCY:
+            number, padding, *version = _DEPENDENCY.unpack(tlv.value)
+            if any(padding):
+                raise ImageError(f"padding of the dependency on image {number}", expected="zeros", got=padding.hex())
+            if number in found:
+                raise ImageError(f"dependency on image {number}", expected="one", got="more than one")
+            found[number] = Dependency(number, ImageVersion(*version))
+    return tuple(found.values())
 
 
 def _only(tlvs: Sequence[Tlv], kind: int) -> bytes | None:
@@ -317,40 +324,3 @@ def _hash(read: ReadAt, length: int) -> bytes:
     for offset in range(0, length, HASH_CHUNK):
         digest.update(read(offset, min(HASH_CHUNK, length - offset)))
     return digest.digest()
-
-
-def _supported(public: object) -> ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey:
-    if isinstance(public, ed25519.Ed25519PublicKey):
-        return public
-    if isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, ec.SECP256R1):
-        return public
-    raise ImageSignatureError("image key", expected="Ed25519 or ECDSA P-256", got=type(public).__name__)
-
-
-def _verify(key: ImageKey, image: Image, digest: bytes) -> None:
-    """Check the signature over the image hash; the key, never the image, decides which kind it must be."""
-    try:
-        public = _supported(serialization.load_der_public_key(key.der))
-    except UnsupportedAlgorithm as error:
-        raise ImageSignatureError("image key", expected="an algorithm available here", got=str(error)) from error
-    except ValueError as error:
-        raise MisuseError("an ImageKey holds something else than a public key in DER") from error
-    kind = TLV_ED25519 if isinstance(public, ed25519.Ed25519PublicKey) else TLV_ECDSA
-    if (signature := _only(image.tlvs, kind)) is None:
-        raise ImageSignatureError("image signature", expected=f"TLV {kind:#04x}, as its key", got="none of that kind")
-    try:
-        if isinstance(public, ed25519.Ed25519PublicKey):
-            public.verify(signature, digest)  # imgtool: the message is the digest, not the image
-        else:
-            public.verify(_unpadded(signature), digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
-    except InvalidSignature as error:
-        got = f"one that does not verify under {key.key_hash.hex()[:16]}"
-        raise ImageSignatureError("image signature", expected="a valid one", got=got) from error
-
-
-def _unpadded(signature: bytes) -> bytes:
-    """Take imgtool's zero padding (--pad-sig) off a DER signature; anything else stays, and fails."""
-    if len(signature) != _ECDSA_PADDED:
-        return signature
-    end = signature[1] + 2  # SEQUENCE, in the short form of its length
-    return signature if any(signature[end:]) else signature[:end]

@@ -7,7 +7,8 @@ Hillhold's additions to the standard fields, each ignored by other TUF clients:
 
 - timestamp: `x-hillhold-issued`, the time at which it was signed;
 - a product line's role: `x-hillhold-offline-grace`, seconds;
-- a delegation in top-level targets: `x-hillhold` with `hardware`, `max_security_counter` and `max_offline_grace`.
+- a delegation in top-level targets: `x-hillhold` with `hardware`, `max_security_counter` and `max_offline_grace`;
+- root: `x-hillhold-revoked-image-keys`, fingerprints of keys under which no bootloader shall boot an image any more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from typing import Final, Generic, TypeVar
 
 from hillhold_verifier import canonical
@@ -46,6 +48,9 @@ MAX_SIGNATURES: Final = 64
 """Signatures in one file; more is a denial of service, not a quorum (CVE-2020-6173)."""
 MAX_KEYS: Final = 4096
 """Keys or delegations in one file."""
+MAX_REVOKED: Final = 64
+"""Image keys that a root may name as revoked: a bootloader holds a handful."""
+REVOKED_IMAGE_KEYS: Final = "x-hillhold-revoked-image-keys"
 MAX_LENGTH: Final = 2**32
 """Bytes of a target: MCUboot's own limit, and beyond any device that this is for."""
 
@@ -161,7 +166,19 @@ def _root(f: Fields) -> Root:
     names = f.sub("roles")
     roles = {name: _role(names.sub(name)) for name in (ROOT, TIMESTAMP, SNAPSHOT, TARGETS)}
     consistent = _boolean(f, "consistent_snapshot") if "consistent_snapshot" in f.value else False
-    return Root(_version(f), _expires(f), _keys(f), roles, consistent)
+    return Root(_version(f), _expires(f), _keys(f), roles, consistent, _revoked_image_keys(f))
+
+
+def _revoked_image_keys(f: Fields) -> frozenset[bytes]:
+    if REVOKED_IMAGE_KEYS not in f.value:
+        return frozenset()
+    listed = f.array(REVOKED_IMAGE_KEYS, MAX_REVOKED)
+    found = [_digest(Fields.as_text(item, REVOKED_IMAGE_KEYS, MAX_NAME), "sha256") for item in listed]
+    if any(one >= other for one, other in pairwise(found)):
+        raise MetadataError(
+            REVOKED_IMAGE_KEYS, expected="fingerprints in order, each once", got="another order, or repeats"
+        )
+    return frozenset(found)
 
 
 def _timestamp(f: Fields) -> Timestamp:

@@ -35,13 +35,14 @@ class MetaFile:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """TUF 4.3."""
+    """TUF 4.3; `revoked_image_keys` are the fingerprints in `x-hillhold-revoked-image-keys`, none where absent."""
 
     version: int
     expires: int
     keys: Mapping[str, Key]
     roles: Mapping[str, Role]
     consistent_snapshot: bool
+    revoked_image_keys: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

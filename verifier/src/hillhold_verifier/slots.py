@@ -93,6 +93,13 @@ class BootControl(Protocol):
     def acknowledge_failure(self) -> None:
         """Forget `failed`, after the agent has recorded it."""
 
+    def accept_root(self, data: bytes) -> None:
+        """Hand the bootloader a root that the device has verified, before the device relies on it.
+
+        A bootloader with a list of image keys verifies the root itself; what it holds already changes nothing there. One without a list
+        ignores it. Where it raises a `Refused`, the device refuses the root with the same words.
+        """
+
 
 class CounterStore(Protocol):
     """The one-way security counter (MCUboot's anti-rollback counter)."""

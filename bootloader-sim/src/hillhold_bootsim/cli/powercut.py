@@ -20,6 +20,7 @@ from hillhold_bootsim.layout import Layout
 from hillhold_bootsim.powercut import pools
 from hillhold_bootsim.powercut.explore import parse_id
 from hillhold_bootsim.powercut.machine import StuckError
+from hillhold_bootsim.powercut.making import make_scenario
 from hillhold_bootsim.powercut.minimise import minimise
 from hillhold_bootsim.powercut.replay import Event, replay
 from hillhold_bootsim.powercut.report import (
@@ -33,7 +34,7 @@ from hillhold_bootsim.powercut.report import (
     page,
 )
 from hillhold_bootsim.powercut.runner import Outcome, Plan, Report, Runner
-from hillhold_bootsim.powercut.scenario import Scenario, make_scenario
+from hillhold_bootsim.powercut.scenario import Scenario
 from hillhold_signer.cli.terminal import PATH, REFUSED, json_option
 from hillhold_signer.plain import plain
 from hillhold_signer.storage import replacing

@@ -5,14 +5,14 @@ from __future__ import annotations
 from hillhold_bootsim.flash import FlashState
 from hillhold_bootsim.layout import Partition
 from hillhold_bootsim.powercut.machine import Memory
-from hillhold_bootsim.powercut.oracle import Facts, counter_of, floors_of
+from hillhold_bootsim.powercut.oracle import Facts, counter_of, dropped_keys, floors_of
 from hillhold_bootsim.powercut.scenario import Scenario
 from hillhold_verifier.errors import HillholdError
 from hillhold_verifier.state import StateStore
 
 
 class FactsReader:
-    """Reads counter and floors of a board that is off."""
+    """Reads counter, floors and dropped keys of a board that is off."""
 
     def __init__(self, scenario: Scenario, memory: Memory) -> None:
         self._scenario, self._memory = scenario, memory
@@ -24,6 +24,7 @@ class FactsReader:
         first, second = scenario.layout.state
         self._spans = span(first), span(second)
         self._size = first.size
+        self._lists = tuple(span(area) for area in scenario.layout.keys or ())
 
     def of(self, state: FlashState) -> Facts:
         """Return them; floors that cannot be read are below all others."""
@@ -36,7 +37,9 @@ class FactsReader:
                 return (-1,) * 6
 
         (counter,) = self._memory.of(("counter", state[-1]), lambda: (counter_of(self._scenario, state),))
-        return Facts(counter, self._memory.of(("floors", areas), floors))
+        lists = tuple(state[span] for span in self._lists)
+        (dropped,) = self._memory.of(("keys", lists), lambda: (dropped_keys(self._scenario, state),))
+        return Facts(counter, self._memory.of(("floors", areas), floors), dropped)
 
 
 class _Areas:

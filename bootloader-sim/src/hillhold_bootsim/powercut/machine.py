@@ -15,15 +15,14 @@ from typing import Any, TypeVar
 
 from hillhold_bootsim.board import Parts
 from hillhold_bootsim.bootflags import FlagStore
-from hillhold_bootsim.bootloader import Booted, Bootloader, BootOutcome, FixedKeys, ResetReason
+from hillhold_bootsim.bootloader import Booted, Bootloader, BootOutcome, ResetReason
 from hillhold_bootsim.flash import Flash, FlashState
-from hillhold_bootsim.maker import PRODUCT
 from hillhold_bootsim.powercut.oracle import May
-from hillhold_bootsim.powercut.scenario import NOW, REVERT, SETTING_UP, UPDATE, Offer, Scenario
+from hillhold_bootsim.powercut.scenario import LINE, NOW, REVERT, SETTING_UP, UPDATE, Offer, Scenario
 from hillhold_bootsim.swap import Swapper
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.mcuboot import ImageKey
-from hillhold_verifier.metadata import SNAPSHOT, TARGETS, TIMESTAMP
+from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from hillhold_verifier.state import DeviceState, StateStore
 
 MAX_BOOTS = 12
@@ -84,7 +83,7 @@ class Machine:
         self.parts = Parts(
             self.flash,
             self._layout,
-            FixedKeys(scenario.keys),
+            scenario.keys,
             self._checkpoint,
             bootloader=_remembering(design.bootloader, self),
             swapper=design.swapper,
@@ -193,13 +192,16 @@ class Machine:
     def _receive(self, agent: Installer, offer: Offer) -> None:
         """Send what the board does not hold, as a courier does."""
         trust = agent.state.trust
-        held = {TIMESTAMP: trust.timestamp, SNAPSHOT: trust.snapshot, TARGETS: trust.targets, PRODUCT: trust.line}
+        held = {TIMESTAMP: trust.timestamp, SNAPSHOT: trust.snapshot, TARGETS: trust.targets, LINE: trust.line}
         if all(file is not None and file.raw == offer.files[role] for role, file in held.items()):
             return
+        if trust.root.raw != offer.files[ROOT]:
+            self.look(("receive", offer.version, ROOT))
+            agent.receive(ROOT, offer.files[ROOT], NOW)
         need = agent.receive(TIMESTAMP, offer.files[TIMESTAMP], NOW)
         while need is not None:
             self.look(("receive", offer.version, need.role))
-            need = agent.receive(need.role, offer.files[need.role], NOW)
+            need = agent.receive(need.role, offer.files[need.role if need.role in offer.files else LINE], NOW)
 
     def _phase_of(self, reason: ResetReason) -> str:
         if reason is ResetReason.POWER_ON:

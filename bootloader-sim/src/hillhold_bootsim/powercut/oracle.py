@@ -3,7 +3,8 @@
 1. Exactly one whole authentic image boots: the bytes at the place from which the board runs are those of a release of the scenario, and it
    is one of those that may boot now (`May`): the confirmed one, or the one on trial, and then as a trial.
 2. While an image is on trial, the confirmed one is whole in the other slot.
-3. No security counter went down, nor above the counter of what is confirmed; after a confirmed boot it is that of the image.
+3. No security counter went down, nor above the counter of what is confirmed; after a confirmed boot it is that of the image. The same holds
+   of the image keys that were revoked: none is accepted again, none is dropped before an image that does without it is confirmed.
 4. The agent's state can be read, and none of its floors went down.
 
 That a second boot changes nothing, and that the update can be finished, `explore` tries.
@@ -30,9 +31,11 @@ class Facts:
 
     counter: int
     floors: tuple[int, ...]
+    dropped: int = 0
 
     def __ge__(self, other: Facts) -> bool:
-        return self.counter >= other.counter and all(map(int.__ge__, self.floors, other.floors))
+        below = self.counter < other.counter or self.dropped < other.dropped
+        return not below and all(map(int.__ge__, self.floors, other.floors))
 
 
 def counter_of(scenario: Scenario, state: FlashState) -> int:
@@ -45,6 +48,19 @@ def counter_of(scenario: Scenario, state: FlashState) -> int:
         if bytes(byte ^ 0xFF for byte in value) == complement and any(value):
             values.append(int.from_bytes(value, "big"))
     return max(values)
+
+
+def dropped_keys(scenario: Scenario, state: FlashState) -> int:
+    """Return how many image keys the bootloader does not accept any more; -1 where its list cannot be read."""
+    layout = scenario.layout
+    found = {0: -1}
+    for area in layout.keys or ():
+        first, last = layout.geometry.sector_at(area.offset), layout.geometry.sector_at(area.end - 1)
+        data = b"".join(sector.content for sector in state[first : last + 1])
+        end = 18 + int.from_bytes(data[14:18], "big")
+        if data[:4] == b"HHkl" and sha256(data[:end]).digest() == data[end : end + 32]:
+            found[int.from_bytes(data[6:14], "big")] = int.from_bytes(data[18:20], "big")
+    return found[max(found)] if layout.keys else 0
 
 
 def floors_of(state: DeviceState) -> tuple[int, ...]:
@@ -86,14 +102,17 @@ class Oracle:
             return f"slot {slot} was started, and what lies there is no whole authentic image"
         if (found, trial) not in may:
             return f"{self._name(found, trial)} was started; expected {' or '.join(self._name(*each) for each in sorted(may))}"
-        if trial and not any(self._whole_elsewhere(state, number) for number, on_trial in may if not on_trial):
+        confirmed = {number for number, on_trial in may if not on_trial and number != found} if trial else {found}
+        if trial and not any(self._whole_elsewhere(state, number) for number in confirmed):
             return "an image is on trial, and no other slot holds the confirmed one: there is no way back"
         if not now >= before:
             return f"counter or floors went down: {before}, then {now}"
-        confirmed = [found] if not trial else [number for number, on_trial in may if not on_trial]
         highest = max(self._scenario.offers[number].counter for number in confirmed)
         if now.counter > highest or (not trial and now.counter != highest):
             return f"security counter: expected {'at most ' if trial else ''}{highest}, got {now.counter}"
+        drops = max(self._scenario.offers[number].drops for number in confirmed)
+        if now.dropped > drops or (not trial and now.dropped != drops):
+            return f"dropped image keys: expected {'at most ' if trial else ''}{drops}, got {now.dropped}"
         return None
 
     def _whole_elsewhere(self, state: FlashState, number: int) -> bool:

@@ -12,6 +12,7 @@ from hillhold_signer.image_keys import add_image_keys, image_keys, remove_image_
 from hillhold_signer.keys import load_public
 from hillhold_signer.places import Place
 from hillhold_signer.repository import Repository
+from hillhold_signer.revocation import revoked_image_keys
 
 
 @click.command("image-key", cls=OnRepository, short_help="Name the bootloader keys of a line.")
@@ -24,6 +25,7 @@ def image_key(repo: Place, name: str, keys: tuple[Path, ...], remove: str | None
     """Name the bootloader keys of the line NAME; `hillhold add` then refuses an image that none of them signed.
 
     Without PUB, show them. They are noted in REPO and not signed: it is the bootloader that decides.
+    `hillhold root revoke-image-key` tells bootloaders to drop one.
 
     \b
     Example:
@@ -38,6 +40,9 @@ def image_key(repo: Place, name: str, keys: tuple[Path, ...], remove: str | None
         found = add_image_keys(repository, name, [load_public(path) for path in keys], edge().now())
     else:
         repository.state().line(name)
-        found = tuple(key.key_hash.hex() for key in image_keys(repository.layout, name))
-    lines = [f"image keys of {name}:", *(f"  {item}" for item in found)] if found else [f"no image keys of {name}"]
-    emit({"product": name, "image_keys": list(found)}, lines, as_json=as_json)
+        found = tuple(key.fingerprint.hex() for key in image_keys(repository.layout, name))
+    gone = revoked_image_keys(repository.layout, repository.state())
+    revoked = [key.fingerprint.hex() for key in image_keys(repository.layout, name) if key.key_hash.hex() in gone]
+    shown = [f"  {item}, revoked" if item in revoked else f"  {item}" for item in found]
+    lines = [f"image keys of {name}:", *shown] if found else [f"no image keys of {name}"]
+    emit({"product": name, "image_keys": list(found), "revoked": revoked}, lines, as_json=as_json)

@@ -8,7 +8,7 @@ import click
 
 from hillhold_signer.cli.terminal import FILE, PATH, emit, json_option, passphrase_option, secrets
 from hillhold_signer.errors import ImageRefused
-from hillhold_signer.images import MAX_HEX, ImagePlan, is_image, read_firmware, sign_image
+from hillhold_signer.images import MAX_HEX, ImagePlan, is_image, parse_dependency, read_firmware, sign_image
 from hillhold_signer.keys import fingerprint, load_public, load_signer
 from hillhold_signer.releases import COUNTER_HINT, MAX_IMAGE
 from hillhold_signer.storage import read_file, write_file
@@ -48,6 +48,13 @@ def image() -> None:
 @click.option("--header-size", type=Number(), required=True, help="Bytes, such as 0x200.")
 @click.option("--slot-size", type=Number(), required=True, help="Bytes of the smaller slot.")
 @click.option("--pad-header", is_flag=True, help="Put the header before the firmware, which has no room for it.")
+@click.option(
+    "--dependency",
+    "dependencies",
+    multiple=True,
+    metavar="IMAGE:VERSION",
+    help="MCUboot boots this image only beside at least VERSION of that other image, such as 1:1.2.0; may be given again.",
+)
 @click.option("--demo", is_flag=True, help="Allow keys whose private part is public.")
 @passphrase_option
 @json_option
@@ -61,6 +68,7 @@ def sign(
     header_size: int,
     slot_size: int,
     pad_header: bool,
+    dependencies: tuple[str, ...],
     demo: bool,
     passphrase_fd: int | None,
     as_json: bool,
@@ -73,7 +81,8 @@ def sign(
         --security-counter 3 --header-size 0x200 --slot-size 0x60000 --pad-header
     """
     firmware = read_firmware(read_file(source, MAX_HEX), source.name)
-    plan = ImagePlan(version, security_counter, header_size, slot_size, pad_header)
+    needs = tuple(parse_dependency(text) for text in dependencies)
+    plan = ImagePlan(version, security_counter, header_size, slot_size, pad_header, needs)
     plan.check(firmware, source.name)
     signer = load_signer(uri, load_public(public) if public else None, secrets(passphrase_fd))
     signed = sign_image(firmware, plan, signer, demo=demo)
@@ -115,6 +124,7 @@ def _value(image: Image) -> dict[str, object]:
         "load_address": image.load_address,
         "flags": image.flags,
         "image_hash": image.sha256.hex(),
+        "dependencies": [{"image": item.image, "version": str(item.least)} for item in image.dependencies],
         "tlvs": [{"type": tlv.type, "length": len(tlv.value), "protected": tlv.protected} for tlv in image.tlvs],
     }
 
@@ -126,6 +136,7 @@ def _lines(image: Image) -> list[str]:
         f"security counter  {counter}",
         f"sizes             header {image.header_size}, payload {image.payload_size}, whole {image.length} bytes",
         f"image hash        {image.sha256.hex()}",
+        *(f"depends on        image {item.image}, version {item.least} or above" for item in image.dependencies),
     ]
     if image.security_counter is None:
         lines.append(f"`hillhold add` will refuse it: {COUNTER_HINT}")

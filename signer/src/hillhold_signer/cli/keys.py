@@ -19,6 +19,7 @@ from hillhold_signer.cli.terminal import (
 from hillhold_signer.errors import KeyRefused
 from hillhold_signer.examples import public_name
 from hillhold_signer.hsm import SCHEME, TokenKey, find_key, list_keys
+from hillhold_signer.image_keys import image_key_hash
 from hillhold_signer.keyfiles import KINDS, free_names, generate, write_key
 from hillhold_signer.keys import KeyInfo, fingerprint, inspect, inspect_folder, public_pem
 from hillhold_signer.storage import create_file
@@ -134,6 +135,7 @@ def _value(info: KeyInfo | TokenKey) -> dict[str, object]:
         "scheme": info.key.scheme,
         "keyid": info.key.keyid,
         "fingerprint": fingerprint(info.key),
+        "image_key_hash": image_key_hash(info.key),
         "public_on_purpose": public_name(info.key),
     }
 
@@ -145,6 +147,8 @@ def _lines(info: KeyInfo | TokenKey) -> list[str]:
         lines = [f"{info.path}: " + (f"private key, {info.private}" if info.private else "public key")]
     keyid, mark = info.key.keyid, fingerprint(info.key)
     lines += [f"type         {info.key.scheme}", f"key id       {keyid}", f"fingerprint  {mark}"]
+    if (named := image_key_hash(info.key)) not in (None, mark):
+        lines.append(f"image key    {named}: its name in an MCUboot image")
     if isinstance(info, KeyInfo) and info.public_from:
         lines.append(f"The public part was read from {info.public_from}; the private file was not opened.")
     if known := public_name(info.key):

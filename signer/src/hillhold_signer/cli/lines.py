@@ -60,6 +60,7 @@ def show(repo: Place, name: str, as_json: bool) -> None:
         "drafted": _value(found.newest) if found.newest and found.newest != found.published else None,
         "retired": found.newest is None,
         "image_keys": list(found.image_keys),
+        "revoked_image_keys": list(found.revoked),
     }
     emit(value, _lines(name, found), as_json=as_json)
 
@@ -76,7 +77,8 @@ def _lines(name: str, found: Overview) -> list[str]:
             lines.append(f"{'-' if label in old else '+'} {label:<22} {old.get(label, new.get(label))}")
         else:
             lines.append(f"~ {label:<22} {old[label]} -> {new[label]}")
-    return lines + [f"  {'image key':<22} fingerprint {key}" for key in found.image_keys]
+    marks = dict.fromkeys(found.revoked, ", revoked")
+    return lines + [f"  {'image key':<22} fingerprint {key}{marks.get(key, '')}" for key in found.image_keys]
 
 
 def _rows(facts: Facts) -> dict[str, str]:

@@ -14,14 +14,17 @@ from hillhold_signer.cli.remote import REPOSITORY, OnRepository, service_of
 from hillhold_signer.cli.terminal import FILE, PATH, edge, emit, json_option
 from hillhold_signer.difference import difference, label
 from hillhold_signer.errors import RepositoryRefused
-from hillhold_signer.keys import fingerprint
+from hillhold_signer.image_keys import image_fingerprint
+from hillhold_signer.image_revocation import revoke_image_key
+from hillhold_signer.keys import fingerprint as key_fingerprint
+from hillhold_signer.keys import load_public
 from hillhold_signer.layout import file_name
 from hillhold_signer.places import Place
 from hillhold_signer.repository import Repository
 from hillhold_signer.roots import renew as renew_roles
 from hillhold_signer.roots import revoke as revoke_key
 from hillhold_signer.roots import rotate as rotate_root
-from hillhold_signer.rotation import online_replaced
+from hillhold_signer.rotation import named_image_keys, online_replaced
 from hillhold_signer.state import published_files
 from hillhold_signer.storage import read_file, write_file
 from hillhold_signer.transcript import Place as Page
@@ -55,7 +58,7 @@ def show(repo: Place, number: int | None, as_json: bool) -> None:
     lines = [f"root version {found.version}, until {show_time(encoding.unix(found.expires))}"]
     value = {}
     for name, role in found.roles.items():
-        keys = [(people.get(keyid, "unnamed key"), keyid, fingerprint(found.keys[keyid])) for keyid in role.keyids]
+        keys = [(people.get(keyid, "unnamed key"), keyid, key_fingerprint(found.keys[keyid])) for keyid in role.keyids]
         keys.sort()
         lines.append(f"{name}: {role.threshold} of {len(keys)}")
         lines += [f"  {who:<16} key id {keyid[:16]}  fingerprint {mark}" for who, keyid, mark in keys]
@@ -63,8 +66,10 @@ def show(repo: Place, number: int | None, as_json: bool) -> None:
             "threshold": role.threshold,
             "keys": [{"keyid": keyid, "name": who, "fingerprint": mark} for who, keyid, mark in keys],
         }
-    expires = show_time(encoding.unix(found.expires))
-    emit({"version": found.version, "expires": expires, "roles": value}, lines, as_json=as_json)
+    expires, gone = show_time(encoding.unix(found.expires)), named_image_keys(found)
+    lines += [f"revoked image key: fingerprint {digest}" for digest in gone]
+    value_of_root = {"version": found.version, "expires": expires, "roles": value, "revoked_image_keys": list(gone)}
+    emit(value_of_root, lines, as_json=as_json)
 
 
 @root.command("rotate", cls=OnRepository, short_help="Draft the root that the ceremony file describes.")
@@ -107,6 +112,47 @@ def rotate(repo: Place, config: Path, dry_run: bool, as_json: bool) -> None:
         "difference": lines[:-1],
     }
     emit(value, [line for text in lines for line in text.splitlines()], as_json=as_json)
+
+
+@root.command("revoke-image-key", cls=OnRepository, short_help="Draft a root that revokes a bootloader's key.")
+@click.argument("repo", type=REPOSITORY)
+@click.argument("key")
+@click.option("--reason", required=True, help="What happened, for the record.")
+@click.option("--unknown", is_flag=True, help="Revoke it though no line notes such a key.")
+@json_option
+def revoke_image_key_command(repo: Place, key: str, reason: str, unknown: bool, as_json: bool) -> None:
+    """Draft a root that revokes an image key. KEY is its public key's file or its fingerprint, as `product image-key` shows it.
+
+    Each bootloader drops the key for good once an image under another key of its own is confirmed, and never the last one that it
+    has. From now on no image under it is added.
+
+    \b
+    Example:
+      hillhold root revoke-image-key REPO image.pub --reason "the build machine was broken into"
+    """
+    repository, file = Repository(repo), Path(key)
+    fingerprint = image_fingerprint(load_public(file)) if file.is_file() else key
+    done = revoke_image_key(repository, fingerprint, reason, edge().now(), unknown=unknown)
+    lines = [str(change) for change in difference("root", done.old, done.new, label(repository.people()))]
+    lines += [
+        f"! {line} is left without an image key: a bootloader keeps its last one. Note the next key: `hillhold product image-key`"
+        for line in done.bare
+    ]
+    lines.append(f"drafted root version {done.new.version}; no image under {done.fingerprint[:16]} is added any more")
+    lines.append("next: root's keys sign it (`hillhold sign`), and it is published (`hillhold publish`)")
+    lines += [
+        f"next: release {line} under another image key; its devices drop this one once they have confirmed that"
+        for line in done.lines
+    ]
+    value = {
+        "version": done.new.version,
+        "fingerprint": done.fingerprint,
+        "reason": reason,
+        "lines": list(done.lines),
+        "left_without": list(done.bare),
+        "revoked_image_keys": list(named_image_keys(done.new)),
+    }
+    emit(value, lines, as_json=as_json)
 
 
 @root.command("transcript", cls=OnRepository, short_help="Write a page to follow and sign on paper.")

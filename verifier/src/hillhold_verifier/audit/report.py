@@ -74,7 +74,7 @@ class RoleReport:
         version, length, sha256, expires: of the file that was found; None where there is none that can be read.
         listed: what its lister says of it; None for root and timestamp, which nobody lists, and where the lister was not found.
         quorums: as each delegator has it; a root's own and that of the root before.
-        changes: of a root, the keys and thresholds that differ from the one before.
+        changes: of a root, the keys, thresholds and revoked image keys that differ from the one before.
     """
 
     role: str

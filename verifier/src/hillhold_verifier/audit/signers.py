@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from hillhold_verifier.audit.report import Quorum, SignatureReport
+from hillhold_verifier.errors import short
 from hillhold_verifier.keys import SCHEMES, Key
 from hillhold_verifier.metadata import ROOT, TARGETS, Envelope, Signed
 from hillhold_verifier.roles import Role, Root
@@ -53,7 +54,7 @@ def key_warnings(name: str, role: Role, keys: Mapping[str, Key]) -> Iterator[str
 
 
 def root_changes(old: Root, new: Root) -> Iterator[str]:
-    """In words: what a new root changes of keys and thresholds."""
+    """In words: what a new root changes of keys and thresholds, and of the image keys that it revokes."""
     for name, role in new.roles.items():
         was = old.roles[name]
         # A key is what it is, not what its id says: an id may come to name another key.
@@ -62,6 +63,9 @@ def root_changes(old: Root, new: Root) -> Iterator[str]:
         yield from (f"{name}: key {keyid[:16]} added" for keyid, key in come.items() if gone.get(keyid) != key)
         if was.threshold != role.threshold:
             yield f"{name}: threshold {was.threshold}, now {role.threshold}"
+    before, after = old.revoked_image_keys, new.revoked_image_keys
+    yield from (f"image key {short(item)} revoked" for item in sorted(after - before))
+    yield from (f"image key {short(item)} no longer revoked" for item in sorted(before - after))
 
 
 def _named(role: Role, keys: Mapping[str, Key]) -> dict[str, Key | None]:

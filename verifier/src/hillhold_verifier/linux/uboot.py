@@ -166,6 +166,9 @@ class UBootControl:
         """Forget what failed; raises as `flags`."""
         self._write(self._none_failed())
 
+    def accept_root(self, data: bytes) -> None:
+        """Nothing to do: this bootloader has no list of image keys."""
+
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _every(self) -> list[BootFlags]:
