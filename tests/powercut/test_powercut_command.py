@@ -101,9 +101,9 @@ def test_a_failing_case_is_made_small_and_named_with_the_command_that_replays_it
 
 
 def test_a_replay_of_what_holds_returns_0() -> None:
-    result = lab(BOARD, "--size", SIZE, "--replay", "12-torn-1")
+    result = lab(BOARD, "--size", SIZE, "--replay", "12-after")
     assert result.exit_code == 0, result.output
-    assert "the power goes within operation 12" in result.stdout
+    assert "the power goes after operation 12" in result.stdout
     assert result.stdout.splitlines()[-1].strip() == "holds: the update came to its end"
 
 

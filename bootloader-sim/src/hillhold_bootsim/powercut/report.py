@@ -137,7 +137,8 @@ body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)
 h1{font-size:1.6rem;margin-bottom:0}h2{font-size:1.15rem;margin-top:2rem}.dim{color:var(--dim)}.bad{color:var(--bad);font-weight:600}
 .good{color:var(--good);font-weight:600}table{border-collapse:collapse;font-variant-numeric:tabular-nums}caption{text-align:left;
 color:var(--dim);padding:.3rem 0}th,td{border-bottom:1px solid var(--line);padding:.2rem .6rem;text-align:right}th{font-weight:600}
-th[scope=row]{text-align:left;font-weight:400}.wide{overflow-x:auto}pre{white-space:pre-wrap;border:1px solid var(--line);
+th[scope=row]{text-align:left;font-weight:400;white-space:nowrap}.wide{overflow-x:auto}
+pre{white-space:pre-wrap;border:1px solid var(--line);
 padding:.6rem;font-size:13px}.missing{color:var(--dim)}
 @media print{body{margin:0;max-width:none;font-size:11px}.wide{overflow:visible}h2{break-after:avoid}tr,svg,pre{break-inside:avoid}}
 """
@@ -167,10 +168,10 @@ def _page(found: Findings) -> Iterator[str]:
     sampled = (
         f" Of each level from the second on {plan.sample:,} cases were taken, seed {plan.seed}." if plan.sample else ""
     )
-    caption = (
-        f"A case is one cut or more; of those that leave the flash in the same state the first is explored.{sampled}"
+    yield f"<p>Of the cases that leave the flash in the same state, with the same expectations, the first is explored.{sampled}</p>"
+    yield _table(
+        "Cases by their number of cuts.", ("cuts", "cases", "of", "distinct states", "failures"), levels_table(found)
     )
-    yield _table(caption, ("cuts", "cases", "of", "distinct states", "failures"), levels_table(found))
     yield from _smallest(found)
     yield f"<h2>The flash over the update</h2>{drawing(found)}"
     yield "<h2>What was cut, and how</h2>"
