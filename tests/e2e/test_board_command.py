@@ -69,8 +69,8 @@ def test_a_board_without_keys_is_not_made(lab: Lab, tmp_path: Path) -> None:
     assert "board nrf52840dk names no image keys: give --boot-key FILE" in done.err
 
 
-def ranges(offset: int) -> str:
-    return f"[{{ offset = {offset}, size = 0x8000 }}, {{ offset = {offset + 0x8000}, size = 0x8000 }}]"
+def ranges(offset: int, size: int) -> str:
+    return f"[{{ offset = {offset}, size = {size} }}, {{ offset = {offset + size}, size = {size} }}]"
 
 
 def test_a_flash_is_not_taken_over_by_a_board_with_other_partitions(lab: Lab, tmp_path: Path) -> None:
@@ -79,8 +79,8 @@ def test_a_flash_is_not_taken_over_by_a_board_with_other_partitions(lab: Lab, tm
     with lab.board(flash) as board:
         assert device("push", lab.one, "--port", board.port).code == 0
     before = flash.read_bytes()
-    text = re.sub("state = .*", f"state = {ranges(0xE2000)}", boards.board_text("virtual-m4-1m"))
-    file.write_text(re.sub("keys = .*", f"keys = {ranges(0x2000)}", text))
+    text = re.sub("state = .*", f"state = {ranges(0xF2000, 0x4000)}", boards.board_text("virtual-m4-1m"))
+    file.write_text(text)
     done = run(
         "hillhold-lab",
         "board",

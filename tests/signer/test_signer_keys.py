@@ -256,7 +256,7 @@ def test_example_keys_are_what_the_design_says() -> None:
     expected = SSlibKey.from_crypto(ed25519.Ed25519PrivateKey.from_private_bytes(seed).public_key())
     assert example_signer("root-1").public_key == expected
     assert PREFIX.endswith(b": ")
-    assert len({example_signer(name).public_key.keyid for name in NAMES}) == len(NAMES) == 12
+    assert len({example_signer(name).public_key.keyid for name in NAMES}) == len(NAMES) == 13
     with pytest.raises(KeyRefused, match="one of root-1"):
         example_signer("ceo")
 
