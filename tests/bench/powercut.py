@@ -24,9 +24,9 @@ from typing import Any
 
 from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import BootMode, Layout
+from hillhold_bootsim.powercut.making import make_scenario
 from hillhold_bootsim.powercut.pools import Here, local
 from hillhold_bootsim.powercut.runner import Outcome, Plan, Runner
-from hillhold_bootsim.powercut.making import make_scenario
 from hillhold_bootsim.powercut.scenario import Scenario
 
 GEOMETRIES = ((4096, 4), (2048, 8), (8192, 16))
