@@ -26,7 +26,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Protocol
+from operator import attrgetter
+from typing import Final, NamedTuple, Protocol
 
 from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.torn import (
@@ -43,6 +44,8 @@ from hillhold_verifier.errors import MisuseError, OperationalError
 
 MAX_WEAR: Final = 2**32 - 1
 """Erase cycles that are counted per sector; the count stays there."""
+
+_IS_UNSTABLE: Final = attrgetter("unstable")
 
 FlashState = tuple[Sector, ...]
 """All that a flash holds, wear apart: its sectors, and the one-way region as the last. Equal states behave alike after power-on."""
@@ -71,8 +74,7 @@ class Cut(Enum):
     AFTER = "after"
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """One flash operation; `offset` and `length` in bytes, `sector` its number, `data` what is programmed."""
 
     number: int
@@ -220,7 +222,7 @@ class Flash:
     @property
     def unstable(self) -> bool:
         """Some sector reads differently from one time to the next."""
-        return self._unstable > 0
+        return bool(self._unstable)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes of either region.
@@ -253,10 +255,10 @@ class Flash:
         self._need_power()
         self._check_units("blank check", offset, length)
         unit = self.geometry.unit
-        return not any(
-            1 in self._sectors[index].programmed[at // unit : (at + size) // unit]
-            for index, at, size in self._spans(offset, length)
-        )
+        for index, at, size in self._spans(offset, length):
+            if self._sectors[index].programmed.find(1, at // unit, (at + size) // unit) >= 0:
+                return False
+        return True
 
     def erase(self, offset: int, length: int) -> None:
         """Erase whole sectors, one operation each, in order.
@@ -328,7 +330,7 @@ class Flash:
             self._lose_power(cut)
 
     def _count_unstable(self) -> None:
-        self._unstable = sum([sector.unstable for sector in self._sectors])
+        self._unstable = sum(map(_IS_UNSTABLE, self._sectors))
 
     def _spans(self, offset: int, length: int) -> list[tuple[int, int, int]]:
         """The sectors of a range: number, offset within it, and bytes in it. A range of no bytes has one of none."""

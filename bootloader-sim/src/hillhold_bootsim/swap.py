@@ -173,9 +173,9 @@ class Swapper:
 
     def _done(self, trailer: Trailer, image: ImageFlags) -> int:
         """How many steps are done: up to the last status unit that is not blank."""
-        unit = self._flash.geometry.unit
+        unit, first = self._flash.geometry.unit, trailer.status(0)
         for step in range(STATES * image.sectors, 0, -1):
-            if not self._flash.is_blank(trailer.status(step - 1), unit):
+            if not self._flash.is_blank(first + (step - 1) * unit, unit):
                 return step
         return 0
 

@@ -24,12 +24,21 @@ class FactsReader:
         first, second = scenario.layout.state
         self._spans = span(first), span(second)
         self._size = first.size
+        self._last: tuple[FlashState, ...] = ()
+        self._found = Facts(0, ())
         self._lists = tuple(span(area) for area in scenario.layout.keys or ())
 
     def of(self, state: FlashState) -> Facts:
         """Return them; floors that cannot be read are below all others."""
         areas = state[self._spans[0]], state[self._spans[1]]
+        lists = tuple(state[span] for span in self._lists)
+        # Most often nothing of this has changed, and what is the same object need not be hashed.
+        sources = (*areas, *lists, state[-1:])
+        if sources != self._last:
+            self._last, self._found = sources, self._read(areas, lists, state)
+        return self._found
 
+    def _read(self, areas: tuple[FlashState, FlashState], lists: tuple[FlashState, ...], state: FlashState) -> Facts:
         def floors() -> tuple[int, ...]:
             try:
                 return floors_of(StateStore(_Areas(areas, self._size)).load())
@@ -37,7 +46,6 @@ class FactsReader:
                 return (-1,) * 6
 
         (counter,) = self._memory.of(("counter", state[-1]), lambda: (counter_of(self._scenario, state),))
-        lists = tuple(state[span] for span in self._lists)
         (dropped,) = self._memory.of(("keys", lists), lambda: (dropped_keys(self._scenario, state),))
         return Facts(counter, self._memory.of(("floors", areas), floors), dropped)
 
