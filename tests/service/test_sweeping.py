@@ -359,7 +359,7 @@ def opened(kit: Kit, count: int) -> Iterator[list[Data]]:
             data.database.close()
 
 
-@pytest.mark.parametrize("stride", [31, pytest.param(1, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.deep)])
 def test_a_sweep_that_dies_at_a_step_is_ended_by_the_next(
     kit: Kit, request: pytest.FixtureRequest, tmp_path: Path, stride: int
 ) -> None:
