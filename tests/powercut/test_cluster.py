@@ -58,7 +58,7 @@ def started(folder: Path, workers: int) -> Iterator[Cluster]:
 
 
 def test_a_cluster_finds_what_one_process_finds(tmp_path: Path) -> None:
-    plan = Plan(depth=2, sample=100, seed=3)
+    plan = Plan(depth=2, sample=40, seed=3)
     alone = Runner(small(size=SIZE), plan, FORGETFUL)
     expected = alone.run(Here(alone.explorer))
     assert expected.failures

@@ -62,22 +62,23 @@ def test_what_is_found_does_not_depend_on_workers_or_chunks() -> None:
     assert expected.failures > 100
     assert len(expected.ids) == 20
     assert expected.levels[1].cases == 150
-    for workers, chunk in ((1, 13), (2, 101), (3, 37)):
+    for workers, chunk in ((2, 101), (3, 37)):
         assert same(run(replace(plan, chunk=chunk), workers, FORGETFUL)) == expected, (workers, chunk)
 
 
 def test_a_good_board_holds_in_both_boot_modes_to_three_cuts() -> None:
     for mode in BootMode:
-        outcome = run(Plan(depth=3, sample=60), mode=mode)
+        outcome = run(Plan(depth=3, sample=40, seed=9), mode=mode)
         assert [level.number for level in outcome.levels] == [1, 2, 3]
-        assert [level.cases for level in outcome.levels[1:]] == [60, 60]
+        assert [level.cases for level in outcome.levels[1:]] == [40, 40]
         assert (outcome.failures, outcome.first, outcome.ids) == (0, None, [])
         assert outcome.levels[0].cases == outcome.levels[0].total > outcome.levels[0].states > 500
 
 
 def test_three_cuts_are_the_same_in_any_chunks() -> None:
     plan = Plan(depth=3, sample=40, seed=9)
-    assert same(run(plan)) == same(run(replace(plan, chunk=3)))
+    expected, other = (same(run(each, mode=BootMode.REMAP)) for each in (plan, replace(plan, chunk=3)))
+    assert expected == other
 
 
 def test_a_sample_is_a_function_of_its_seed() -> None:
