@@ -155,7 +155,7 @@ def test_a_cut_at_every_operation(how: How) -> None:
     assert len(cases) >= 240
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 @every_kind
 def test_a_cut_and_another_on_the_way_on(how: How) -> None:
     """Every 23rd cut, and after it every 11th of the courier's second attempt."""
