@@ -20,6 +20,7 @@ from hillhold_bootsim.powercut.making import make_scenario
 from hillhold_bootsim.powercut.scenario import Scenario
 from planted import BUGS
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "POWER-CUTS.md"
 KINDS = ("edge", "torn program", "torn erase", "unstable")
 EVERY = frozenset(KINDS)
 TORN = frozenset(("torn program", "torn erase"))
@@ -85,6 +86,8 @@ def test_each_bug_is_found_and_replayed(name: str, mode: str) -> None:
     problem = anew.explore(anew.find(parse_id(found.id))).problem
     print(f"{BUGS[name].words}, {mode}: {found.id} ({found.step.phase}, {found.how}): {problem}")
     assert problem is not None
+    row = next(line for line in DOCUMENT.read_text().splitlines() if f"| {BUGS[name].words} | {mode} |" in line)
+    assert row.endswith(f"| `{found.id}` |")
 
 
 @pytest.mark.parametrize(("name", "mode"), TABLE)
@@ -138,7 +141,7 @@ def _with_flipped_bit(case: Case, piece: bytes) -> Case | None:
 
 
 def test_the_document_shows_the_table() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "POWER-CUTS.md").read_text()
+    text = DOCUMENT.read_text()
     for (name, mode), kinds in TABLE.items():
         marks = " | ".join("found" if kind in kinds else "missed" for kind in KINDS)
         assert f"| {BUGS[name].words} | {mode} | {marks} |" in text
