@@ -40,7 +40,8 @@ from hillhold_signer.publish import OnlineSigners
 from hillhold_signer.releases import Wish
 from hillhold_signer.repository import Repository
 from hillhold_verifier.agent import METADATA, Agent
-from hillhold_verifier.courier import Courier, Pause, Request
+from hillhold_verifier.conversation import Pause, Request
+from hillhold_verifier.courier import Courier
 from hillhold_verifier.installer import Installer, provision
 from hillhold_verifier.select import Device
 from hillhold_verifier.smp import HILLHOLD_GROUP, Message, decode, encode

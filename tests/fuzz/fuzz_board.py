@@ -22,7 +22,8 @@ from hillhold_verifier import state
 from hillhold_verifier.agent import Agent
 from hillhold_verifier.answers import Body
 from hillhold_verifier.cli.show import Progress
-from hillhold_verifier.courier import Courier, Pause, Request, confirm_running, read_status
+from hillhold_verifier.conversation import Pause, Request
+from hillhold_verifier.courier import Courier, confirm_running, read_status
 from hillhold_verifier.errors import MisuseError, OperationalError, Refused
 from hillhold_verifier.link import MAX_ANSWER, Link
 from hillhold_verifier.metadata import MAX_BYTES_OTHER

@@ -30,7 +30,8 @@ from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import BootMode, Layout
 from hillhold_bootsim.station import make_board, provision_board
 from hillhold_verifier.answers import Body, plan_of
-from hillhold_verifier.courier import Courier, Pause, Pushed, Request
+from hillhold_verifier.conversation import Pause, Request
+from hillhold_verifier.courier import Courier, Pushed
 from hillhold_verifier.errors import OperationalError, UnprovisionedError
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP

@@ -10,7 +10,7 @@ import pytest
 from forge import DAY, HOUR, T0, YEAR, Object, Repo, SigningKey, key, keys, listing
 from hillhold_verifier.audit import Level, LineReport, Report, audit
 from hillhold_verifier.audit.chain import SOON
-from hillhold_verifier.courier import Progress
+from hillhold_verifier.conversation import Progress
 from hillhold_verifier.errors import MetadataError, OperationalError
 from holder import NOW
 from offers import TreeSource, offer, started

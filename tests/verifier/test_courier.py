@@ -15,16 +15,8 @@ from hillhold_bootsim.application import SelfTest
 from hillhold_bootsim.flash import Cut, CutAt
 from hillhold_verifier.agent import CHOOSE, IDENTIFY, METADATA, STATUS
 from hillhold_verifier.answers import BoardRefused, Body, plan_of, reasons_of
-from hillhold_verifier.courier import (
-    MAX_SETBACKS,
-    RESET_POLLS,
-    Courier,
-    Pause,
-    Progress,
-    Request,
-    confirm_running,
-    read_status,
-)
+from hillhold_verifier.conversation import Pause, Progress, Request
+from hillhold_verifier.courier import MAX_SETBACKS, RESET_POLLS, Courier, confirm_running, read_status
 from hillhold_verifier.errors import ConfirmError, HillholdError, MetadataError, OperationalError, SlotError, SmpError
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, OsCommand
 from offers import TreeSource, image, offer, offer_patch, started

@@ -9,7 +9,8 @@ import pytest
 from bench import Bench, blind, installed
 from hillhold_verifier.agent import STATUS
 from hillhold_verifier.answers import BoardRefused, Body
-from hillhold_verifier.courier import Courier, Pause, Request, ask, read_status
+from hillhold_verifier.conversation import Pause, Request
+from hillhold_verifier.courier import Courier, ask, read_status
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.link import Link, open_port
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, Message, Op, OsCommand, decode, encode

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from forge import Repo
-from hillhold_verifier.courier import Progress
+from hillhold_verifier.conversation import Progress
 from hillhold_verifier.errors import (
     MismatchError,
     MisuseError,

@@ -11,7 +11,8 @@ from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import Layout, SimRecordAreas, SimSlots
 from hillhold_signer import Repository, Wish, add_release
 from hillhold_verifier.agent import METADATA, Agent
-from hillhold_verifier.courier import Courier, Pause
+from hillhold_verifier.conversation import Pause
+from hillhold_verifier.courier import Courier
 from hillhold_verifier.installer import Installer, provision
 from hillhold_verifier.select import Device
 from hillhold_verifier.smp import HILLHOLD_GROUP, Message, decode, encode

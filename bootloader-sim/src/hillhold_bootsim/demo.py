@@ -24,7 +24,8 @@ from hillhold_bootsim.maker import FILE, HARDWARE, OTHER_HARDWARE, PRODUCT, Make
 from hillhold_bootsim.station import Station, make_board, provision_board
 from hillhold_bootsim.uart import PtyLine, TcpLine, line_seconds
 from hillhold_verifier.answers import BoardRefused
-from hillhold_verifier.courier import Courier, Progress, Pushed, Request, ask, read_status
+from hillhold_verifier.conversation import Progress, Request
+from hillhold_verifier.courier import Courier, Pushed, ask, read_status
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.link import Link, open_port
 from hillhold_verifier.select import Device

@@ -8,12 +8,13 @@ Sans-I/O: `push` is a generator that yields a `Request` or a `Pause` and is sent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from hillhold_verifier.agent import APPLY, CHOOSE, HELD, IDENTIFY, MAGIC, METADATA, PROTOCOL, STATUS
 from hillhold_verifier.answers import BoardRefused, Body, checked, held_names, plan_of, reasons_of, runs
+from hillhold_verifier.conversation import Conversation, Pause, Progress, Request
 from hillhold_verifier.errors import (
     MetadataError,
     MismatchError,
@@ -52,44 +53,6 @@ FALL_BACK: Final = frozenset({PatchError.code, SlotError.code, MismatchError.cod
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One SMP request.
-
-    Attributes:
-        slow: the board may take seconds (it erases, hashes or patches).
-        booting: it may be silent for a while.
-        once: sent once only; without an answer the body is empty. A reset that is sent again costs a trial one of its starts.
-    """
-
-    op: Op
-    group: int
-    command: int
-    body: Body
-    slow: bool = False
-    booting: bool = False
-    once: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Wait `seconds` before going on."""
-
-    seconds: float
-
-
-Conversation: TypeAlias = Generator[Request | Pause, Body, "Pushed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What the courier does: a step in words, and bytes done of a total (0 of 0 where it is not a transfer)."""
-
-    step: str
-    done: int = 0
-    total: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Pushed:
     """The end of a push.
 
@@ -124,7 +87,7 @@ class Courier:
         self._source, self._report, self._group = source, report, group
         self._buffer = 256
 
-    def push(self, *, patches: bool = True, reset: bool = True) -> Conversation:
+    def push(self, *, patches: bool = True, reset: bool = True) -> Conversation[Pushed]:
         """Bring the board up to date.
 
         Args:
@@ -158,7 +121,7 @@ class Courier:
         paths = tuple(text_field(entry, "path") for entry in plan)
         return Pushed(paths, " and ".join(sorted(ways, reverse=True)), sent, (), status, runs(plan, status))
 
-    def _patched(self, entry: Body, patch: Patch) -> Generator[Request | Pause, Body, bool]:
+    def _patched(self, entry: Body, patch: Patch) -> Conversation[bool]:
         """Bring a patch and have it applied; False where the board refuses it for a reason that the whole image does not have."""
         try:
             yield from self._bring("patch", int_field(entry, "n"), patch.path, patch.sha256, patch.length)
@@ -171,7 +134,7 @@ class Courier:
             return False
         return True
 
-    def check(self) -> Generator[Request | Pause, Body, tuple[Body, Body]]:
+    def check(self) -> Conversation[tuple[Body, Body]]:
         """Bring the metadata only; return the board's identity and its choice: `plan`, and `reasons` for every other candidate."""
         identity, choice = yield from self._chosen()
         reasons: list[object] = []
@@ -183,14 +146,14 @@ class Courier:
                 break
         return identity, {**choice, "reasons": reasons}
 
-    def _chosen(self) -> Generator[Request | Pause, Body, tuple[Body, Body]]:
+    def _chosen(self) -> Conversation[tuple[Body, Body]]:
         identity = yield from self._identify()
         yield from self._bring_metadata(text_field(identity, "product"))
         return identity, (yield from self._own(Op.READ, CHOOSE, {}, slow=True))
 
     # --- metadata ----------------------------------------------------------------------------------------------------
 
-    def _identify(self) -> Generator[Request | Pause, Body, Body]:
+    def _identify(self) -> Conversation[Body]:
         parameters = yield Request(Op.READ, Group.OS, OsCommand.MCUMGR_PARAMETERS, {})
         if "buf_size" in parameters:
             self._buffer = min(max(int_field(parameters, "buf_size"), 128), 16384)
@@ -198,7 +161,7 @@ class Courier:
         self._report(Progress(f"board {identity.get('id')}: {identity.get('product')} on {identity.get('hardware')}"))
         return identity
 
-    def _bring_metadata(self, product: str) -> Generator[Request | Pause, Body, None]:
+    def _bring_metadata(self, product: str) -> Conversation[None]:
         held = yield from self._own(Op.READ, HELD, {})
         version = int_field(held, "r")
         root = self._require(f"{version}.root.json")
@@ -231,9 +194,7 @@ class Courier:
         ]
         return [(TIMESTAMP, timestamp), (SNAPSHOT, snapshot), *listed]
 
-    def _bring_file(
-        self, number: int, raw: bytes, lister: bytes, held: bytes = b""
-    ) -> Generator[Request | Pause, Body, Body]:
+    def _bring_file(self, number: int, raw: bytes, lister: bytes, held: bytes = b"") -> Conversation[Body]:
         try:
             return (yield from self._bring_packed(number, raw, lister, held))
         except BoardRefused as refusal:
@@ -242,9 +203,7 @@ class Courier:
             # The board holds other files than this repository; without a base it can judge this one all the same.
             return (yield from self._bring_packed(number, raw, b"", b""))
 
-    def _bring_packed(
-        self, number: int, raw: bytes, lister: bytes, held: bytes
-    ) -> Generator[Request | Pause, Body, Body]:
+    def _bring_packed(self, number: int, raw: bytes, lister: bytes, held: bytes) -> Conversation[Body]:
         packed = deflate(raw, held, lister)
         first: dict[str, object] = {"f": number, "n": len(packed), "l": len(raw), "b": base_name(lister + held)}
         at = 0
@@ -278,9 +237,7 @@ class Courier:
             return None
         return patch if patch.length < int_field(entry, "len") else None
 
-    def _bring(
-        self, what: str, component: int, path: str, digest: bytes, length: int
-    ) -> Generator[Request | Pause, Body, None]:
+    def _bring(self, what: str, component: int, path: str, digest: bytes, length: int) -> Conversation[None]:
         if length > MAX_LENGTH:  # a board's word: no source has such an offset, nor would a transfer to it end
             raise SmpError(f"length of {path}", expected=f"at most {MAX_LENGTH}", got=length)
         with self._source.target(path, digest) as content:
@@ -302,7 +259,7 @@ class Courier:
                     raise OperationalError(f"the board took no more of {path} than {at} of {length} bytes")
                 self._report(Progress(f"{what} {path}", min(at, length), length))
 
-    def _test(self) -> Generator[Request | Pause, Body, None]:
+    def _test(self) -> Conversation[None]:
         """Mark the image that does not run (stock `test`); the board chooses again before it does."""
         state = yield from self._image(ImageCommand.STATE, {}, read=True)
         images = state.get("images")
@@ -312,7 +269,7 @@ class Courier:
                 return
         raise OperationalError("the board lists no image to test")
 
-    def _boot(self) -> Generator[Request | Pause, Body, Body]:
+    def _boot(self) -> Conversation[Body]:
         """Reset, and wait until the image is confirmed or the board went back."""
         self._report(Progress("reset, trial boot"))
         status: Body = {}
@@ -331,12 +288,12 @@ class Courier:
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
-    def _own(self, op: Op, command: int, body: Body, *, slow: bool = False) -> Generator[Request | Pause, Body, Body]:
+    def _own(self, op: Op, command: int, body: Body, *, slow: bool = False) -> Conversation[Body]:
         return checked((yield Request(op, self._group, command, body, slow)))
 
     def _image(
         self, command: ImageCommand, body: Body, *, read: bool = False, slow: bool = False
-    ) -> Generator[Request | Pause, Body, Body]:
+    ) -> Conversation[Body]:
         answer = yield Request(Op.READ if read else Op.WRITE, Group.IMAGE, command, body, slow)
         try:
             return checked(answer)
@@ -351,19 +308,19 @@ class Courier:
         return self._buffer - len(encode(Message(Op.WRITE, group, command, 0, body))) - 2
 
 
-def ask(request: Request) -> Generator[Request | Pause, Body, Body]:
+def ask(request: Request) -> Conversation[Body]:
     """Ask one thing; returns the response's body, whatever it says."""
     return (yield request)
 
 
-def read_status(group: int = HILLHOLD_GROUP) -> Generator[Request | Pause, Body, tuple[Body, Body]]:
+def read_status(group: int = HILLHOLD_GROUP) -> Conversation[tuple[Body, Body]]:
     """Ask a board what it is and what it runs; returns its identity and its status."""
     identity = yield from _identify(group)
     status = checked((yield Request(Op.READ, group, STATUS, {})))
     return identity, status
 
 
-def confirm_running(group: int = HILLHOLD_GROUP) -> Generator[Request | Pause, Body, Body]:
+def confirm_running(group: int = HILLHOLD_GROUP) -> Conversation[Body]:
     """Ask a board to confirm what it runs (stock `confirm`); returns its status then."""
     yield from _identify(group)
     answer = yield Request(Op.WRITE, Group.IMAGE, ImageCommand.STATE, {"confirm": True}, slow=True)
@@ -373,7 +330,7 @@ def confirm_running(group: int = HILLHOLD_GROUP) -> Generator[Request | Pause, B
     return status
 
 
-def _identify(group: int) -> Generator[Request | Pause, Body, Body]:
+def _identify(group: int) -> Conversation[Body]:
     """Ask a board what it is; before that nothing is written to it."""
     identity = yield Request(Op.READ, group, IDENTIFY, {})
     if identity.get("magic") != MAGIC:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator
 from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any, Final, Protocol, TypeVar
 
 from hillhold_verifier.answers import Body
-from hillhold_verifier.courier import Pause, Request
+from hillhold_verifier.conversation import Pause, Request
 from hillhold_verifier.errors import OperationalError, SmpError
 from hillhold_verifier.smp import Message, decode, encode
 from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
@@ -73,7 +72,7 @@ class Link:
         self._sequence = 0
         self.traffic = Traffic()
 
-    def run(self, conversation: Generator[Request | Pause, Body, T]) -> T:
+    def run(self, conversation: Conversation[T]) -> T:
         """Carry a conversation to its end, and return its result.
 
         Raises:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from hillhold_verifier.courier import Progress
+from hillhold_verifier.conversation import Progress
 from hillhold_verifier.errors import MismatchError, OperationalError, PatchError, RollbackError, SlotError
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.metadata import ROOT, TIMESTAMP

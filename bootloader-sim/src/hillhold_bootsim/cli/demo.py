@@ -14,7 +14,7 @@ from hillhold_bootsim.demo import Demo, Figures
 from hillhold_bootsim.firmware import LICENCE, ORIGIN, Firmware, default_cache, fetch
 from hillhold_signer.cli.terminal import PATH, json_option
 from hillhold_signer.plain import plain
-from hillhold_verifier.courier import Progress
+from hillhold_verifier.conversation import Progress
 
 _WIDTH = 28
 

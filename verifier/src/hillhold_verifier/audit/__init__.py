@@ -13,7 +13,7 @@ from hillhold_verifier.audit.chain import Chain
 from hillhold_verifier.audit.files import TargetFiles
 from hillhold_verifier.audit.line import Lines
 from hillhold_verifier.audit.report import Finding, Level, LineReport, Report
-from hillhold_verifier.courier import Progress
+from hillhold_verifier.conversation import Progress
 from hillhold_verifier.sources import Source
 
 __all__ = ["Finding", "Level", "LineReport", "Report", "audit"]

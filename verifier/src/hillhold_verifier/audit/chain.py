@@ -14,7 +14,7 @@ from hashlib import sha256
 from hillhold_verifier.audit.report import Level, Notes, Quorum, RoleReport
 from hillhold_verifier.audit.signers import key_warnings, quorum, root_changes
 from hillhold_verifier.checks import check_expiry, check_version, content_mismatches
-from hillhold_verifier.courier import Progress
+from hillhold_verifier.conversation import Progress
 from hillhold_verifier.errors import MetadataError, MissingError, Refused
 from hillhold_verifier.keys import Key
 from hillhold_verifier.metadata import (

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hillhold_verifier.audit.report import Level, Notes
-from hillhold_verifier.courier import Progress
+from hillhold_verifier.conversation import Progress
 from hillhold_verifier.errors import MismatchError, OperationalError, PatchError, short
 from hillhold_verifier.header import check_header
 from hillhold_verifier.mcuboot import check_hash

@@ -11,7 +11,8 @@ from typing import TypeVar
 from hillhold_verifier.answers import Body
 from hillhold_verifier.cli.show import Progress as ProgressLine
 from hillhold_verifier.cli.show import Result, check_result, nothing, shown, status_lines
-from hillhold_verifier.courier import Courier, Pause, Pushed, Request, confirm_running, read_status
+from hillhold_verifier.conversation import Pause, Request
+from hillhold_verifier.courier import Courier, Pushed, confirm_running, read_status
 from hillhold_verifier.link import Link, open_port
 from hillhold_verifier.sources import open_source
 

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TextIO, TypeAlias
 
 from hillhold_verifier.answers import Body, components_of, plan_of, reasons_of
-from hillhold_verifier.courier import Progress as Step
+from hillhold_verifier.conversation import Progress as Step
 from hillhold_verifier.select import Outcome
 from hillhold_verifier.times import show_span, show_time
 
