@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import asdict
+from itertools import pairwise
 from math import sqrt
 from statistics import mean
 from typing import Any
@@ -223,7 +224,7 @@ def test_faults_have_no_memory() -> None:
     """Distances between errors are geometric: mean 1/p, and as many shorter than the median as longer."""
     flipped = through(bytes(1_000_000), LineFaults(errors=0.01), seed=3)
     places = [index for index, byte in enumerate(flipped) if byte]
-    gaps = [after - before for before, after in zip(places, places[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(places)]
     assert mean(gaps) == pytest.approx(100, rel=0.05)
     assert sum(gap <= 69 for gap in gaps) / len(gaps) == pytest.approx(0.5, abs=0.03)
     assert gaps.count(1) / len(gaps) == pytest.approx(0.01, abs=0.005)
@@ -286,6 +287,7 @@ def test_a_peer_that_never_reads_makes_the_writer_wait() -> None:
     assert line.room(HOST) == MAX_QUEUE
     assert len(line.pull(BOARD, LATER)) == 2 * taken
     assert line.push(BOARD, b"x", LATER) == 1
+    assert LineModel(queue=10).push(BOARD, bytes(11), 0.0) == 10
 
 
 @pytest.mark.parametrize("latency", [0.0, 0.01])
@@ -313,8 +315,9 @@ def test_faults_that_cannot_be_are_named(wrong: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"baud": 0}, {"packet": 0}, {"latency": -1.0}, {"latency": float("inf")}, {"latency": float("nan")}]
+    "wrong",
+    [{"baud": 0}, {"packet": 0}, {"queue": 0}, {"latency": -1.0}, {"latency": float("inf")}, {"latency": float("nan")}],
 )
 def test_lines_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(MisuseError, match="expected baud and packet"):
+    with pytest.raises(MisuseError, match="expected baud, packet"):
         LineModel(**wrong)

@@ -26,7 +26,9 @@ from hillhold_verifier.errors import MisuseError
 FTDI_PACKET: Final = 62
 """Bytes in a packet of a full-speed FTDI adapter: 64, less two of modem status. Others have 64."""
 MAX_QUEUE: Final = 64 * 1024
-"""Bytes that a direction holds; a writer waits, as at a port whose buffer is full."""
+"""Bytes that a direction holds unless told otherwise; then a writer waits, as at a port whose buffer is full."""
+PORT_BUFFER: Final = 4096
+"""Bytes that a serial port of Linux takes before its writer waits (one page)."""
 _EPSILON: Final = 1e-3
 """Share of a byte's time within which two times are the same: sums of floats differ in their last digits."""
 
@@ -124,10 +126,11 @@ class LineModel:
         to_host: faults towards the host.
         latency: seconds that the adapter waits for more bytes to the host; 0: there is no adapter, each byte comes by itself.
         packet: bytes in a packet of the adapter.
+        queue: bytes that each direction takes before a writer has to wait.
         seed: of all faults.
 
     Raises:
-        MisuseError: `baud`, `latency` or `packet` that no line has.
+        MisuseError: `baud`, `latency`, `packet` or `queue` that no line has.
     """
 
     def __init__(
@@ -138,10 +141,14 @@ class LineModel:
         to_host: LineFaults | None = None,
         latency: float = 0.0,
         packet: int = FTDI_PACKET,
+        queue: int = MAX_QUEUE,
         seed: int = 0,
     ) -> None:
-        if baud < 1 or packet < 1 or not 0 <= latency < math.inf:
-            raise MisuseError(f"expected baud and packet above 0 and a latency, got {baud}, {packet} and {latency}")
+        if min(baud, packet, queue) < 1 or not 0 <= latency < math.inf:
+            raise MisuseError(
+                f"line: expected baud, packet and queue above 0 and a latency, got {baud}, {packet}, {queue} and {latency}"
+            )
+        self._queue = queue
         byte_time = BITS_PER_BYTE / baud
         self._wires = {
             way: _Wire(Spoiler(faults or LineFaults(), f"{seed}/{way.value}"), byte_time, wait, packet)
@@ -152,8 +159,8 @@ class LineModel:
         }
 
     def room(self, direction: Direction) -> int:
-        """Return how many bytes a push takes; 0 while MAX_QUEUE bytes have not been pulled."""
-        return max(0, MAX_QUEUE - self._wires[direction].held)
+        """Return how many bytes a push takes; 0 while `queue` bytes have not been pulled."""
+        return max(0, self._queue - self._wires[direction].held)
 
     def push(self, direction: Direction, data: bytes, now: float) -> int:
         """Put bytes on the line at one end; returns how many it took, which are fewer where there is no room."""

@@ -1,8 +1,8 @@
 """What goes wrong on a serial line: bytes with a flipped bit, lost bytes, bursts, noise, all from a seed.
 
 Faults hit bytes by their number within their direction, whenever they come and in whatever pieces: same seed, same bytes in, same
-bytes out. Each kind has a generator of its own, which draws the distance to its next fault (geometric, so each byte has the same chance): adding one
-kind does not move the faults of another, and bytes between faults cost nothing. A line that is silent has no noise.
+bytes out. Each kind has a generator of its own, which draws the distance to its next fault (geometric, so each byte has the same
+chance): adding one kind does not move the faults of another, and bytes between faults cost nothing. A line that is silent has no noise.
 """
 
 from __future__ import annotations
