@@ -99,8 +99,8 @@ def line(
 ) -> None:
     """Put a serial line between any program and FAR, until interrupted; then say what was done to the bytes.
 
-    FAR is a serial port, a pseudo-terminal or socket://HOST:PORT; it may go away and come back. Rates are probabilities for each byte, such as
-    1e-4, the same in both directions. Faults hit bytes by their number in their direction: the same bytes and seed give the same faults.
+    FAR is a serial port, a pseudo-terminal or socket://HOST:PORT; it may go away and come back. Rates are probabilities for each byte, such
+    as 1e-4, the same in both directions. Faults hit bytes by their number in their direction: the same bytes and seed give the same faults.
     """
     if (link is None) == (listen is None):
         raise click.UsageError("give either --link PATH or --listen HOST:PORT")
