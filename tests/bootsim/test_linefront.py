@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -178,8 +178,7 @@ def test_a_far_side_that_goes_is_opened_again() -> None:
 def test_an_unplugged_terminal_is_gone_and_comes_back_as_another_one(tmp_path: Path) -> None:
     link, far = tmp_path / "near", FakeFar()
     model = LineModel(1200)  # so slow that most is still under way
-    with running(model, lambda: PtyLine(link), far.open, Unplug(100, 0.3)) as (front, said):
-        first = link.readlink()
+    with running(model, lambda: PtyLine(link), far.open, Unplug(100, 1)) as (front, said):
         handle = os.open(link, os.O_RDWR | os.O_NOCTTY)
         os.write(handle, bytes(150))
         until(lambda: not link.is_symlink())
@@ -187,7 +186,7 @@ def test_an_unplugged_terminal_is_gone_and_comes_back_as_another_one(tmp_path: P
             os.write(handle, b"x")
         until(link.is_symlink)
         os.close(handle)
-        assert said == ["unplugged for 0.3 s", "plugged in again"]
+        assert said == ["unplugged for 1 s", "plugged in again"]
         assert model.counts(Direction.TO_BOARD).received == 100
         assert model.counts(Direction.TO_BOARD).cleared > 50
         assert front.unplugged == 1
@@ -195,12 +194,11 @@ def test_an_unplugged_terminal_is_gone_and_comes_back_as_another_one(tmp_path: P
         os.write(handle, b"again")
         assert os.read(handle, 1) == b"A"
         os.close(handle)
-    assert first != Path()
 
 
 def test_an_unplugged_tcp_port_drops_its_peer_and_refuses_others_meanwhile() -> None:
     far = FakeFar(flood=b"log ")
-    with running(LineModel(FAST), same_port(), far.open, Unplug(5, 0.4), Unplug(0, 0.2)) as (front, said):
+    with running(LineModel(FAST), same_port(), far.open, Unplug(5, 1), Unplug(0, 0.2)) as (front, said):
         until(lambda: said == ["unplugged for 0.2 s", "plugged in again"])
         address = front.name.removeprefix("socket://").split(":")
         with connect(front.near) as peer:
@@ -208,10 +206,9 @@ def test_an_unplugged_tcp_port_drops_its_peer_and_refuses_others_meanwhile() -> 
             until(lambda: front.near is None)
             with pytest.raises(ConnectionError):
                 socket.create_connection((address[0], int(address[1])), DEADLINE)
-            with pytest.raises(ConnectionError):
+            with suppress(ConnectionError):
                 while peer.recv(4096):
                     pass
-                raise ConnectionError
         until(lambda: front.near is not None)
         assert front.lost > 0
         with connect(front.near) as peer:
@@ -251,8 +248,7 @@ def test_a_writer_that_is_faster_than_the_line_waits() -> None:
     with running(model, TcpLine, far.open) as (front, _), connect(front.near) as peer:
         peer.settimeout(0.2)
         with pytest.raises(TimeoutError):
-            for _ in range(1000):
-                peer.sendall(bytes(100_000))
+            peer.sendall(bytes(100_000_000))
         assert model.counts(Direction.TO_BOARD).received < 2 * PORT_BUFFER
 
 
