@@ -10,6 +10,7 @@ import click
 from hillhold_bootsim.cli.board import board
 from hillhold_bootsim.cli.boards import boards
 from hillhold_bootsim.cli.demo import demo
+from hillhold_bootsim.cli.line import line
 from hillhold_bootsim.cli.powercut import powercut
 from hillhold_signer.cli.terminal import App
 from hillhold_verifier.errors import OperationalError
@@ -39,9 +40,10 @@ def main() -> None:
       hillhold-lab demo   the whole way, in under a minute
       hillhold-lab board  a virtual board for hillhold-device, or any SMP tool
       hillhold-lab boards which boards there are
+      hillhold-lab line   a serial line with a speed and faults, in front of any port
       hillhold-lab powercut  cut the power of an update at every flash operation
     """
 
 
-for _command in (board, boards, demo, powercut):
+for _command in (board, boards, demo, line, powercut):
     main.add_command(_command)
