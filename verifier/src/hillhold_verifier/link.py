@@ -5,8 +5,6 @@ The byte stream is anything with `write` and `read`; `open_port` makes one of a 
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any, Final, Protocol, TypeVar
@@ -14,6 +12,7 @@ from typing import Any, Final, Protocol, TypeVar
 from hillhold_verifier.answers import Body
 from hillhold_verifier.conversation import Pause, Request
 from hillhold_verifier.errors import OperationalError, SmpError
+from hillhold_verifier.hints import open_error, reason_of
 from hillhold_verifier.smp import Message, decode, encode
 from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
 
@@ -137,7 +136,7 @@ class _Port:
         try:
             return self._port.write(data)
         except OSError as error:
-            raise OperationalError(f"{self._port.name}: {_reason(error)}") from None
+            raise OperationalError(f"{self._port.name}: {reason_of(error)}") from None
 
     def read(self, timeout: float, /) -> bytes:
         try:
@@ -146,7 +145,7 @@ class _Port:
             self._port.timeout = 0
             return bytes(first + self._port.read(4096)) if first else b""
         except OSError as error:
-            raise OperationalError(f"{self._port.name}: {_reason(error)}") from None
+            raise OperationalError(f"{self._port.name}: {reason_of(error)}") from None
 
     def close(self) -> None:
         self._port.close()
@@ -156,7 +155,7 @@ def open_port(name: str, baud: int = 115200) -> Stream:
     """Open a serial port, a pseudo-terminal or `socket://HOST:PORT`.
 
     Raises:
-        OperationalError: pyserial is not installed, or the port cannot be opened, or another program has it.
+        OperationalError: pyserial is not installed, or the port cannot be opened, or another program or a login has it.
     """
     try:
         import serial
@@ -167,15 +166,4 @@ def open_port(name: str, baud: int = 115200) -> Stream:
             serial.serial_for_url(name, baudrate=baud, timeout=READ_PAUSE, write_timeout=WRITE_TIMEOUT, exclusive=True)
         )
     except (ValueError, OSError) as error:  # a SerialException is an OSError
-        raise OperationalError(f"port {name}: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong in one phrase; pyserial nests the system's words in its own."""
-    text = str(error)
-    if "exclusively lock" in text:
-        return "in use by another program"
-    number = getattr(error, "errno", None)
-    if not number and (nested := re.search(r"\[Errno (\d+)\]", text)):
-        number = int(nested[1])
-    return os.strerror(number) if number else text
+        raise open_error(name, error) from None

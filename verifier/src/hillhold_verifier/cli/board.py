@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from hillhold_verifier.answers import Body
+from hillhold_verifier.cli.line import open_line
 from hillhold_verifier.cli.show import Progress as ProgressLine
 from hillhold_verifier.cli.show import Result, check_result, nothing, shown, status_lines
 from hillhold_verifier.conversation import Pause, Request
 from hillhold_verifier.courier import Courier, Pushed, confirm_running, read_status
-from hillhold_verifier.link import Link, open_port
+from hillhold_verifier.link import Link
 from hillhold_verifier.sources import open_source
 
 T = TypeVar("T")
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 @contextmanager
 def _link(options: argparse.Namespace) -> Iterator[Link]:
-    stream = open_port(options.port, options.baud)
+    stream = open_line(options)
     try:
         yield Link(stream)
     finally:

@@ -13,11 +13,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from hillhold_verifier.cli.line import open_line
 from hillhold_verifier.cli.show import Progress as ProgressLine
 from hillhold_verifier.cli.show import Result, check_result, nothing, shown, status_lines
 from hillhold_verifier.errors import MisuseError, OperationalError
 from hillhold_verifier.installer import Installer
-from hillhold_verifier.link import open_port
 from hillhold_verifier.linux.device import Factory, LinuxDevice, load_device
 from hillhold_verifier.linux.serve import IDLE, Server
 from hillhold_verifier.local import LocalUpdate
@@ -133,7 +133,7 @@ def serve(options: argparse.Namespace) -> Result:
     server = Server(device, options.group)
     with ExitStack() as stack:
         stack.callback(server.release)
-        stream = open_port(options.port, options.baud)
+        stream = open_line(options)
         stack.callback(stream.close)
         print(f"serving on {options.port}", file=sys.stderr, flush=True)
         while not stop and not server.reset_requested:
