@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeGuard
 
 from hillhold_verifier.errors import MisuseError, OperationalError, Refused
 from hillhold_verifier.link import Stream
@@ -151,7 +151,6 @@ def read_head(file: BinaryIO) -> Head:
         raise CaptureError("capture", expected=f"a first line of format {VERSION}", got=f"{version!r}"[:40])
     if not isinstance(port, str) or not _whole(baud) or not _whole(start):
         raise CaptureError("capture", expected="port, baud and start in its first line")
-    assert isinstance(baud, int) and isinstance(start, int)  # noqa: S101 - `_whole` says so
     return Head(port, baud, start)
 
 
@@ -199,5 +198,5 @@ def _object(line: bytes, number: int) -> dict[str, object]:
     return values
 
 
-def _whole(value: object) -> bool:
+def _whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53

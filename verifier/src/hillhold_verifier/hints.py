@@ -37,7 +37,7 @@ def reason_of(error: Exception) -> str:
 
 def _number_of(error: Exception) -> int | None:
     number = getattr(error, "errno", None)
-    if not number and (nested := re.search(r"\[Errno (\d+)\]|Error\((\d+),", str(error))):
+    if not number and (nested := re.search(r"\[Errno (\d+)\]|\((\d+), ['\"]", str(error))):
         number = int(nested[1] or nested[2])
     return number
 
