@@ -10,7 +10,9 @@ import click
 from hillhold_bootsim.cli.board import board
 from hillhold_bootsim.cli.boards import boards
 from hillhold_bootsim.cli.demo import demo
+from hillhold_bootsim.cli.ports import ports
 from hillhold_bootsim.cli.powercut import powercut
+from hillhold_bootsim.cli.trace import trace
 from hillhold_signer.cli.terminal import App
 from hillhold_verifier.errors import OperationalError
 
@@ -40,8 +42,10 @@ def main() -> None:
       hillhold-lab board  a virtual board for hillhold-device, or any SMP tool
       hillhold-lab boards which boards there are
       hillhold-lab powercut  cut the power of an update at every flash operation
+      hillhold-lab ports  which serial ports there are
+      hillhold-lab trace  what went over a line that hillhold-device captured
     """
 
 
-for _command in (board, boards, demo, powercut):
+for _command in (board, boards, demo, ports, powercut, trace):
     main.add_command(_command)
