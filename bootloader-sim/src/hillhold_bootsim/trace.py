@@ -7,7 +7,7 @@ judged for each direction, message by message, since a courier tries one after t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 from hillhold_verifier.capture import Chunk
 from hillhold_verifier.errors import SmpError
 from hillhold_verifier.framing import GAP, SHARED, Framed, Receiver, Transport
-from hillhold_verifier.smp import MAX_MESSAGE, Message, Op, decode
+from hillhold_verifier.smp import HEADER_SIZE, MAX_MESSAGE, Message, Op, decode
 from hillhold_verifier.smp_console import Damaged, Junk
 
 _REMEMBERED: Final = 64
@@ -190,34 +190,41 @@ def trace(chunks: Iterable[Chunk]) -> Trace:
 class _Lane:
     """One direction, read in both ways that a line can be read; where a message appears says which of the two is right.
 
-    Text and damage wait until the next message has shown which of the two ways they were read in counts.
+    Text and damage wait until the next message has shown in which of the two ways they count.
     """
 
     def __init__(self, sent: bool) -> None:
         self._sent = sent
-        self._ways = [_Way(Receiver(MAX_MESSAGE, SHARED)), _Way(Receiver(MAX_MESSAGE, (Transport.RAW,)))]
-        self._current = self._ways[0]
+        self._shared, self._raw = _Way(SHARED), _Way((Transport.RAW,))
+        self._current = self._shared
 
-    def feed(self, time: float, data: bytes) -> Iterator[Event]:
-        """Take the next bytes."""
-        for way in self._ways:
-            for found in [*way.receiver.tick(time), *way.receiver.feed(data)]:
-                event = self._event(time, found)
-                way.held.append(event)
-                if isinstance(event, Seen):
-                    yield from way.held
-                    self._current = way
-                    for each in self._ways:
-                        each.held.clear()
-            way.receiver.tick(time)  # this is when it was heard
+    def feed(self, time: float, data: bytes) -> list[Event]:
+        """Take the next bytes; return what is decided by them."""
+        for way in (self._shared, self._raw):
+            found = [self._event(time, each) for each in way.take(time, data)]
+            last = max((number for number, event in enumerate(found) if self._counts(way, event)), default=-1)
+            if last >= 0:
+                decided, way.held = way.held + found[: last + 1], found[last + 1 :]
+                other = self._raw if way is self._shared else self._shared
+                other.forget()
+                self._current = way
+                return decided
+            way.held += found
+        return []
 
     def finish(self, time: float) -> list[Event]:
         """Return what waited, and what was begun."""
         way = self._current
         rest = way.receiver.tick(time + GAP)
-        if way is self._ways[0]:
+        if way is self._shared:
             rest += way.receiver.feed(b"\n")  # a prompt has no end of line
-        return way.held + [self._event(time, found) for found in rest]
+        return way.held + [self._event(time, each) for each in rest]
+
+    def _counts(self, way: _Way, event: Event) -> bool:
+        """Say whether this shows how the line is read. Eight zeros are a message, too: a line that is held low is not raw."""
+        if not isinstance(event, Seen):
+            return False
+        return way is self._current or way is self._shared or len(event.data) > HEADER_SIZE
 
     def _event(self, time: float, found: Framed | Junk | Damaged) -> Event:
         match found:
@@ -232,9 +239,20 @@ class _Lane:
                     return Broken(time, self._sent, str(error))
 
 
-@dataclass(slots=True)
 class _Way:
     """One way to read a direction, and what was found in it since the last message."""
 
-    receiver: Receiver
-    held: list[Event] = field(default_factory=list)
+    def __init__(self, transports: Sequence[Transport]) -> None:
+        self._transports = transports
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: what was read so far is read in the other way."""
+        self.receiver = Receiver(MAX_MESSAGE, self._transports)
+        self.held: list[Event] = []
+
+    def take(self, time: float, data: bytes) -> list[Framed | Junk | Damaged]:
+        """Take bytes that came at a time, in seconds."""
+        found = [*self.receiver.tick(time), *self.receiver.feed(data)]
+        self.receiver.tick(time)  # this is when they were heard
+        return found
