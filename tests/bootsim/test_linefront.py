@@ -59,6 +59,9 @@ class FakeFar:
             time.sleep(timeout)
         return data
 
+    def reopen(self) -> None:
+        """It is open."""
+
     def close(self) -> None:
         pass
 
