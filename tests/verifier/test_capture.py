@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import installed
+from bench import Bench, installed
 from hillhold_verifier.capture import MAX_LINE, Capture, CaptureError, Chunk, Head, read_chunks, read_head
 from hillhold_verifier.courier import read_status
 from hillhold_verifier.errors import MisuseError, OperationalError
-from hillhold_verifier.link import Link, Stream
+from hillhold_verifier.link import Link
 from hillhold_verifier.smp import HILLHOLD_GROUP
-from lossy import ScriptedStream
 
 
 class Echo:
@@ -44,10 +43,27 @@ class Echo:
             raise OperationalError("x: Input/output error")
 
 
-def captured(stream: Stream, path: Path, warned: list[str] | None = None) -> Capture:
+class OnBench:
+    """A line to a board on the bench."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.came = bench, b""
+
+    def write(self, data: bytes, /) -> object:
+        self.came += self.bench.feed(data)
+        return len(data)
+
+    def read(self, timeout: float, /) -> bytes:
+        came, self.came = self.came, b""
+        return came
+
+    def close(self) -> None:
+        pass
+
+
+def captured(path: Path, warned: list[str] | None = None) -> Capture:
     ticks: Iterator[int] = count()
     return Capture(
-        stream,
         path,
         port="/dev/ttyACM0",
         baud=115200,
@@ -65,18 +81,20 @@ def chunks(path: Path) -> list[Chunk]:
 
 def test_what_was_written_and_read_is_kept_with_its_time(tmp_path: Path) -> None:
     inner = Echo()
-    capture = captured(inner, tmp_path / "x.cap")
-    assert capture.write(b"\x06\x09") == 2
-    assert capture.read(1) == b"\x06\x09"
-    assert capture.read(1) == b""
+    capture = captured(tmp_path / "x.cap")
+    stream = capture.watch(inner)
+    assert stream.write(b"\x06\x09") == 2
+    assert stream.read(1) == b"\x06\x09"
+    assert stream.read(1) == b""
     # Before it is closed: a crash loses nothing.
     assert (tmp_path / "x.cap").read_text().splitlines() == [
         '{"hillhold-capture":1,"port":"/dev/ttyACM0","baud":115200,"start":1700000000}',
         '{"t":0.25,"d":">","b":"0609"}',
         '{"t":0.5,"d":"<","b":"0609"}',
     ]
-    capture.close()
+    stream.close()
     assert inner.closed
+    capture.close()
     with (tmp_path / "x.cap").open("rb") as file:
         assert read_head(file) == Head("/dev/ttyACM0", 115200, 1_700_000_000)
         assert list(read_chunks(file)) == [Chunk(0.25, True, b"\x06\x09"), Chunk(0.5, False, b"\x06\x09")]
@@ -84,33 +102,35 @@ def test_what_was_written_and_read_is_kept_with_its_time(tmp_path: Path) -> None
 
 def test_a_port_that_fails_is_in_the_capture_too(tmp_path: Path) -> None:
     inner = Echo()
-    capture = captured(inner, tmp_path / "x.cap")
+    capture = captured(tmp_path / "x.cap")
+    stream = capture.watch(inner)
     inner.fails = True
     with pytest.raises(OperationalError):
-        capture.write(b"abc")
+        stream.write(b"abc")
     with pytest.raises(OperationalError):
-        capture.read(1)
+        stream.read(1)
+    stream.close()
+    capture.watch(Echo()).write(b"back again")
     capture.close()
     assert [chunk.failure or chunk.data for chunk in chunks(tmp_path / "x.cap")] == [
         b"abc",
         "x: Input/output error",
         "x: Input/output error",
+        b"back again",
     ]
 
 
 def test_a_file_that_exists_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "x.cap").write_text("of yesterday")
-    inner = Echo()
     with pytest.raises(MisuseError, match="it exists") as refused:
-        captured(inner, tmp_path / "x.cap")
+        captured(tmp_path / "x.cap")
     assert refused.value.hint
     assert (tmp_path / "x.cap").read_text() == "of yesterday"
-    assert not inner.closed
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OperationalError, match="No such file"):
-        captured(Echo(), tmp_path / "none" / "x.cap")
+        captured(tmp_path / "none" / "x.cap")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
@@ -123,7 +143,7 @@ def test_a_full_disk_ends_the_capture_and_not_the_update(tmp_path: Path) -> None
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
-        link = Link(captured(ScriptedStream(bench), tmp_path / "x.cap", warned))
+        link = Link(captured(tmp_path / "x.cap", warned).watch(OnBench(bench)))
         identity, _ = link.run(read_status(HILLHOLD_GROUP))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

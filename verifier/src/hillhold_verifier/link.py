@@ -1,44 +1,40 @@
-"""A serial link to a board: carries a courier's conversation over a byte stream, and sends lost requests again.
+"""A serial link to a board: an `Exchange` over a byte stream, in real time.
 
 The byte stream is anything with `write` and `read`; `open_port` makes one of a serial port, a pseudo-terminal or `socket://HOST:PORT`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, sleep
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
-from hillhold_verifier.answers import Body
-from hillhold_verifier.conversation import Pause, Request
-from hillhold_verifier.errors import OperationalError, SmpError
+from hillhold_verifier.conversation import Conversation, T
+from hillhold_verifier.errors import OperationalError
+from hillhold_verifier.exchange import Exchange
 from hillhold_verifier.hints import open_error, reason_of
-from hillhold_verifier.smp import Message, decode, encode
-from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
 
-T = TypeVar("T")
-
-TIMEOUT: Final = 2.0
-SLOW_TIMEOUT: Final = 30.0
-TRIES: Final = 4
-BOOT_TRIES: Final = 20
-"""How often a request is sent to a board that boots: 40 s, more than watchdogs and swaps take."""
 WRITE_TIMEOUT: Final = 30.0
 """Seconds after which a port that takes no bytes counts as failed; the longest frame takes 23 s at 9600 baud."""
-MAX_ANSWER: Final = 16384
-"""Bytes of a response."""
 READ_PAUSE: Final = 0.05
 """Seconds that one read may wait."""
+AWAY: Final = 30.0
+"""Seconds that a port may be away: a board with a USB port of its own takes it along when it resets."""
+
+
+class StreamError(OperationalError):
+    """A stream failed: the port is gone, or takes no more bytes."""
 
 
 class Stream(Protocol):
     """Bytes to and from a board."""
 
     def write(self, data: bytes, /) -> object:
-        """Send all of `data`."""
+        """Send all of `data`; raises `StreamError`."""
 
     def read(self, timeout: float, /) -> bytes:
-        """Return what has come, waiting at most `timeout` seconds for the first byte; b"" where nothing came."""
+        """Return what has come, waiting at most `timeout` seconds for the first byte; b"" where nothing came; raises `StreamError`."""
 
     def close(self) -> None:
         """Let go of the port."""
@@ -57,73 +53,66 @@ class Link:
 
     Args:
         stream: to and from the board.
-        timeout: seconds after which a request counts as lost.
-        slow_timeout: the same for requests on which a board erases, hashes or patches.
-        tries: how often a request is sent before the board counts as gone.
+        exchange: the host's end.
+        reopen: opens the stream anew when it fails (raises `OperationalError` where it is not there yet), or None.
+
+    Attributes:
+        exchange: as given.
+        traffic: bytes so far.
     """
 
     def __init__(
-        self, stream: Stream, *, timeout: float = TIMEOUT, slow_timeout: float = SLOW_TIMEOUT, tries: int = TRIES
+        self, stream: Stream, exchange: Exchange | None = None, reopen: Callable[[], Stream] | None = None
     ) -> None:
-        self._stream, self._tries = stream, tries
-        self._timeouts = {False: timeout, True: slow_timeout}
-        self._decoder = ConsoleDecoder(MAX_ANSWER)
-        self._sequence = 0
+        self._stream, self._reopen = stream, reopen
+        self.exchange = exchange or Exchange()
         self.traffic = Traffic()
 
     def run(self, conversation: Conversation[T]) -> T:
         """Carry a conversation to its end, and return its result.
 
         Raises:
-            OperationalError: no answer after so many tries.
+            OperationalError: nobody answers, or the stream failed and did not come back.
             Whatever the conversation raises.
         """
-        answer: Body = {}
-        try:
-            step = next(conversation)
-            while True:
-                if isinstance(step, Pause):
-                    sleep(step.seconds)
-                    answer = {}
-                else:
-                    answer = self._ask(step)
-                step = conversation.send(answer)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-    def _ask(self, request: Request) -> Body:
-        sequence = self._sequence
-        self._sequence = (sequence + 1) % 256
-        frame = encode_console(encode(Message(request.op, request.group, request.command, sequence, request.body)))
-        timeout = self._timeouts[request.slow]
-        tries = 1 if request.once else max(self._tries, BOOT_TRIES) if request.booting else self._tries
-        for _ in range(tries):
-            self._stream.write(frame)
-            self.traffic.sent += len(frame)
-            if (answer := self._await(request, sequence, timeout)) is not None:
-                return answer
-        if request.once:
-            return {}
-        asked = "asked once" if tries == 1 else f"asked {tries} times"
-        raise OperationalError(f"no answer from the board in {timeout:g} s, {asked}")
-
-    def _await(self, request: Request, sequence: int, timeout: float) -> Body | None:
-        end = monotonic() + timeout
-        while (left := end - monotonic()) > 0:
-            data = self._stream.read(min(left, READ_PAUSE))
+        exchange = self.exchange
+        exchange.begin(conversation, monotonic())
+        while exchange.busy:
+            try:
+                if out := exchange.poll(monotonic()):
+                    self._stream.write(out)
+                    self.traffic.sent += len(out)
+                due = exchange.due()
+                wait = READ_PAUSE if due is None else min(READ_PAUSE, max(due - monotonic(), 0.0))
+                data = self._stream.read(wait)
+            except StreamError:
+                if self._reopen is None:
+                    raise
+                self._come_back(self._reopen)
+                continue
             self.traffic.received += len(data)
-            for event in self._decoder.feed(data):
-                if not isinstance(event, Packet):
-                    continue
-                try:
-                    message = decode(event.data)
-                except SmpError:
-                    continue
-                wanted = (request.op + 1, request.group, request.command, sequence)
-                if (message.op, message.group, message.command, message.sequence) == wanted:
-                    return message.body
-        return None
+            exchange.receive(data, monotonic())
+        result: T = exchange.result  # type: ignore[assignment]
+        return result
+
+    def close(self) -> None:
+        """Let go of the stream."""
+        self._stream.close()
+
+    def _come_back(self, reopen: Callable[[], Stream]) -> None:
+        """Wait for the port to be there again; raises the stream's error where it is not within `AWAY` seconds."""
+        self._stream.close()
+        end = monotonic() + AWAY
+        while True:
+            try:
+                self._stream = reopen()
+            except OperationalError:
+                if monotonic() > end:
+                    raise
+                sleep(READ_PAUSE)
+            else:
+                break
+        self.exchange.reopened(monotonic())
 
 
 class _Port:
@@ -136,7 +125,7 @@ class _Port:
         try:
             return self._port.write(data)
         except OSError as error:
-            raise OperationalError(f"{self._port.name}: {reason_of(error)}") from None
+            raise StreamError(f"{self._port.name}: {reason_of(error)}") from None
 
     def read(self, timeout: float, /) -> bytes:
         try:
@@ -145,7 +134,7 @@ class _Port:
             self._port.timeout = 0
             return bytes(first + self._port.read(4096)) if first else b""
         except OSError as error:
-            raise OperationalError(f"{self._port.name}: {reason_of(error)}") from None
+            raise StreamError(f"{self._port.name}: {reason_of(error)}") from None
 
     def close(self) -> None:
         self._port.close()
@@ -155,7 +144,7 @@ def open_port(name: str, baud: int = 115200) -> Stream:
     """Open a serial port, a pseudo-terminal or `socket://HOST:PORT`.
 
     Raises:
-        OperationalError: pyserial is not installed, or the port cannot be opened, or another program or a login has it.
+        OperationalError: pyserial is not installed, or the port cannot be opened, or another program has it.
     """
     try:
         import serial

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
-from hillhold_verifier.answers import Body
-from hillhold_verifier.cli.line import open_line
+from hillhold_verifier.cli.line import Line
 from hillhold_verifier.cli.show import Progress as ProgressLine
 from hillhold_verifier.cli.show import Result, check_result, nothing, shown, status_lines
-from hillhold_verifier.conversation import Pause, Request
+from hillhold_verifier.conversation import Conversation, T
 from hillhold_verifier.courier import Courier, Pushed, confirm_running, read_status
 from hillhold_verifier.link import Link
 from hillhold_verifier.sources import open_source
 
-T = TypeVar("T")
-
 
 @contextmanager
 def _link(options: argparse.Namespace) -> Iterator[Link]:
-    stream = open_line(options)
-    try:
-        yield Link(stream)
-    finally:
-        stream.close()
+    with Line(options) as line:
+        link = Link(line.open())
+        try:
+            yield link
+        finally:
+            link.close()
 
 
-def _ask(options: argparse.Namespace, conversation: Generator[Request | Pause, Body, T]) -> T:
+def _ask(options: argparse.Namespace, conversation: Conversation[T]) -> T:
     with _link(options) as link:
         return link.run(conversation)
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from hillhold_verifier.cli.line import open_line
+from hillhold_verifier.cli.line import Line
 from hillhold_verifier.cli.show import Progress as ProgressLine
 from hillhold_verifier.cli.show import Result, check_result, nothing, shown, status_lines
 from hillhold_verifier.errors import MisuseError, OperationalError
@@ -133,7 +133,7 @@ def serve(options: argparse.Namespace) -> Result:
     server = Server(device, options.group)
     with ExitStack() as stack:
         stack.callback(server.release)
-        stream = open_line(options)
+        stream = stack.enter_context(Line(options)).open()
         stack.callback(stream.close)
         print(f"serving on {options.port}", file=sys.stderr, flush=True)
         while not stop and not server.reset_requested:
