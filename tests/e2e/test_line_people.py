@@ -143,7 +143,9 @@ def test_a_silent_board_says_what_was_tried_and_its_capture_what_came(tmp_path: 
     with somebody(b"\r\npi login: ") as port:
         done = device("status", "--port", port, "--capture", tmp_path / "x")
     assert done.code == 3
-    assert "tried console and raw" in done.err
+    error, hint = done.err.splitlines()
+    assert error == "error: no answer from the board in 6 s at 115200 baud; tried console and raw"
+    assert hint.startswith("hint: a login prompt answers on this port: is it the console of a Linux?")
     told = run("hillhold-lab", "trace", tmp_path / "x").out
     assert " > console #" in told
     assert " > raw     #" in told

@@ -294,6 +294,9 @@ class HostileBoard:
         found, self.out = self.out, b""
         return found
 
+    def reopen(self) -> None:
+        raise OperationalError("gone for good")
+
     def close(self) -> None:
         """Nothing to let go of."""
 

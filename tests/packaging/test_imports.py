@@ -133,7 +133,11 @@ AMBIENT = (
         (
             *(CLI, "hillhold_signer/service/service.py", "hillhold_bootsim/uart.py"),
             # Seeded: the same in every run.
-            *("hillhold_bootsim/powercut/runner.py", "hillhold_bootsim/powercut/scenario.py"),
+            *(
+                "hillhold_bootsim/linefaults.py",
+                "hillhold_bootsim/powercut/runner.py",
+                "hillhold_bootsim/powercut/scenario.py",
+            ),
         ),
     ),
     Ambient(

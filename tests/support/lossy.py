@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from time import sleep
 
 from bench import Bench
 from hillhold_verifier.conversation import Conversation, T
@@ -109,3 +110,26 @@ class Pair:
 
 def _cut(data: bytes, by_bytes: bool) -> Sequence[bytes]:
     return [data[at : at + 1] for at in range(len(data))] if by_bytes else [data]
+
+
+class Direct:
+    """A `Stream` to a board on the bench, in real time, without faults."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.pending = bench, b""
+
+    def write(self, data: bytes, /) -> object:
+        self.pending += self.bench.feed(data)
+        return len(data)
+
+    def read(self, timeout: float, /) -> bytes:
+        if not self.pending:
+            sleep(min(timeout, 0.001))
+        data, self.pending = self.pending, b""
+        return data
+
+    def reopen(self) -> None:
+        """It is open."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from bench import Bench, installed
+from bench import installed
 from hillhold_verifier.capture import MAX_LINE, Capture, CaptureError, Chunk, Head, read_chunks, read_head
 from hillhold_verifier.courier import read_status
 from hillhold_verifier.errors import MisuseError, OperationalError
-from hillhold_verifier.link import Link
+from hillhold_verifier.link import Link, Stream
 from hillhold_verifier.smp import HILLHOLD_GROUP
+from lossy import Direct
 
 
 class Echo:
@@ -35,6 +36,9 @@ class Echo:
         said, self.said = self.said, b""
         return said
 
+    def reopen(self) -> None:
+        self.fails = False
+
     def close(self) -> None:
         self.closed = True
 
@@ -43,27 +47,10 @@ class Echo:
             raise OperationalError("x: Input/output error")
 
 
-class OnBench:
-    """A line to a board on the bench."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench, self.came = bench, b""
-
-    def write(self, data: bytes, /) -> object:
-        self.came += self.bench.feed(data)
-        return len(data)
-
-    def read(self, timeout: float, /) -> bytes:
-        came, self.came = self.came, b""
-        return came
-
-    def close(self) -> None:
-        pass
-
-
-def captured(path: Path, warned: list[str] | None = None) -> Capture:
+def captured(stream: Stream, path: Path, warned: list[str] | None = None) -> Capture:
     ticks: Iterator[int] = count()
     return Capture(
+        stream,
         path,
         port="/dev/ttyACM0",
         baud=115200,
@@ -81,36 +68,33 @@ def chunks(path: Path) -> list[Chunk]:
 
 def test_what_was_written_and_read_is_kept_with_its_time(tmp_path: Path) -> None:
     inner = Echo()
-    capture = captured(tmp_path / "x.cap")
-    stream = capture.watch(inner)
-    assert stream.write(b"\x06\x09") == 2
-    assert stream.read(1) == b"\x06\x09"
-    assert stream.read(1) == b""
+    capture = captured(inner, tmp_path / "x.cap")
+    assert capture.write(b"\x06\x09") == 2
+    assert capture.read(1) == b"\x06\x09"
+    assert capture.read(1) == b""
     # Before it is closed: a crash loses nothing.
     assert (tmp_path / "x.cap").read_text().splitlines() == [
         '{"hillhold-capture":1,"port":"/dev/ttyACM0","baud":115200,"start":1700000000}',
         '{"t":0.25,"d":">","b":"0609"}',
         '{"t":0.5,"d":"<","b":"0609"}',
     ]
-    stream.close()
-    assert inner.closed
     capture.close()
+    assert inner.closed
     with (tmp_path / "x.cap").open("rb") as file:
         assert read_head(file) == Head("/dev/ttyACM0", 115200, 1_700_000_000)
         assert list(read_chunks(file)) == [Chunk(0.25, True, b"\x06\x09"), Chunk(0.5, False, b"\x06\x09")]
 
 
-def test_a_port_that_fails_is_in_the_capture_too(tmp_path: Path) -> None:
+def test_a_port_that_fails_is_in_the_capture_too_and_so_is_what_follows_when_it_is_back(tmp_path: Path) -> None:
     inner = Echo()
-    capture = captured(tmp_path / "x.cap")
-    stream = capture.watch(inner)
+    capture = captured(inner, tmp_path / "x.cap")
     inner.fails = True
     with pytest.raises(OperationalError):
-        stream.write(b"abc")
+        capture.write(b"abc")
     with pytest.raises(OperationalError):
-        stream.read(1)
-    stream.close()
-    capture.watch(Echo()).write(b"back again")
+        capture.read(1)
+    capture.reopen()
+    capture.write(b"back again")
     capture.close()
     assert [chunk.failure or chunk.data for chunk in chunks(tmp_path / "x.cap")] == [
         b"abc",
@@ -122,15 +106,17 @@ def test_a_port_that_fails_is_in_the_capture_too(tmp_path: Path) -> None:
 
 def test_a_file_that_exists_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "x.cap").write_text("of yesterday")
+    inner = Echo()
     with pytest.raises(MisuseError, match="it exists") as refused:
-        captured(tmp_path / "x.cap")
+        captured(inner, tmp_path / "x.cap")
     assert refused.value.hint
     assert (tmp_path / "x.cap").read_text() == "of yesterday"
+    assert not inner.closed
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OperationalError, match="No such file"):
-        captured(tmp_path / "none" / "x.cap")
+        captured(Echo(), tmp_path / "none" / "x.cap")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
@@ -143,7 +129,7 @@ def test_a_full_disk_ends_the_capture_and_not_the_update(tmp_path: Path) -> None
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
-        link = Link(captured(tmp_path / "x.cap", warned).watch(OnBench(bench)))
+        link = Link(captured(Direct(bench), tmp_path / "x.cap", warned))
         identity, _ = link.run(read_status(HILLHOLD_GROUP))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -123,6 +123,9 @@ class Silent:
     def read(self, timeout: float, /) -> bytes:
         return self.says
 
+    def reopen(self) -> None:
+        raise OperationalError("gone for good")
+
     def close(self) -> None:
         """Nothing to do."""
 

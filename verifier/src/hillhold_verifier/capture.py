@@ -29,22 +29,24 @@ class CaptureError(Refused):
 
 
 class Capture:
-    """The file; `watch` what is to be in it.
+    """A stream that is watched; it is used in place of the one that it wraps, and closes it.
 
     Args:
+        stream: to and from the board.
         path: a file that does not exist yet.
-        port, baud: what is watched, for the reader.
+        port, baud: what the stream is, for the reader.
         start: now, in Unix seconds.
         clock: seconds of a clock that only goes forward.
         failed: told once, in words, when the file cannot be written any more.
 
     Raises:
-        MisuseError: the file exists. Nothing of it was changed.
+        MisuseError: the file exists. Nothing of it was changed, and the stream is open.
         OperationalError: it cannot be made.
     """
 
     def __init__(
         self,
+        stream: Stream,
         path: Path,
         *,
         port: str,
@@ -53,7 +55,8 @@ class Capture:
         clock: Callable[[], float],
         failed: Callable[[str], None],
     ) -> None:
-        self._path, self._clock, self._failed = path, clock, failed
+        self._stream, self._clock, self._failed = stream, clock, failed
+        self._path = path
         try:
             self._file: io.FileIO | None = io.FileIO(path, "x")  # unbuffered: what is written survives a crash of ours
         except FileExistsError:
@@ -65,42 +68,9 @@ class Capture:
         self._start = clock()
         self._put({"hillhold-capture": VERSION, "port": port, "baud": baud, "start": start})
 
-    def watch(self, stream: Stream) -> Stream:
-        """Return a stream to be used in place of this one. A port that comes back is watched anew, in the same capture."""
-        return _Watched(stream, self._event)
-
-    def close(self) -> None:
-        """Let go of the file; what is still watched goes on without."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _event(self, values: dict[str, object]) -> None:
-        self._put({"t": round(self._clock() - self._start, 6), **values})
-
-    def _put(self, values: dict[str, object]) -> None:
-        if self._file is None:
-            return
-        line = json.dumps(values, separators=(",", ":")).encode() + b"\n"
-        try:
-            written = self._file.write(line)
-            reason = "" if written == len(line) else "the disk is full"
-        except OSError as error:
-            reason = error.strerror or str(error)
-        if reason:
-            self.close()
-            self._failed(f"capture {self._path}: {reason}; it ends here, the rest goes on")
-
-
-class _Watched:
-    """A stream that is watched."""
-
-    def __init__(self, stream: Stream, event: Callable[[dict[str, object]], None]) -> None:
-        self._stream, self._event = stream, event
-
     def write(self, data: bytes, /) -> object:
         """Send all of `data`; it is in the capture even where that fails."""
-        self._event({"d": ">", "b": data.hex()})
+        self._bytes(">", data)
         try:
             return self._stream.write(data)
         except OperationalError as error:
@@ -115,12 +85,39 @@ class _Watched:
             self._event({"e": str(error)})
             raise
         if data:
-            self._event({"d": "<", "b": data.hex()})
+            self._bytes("<", data)
         return data
 
+    def reopen(self) -> None:
+        """Open the port anew; the capture goes on."""
+        self._stream.reopen()
+
     def close(self) -> None:
-        """Let go of the port."""
+        """Let go of the port, and of the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
         self._stream.close()
+
+    def _bytes(self, direction: str, data: bytes) -> None:
+        self._event({"d": direction, "b": data.hex()})
+
+    def _event(self, values: dict[str, object]) -> None:
+        self._put({"t": round(self._clock() - self._start, 6), **values})
+
+    def _put(self, values: dict[str, object]) -> None:
+        if self._file is None:
+            return
+        line = json.dumps(values, separators=(",", ":")).encode() + b"\n"
+        try:
+            written = self._file.write(line)
+            reason = "" if written == len(line) else "the disk is full"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        if reason:
+            self._file.close()
+            self._file = None
+            self._failed(f"capture {self._path}: {reason}; it ends here, the rest goes on")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ READ_PAUSE: Final = 0.05
 """Seconds that one read may wait."""
 AWAY: Final = 30.0
 """Seconds that a port may be away: a board with a USB port of its own takes it along when it resets."""
+AWAY_PAUSE: Final = 0.2
+"""Seconds between two looks for it."""
 
 
 class StreamError(OperationalError):
@@ -35,6 +37,9 @@ class Stream(Protocol):
 
     def read(self, timeout: float, /) -> bytes:
         """Return what has come, waiting at most `timeout` seconds for the first byte; b"" where nothing came; raises `StreamError`."""
+
+    def reopen(self) -> None:
+        """Open it anew after it failed; raises `OperationalError` while it is not there."""
 
     def close(self) -> None:
         """Let go of the port."""
@@ -54,7 +59,7 @@ class Link:
     Args:
         stream: to and from the board.
         exchange: the host's end.
-        reopen: opens the stream anew when it fails (raises `OperationalError` where it is not there yet), or None.
+        notice: told in words that the port is away, and that it is back.
 
     Attributes:
         exchange: as given.
@@ -62,9 +67,9 @@ class Link:
     """
 
     def __init__(
-        self, stream: Stream, exchange: Exchange | None = None, reopen: Callable[[], Stream] | None = None
+        self, stream: Stream, exchange: Exchange | None = None, notice: Callable[[str], None] = lambda _: None
     ) -> None:
-        self._stream, self._reopen = stream, reopen
+        self._stream, self._notice = stream, notice
         self.exchange = exchange or Exchange()
         self.traffic = Traffic()
 
@@ -85,41 +90,42 @@ class Link:
                 due = exchange.due()
                 wait = READ_PAUSE if due is None else min(READ_PAUSE, max(due - monotonic(), 0.0))
                 data = self._stream.read(wait)
-            except StreamError:
-                if self._reopen is None:
-                    raise
-                self._come_back(self._reopen)
+            except StreamError as error:
+                if not self.traffic.received:
+                    raise  # it never worked
+                self._come_back(error)
                 continue
             self.traffic.received += len(data)
             exchange.receive(data, monotonic())
         result: T = exchange.result  # type: ignore[assignment]
         return result
 
-    def close(self) -> None:
-        """Let go of the stream."""
-        self._stream.close()
-
-    def _come_back(self, reopen: Callable[[], Stream]) -> None:
-        """Wait for the port to be there again; raises the stream's error where it is not within `AWAY` seconds."""
-        self._stream.close()
+    def _come_back(self, error: StreamError) -> None:
+        """Wait for the port to be there again; raises the error where it is not within `AWAY` seconds."""
+        self._notice(f"the port is away ({error}); waiting for it")
         end = monotonic() + AWAY
         while True:
             try:
-                self._stream = reopen()
+                self._stream.reopen()
+                break
             except OperationalError:
                 if monotonic() > end:
-                    raise
-                sleep(READ_PAUSE)
-            else:
-                break
+                    raise error from None
+                sleep(AWAY_PAUSE)
+        self._notice("the port is back")
         self.exchange.reopened(monotonic())
 
 
 class _Port:
-    """A pyserial port as a `Stream`."""
+    """A pyserial port as a `Stream`; `connect` opens it, now and whenever it was away."""
 
-    def __init__(self, port: Any) -> None:
-        self._port = port
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connect = connect
+        self._port = connect()
+
+    def reopen(self) -> None:
+        self.close()
+        self._port = self._connect()
 
     def write(self, data: bytes, /) -> object:
         try:
@@ -140,19 +146,28 @@ class _Port:
         self._port.close()
 
 
-def open_port(name: str, baud: int = 115200) -> Stream:
+def open_port(name: str, baud: int = 115200, find: Callable[[], str] | None = None) -> Stream:
     """Open a serial port, a pseudo-terminal or `socket://HOST:PORT`.
 
+    Args:
+        find: tells the port's name when it comes back, which may be another then.
+
     Raises:
-        OperationalError: pyserial is not installed, or the port cannot be opened, or another program has it.
+        OperationalError: pyserial is not installed, or the port cannot be opened, or another program or a login has it.
     """
     try:
         import serial
     except ImportError:
         raise OperationalError("serial ports need pyserial: pip install 'hillhold-verifier[serial]'") from None
-    try:
-        return _Port(
-            serial.serial_for_url(name, baudrate=baud, timeout=READ_PAUSE, write_timeout=WRITE_TIMEOUT, exclusive=True)
-        )
-    except (ValueError, OSError) as error:  # a SerialException is an OSError
-        raise open_error(name, error) from None
+    names = [name]
+
+    def connect() -> Any:
+        where = names.pop() if names else find() if find else name
+        try:
+            return serial.serial_for_url(
+                where, baudrate=baud, timeout=READ_PAUSE, write_timeout=WRITE_TIMEOUT, exclusive=True
+            )
+        except (ValueError, OSError) as error:  # a SerialException is an OSError
+            raise open_error(where, error) from None
+
+    return _Port(connect)

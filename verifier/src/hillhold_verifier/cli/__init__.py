@@ -23,6 +23,7 @@ from hillhold_verifier.cli.line import ports
 from hillhold_verifier.cli.show import Result, plain
 from hillhold_verifier.cli.verify import add_verify
 from hillhold_verifier.errors import HillholdError, MisuseError, OperationalError, UnprovisionedError
+from hillhold_verifier.framing import Transport
 from hillhold_verifier.smp import HILLHOLD_GROUP
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._+-]*")
@@ -93,6 +94,13 @@ def _name(text: str) -> str:
     if not NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(f"expected {NAME.pattern}, got {text!r}")
     return text
+
+
+def _transport(text: str) -> Transport | None:
+    names = ["auto", *(transport.value for transport in Transport)]
+    if text not in names:
+        raise argparse.ArgumentTypeError(f"expected {', '.join(names)}, got {text!r}")
+    return None if text == "auto" else Transport(text)
 
 
 def _digest(text: str) -> bytes:
@@ -185,6 +193,13 @@ def _line_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
     )
     parser.add_argument(
         "--group", type=_number(0, 65535), default=HILLHOLD_GROUP, help="SMP group of Hillhold (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--transport",
+        type=_transport,
+        default=None,
+        metavar="{auto,console,cobs,raw}",
+        help="how messages lie on the line (default: auto, which asks the board)",
     )
     parser.add_argument(
         "--capture",
