@@ -37,7 +37,7 @@ class Echo:
         return said
 
     def reopen(self) -> None:
-        """It is open."""
+        self.fails = False
 
     def close(self) -> None:
         self.closed = True
@@ -85,7 +85,7 @@ def test_what_was_written_and_read_is_kept_with_its_time(tmp_path: Path) -> None
         assert list(read_chunks(file)) == [Chunk(0.25, True, b"\x06\x09"), Chunk(0.5, False, b"\x06\x09")]
 
 
-def test_a_port_that_fails_is_in_the_capture_too(tmp_path: Path) -> None:
+def test_a_port_that_fails_is_in_the_capture_too_and_so_is_what_follows_when_it_is_back(tmp_path: Path) -> None:
     inner = Echo()
     capture = captured(inner, tmp_path / "x.cap")
     inner.fails = True
@@ -93,11 +93,14 @@ def test_a_port_that_fails_is_in_the_capture_too(tmp_path: Path) -> None:
         capture.write(b"abc")
     with pytest.raises(OperationalError):
         capture.read(1)
+    capture.reopen()
+    capture.write(b"back again")
     capture.close()
     assert [chunk.failure or chunk.data for chunk in chunks(tmp_path / "x.cap")] == [
         b"abc",
         "x: Input/output error",
         "x: Input/output error",
+        b"back again",
     ]
 
 
