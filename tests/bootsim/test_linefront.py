@@ -62,6 +62,9 @@ class FakeFar:
         self.read_out += len(data)
         return data
 
+    def reopen(self) -> None:
+        """It is open."""
+
     def close(self) -> None:
         pass
 

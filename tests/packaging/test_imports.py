@@ -62,7 +62,8 @@ class Imports:
 
 IMPORTS = {
     "hillhold_verifier": Imports(
-        frozenset({"cryptography", "cbor2"}), in_functions={"serial": ("hillhold_verifier/link.py",)}
+        frozenset({"cryptography", "cbor2"}),
+        in_functions={"serial": ("hillhold_verifier/link.py", "hillhold_verifier/ports.py")},
     ),
     "hillhold_signer": Imports(
         frozenset({"hillhold_verifier", "cryptography", "tuf", "securesystemslib", "bsdiff4", "intelhex"}),

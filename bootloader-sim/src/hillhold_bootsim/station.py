@@ -20,6 +20,7 @@ from hillhold_bootsim.layout import Layout, SimRecordAreas
 from hillhold_bootsim.uart import Line, Traffic, serve
 from hillhold_verifier.agent import Agent
 from hillhold_verifier.errors import MisuseError, OperationalError, UnprovisionedError
+from hillhold_verifier.framing import SHARED, Transport
 from hillhold_verifier.installer import Installer, provision
 from hillhold_verifier.mcuboot import ImageKey
 from hillhold_verifier.select import Device
@@ -28,9 +29,21 @@ from hillhold_verifier.state import StateStore
 
 
 def make_board(
-    flash: Flash, layout: Layout, keys: Sequence[ImageKey], self_test: SelfTest | None = None, buffer: int = 1024
+    flash: Flash,
+    layout: Layout,
+    keys: Sequence[ImageKey],
+    self_test: SelfTest | None = None,
+    buffer: int = 1024,
+    buffers: int = 1,
+    transports: Sequence[Transport] = SHARED,
 ) -> VirtualBoard:
-    """Return a board, switched off, whose agent is the verifier's. `buffer`: bytes of the longest SMP message that it takes."""
+    """Return a board, switched off, whose agent is the verifier's.
+
+    Args:
+        buffer: bytes of the longest SMP message that it takes.
+        buffers: how many of them it has room for.
+        transports: what its line carries.
+    """
 
     def agent(
         slots: Sequence[Slots],
@@ -40,9 +53,14 @@ def make_board(
         _info: BoardInfo,
     ) -> Agent:
         try:
-            return Agent(Installer(StateStore(areas), slots, control, counters), buffer=buffer)
+            return Agent(
+                Installer(StateStore(areas), slots, control, counters),
+                buffer=buffer,
+                buffers=buffers,
+                transports=transports,
+            )
         except (UnprovisionedError, OperationalError) as reason:
-            return Agent(reason, buffer=buffer)
+            return Agent(reason, buffer=buffer, buffers=buffers, transports=transports)
 
     return VirtualBoard(flash, layout, keys, agent, self_test)
 
