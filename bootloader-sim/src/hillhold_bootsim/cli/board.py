@@ -116,7 +116,9 @@ def board(
             raise click.UsageError(
                 f"{flash}: this board is provisioned already; leave {', '.join(given)} out, or take a new file"
             )
-        _run(make_board(chip, spec.layout, keys, script, spec.buffer), spec, line, str(link or _url(line)))
+        _run(
+            make_board(chip, spec.layout, keys, script, spec.buffer, spec.buffers), spec, line, str(link or _url(line))
+        )
 
 
 def _url(line: Line) -> str:
