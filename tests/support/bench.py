@@ -277,9 +277,10 @@ class Bench(Parts):
         device: Device = DEVICE,
         flash: Flash | None = None,
         buffer: int = 1024,
+        buffers: int = 1,
     ) -> None:
         super().__init__(repo, layout, device=device, flash=flash)
-        self.board = make_board(self.flash, layout, held_keys(), self_test, buffer)
+        self.board = make_board(self.flash, layout, held_keys(), self_test, buffer, buffers)
         self.use(self.board.parts)
         self.clock: int | None = CLOCK
         self.seconds = 0.0

@@ -37,7 +37,7 @@ def make_board(
     keys: Sequence[ImageKey],
     self_test: SelfTest | None = None,
     buffer: int = 1024,
-    buffers: int = 4,
+    buffers: int = 1,
 ) -> VirtualBoard:
     """Return a board, switched off, whose agent is the verifier's.
 

@@ -77,7 +77,6 @@ class Agent:
         device: Device | None = None,
         buffer: int = 1024,
         group: int = HILLHOLD_GROUP,
-        *,
         buffers: int = 1,
         bootloader: Bootloader | None = None,
     ) -> None:
