@@ -17,7 +17,7 @@ from hillhold_verifier.smp import Group, Message, MgmtErr, Op, OsCommand, OsMgmt
 from offers import started
 
 DATE, ECHO, RESET, PARAMETERS, BOOTLOADER = (
-    OsCommand.DATE_TIME,
+    OsCommand.DATETIME_STRING,
     OsCommand.ECHO,
     OsCommand.RESET,
     OsCommand.MCUMGR_PARAMETERS,

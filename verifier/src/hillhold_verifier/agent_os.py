@@ -71,9 +71,9 @@ def answer_os(request: Message, platform: Platform, clock: int | None) -> Fields
     match request.op, request.command:
         case _, OsCommand.ECHO:
             return {"r": text_field(request.body, "d", "")}
-        case Op.READ, OsCommand.DATE_TIME:
+        case Op.READ, OsCommand.DATETIME_STRING:
             return _date(request, clock)
-        case Op.WRITE, OsCommand.DATE_TIME:
+        case Op.WRITE, OsCommand.DATETIME_STRING:
             return smp_error(MgmtErr.EACCESSDENIED, "the date of this device is not set from a host")
         case Op.WRITE, OsCommand.RESET:
             if int_field(request.body, "boot_mode", NORMAL_BOOT) != NORMAL_BOOT:

@@ -50,7 +50,7 @@ class OsCommand(IntEnum):
     """Commands of group OS."""
 
     ECHO = 0
-    DATE_TIME = 4
+    DATETIME_STRING = 4
     RESET = 5
     MCUMGR_PARAMETERS = 6
     BOOTLOADER_INFO = 8
