@@ -114,7 +114,7 @@ def _upload(body: Fields, installer: Installer, clock: int | None) -> Fields:
         raise _called(ImgMgmtErr.INVALID_OFFSET, SmpError("SMP field off", expected="an offset", got="none"))
     offset, data = int_field(body, "off"), bytes_field(body, "data")
     if offset == 0 and (at := _begin(body, installer, clock)):
-        return {"off": at, "match": True} if _is_whole(body, installer, at) else {"off": at}
+        return {"off": at, "match": True} if at == body["len"] and _is_whole(body, installer) else {"off": at}
     before = installer.state.transfer
     try:
         at = installer.write(offset, data)
@@ -128,7 +128,7 @@ def _begin(body: Fields, installer: Installer, clock: int | None) -> int:
     if "len" not in body:
         raise _called(ImgMgmtErr.INVALID_LENGTH, SmpError("SMP field len", expected="the image's length", got="none"))
     length, digest = int_field(body, "len"), bytes_field(body, "sha", b"")
-    component = _component_of(int_field(body, "image", 0), installer, ImgMgmtErr.NO_FREE_SLOT)
+    component = _component_of(body, installer)
     if len(digest) > HASH_SIZE:
         raise TransferError("sha", expected=f"at most {HASH_SIZE} bytes", got=len(digest))
     if bool_field(body, "upgrade", False):
@@ -158,18 +158,19 @@ def _check_upgrade(installer: Installer, clock: int | None, component: int) -> N
         raise _called(ImgMgmtErr.CURRENT_VERSION_IS_NEWER, refusal)
 
 
-def _is_whole(body: Fields, installer: Installer, at: int) -> bool:
-    """An upload that ended before it began: the slot held that image already. (A staged patch is no image yet.)"""
+def _is_whole(body: Fields, installer: Installer) -> bool:
+    """An upload ended before it began, since the slot held that image already. (A staged patch is no image yet.)"""
     transfer = installer.state.transfer
-    under_way = transfer is not None and transfer.component == int_field(body, "image", 0)
-    return at == int_field(body, "len") and not under_way
+    return transfer is None or transfer.component != _component_of(body, installer)
 
 
 def _erase(body: Fields, installer: Installer) -> None:
     """Erase a slot that nothing needs. It is named by all images (2 and 3 are those of image 1), by default the other one of `image`."""
-    slot = int_field(body, "slot", 2 * int_field(body, "image", 0) + 1)
+    slot = int_field(body, "slot") if "slot" in body else 2 * _component_of(body, installer) + 1
     component, number = divmod(slot, 2)
-    _component_of(component, installer, ImgMgmtErr.INVALID_SLOT)
+    if component not in _components(installer):
+        expected = f"0 to {2 * len(_components(installer)) - 1}"
+        raise _called(ImgMgmtErr.INVALID_SLOT, TransferError("slot to erase", expected=expected, got=slot))
     if number == 0:
         raise SlotError("slot to erase", expected=f"{slot + 1}, which does not run", got=slot)
     if _is_marked(installer):
@@ -177,10 +178,14 @@ def _erase(body: Fields, installer: Installer) -> None:
     installer.erase(component)
 
 
-def _component_of(number: int, installer: Installer, stock: ImgMgmtErr) -> int:
-    count = len(installer.state.device.components)
-    if number >= count:
-        raise _called(stock, TransferError("image number", expected=f"0 to {count - 1}", got=number))
+def _component_of(body: Fields, installer: Installer) -> int:
+    """The component that `image` names. Where there is one only, no number is judged, as in Zephyr: smpmgr sends that of a slot."""
+    number, components = int_field(body, "image", 0), _components(installer)
+    if len(components) == 1:
+        return 0
+    if number not in components:
+        refusal = TransferError("image number", expected=f"0 to {len(components) - 1}", got=number)
+        raise _called(ImgMgmtErr.NO_FREE_SLOT, refusal)
     return number
 
 
