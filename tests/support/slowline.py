@@ -35,8 +35,6 @@ class Rig:
         while self.exchange.busy:
             waiting += self.exchange.poll(self.seconds)
             waiting = waiting[self.line.push(Direction.TO_BOARD, waiting, self.seconds) :]
-            if not self.exchange.busy:
-                break
             self._advance()
             if data := self.line.pull(Direction.TO_BOARD, self.seconds):
                 self.free = max(self.free, self.seconds) + self.busy(len(data))
