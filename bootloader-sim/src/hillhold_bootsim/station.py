@@ -22,6 +22,7 @@ from hillhold_bootsim.uart import Line, Traffic, serve
 from hillhold_verifier.agent import Agent
 from hillhold_verifier.agent_os import REMAP, SWAP_USING_OFFSET
 from hillhold_verifier.errors import HillholdError, MisuseError, OperationalError, UnprovisionedError
+from hillhold_verifier.framing import SHARED, Transport
 from hillhold_verifier.installer import Installer, provision
 from hillhold_verifier.mcuboot import ImageKey
 from hillhold_verifier.select import Device
@@ -38,12 +39,14 @@ def make_board(
     self_test: SelfTest | None = None,
     buffer: int = 1024,
     buffers: int = 1,
+    transports: Sequence[Transport] = SHARED,
 ) -> VirtualBoard:
     """Return a board, switched off, whose agent is the verifier's.
 
     Args:
         buffer: bytes of the longest SMP message that it takes.
         buffers: how many of them it holds at a time.
+        transports: what its line carries.
     """
     bootloader = _BOOTLOADERS[layout.mode]
 
@@ -58,7 +61,7 @@ def make_board(
             installer: Installer | HillholdError = Installer(StateStore(areas), slots, control, counters)
         except (UnprovisionedError, OperationalError) as reason:
             installer = reason
-        return Agent(installer, buffer=buffer, buffers=buffers, bootloader=bootloader)
+        return Agent(installer, buffer=buffer, buffers=buffers, bootloader=bootloader, transports=transports)
 
     return VirtualBoard(flash, layout, keys, agent, self_test)
 

@@ -16,12 +16,14 @@ A retransmitted request of this group (the same bytes as the one before) is answ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from hillhold_verifier.agent_image import answer_image, image_error
 from hillhold_verifier.agent_os import Bootloader, Platform, answer_os, is_reset
 from hillhold_verifier.errors import HillholdError, OperationalError, OrderError, Refused, SmpError, WireError
+from hillhold_verifier.framing import SHARED, Framed, Receiver, Transport, frame
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, max_bytes
 from hillhold_verifier.patch import ALGORITHM
@@ -39,7 +41,7 @@ from hillhold_verifier.smp import (
     error_body,
     smp_error,
 )
-from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
+from hillhold_verifier.smp_check import CRC, checked, with_check
 from hillhold_verifier.smp_fields import bytes_field, int_field
 from hillhold_verifier.wire import base_name, inflate
 
@@ -64,6 +66,7 @@ class Agent:
         group: id of Hillhold's own group.
         buffers: how many such messages the board holds at a time.
         bootloader: what the board says of its bootloader, or None where nobody told the agent.
+        transports: what its line carries.
 
     Attributes:
         reset_requested: the board is to be reset once the answer is out.
@@ -79,11 +82,12 @@ class Agent:
         group: int = HILLHOLD_GROUP,
         buffers: int = 1,
         bootloader: Bootloader | None = None,
+        transports: Sequence[Transport] = SHARED,
     ) -> None:
         self._installer = installer
         self._device = installer.state.device if isinstance(installer, Installer) else device
         self._platform, self._group = Platform(buffer, buffers, bootloader), group
-        self._decoder = ConsoleDecoder(buffer)
+        self._receiver = Receiver(buffer, transports)
         self._incoming: _Incoming | None = None
         self._last: tuple[bytes, bytes] | None = None
         self.reset_requested = False
@@ -93,10 +97,14 @@ class Agent:
     def receive(self, data: bytes, now: int | None) -> bytes:
         """Take bytes of the line; return those to send. `now`: Unix seconds, or None without a clock."""
         answers = []
-        for event in self._decoder.feed(data):
-            if isinstance(event, Packet) and (answer := self.answer(event.data, now)):
-                answers.append(encode_console(answer))
+        for event in self._receiver.feed(data):
+            if isinstance(event, Framed) and (answer := self.answer(event.data, now)):
+                answers.append(frame(answer, event.transport))
         return b"".join(answers)
+
+    def tick(self, seconds: float) -> None:
+        """Let time pass (seconds of a clock that only goes forward): half a frame is given up after a while."""
+        self._receiver.tick(seconds)
 
     def self_test_passed(self, *, confirm: bool) -> None:
         """Take note that the running image's own test has passed; with `confirm` it confirms itself now."""
@@ -120,14 +128,17 @@ class Agent:
             return None
         if request.op not in (Op.READ, Op.WRITE):
             return None
+        if is_checked := CRC in request.body:
+            if (body := checked(request)) is None:
+                return None  # as a frame with a wrong CRC: it is sent again
+            request = replace(request, body=body)
         own = request.group == self._group
         if own and self._last and self._last[0] == packet:
             return self._last[1]
         response = Op.READ_RSP if request.op is Op.READ else Op.WRITE_RSP
         body = self._body(request, clock)
-        answer = encode(
-            Message(response, request.group, request.command, request.sequence, body, version=request.version)
-        )
+        message = Message(response, request.group, request.command, request.sequence, body, version=request.version)
+        answer = with_check(message) if is_checked else encode(message)
         self._last = (packet, answer) if own and request.op is Op.WRITE else None
         return answer
 

@@ -19,14 +19,22 @@ def short(digest: bytes) -> str:
 
 
 class HillholdError(Exception):
-    """Base of all errors; never raised itself."""
+    """Base of all errors; never raised itself.
+
+    Args:
+        message: what was expected and what came.
+        hint: what to do about it, in one line.
+    """
 
     exit_code: ClassVar[int] = 3
+    hint: str | None = None
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
         if type(self) is HillholdError:
             raise TypeError("HillholdError is abstract: raise one of its subclasses")
         super().__init__(message)
+        if hint is not None:
+            self.hint = hint
 
 
 class MisuseError(HillholdError):
