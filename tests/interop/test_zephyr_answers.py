@@ -107,13 +107,14 @@ def test_our_answer_is_another(
 
 def test_the_list_of_images_has_zephyr_s_keys(bench: Bench) -> None:
     """And `image`, which Zephyr leaves out where there is one."""
-    answer = bench.ask(R, 1, 0)
+    answer: Any = bench.ask(R, 1, 0)
     keys = ["slot", "version", "hash", "bootable", "pending", "confirmed", "active", "permanent"]
-    (only,) = answer["images"]  # type: ignore[misc]
+    (only,) = answer["images"]
     assert answer.keys() == {"images", "splitStatus"}
     assert only.keys() == {"image", *keys}
     assert [type(only[key]) for key in keys] == [int, str, bytes, bool, bool, bool, bool, bool]
-    (slots,) = bench.ask(R, 1, 6)["images"]  # type: ignore[misc]
+    info: Any = bench.ask(R, 1, 6)
+    (slots,) = info["images"]
     assert [list(slot) for slot in slots["slots"]] == [["size", "slot"], ["size", "slot", "upload_image_id"]]
 
 
