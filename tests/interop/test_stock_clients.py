@@ -158,8 +158,8 @@ def test_smpclient_is_told_what_a_board_refuses(lab: Lab, board: Board) -> None:
 
     async def ask(client: SMPClient) -> None:
         async def refused(request: Any) -> Any:
-            answer = await client.request(request)
-            assert error_v2(answer), answer
+            answer: Any = await client.request(request)
+            assert hasattr(answer, "err"), answer
             return answer.err.rc
 
         for content in (old.read_bytes(), new.read_bytes() + b"x"):
@@ -201,13 +201,14 @@ def test_smpclient_asks_group_os(board: Board) -> None:
         date = await client.request(DateTimeRead())
         assert success(date)
         assert date.datetime[:2] == "20"
-        for request, rc in (
+        refused: list[tuple[Any, MGMT_ERR]] = [
             (DateTimeWrite(datetime="2000-01-01T00:00:00"), MGMT_ERR.EACCESSDENIED),
             (TaskStatisticsRead(), MGMT_ERR.ENOTSUP),
             (OSApplicationInfoRead(), MGMT_ERR.ENOTSUP),
             (ResetWrite(boot_mode=1), MGMT_ERR.ENOTSUP),
-        ):
-            answer = await client.request(request)  # type: ignore[arg-type]
+        ]
+        for request, rc in refused:
+            answer = await client.request(request)
             assert error_v1(answer), answer
             assert answer.rc == rc
         assert success(await client.request(ResetWrite(force=1)))
@@ -258,7 +259,7 @@ def test_mcumgr_toolkit_asks_whatever_a_board_may_know(lab: Lab, board: Board) -
     assert [one.slot for one in slots.slots] == [0, 1]
     assert all(one.size > 300_000 for one in slots.slots)
     assert client.os_get_datetime().year >= 2026
-    for refused in (
+    refused: list[Callable[[], object]] = [
         lambda: client.os_set_datetime(client.os_get_datetime()),
         lambda: client.os_task_statistics(),
         lambda: client.os_application_info(),
@@ -266,9 +267,10 @@ def test_mcumgr_toolkit_asks_whatever_a_board_may_know(lab: Lab, board: Board) -
         lambda: client.image_erase(0),
         lambda: client.image_upload(image(lab.one, "1.0.0").read_bytes()),
         lambda: client.image_set_state(hash_of(image(lab.one, "1.0.0"))),
-    ):
+    ]
+    for ask in refused:
         with pytest.raises(RuntimeError):
-            refused()
+            ask()
     client.os_system_reset(force=True)
     board.wait_for("boot (soft)")
 

@@ -491,7 +491,7 @@ def test_slots_are_listed_with_their_size() -> None:
     answer = answer_image(
         Message(Op.READ, Group.IMAGE, ImageCommand.SLOT_INFO, 0), rig.installer, CLOCK, self_tested=False
     )
-    slots = [{"slot": 0, "size": SLOT_SIZE}, {"slot": 1, "size": SLOT_SIZE}]
+    slots = [{"slot": 0, "size": SLOT_SIZE}, {"slot": 1, "size": SLOT_SIZE, "upload_image_id": 0}]
     assert answer == {"images": [{"image": 0, "slots": slots}]}
 
 

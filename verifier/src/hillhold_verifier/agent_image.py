@@ -130,7 +130,8 @@ def _begin(body: Fields, installer: Installer, clock: int | None) -> int:
     length, digest = int_field(body, "len"), bytes_field(body, "sha", b"")
     component = _component_of(body, installer)
     if len(digest) > HASH_SIZE:
-        raise TransferError("sha", expected=f"at most {HASH_SIZE} bytes", got=len(digest))
+        refusal = TransferError("sha", expected=f"at most {HASH_SIZE} bytes", got=len(digest))
+        raise _called(ImgMgmtErr.INVALID_HASH, refusal)
     if bool_field(body, "upgrade", False):
         _check_upgrade(installer, clock, component)
     if len(digest) < HASH_SIZE:
@@ -254,7 +255,8 @@ def _state(installer: Installer) -> Fields:
 
 def _slot_info(installer: Installer) -> Fields:
     def slots(component: int) -> list[dict[str, object]]:
-        return [{"slot": number, "size": installer.slot_size(component)} for number in (0, 1)]
+        size = installer.slot_size(component)
+        return [{"slot": 0, "size": size}, {"slot": 1, "size": size, "upload_image_id": component}]
 
     return {"images": [{"image": component, "slots": slots(component)} for component in _components(installer)]}
 
