@@ -119,6 +119,16 @@ def test_a_timer_that_is_shorter_than_a_packet_makes_shorter_packets() -> None:
     assert times[-1] == pytest.approx(97 * BYTE + 0.002)
 
 
+@pytest.mark.parametrize("start", [0.0, 12345.678, 1_700_000_000.1])
+def test_a_byte_that_comes_just_when_the_timer_is_over_still_goes_with_it(start: float) -> None:
+    """Whatever the last digits of a float say."""
+    for count in range(1, 50):
+        line = LineModel(latency=count * BYTE)
+        for _ in range(60):
+            line.push(HOST, b"x", start)
+        assert len(pull_all(line, HOST)[0][1]) == count + 1
+
+
 def test_a_byte_that_comes_in_time_goes_with_the_packet_that_waits() -> None:
     line = LineModel(latency=0.016)
     line.push(HOST, b"a", 0.0)
@@ -153,10 +163,15 @@ def test_a_line_without_faults_changes_nothing() -> None:
             assert set(asdict(counts).values()) == {0, 100_000}
 
 
-@given(st.binary(max_size=400), st.lists(st.integers(0, 60), max_size=30), st.booleans(), st.integers(0, 9))
-def test_pieces_do_not_matter(data: bytes, cuts: list[int], adapter: bool, seed: int) -> None:
-    """Neither what comes out, nor when; nor how it was pulled."""
-    options: Any = {"latency": 0.002 if adapter else 0.0, "seed": seed, "to_host": EVERYTHING}
+@given(
+    st.binary(max_size=400),
+    st.lists(st.integers(0, 60), max_size=30),
+    st.sampled_from([0.0, 0.002, 10 * BYTE, 11 * BYTE]),
+    st.integers(0, 9),
+)
+def test_pieces_do_not_matter(data: bytes, cuts: list[int], latency: float, seed: int) -> None:
+    """Neither what comes out, nor when; nor how it was pulled. A timer may be over just when a byte comes."""
+    options: Any = {"latency": latency, "seed": seed, "to_host": EVERYTHING}
     whole, cut = LineModel(**options), LineModel(**options)
     whole.push(HOST, data, 0.0)
     at = 0
@@ -274,6 +289,9 @@ def test_a_lost_byte_takes_its_time_and_noise_comes_with_the_byte_behind_it() ->
     line = LineModel(to_board=LineFaults(noise=1))
     line.push(BOARD, b"ab", 0.0)
     assert [len(line.pull(BOARD, now * BYTE)) for now in (0.9, 1.1, 1.9, 2.1)] == [0, 2, 0, 2]
+    line = LineModel(to_board=LineFaults(bursts=1, burst_length=50, noise=1))
+    line.push(BOARD, bytes(1000), 0.0)
+    assert {len(line.pull(BOARD, (number + 1.1) * BYTE)) for number in range(1000)} == {1, 2}
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------

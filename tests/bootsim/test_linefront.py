@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import sys
 import threading
@@ -35,18 +36,19 @@ class FakeFar:
     flood: bytes = b""
     blocked: threading.Event | None = None
     written: bytearray = field(default_factory=bytearray)
-    opened: int = 0
+    read_out: int = 0
     _pending: bytes = b""
 
     def open(self) -> Stream:
         if not self.there:
             raise OperationalError("port far: No such file or directory")
-        self.opened += 1
         return self
 
     def write(self, data: bytes, /) -> object:
         if self.blocked is not None:
             self.blocked.wait(DEADLINE)
+        if not self.there:
+            raise OperationalError("far: write timeout")
         self.written += data
         self._pending += self.answer(data)
         return len(data)
@@ -57,6 +59,7 @@ class FakeFar:
         data, self._pending = self._pending + self.flood, b""
         if not data:
             time.sleep(timeout)
+        self.read_out += len(data)
         return data
 
     def reopen(self) -> None:
@@ -177,6 +180,23 @@ def test_a_far_side_that_goes_is_opened_again() -> None:
     assert bytes(far.written) == b"onetwo"
 
 
+def test_what_a_far_side_did_not_take_before_it_went_does_not_reach_it_later() -> None:
+    far = FakeFar(blocked=threading.Event())
+    assert far.blocked
+    with running(LineModel(FAST), TcpLine, far.open) as (front, said), connect(front.near) as peer:
+        peer.sendall(b"old " * 100)
+        until(lambda: front.model.counts(Direction.TO_BOARD).delivered == 400)
+        far.there = False
+        far.blocked.set()
+        until(lambda: said)
+        assert front.lost == 400
+        far.there = True
+        until(lambda: len(said) == 2)
+        peer.sendall(b"new")
+        assert receive(peer, 3) == b"NEW"
+    assert bytes(far.written) == b"new"
+
+
 @needs_pty
 def test_an_unplugged_terminal_is_gone_and_comes_back_as_another_one(tmp_path: Path) -> None:
     link, far = tmp_path / "near", FakeFar()
@@ -236,12 +256,24 @@ def test_a_near_side_that_nobody_reads_loses_what_is_too_much(tmp_path: Path) ->
     far = FakeFar(flood=bytes(3000))
     with running(LineModel(12_000_000), lambda: PtyLine(tmp_path / "near"), far.open) as (front, _):
         until(lambda: front.lost > 0)
-        assert front.model.counts(Direction.TO_HOST).delivered > MAX_PENDING
+        counts = front.model.counts(Direction.TO_HOST)
+        assert counts.delivered > MAX_PENDING
         far.flood = b""
-        handle = os.open(tmp_path / "near", os.O_RDWR | os.O_NOCTTY)
-        os.write(handle, b"x")
-        until(lambda: far.written)
+        until(lambda: front.model.next_event() is None)
+        handle = os.open(tmp_path / "near", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        got = 0
+        while select.select([handle], [], [], 1)[0]:
+            got += len(os.read(handle, 65536))
         os.close(handle)
+        assert got >= MAX_PENDING
+        assert got + front.lost == counts.delivered == far.read_out
+
+
+def test_a_far_side_that_floods_waits_for_the_line() -> None:
+    far = FakeFar(flood=bytes(1000))
+    with running(LineModel(1200, queue=PORT_BUFFER), TcpLine, far.open):
+        time.sleep(0.3)
+        assert PORT_BUFFER < far.read_out < 3 * PORT_BUFFER
 
 
 def test_a_writer_that_is_faster_than_the_line_waits() -> None:

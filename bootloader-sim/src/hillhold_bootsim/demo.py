@@ -108,7 +108,7 @@ class Demo:
         device = Device(PRODUCT, HARDWARE, "demo-0001")
         provision_board(self._flash, spec.layout, device, self._maker.root)
         script = SelfTest(by_version={self._bad.version: Verdict.FAIL}, seconds=0.2)
-        self._board = make_board(self._flash, spec.layout, [self._maker.image_key], script, spec.buffer)
+        self._board = make_board(self._flash, spec.layout, [self._maker.image_key], script, spec.buffer, spec.buffers)
         self._running: bytes | None = None
 
     def run(self) -> Figures:

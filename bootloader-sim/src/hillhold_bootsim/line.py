@@ -75,7 +75,7 @@ class _Wire:
                 self._hand_over(self.deadline)
             if not self.open:
                 self.deadline = came + self.latency
-            in_time = int((self.deadline - came + slack) / step) + 1
+            in_time = int((self.deadline - came) / step) + 1
             count = min(self.packet - len(self.open), in_time, len(run) - at)
             self.open += run[at : at + count]
             at += count

@@ -1,6 +1,6 @@
 """The board agent: an SMP server that drives an `Installer`. Sans-I/O: bytes of the line and the clock in, bytes of the line out.
 
-Groups OS (echo, reset, MCUmgr parameters) and image (`agent_image`) are the stock ones. Hillhold's own group (docs/FORMAT.md):
+Groups OS (`agent_os`) and image (`agent_image`) are the stock ones. Hillhold's own group (docs/FORMAT.md):
 
     command          request                                   response
     0 identify  R    {}                                        {magic, v, product, hardware, id, components, alg}
@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Final
 
 from hillhold_verifier.agent_image import answer_image, image_error
+from hillhold_verifier.agent_os import Bootloader, Platform, answer_os, is_reset
 from hillhold_verifier.errors import HillholdError, OperationalError, OrderError, Refused, SmpError, WireError
 from hillhold_verifier.framing import SHARED, Framed, Receiver, Transport, frame
 from hillhold_verifier.installer import Installer
@@ -35,10 +36,10 @@ from hillhold_verifier.smp import (
     Message,
     MgmtErr,
     Op,
-    OsCommand,
     decode,
     encode,
     error_body,
+    smp_error,
 )
 from hillhold_verifier.smp_check import CRC, checked, with_check
 from hillhold_verifier.smp_fields import bytes_field, int_field
@@ -63,7 +64,8 @@ class Agent:
         device: what the board says that it is, while its state is unreadable.
         buffer: longest SMP message that is taken, in bytes.
         group: id of Hillhold's own group.
-        buffers: messages that the board has room for: so many may be under way.
+        buffers: how many such messages the board holds at a time.
+        bootloader: what the board says of its bootloader, or None where nobody told the agent.
         transports: what its line carries.
 
     Attributes:
@@ -79,11 +81,12 @@ class Agent:
         buffer: int = 1024,
         group: int = HILLHOLD_GROUP,
         buffers: int = 1,
+        bootloader: Bootloader | None = None,
         transports: Sequence[Transport] = SHARED,
     ) -> None:
         self._installer = installer
         self._device = installer.state.device if isinstance(installer, Installer) else device
-        self._buffer, self._group, self._buffers = buffer, group, buffers
+        self._platform, self._group = Platform(buffer, buffers, bootloader), group
         self._receiver = Receiver(buffer, transports)
         self._incoming: _Incoming | None = None
         self._last: tuple[bytes, bytes] | None = None
@@ -142,15 +145,15 @@ class Agent:
     def _body(self, request: Message, clock: int | None) -> Fields:
         try:
             if request.group == Group.OS:
-                return self._os(request)
+                answer = answer_os(request, self._platform, clock)
+                self.reset_requested |= is_reset(request, answer)
+                return answer
             if request.group not in (Group.IMAGE, self._group):
-                return error_body(request.version, request.group, MgmtErr.ENOTSUP)
+                return smp_error(MgmtErr.ENOTSUP)
             if isinstance(self._installer, HillholdError):
                 if request.group == self._group and request.command == IDENTIFY:
                     return self._identify()
-                return self._error(
-                    request, getattr(self._installer, "code", int(MgmtErr.EUNKNOWN)), str(self._installer)
-                )
+                return self._error(request, self._installer)
             if request.group == Group.IMAGE:
                 body = answer_image(request, self._installer, clock, self_tested=self.self_tested)
             else:
@@ -160,27 +163,19 @@ class Agent:
             return body
         except Refused as refusal:
             self.last_refusal = (refusal.code, str(refusal))
-            return self._error(request, refusal.code, str(refusal))
+            return self._error(request, refusal)
         except OperationalError as error:
-            return self._error(request, int(MgmtErr.EUNKNOWN), str(error))
+            return self._error(request, error)
 
-    def _error(self, request: Message, code: int, reason: str) -> Fields:
+    def _error(self, request: Message, error: HillholdError) -> Fields:
+        reason = str(error)[:MAX_REASON]
         if request.group == Group.IMAGE:
-            return image_error(request, code, reason[:MAX_REASON])
-        body = error_body(request.version, request.group, code, reason[:MAX_REASON])
+            return image_error(request, error, reason)
+        if request.group == Group.OS:  # a field of another type is all that it refuses in this way
+            return smp_error(MgmtErr.EINVAL, reason)
+        code = error.code if isinstance(error, Refused) else MgmtErr.EUNKNOWN
         # Only our own courier reads this group, so the words travel in SMP v2 too.
-        return {**body, "rsn": reason[:MAX_REASON]} if request.group == self._group else body
-
-    def _os(self, request: Message) -> Fields:
-        match request.command:
-            case OsCommand.ECHO:
-                return {"r": request.body.get("d", "")}
-            case OsCommand.RESET if request.op is Op.WRITE:
-                self.reset_requested = True
-                return {}
-            case OsCommand.MCUMGR_PARAMETERS if request.op is Op.READ:
-                return {"buf_size": self._buffer, "buf_count": self._buffers}
-        return error_body(request.version, request.group, MgmtErr.ENOTSUP)
+        return {**error_body(request.version, request.group, code, reason), "rsn": reason}
 
     def _own(self, request: Message, installer: Installer, clock: int | None) -> Fields:
         handlers: dict[tuple[Op, int], Callable[[], Fields]] = {
@@ -192,7 +187,7 @@ class Agent:
             (Op.READ, STATUS): lambda: self._status(installer),
         }
         handler = handlers.get((request.op, request.command))
-        return handler() if handler else self._error(request, int(MgmtErr.ENOTSUP), "unknown command")
+        return handler() if handler else smp_error(MgmtErr.ENOTSUP)
 
     def _identify(self) -> Fields:
         return {

@@ -56,10 +56,14 @@ class Refused(HillholdError):
         what: the thing that is refused, as a phrase ("timestamp version").
         expected: what would have been accepted.
         got: what came.
+
+    Attributes:
+        stock: what SMP's stock group calls it, where its class alone does not say; set by who answers there.
     """
 
     exit_code = 1
     code: ClassVar[int] = 1
+    stock: int | None = None
 
     def __init__(self, what: str, *, expected: object = None, got: object = None) -> None:
         self.what, self.expected, self.got = what, expected, got

@@ -54,7 +54,7 @@ class Timing:
     """
 
     first: float = 1.0
-    least: float = 0.5
+    least: float = 0.3
     slow: float = 3.0
     tries: int = 5
     booting: float = 2.0

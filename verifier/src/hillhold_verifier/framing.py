@@ -211,9 +211,10 @@ class _Shared:
         if was is not _Place.FRAME:
             return
         raw = uncobs(coded)
-        if (
-            raw is None or len(raw) < HEADER_SIZE + 2 or binascii.crc_hqx(raw, 0)
-        ):  # over message and CRC together it is 0
+        if raw is None or len(raw) < HEADER_SIZE + 2 or len(raw) != HEADER_SIZE + int.from_bytes(raw[2:4]) + 2:
+            # The CRC alone does not see zeros that follow it.
+            events.append(Damaged("a frame that is not as long as its message says"))
+        elif binascii.crc_hqx(raw, 0):  # over message and CRC together it is 0
             events.append(Damaged("a wrong CRC"))
         else:
             events.append(Framed(Transport.COBS, raw[:-2]))

@@ -21,10 +21,14 @@ MAX_SETBACKS: Final = 16
 """How often a board may ask for what it was sent before, beyond once for each piece that arrived."""
 MIN_PIECE: Final = 128
 """Bytes below which pieces are not made shorter."""
-GROWTH: Final = 8
+GROWTH: Final = 4
 """Bytes by which a piece that arrives makes the next ones longer."""
-BAD_LINE_WINDOW: Final = 2
-"""Requests under way on a line that loses some: what is sent behind a lost piece is sent again."""
+SHRINK: Final = 0.75
+"""What is left of a piece's length after one was lost."""
+LEAST_WINDOW: Final = 2
+"""Requests under way at first, and after each loss: what is sent behind a lost piece is sent again. Two keep a slow line busy."""
+RUN: Final = 32
+"""Pieces that arrive in a row before one more may be under way: a fast line with a slow adapter wants that."""
 
 
 class Uploader:
@@ -42,7 +46,8 @@ class Uploader:
         self._next = 0  # what goes next
         self._begun = False  # the board knows what is coming
         self.pending: tuple[Request, ...] = ()
-        self._window = max(1, upload.window)
+        self._most, self._run = max(1, upload.window), 0
+        self._window = min(self._most, LEAST_WINDOW)
         self._whole = self._piece = max(MIN_PIECE, upload.buffer)
         self._arrived = self._setbacks = 0
 
@@ -119,6 +124,9 @@ class Uploader:
     def _advance(self, at: int, body: Body) -> None:
         self._arrived += at > self._at  # where to go on is no advance
         self._piece = min(self._whole, self._piece + GROWTH)
+        self._run += 1
+        if self._run % RUN == 0:
+            self._window = min(self._most, self._window + 1)
         self._at, self._next = at, max(self._next, at)
         self.pending = tuple(one for one in self.pending if _end(one) > at)
         self._upload.report(Progress(self._upload.what, at, self._upload.length))
@@ -135,8 +143,8 @@ class Uploader:
 
     def _restart(self, at: int) -> None:
         """Go on from `at`, with shorter pieces; from the start, the content has to be named again."""
-        self._piece = max(MIN_PIECE, self._piece * 2 // 3)
-        self._window = min(self._window, BAD_LINE_WINDOW)
+        self._piece, self._run = max(MIN_PIECE, int(self._piece * SHRINK)), 0
+        self._window = min(self._most, LEAST_WINDOW)
         self.pending = ()
         self._at = self._next = at
         self._begun = at > 0

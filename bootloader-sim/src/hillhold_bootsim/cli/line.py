@@ -133,8 +133,11 @@ def line(
         return
     for way, count in counts.items():
         click.echo(f"{way.value}: {_told(count)}")
-    if front.unplugged or front.lost:
-        click.echo(f"unplugged {front.unplugged} times, {front.lost} bytes found nobody at the other end")
+    if front.unplugged:
+        cleared = sum(count.cleared for count in counts.values())
+        click.echo(f"unplugged: {front.unplugged} times, with {cleared} bytes under way")
+    if front.lost:
+        click.echo(f"lost with nobody to take them: {front.lost} bytes")
 
 
 def _near(link: Path | None, listen: str) -> Callable[[], Line]:

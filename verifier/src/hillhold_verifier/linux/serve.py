@@ -11,8 +11,10 @@ from contextlib import ExitStack
 from typing import Final
 
 from hillhold_verifier.agent import Agent
+from hillhold_verifier.agent_os import U_BOOT
 from hillhold_verifier.errors import HillholdError, OperationalError, UnprovisionedError
 from hillhold_verifier.framing import SHARED, Framed, Receiver, Transport, frame
+from hillhold_verifier.installer import Installer
 from hillhold_verifier.linux.device import LinuxDevice
 from hillhold_verifier.select import Device
 
@@ -21,7 +23,7 @@ IDLE: Final = 5.0
 BUFFER: Final = 4096
 """Bytes of the longest SMP message that is taken."""
 BUFFERS: Final = 4
-"""Messages that may be under way."""
+"""Messages that may be under way: the kernel holds 64 KiB of a serial line that nobody has read yet (tty_buffer.c)."""
 
 
 class Server:
@@ -74,10 +76,13 @@ class Server:
             installer = self._hold.enter_context(self._device.installer())
         except (UnprovisionedError, OperationalError) as error:
             # Asked anew each time: whoever holds the device lets it go, and a disk comes back.
-            return Agent(error, self._identity(), buffer=BUFFER, buffers=BUFFERS, group=self._group)
-        self._agent = Agent(installer, buffer=BUFFER, buffers=BUFFERS, group=self._group)
+            return self._new(error, self._identity())
+        self._agent = self._new(installer)
         self._agent.last_refusal = self._refusal
         return self._agent
+
+    def _new(self, installer: Installer | HillholdError, device: Device | None = None) -> Agent:
+        return Agent(installer, device, BUFFER, self._group, buffers=BUFFERS, bootloader=U_BOOT)
 
     def _identity(self) -> Device | None:
         try:
