@@ -106,7 +106,7 @@ def summary_lines(found: Trace) -> list[str]:
     )
     lines = [
         "",
-        f"in {found.seconds:.1f} s",
+        f"in {_span(found.seconds)}",
         f"  sent      {found.sent} bytes",
         f"  received  {found.received} bytes",
         f"  requests  {figures['requests']}{again}{unanswered}",
