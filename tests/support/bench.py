@@ -33,12 +33,11 @@ from hillhold_verifier.answers import Body, plan_of
 from hillhold_verifier.conversation import Conversation, Pause, T
 from hillhold_verifier.courier import Courier, Pushed
 from hillhold_verifier.errors import OperationalError, UnprovisionedError
-from hillhold_verifier.framing import SHARED, Transport
+from hillhold_verifier.framing import SHARED, Framed, Receiver, Transport, frame
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from hillhold_verifier.select import Device
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, decode, encode
-from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
 from hillhold_verifier.state import DeviceState, StateStore
 from hillhold_verifier.upload import one_at_a_time
 from offers import TreeSource, held_keys, image, offer, started
@@ -286,6 +285,7 @@ class Bench(Parts):
         self.clock: int | None = CLOCK
         self.seconds = 0.0
         self.answers = 0
+        self.transports = transports
         self._sequence = 0
         self.board.power_on()
 
@@ -317,8 +317,8 @@ class Bench(Parts):
         Raises:
             BoardSilent: there was none.
         """
-        events = ConsoleDecoder(16384).feed(self.feed(encode_console(encode(message))))
-        packets = [event.data for event in events if isinstance(event, Packet)]
+        events = Receiver(16384, self.transports).feed(self.feed(frame(encode(message), self.transports[0])))
+        packets = [event.data for event in events if isinstance(event, Framed)]
         if not packets:
             raise BoardSilent("no answer from the board")
         assert len(packets) == 1
@@ -380,11 +380,16 @@ class Bench(Parts):
 
 
 def installed(
-    repo: Repo | None = None, layout: Layout = LAYOUT, *, self_test: SelfTest | None = None, buffers: int = 1
+    repo: Repo | None = None,
+    layout: Layout = LAYOUT,
+    *,
+    self_test: SelfTest | None = None,
+    buffers: int = 1,
+    transports: Sequence[Transport] = SHARED,
 ) -> Bench:
     """A bench whose board runs the repository's release, confirmed (by default 1.0.0 with counter 1); `self_test` is for later ones."""
     repo = repo or started()
-    bench = Bench(repo, layout, buffers=buffers)
+    bench = Bench(repo, layout, buffers=buffers, transports=transports)
     pushed = bench.push()
     assert pushed.installed, pushed
     assert not bench.facts().trial

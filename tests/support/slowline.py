@@ -18,14 +18,14 @@ TICK = 0.02
 class Rig:
     """Attributes:
     seconds: since the start.
-    busy: seconds that the board takes for a message of so many bytes of the line.
+    busy: seconds that the board took for what it just did.
     """
 
     bench: Bench
     exchange: Exchange
     line: LineModel
     seconds: float = 0.0
-    busy: Callable[[int], float] = lambda count: 0.0
+    busy: Callable[[], float] = lambda: 0.0
     free: float = 0.0
 
     def run(self, conversation: Conversation[T], limit: float = 36_000.0) -> T:
@@ -37,8 +37,9 @@ class Rig:
             waiting = waiting[self.line.push(Direction.TO_BOARD, waiting, self.seconds) :]
             self._advance()
             if data := self.line.pull(Direction.TO_BOARD, self.seconds):
-                self.free = max(self.free, self.seconds) + self.busy(len(data))
-                self.line.push(Direction.TO_HOST, self.bench.feed(data), self.free)
+                answer = self.bench.feed(data)
+                self.free = max(self.free, self.seconds) + self.busy()
+                self.line.push(Direction.TO_HOST, answer, self.free)
             self.exchange.receive(self.line.pull(Direction.TO_HOST, self.seconds), self.seconds)
             assert self.seconds < limit, "the host goes on for ever"
         result: T = self.exchange.result  # type: ignore[assignment]

@@ -89,7 +89,6 @@ class Exchange:
 
     Attributes:
         transport: as given, or as found.
-        text: the last bytes outside of frames.
         resent: how often a request was sent again.
     """
 
@@ -119,13 +118,18 @@ class Exchange:
         self._delay: float | None = None  # how long answers take, smoothed
         self._silent = 0  # timeouts in a row, of an upload's pieces
         self.result: object = None
-        self.text = b""
+        self._text = b""
         self.resent = 0
 
     @property
     def busy(self) -> bool:
         """A conversation is under way."""
         return self._conversation is not None
+
+    @property
+    def text(self) -> bytes:
+        """The last bytes outside of frames; a prompt that waits is among them."""
+        return self._text + self._receivers[0].unfinished
 
     def begin(self, conversation: Conversation[T], now: float) -> None:
         """Begin a conversation; `result` is what it returned once the exchange is not `busy` any more. `now`: as in `poll`."""
@@ -175,7 +179,7 @@ class Exchange:
                 if isinstance(event, Framed):
                     self._message(event, now)
                 elif isinstance(event, Junk) and receiver is self._receivers[0]:
-                    self.text = (self.text + event.text + b"\n")[-MAX_TEXT:]
+                    self._text = (self._text + event.text + b"\n")[-MAX_TEXT:]
 
     def reopened(self, now: float) -> None:
         """Take note that the port was away: what was under way goes again at once."""
@@ -188,11 +192,12 @@ class Exchange:
         transport = probing.poll(now)
         if probing.found is not None:
             self._settle(probing.found, now)
+        elif isinstance(transport, bytes):
+            self._out += transport
         elif transport is not None:
             message = self._number(PARAMETERS)
             self._probes.add(message.sequence)
-            # A console that ignores the rest of a line has to see the end of what another probe, or noise, left there.
-            self._out += (b"\n" if transport is Transport.CONSOLE else b"") + frame(encode(message), transport)
+            self._out += frame(encode(message), transport)
 
     def _probed(self, probing: Probing, event: Framed, message: Message, now: float) -> None:
         wanted = (Op.READ_RSP, PARAMETERS.group, PARAMETERS.command)
@@ -203,8 +208,6 @@ class Exchange:
     def _settle(self, transport: Transport, now: float) -> None:
         self.transport, self._probing = transport, None
         self._receivers = [receiver for receiver in self._receivers if transport in receiver.transports]
-        if transport is Transport.CONSOLE:
-            self._out += b"\n"
         self._step({}, now, first=True)
 
     # --- talking ------------------------------------------------------------------------------------------------------

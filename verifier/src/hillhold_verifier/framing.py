@@ -146,6 +146,11 @@ class Receiver:
         """Bytes that are kept for what is not complete yet; at most 3.5 times the limit and a line of text."""
         return self._finders.held
 
+    @property
+    def unfinished(self) -> bytes:
+        """Text whose line has not ended."""
+        return self._finders.unfinished
+
     def tick(self, seconds: float) -> list[Event]:
         """Let time pass (seconds of a clock that only goes forward): after `GAP` of silence, what was begun is given up."""
         if self._fresh or self._heard is None:
@@ -190,6 +195,10 @@ class _Shared:
     @property
     def held(self) -> int:
         return self._text.held + len(self._frame)
+
+    @property
+    def unfinished(self) -> bytes:
+        return self._text.unfinished
 
     def _piece(self, piece: bytes, events: list[Event]) -> None:
         if self._place is _Place.AFTER_ZERO:
@@ -257,6 +266,10 @@ class _Raw:
     @property
     def held(self) -> int:
         return len(self._held)
+
+    @property
+    def unfinished(self) -> bytes:
+        return b""
 
     def _skip(self, events: list[Event]) -> None:
         """Drop what cannot be a header."""

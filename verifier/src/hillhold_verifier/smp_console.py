@@ -110,6 +110,11 @@ class ConsoleDecoder:
         """Bytes that are kept between calls."""
         return len(self._line) + len(self._held) + len(self._packet or b"")
 
+    @property
+    def unfinished(self) -> bytes:
+        """Text whose line has not ended."""
+        return bytes(self._line) if self._kind is _Line.TEXT else b""
+
     def feed(self, data: bytes) -> list[Event]:
         """Take the next bytes of the stream; return what they complete, in order."""
         data = self._held + data
