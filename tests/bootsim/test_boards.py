@@ -225,6 +225,14 @@ def test_the_least_that_a_file_says() -> None:
     assert found.image_sizes == (0x4000 - 0x800,)
 
 
+@pytest.mark.parametrize("names", ["console", "cobs", "raw", "console, cobs", "cobs, console"])
+def test_what_its_line_carries(names: str) -> None:
+    text = BASE.replace("image_keys = []", f"transports = {names.split(', ')}")
+    assert {transport.value for transport in parse_board(text, "mine.toml", Path()).transports} == set(
+        names.split(", ")
+    )
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -244,6 +252,13 @@ def test_the_least_that_a_file_says() -> None:
         ("buffer = 1024", "buffer = 64", "mine.toml: buffer: expected an integer from 128 to 16384, got 64"),
         ("buffers = 4", "buffers = 0", "mine.toml: buffers: expected an integer from 1 to 100, got 0"),
         ("buffers = 4\n", "", "mine.toml: buffers: expected an integer from 1 to 100, got none"),
+        (
+            "image_keys = []",
+            'transports = ["raw", "cobs"]',
+            "mine.toml: transports: expected distinct ones of console and cobs",
+        ),
+        ("image_keys = []", 'transports = ["cobs", "cobs"]', "mine.toml: transports: expected distinct ones"),
+        ("image_keys = []", 'transports = ["slip"]', "mine.toml: transports: expected distinct ones"),
         ("buffer = 1024", "buffer = 1024\nspeed = 1", "mine.toml: expected keys that there are, got 'speed'"),
         ('name = "mine"', 'name = "Mine"', "mine.toml: name: expected a name of up to 64 characters"),
         ('name = "mine"', f'name = "{"m" * 65}"', "mine.toml: name: expected a name of up to 64 characters"),
@@ -255,9 +270,9 @@ def test_the_least_that_a_file_says() -> None:
         ),
         ('"a board"', '""', "mine.toml: description: expected a text"),
         ('"swap"', '"direct-xip"', "mine.toml: boot: expected remap or swap, got 'direct-xip'"),
-        ("[]", '["a.pub", 1]', "mine.toml: image_keys: expected a list of up to 16 paths, got"),
-        ("[]", '"a.pub"', "mine.toml: image_keys: expected a list of up to 16 paths, got str 'a.pub'"),
-        ("[]", '["a\\u0000.pub"]', "mine.toml: image_keys: expected a list of up to 16 paths"),
+        ("[]", '["a.pub", 1]', "mine.toml: image_keys: expected a list of up to 16 texts, got"),
+        ("[]", '"a.pub"', "mine.toml: image_keys: expected a list of up to 16 texts, got str 'a.pub'"),
+        ("[]", '["a\\u0000.pub"]', "mine.toml: image_keys: expected a list of up to 16 texts"),
         ("unit = 8", "unit = 3", "mine.toml: flash: geometry: unit: expected a power of two up to 256, got 3"),
         (
             "unit = 8",

@@ -97,12 +97,18 @@ def test_errors_are_told_by_name() -> None:
     v2 = Message(Op.WRITE_RSP, 1, 1, 2, {"err": {"group": 1, "rc": int(ImgMgmtErr.INVALID_HASH)}})
     ours = Message(Op.WRITE_RSP, HILLHOLD_GROUP, 4, 3, {"err": {"group": HILLHOLD_GROUP, "rc": SlotError.code}})
     unknown = Message(Op.WRITE_RSP, 1, 1, 4, {"err": {"group": 1, "rc": 9999}, "rc": 9999})
+    ours_v1 = Message(Op.WRITE_RSP, HILLHOLD_GROUP, 4, 3, {"rc": SlotError.code, "rsn": "in use"}, version=0)
+    stock = Message(Op.READ_RSP, HILLHOLD_GROUP, 0, 3, {"rc": int(MgmtErr.ENOTSUP)})  # it has no such group
     odd = Message(Op.WRITE_RSP, 1, 1, 5, {"err": {"group": "x", "rc": None}, "rc": "y"})
-    told = [line for message in (v1, v2, ours, unknown, odd) for line in lines(at(0, message), width=200)]
+    told = [
+        line for message in (v1, v2, ours, ours_v1, stock, unknown, odd) for line in lines(at(0, message), width=200)
+    ]
     assert "image erase        nobody asked  rc 10 (EBUSY)" in told[0]
     assert "err {rc 24, group 1} (INVALID_HASH)" in told[1]
     assert "hillhold apply     nobody asked  err {rc 35, group 18504} (SlotError)" in told[2]
-    assert not any("(" in line for line in told[3:])
+    assert 'rc 35 (SlotError)  rsn "in use"' in told[3]
+    assert "rc 8 (ENOTSUP)" in told[4]
+    assert not any("(" in line for line in told[5:])
 
 
 def test_groups_and_commands_that_are_not_known_have_numbers() -> None:
@@ -165,7 +171,7 @@ def test_text_between_frames_is_told_as_text() -> None:
     log = b"[00:00:01] <inf> main: \x1b[31mhi\x1b[0m \xff\r\n"
     answer = frame(encode(ECHO_RSP), Transport.CONSOLE)
     told = lines(at(0, ECHO), Chunk(0.1, False, log + answer + log), Chunk(0.2, False, b"uart:~$ "))
-    assert told[1] == "     0.1000 < text    [00:00:01] <inf> main: \x1b[31mhi\x1b[0m \\xff"
+    assert told[1] == "     0.1000 < text    [00:00:01] <inf> main: hi \\xff"
     assert "write rsp os echo" in told[2]
     assert told[4] == "     0.2000 < text    uart:~$ "  # a prompt has no end of line
 

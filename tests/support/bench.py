@@ -14,7 +14,7 @@ Images and releases come from `offers`, bad lines from `lossy`. Time is Unix sec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -33,6 +33,7 @@ from hillhold_verifier.answers import Body, plan_of
 from hillhold_verifier.conversation import Conversation, Pause, T
 from hillhold_verifier.courier import Courier, Pushed
 from hillhold_verifier.errors import OperationalError, UnprovisionedError
+from hillhold_verifier.framing import SHARED, Transport
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from hillhold_verifier.select import Device
@@ -277,9 +278,10 @@ class Bench(Parts):
         flash: Flash | None = None,
         buffer: int = 1024,
         buffers: int = 1,
+        transports: Sequence[Transport] = SHARED,
     ) -> None:
         super().__init__(repo, layout, device=device, flash=flash)
-        self.board = make_board(self.flash, layout, held_keys(), self_test, buffer, buffers)
+        self.board = make_board(self.flash, layout, held_keys(), self_test, buffer, buffers, transports)
         self.use(self.board.parts)
         self.clock: int | None = CLOCK
         self.seconds = 0.0

@@ -8,6 +8,7 @@
     buffer = 1024                           # bytes of the longest SMP message that it takes
     buffers = 4                             # how many of them it holds at a time
     baud = 115200
+    transports = ["console", "cobs"]        # optional: what its line carries; or ["raw"]
     image_keys = ["boot.pub"]               # optional: PEM files, relative to this one
 
     [flash]
@@ -44,6 +45,7 @@ from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import BootMode, Layout, Pair, Partition
 from hillhold_bootsim.swap import usable
 from hillhold_verifier.errors import MisuseError, OperationalError, Refused
+from hillhold_verifier.framing import SHARED, Transport
 from hillhold_verifier.smp_body import MAX_BODY
 from hillhold_verifier.state import RESERVE
 
@@ -90,6 +92,7 @@ class Board:
         buffer: bytes of the longest SMP message that it takes.
         buffers: how many of them it holds at a time.
         baud: bits per second on its line.
+        transports: what its line carries.
     """
 
     description: str
@@ -100,6 +103,7 @@ class Board:
     buffer: int
     buffers: int
     baud: int
+    transports: tuple[Transport, ...] = SHARED
 
     @property
     def name(self) -> str:
@@ -171,6 +175,7 @@ def parse_board(text: str, what: str, folder: Path) -> Board:
     mode = BootMode(top.one_of("boot", [mode.value for mode in BootMode]))
     buffer, buffers = top.number("buffer", MIN_BUFFER, MAX_BODY), top.number("buffers", 1, MAX_BUFFERS)
     baud = top.number("baud", *BAUDS)
+    transports = _transports(top)
     image_keys = top.texts("image_keys", MAX_KEYS)
     geometry = _geometry(top.table("flash"))
     places = top.table("partitions")
@@ -186,7 +191,7 @@ def parse_board(text: str, what: str, folder: Path) -> Board:
     except MisuseError as error:
         raise BoardFileError(f"{what}: {error}") from error
     key_files = tuple(folder / key for key in image_keys)
-    found = Board(description, hardware, layout, tuple(names), key_files, buffer, buffers, baud)
+    found = Board(description, hardware, layout, tuple(names), key_files, buffer, buffers, baud, transports)
     _check_room(found, what)
     return found
 
@@ -230,6 +235,15 @@ def _geometry(table: _Table) -> Geometry:
         return Geometry(tuple(runs), unit, erased_value, otp)
     except MisuseError as error:
         raise BoardFileError(f"{table.what}: {error}") from error
+
+
+def _transports(table: _Table) -> tuple[Transport, ...]:
+    names = table.texts("transports", len(Transport)) or [transport.value for transport in SHARED]
+    found = tuple(transport for transport in Transport if transport.value in names)
+    if len(found) != len(names) or (len(found) > 1 and Transport.RAW in found):
+        expected = "distinct ones of console and cobs, or raw alone"
+        raise BoardFileError(f"{table.what}: transports", expected=expected, got=repr(names)[:80])
+    return found
 
 
 def _component(table: _Table) -> tuple[str, Pair]:
@@ -296,8 +310,8 @@ class _Table:
         return value
 
     def texts(self, name: str, most: int) -> list[str]:
-        """The optional list of paths."""
-        expected = f"a list of up to {most} paths"
+        """An optional list."""
+        expected = f"a list of up to {most} texts"
         value = self._take(name, list, expected) if name in self._left else []
         if len(value) > most or not all(isinstance(item, str) and item and item.isprintable() for item in value):
             raise self._error(name, expected, repr(value)[:80])

@@ -11,7 +11,8 @@ from typing import Final
 from hillhold_bootsim.trace import Broken, Event, Failure, Said, Seen, Trace
 from hillhold_verifier import errors
 from hillhold_verifier.capture import Chunk, Head
-from hillhold_verifier.smp import ImgMgmtErr, MgmtErr, Op
+from hillhold_verifier.hints import ESCAPE
+from hillhold_verifier.smp import ImgMgmtErr, Message, MgmtErr, Op
 from hillhold_verifier.times import show_time
 
 _OPS: Final = {Op.READ: "read", Op.READ_RSP: "read rsp", Op.WRITE: "write", Op.WRITE_RSP: "write rsp"}
@@ -78,7 +79,7 @@ def _message_lines(seen: Seen, hillhold: int, width: int) -> Iterator[str]:
         f"{f'{group} {command}':18} "
     )
     notes = ", ".join(_notes(seen))
-    body = _body(message.body, message.group, hillhold)
+    body = _body(message, hillhold)
     line = f"{head}{notes}{'  ' if notes and body else ''}{body}".rstrip()
     indent = " " * _BODY_AT
     rest = [] if len(line) <= width else wrap(body, max(width, 40), initial_indent=indent, subsequent_indent=indent)
@@ -106,7 +107,7 @@ def summary_lines(found: Trace) -> list[str]:
     )
     lines = [
         "",
-        f"in {found.seconds:.1f} s",
+        f"in {_span(found.seconds)}",
         f"  sent      {found.sent} bytes",
         f"  received  {found.received} bytes",
         f"  requests  {figures['requests']}{again}{unanswered}",
@@ -141,7 +142,7 @@ def _span(seconds: float) -> str:
 
 
 def _words(text: bytes) -> str:
-    shown = text.decode(errors="backslashreplace").replace("\t", " ")
+    shown = ESCAPE.sub(b"", text).decode(errors="backslashreplace").replace("\t", " ").strip("\r\n")
     return shown if len(shown) <= _MAX_TEXT else f"{shown[:_MAX_TEXT]}…"
 
 
@@ -153,12 +154,14 @@ def _names(group: int, command: int, hillhold: int) -> tuple[str, str]:
 # --- bodies -----------------------------------------------------------------------------------------------------------
 
 
-def _body(body: Mapping[str, object], group: int, hillhold: int) -> str:
+def _body(message: Message, hillhold: int) -> str:
+    # A board that lacks our group refuses it with an error of SMP itself; a refusal of ours in SMP v1 has words beside it.
+    refused = message.group == hillhold and message.version == 0 and "rsn" in message.body
     parts = []
-    for name, value in body.items():
+    for name, value in message.body.items():
         text = _value(value)
         if name == "rc" and isinstance(value, int):
-            text += _known(_REFUSALS.get(value, "") if group == hillhold else _name(MgmtErr, value))
+            text += _known(_REFUSALS.get(value, "") if refused else _name(MgmtErr, value))
         elif name == "err" and isinstance(value, Mapping):
             text += _known(_error_name(value, hillhold))
         parts.append(f"{name}{_JOIN}{text}")

@@ -19,12 +19,13 @@ from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.ports import SerialPort, find_ports, ports_hint
 
 IN_USE: Final = "in use by another program"
+ESCAPE: Final = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+"""What colours a terminal or moves its cursor (ECMA-48, 5.4)."""
 _PROC: Final = Path("/proc")
 _SHOWN: Final = 48
 """Characters of a board's text in a hint."""
 _GARBAGE: Final = 0.3
 """The share of bytes that are no text, from which on a line runs at another rate; text has next to none, a wrong rate most."""
-_ESCAPE: Final = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def reason_of(error: Exception) -> str:
@@ -213,7 +214,7 @@ def silence_hint(text: bytes, baud: int) -> str | None:
         text: all that came which was no frame, in order; control sequences of terminals may be in it.
         baud: the rate at which it was read.
     """
-    text = _ESCAPE.sub(b"", text)
+    text = ESCAPE.sub(b"", text)
     if not text.strip(b"\0\r\n\t "):
         return (
             f"only zeros came: a wrong rate (--baud, now {baud}), or a line that is held low" if b"\0" in text else None

@@ -49,7 +49,7 @@ class Uploader:
         self._most, self._run = max(1, upload.window), 0
         self._window = min(self._most, LEAST_WINDOW)
         self._whole = self._piece = max(MIN_PIECE, upload.buffer)
-        self._arrived = self._setbacks = 0
+        self._arrived = self._setbacks = self._best = 0
 
     def take(self) -> Request | None:
         """Return the request that goes next, or None while enough are under way, or it has ended.
@@ -122,7 +122,8 @@ class Uploader:
         return Request(Op.WRITE, Group.IMAGE, ImageCommand.UPLOAD, body, slow)
 
     def _advance(self, at: int, body: Body) -> None:
-        self._arrived += at > self._at  # where to go on is no advance
+        self._arrived += at > self._best  # where to go on is no advance, nor is what was there before
+        self._best = max(self._best, at)
         self._piece = min(self._whole, self._piece + GROWTH)
         self._run += 1
         if self._run % RUN == 0:

@@ -116,7 +116,8 @@ def board(
             raise click.UsageError(
                 f"{flash}: this board is provisioned already; leave {', '.join(given)} out, or take a new file"
             )
-        _run(make_board(chip, spec.layout, keys, script, spec.buffer, spec.buffers), spec, line)
+        made = make_board(chip, spec.layout, keys, script, spec.buffer, spec.buffers, spec.transports)
+        _run(made, spec, line)
 
 
 def _run(virtual: VirtualBoard, spec: Board, line: Line) -> None:

@@ -36,6 +36,7 @@ def describe(board: Board) -> dict[str, Any]:
         "image_keys": [str(path) for path in board.image_keys],
         "buffer": board.buffer,
         "buffers": board.buffers,
+        "transports": [transport.value for transport in board.transports],
         "baud": board.baud,
     }
 
