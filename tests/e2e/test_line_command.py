@@ -126,6 +126,19 @@ def test_a_board_is_updated_over_a_line_with_errors(lab: Lab, tmp_path: Path) ->
     assert json.loads(log.splitlines()[-1])["to_board"]["errors"] > 0
 
 
+@pytest.mark.parametrize("tcp", [False, True])
+def test_an_update_goes_on_where_an_unplugged_adapter_stopped_it(lab: Lab, tmp_path: Path, tcp: bool) -> None:
+    options = ("--baud", 460_800, "--unplug", "20000:1", "--json")
+    with lab.board(tmp_path / "flash") as board, line(tmp_path, board.port, *options, tcp=tcp) as started:
+        done = device("push", lab.one, "--port", started.port)
+        assert (done.code, "installed" in done.out) == (0, True), done.err
+        assert "the port is back" in done.err
+        _, log = started.stop()
+    found = json.loads(log.splitlines()[-1])
+    assert found["unplugged"] == 1
+    assert found["to_board"]["received"] < 60_000, "it began anew"
+
+
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
