@@ -95,9 +95,9 @@ class HostTrust:
             SelectionError: the winner is a step back from what this host saw the board confirm.
         """
         counters = {
-            name: held.security_counter
+            name: seen.security_counter
             for number, name in enumerate(self.device.components)
-            if (held := self.remembered(number))
+            if (seen := self.remembered(number))
         }
         held = current(self._state.trust, self.device.product, clock)
         selection = select(held, self.device, confirmed, counters, frozenset(self._state.failed))
@@ -113,29 +113,25 @@ class HostTrust:
         if release.version < seen.version:
             expected = f"at least {seen.version}, which this host saw the board confirm"
             raise SelectionError(f"release {release.path}", expected=expected, got=release.version)
-        if seen.path and seen.sha256 != release.sha256:
+        if seen.sha256 != release.sha256:
             expected = f"the image of {seen.version} that this host saw the board confirm ({short(seen.sha256)})"
             raise SelectionError(f"release {release.path}", expected=expected, got=short(release.sha256))
 
     # --- what the board was seen to do --------------------------------------------------------------------------------
 
-    def saw_confirmed(self, component: int, installed: Installed, steps_down: frozenset[str] = frozenset()) -> bool:
-        """Remember what the board says that it confirmed; return False where that is a step back, which is not remembered.
+    def saw_confirmed(self, release: Release) -> bool:
+        """Remember which release the board says that it confirmed; return False where that is an unsigned step back.
 
-        Args:
-            component: its number.
-            installed: what it is; where no release is known to be it, with path "" and MCUboot's hash.
-            steps_down: the versions from which a signed release steps down to it.
+        Only what the line lists is remembered: what a board makes up binds nobody later.
         """
-        before = self.remembered(component)
+        component = self.device.components.index(release.component)
+        before, seen = self.remembered(component), Installed.of(release)
         if before:
-            if installed.version < before.version and str(before.version) not in steps_down:
+            if seen.version < before.version and before.version not in release.downgrade_from:
                 return False
-            installed = replace(installed, security_counter=max(before.security_counter, installed.security_counter))
-            if not installed.path and before.path and installed.version == before.version:
-                return True  # what it was is known; that the source lacks it now is no news
-        if installed != before:
-            self._save(self._state.with_slot(2 * component, installed))
+            seen = replace(seen, security_counter=max(before.security_counter, seen.security_counter))
+        if seen != before:
+            self._save(self._state.with_slot(2 * component, seen))
         return True
 
     def saw_fail(self, plan: tuple[Release, ...]) -> None:
