@@ -259,3 +259,100 @@ class Installer:
         return gone
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _installed_here(self) -> tuple[Mapping[str, Installed], Mapping[str, int]]:
+        """The confirmed releases and the counter stores, by component name."""
+        context = self._context
+        names = list(enumerate(context.state.device.components))
+        confirmed = {name: found for component, name in names if (found := context.confirmed(component))}
+        return confirmed, {name: context.counters[component].value() for component, name in names}
+
+    def _reconcile(self) -> None:
+        """Bring the state in line with the boot flags, which are the truth about what boots."""
+        context, state = self._context, self._context.state
+        failed = [found for component in context.components if (found := self.flags(component).failed) is not None]
+        if failed:
+            state = state.with_failed(trial_id(failed))
+        on_trial = context.on_trial
+        if not on_trial:
+            state = replace(state, schemes=usable_schemes())
+        if state != context.state:
+            context.save(state)
+        if failed:
+            context.boot.acknowledge_failure()
+        self._clear_withdrawn(state.trust.line)
+        if on_trial:
+            return  # only a confirmed boot raises a counter
+        for component in context.components:
+            if confirmed := context.confirmed(component):
+                # The confirmed image's own counter holds the floor meanwhile; a full store must not take the agent away.
+                with suppress(OperationalError):
+                    context.counters[component].raise_to(confirmed.security_counter)
+
+    def _clear_withdrawn(self, line: Envelope[Targets] | None) -> None:
+        marked = {mark.sha256 for mark in self._context.marks.values()}
+        if marked & withdrawn(line, self._context.state.device):
+            self._context.boot.clear_marks()
+
+    def _keep(self, trust: Trust) -> None:
+        state = self._fitting(replace(self._context.state, trust=replace(trust, schemes=SCHEMES)))
+        if trust.root is not self._context.state.trust.root:
+            # The bootloader goes first: a cut between the two brings the same root again, which changes nothing there. The other way
+            # round, the device would never be brought the root that its bootloader lacks.
+            self._context.boot.accept_root(trust.root.raw)
+        if trust.line is not self._context.state.trust.line:
+            # The mark goes first: a cut between the two writes loses a mark, and never keeps one that is withdrawn.
+            self._clear_withdrawn(trust.line)
+        self._context.save(state)
+
+    def _fitting(self, state: DeviceState) -> DeviceState:
+        """The state as it can be stored. A new root always has to fit: without it, no later file is ever accepted.
+
+        Held files give way to it (they are brought again; floors stay), so that nobody locks a device out with large ones.
+
+        Raises:
+            SpaceError: it does not fit.
+        """
+        if self._context.room(state) >= RESERVE:
+            return state
+        if state.trust.root is not self._context.state.trust.root:
+            bare = replace(state.trust, timestamp=None, snapshot=None, targets=None, line=None)
+            state = replace(state, trust=bare)
+        if (room := self._context.room(state)) < RESERVE:
+            raise SpaceError("metadata for the device's state", expected=f"{RESERVE} bytes left free", got=room)
+        return state
+
+    def _authorise(self, digest: bytes, length: int, clock: int | None, component: int) -> Transfer:
+        selection = self.choose(clock)
+        name = self._context.state.device.components[component]
+        release = next((release for release in selection.plan if release.component == name), None)
+        if release is None:
+            raise TransferError("content", expected="nothing: no release may be installed now", got=short(digest))
+        if (digest, length) == (release.sha256, release.length):
+            return Transfer(component, Installed.of(release))
+        for patch in selection.patches:
+            if patch.makes == release.path and (digest, length) == (patch.sha256, patch.length):
+                self._check_patch(patch, self.confirmed(component))
+                pair, base = (patch.sha256, patch.length), (patch.base, patch.base_length)
+                return Transfer(component, Installed.of(release), pair, base)
+        expected = f"{release.path} ({short(release.sha256)}), which this device chose, or a patch to it"
+        raise TransferError("content", expected=expected, got=short(digest))
+
+    def _check_slot(self, component: int, release: Release) -> None:
+        """The component's other slot holds this release, whole and unchanged; then the state says what the line says of it now."""
+        slot = self._context.other_slot(component)
+        held, wanted = self._context.held(component, slot), Installed.of(release)
+        if held is None or (held.sha256, held.length) != (wanted.sha256, wanted.length):
+            raise SelectionError("slot to mark", expected=release.path, got=held.path if held else "no whole image")
+        self._transfer.check_hash(component, slot, 0, release.length, release.sha256, "image hash")
+        check_header(self._context.reader(component, slot), release)
+        if held != wanted:
+            # The same bytes under another entry since: what is confirmed later is what the line says now.
+            self._context.save(self._context.state.with_slot(2 * component + slot, wanted))
+
+    def _check_patch(self, patch: Patch, confirmed: Installed | None) -> None:
+        if patch.algorithm != ALGORITHM:
+            raise TransferError("patch algorithm", expected=ALGORITHM, got=patch.algorithm)
+        if confirmed is None or (confirmed.sha256, confirmed.length) != (patch.base, patch.base_length):
+            got = short(confirmed.sha256) if confirmed else "no confirmed image"
+            raise TransferError("patch base", expected=short(patch.base), got=got)
