@@ -78,6 +78,10 @@ class Pushed:
         return " and ".join(self.paths) or None
 
 
+class StockBoardError(OperationalError):
+    """The board has SMP, and not Hillhold's group: who pushes to it has to verify (`stockpush`)."""
+
+
 class Courier:
     """Carries from `source` to a board; `report` is told of each step."""
 
@@ -334,6 +338,8 @@ def _identify(group: int) -> Conversation[Body]:
     """Ask a board what it is; before that nothing is written to it."""
     identity = yield Request(Op.READ, group, IDENTIFY, {})
     if identity.get("magic") != MAGIC:
+        if "images" in (yield Request(Op.READ, Group.IMAGE, ImageCommand.STATE, {})):
+            raise StockBoardError(f"a stock board: it has SMP, and not Hillhold's group {group}")
         raise OperationalError(f"the board does not speak Hillhold's group {group}")
     if identity.get("v") != PROTOCOL:
         raise OperationalError(f"the board speaks version {identity.get('v')} of the protocol, not {PROTOCOL}")

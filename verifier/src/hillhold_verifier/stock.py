@@ -34,10 +34,6 @@ _ECHO_CONTROL: Final = 1
 _STATES: Final = ("active", "confirmed", "pending", "permanent", "bootable")
 
 
-class StockBoardError(OperationalError):
-    """The board has SMP, and not Hillhold's group: who pushes to it has to verify."""
-
-
 @dataclass(frozen=True, slots=True)
 class StockImage:
     """An image that a board lists. `image` is MCUboot's image number; `hash` MCUboot's image hash, empty where it is not stated."""
@@ -156,6 +152,12 @@ def status_of(group: int = HILLHOLD_GROUP) -> Conversation[StockBoard | tuple[Bo
     """Ask a board what it is: a stock board, or identity and status of one of ours."""
     board = yield from meet(group)
     return board if board is not None else (yield from read_status(group))
+
+
+def confirm_any(group: int = HILLHOLD_GROUP) -> Conversation[StockBoard | None]:
+    """Confirm what runs on a stock board; None where the board is one of ours, which is asked in another way."""
+    board = yield from meet(group)
+    return board and (yield from confirm_stock(board))
 
 
 def confirm_stock(board: StockBoard) -> Conversation[StockBoard]:
