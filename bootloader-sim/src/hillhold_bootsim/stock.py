@@ -6,8 +6,9 @@ Both answer as their C sources do (Zephyr 4.x: `img_mgmt.c`, `img_mgmt_state.c`,
   a reset; answers a wrong offset with the right one; tries, confirms (for good, too) and erases without any metadata.
 - Serial recovery writes into the slot that runs, lists only images that verify, knows no states, and answers in SMP v1's words.
 
-The bootloader below is this package's own. Its mark names the hash of the whole image, so `test` takes that of what lies in the slot: as
-MCUboot, which marks a slot, it tries whatever is there. In recovery the agent writes the boot flags as MCUboot needs none.
+The bootloader below is this package's own, but for one thing: as MCUboot, it starts a trial once, and any reset before a confirmation goes
+back. Its mark names the hash of the whole image, so `test` takes that of what lies in the slot: as MCUboot, which marks a slot, it tries
+whatever is there. In recovery the agent writes the boot flags, of which MCUboot needs none.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from enum import Enum
 from hillhold_bootsim.application import SelfTest
 from hillhold_bootsim.board import Agent, BoardInfo, VirtualBoard
 from hillhold_bootsim.bootflags import SimBootControl
+from hillhold_bootsim.bootloader import Bootloader
 from hillhold_bootsim.flash import Flash
 from hillhold_bootsim.layout import BootMode, Layout
 from hillhold_bootsim.stock_recovery import RecoveryAgent
@@ -33,6 +35,12 @@ class Stock(Enum):
 
     ZEPHYR = "zephyr"
     RECOVERY = "recovery"
+
+
+class OneStart(Bootloader):
+    """A bootloader that starts a trial once, as MCUboot does."""
+
+    max_starts = 1
 
 
 def make_stock_board(
@@ -68,4 +76,4 @@ def make_stock_board(
             return RecoveryAgent(slots, control, keys, swap=swap)
         return ZephyrAgent(slots, control, swap=swap, buffer=buffer or 384, **options)
 
-    return VirtualBoard(flash, plain, keys, agent, self_test)
+    return VirtualBoard(flash, plain, keys, agent, self_test, OneStart)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from hillhold_verifier.answers import Body
 from hillhold_verifier.cli import stock
 from hillhold_verifier.cli.show import Progress as ProgressLine
 from hillhold_verifier.cli.show import Result, check_result, nothing, shown, status_lines
-from hillhold_verifier.conversation import Pause, Request
+from hillhold_verifier.conversation import Conversation
 from hillhold_verifier.courier import Courier, Pushed, confirm_running
 from hillhold_verifier.link import Link, open_port
 from hillhold_verifier.sources import open_source
@@ -30,7 +29,7 @@ def _link(options: argparse.Namespace) -> Iterator[Link]:
         stream.close()
 
 
-def _ask(options: argparse.Namespace, conversation: Generator[Request | Pause, Body, T]) -> T:
+def _ask(options: argparse.Namespace, conversation: Conversation[T]) -> T:
     with _link(options) as link:
         return link.run(conversation)
 
