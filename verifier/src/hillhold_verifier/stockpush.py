@@ -37,7 +37,7 @@ from hillhold_verifier.local import take_metadata
 from hillhold_verifier.mcuboot import Image, check_hash, read_image
 from hillhold_verifier.release import Release, parse_target
 from hillhold_verifier.select import Installed, Selection
-from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Op, OsCommand
+from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, MgmtErr, Op, OsCommand
 from hillhold_verifier.sources import Source
 from hillhold_verifier.stock import StockBoard, StockImage, listed, look, meet, refuse_error
 from hillhold_verifier.times import show_span
@@ -54,6 +54,10 @@ RESET_AGAIN: Final = 8
 TRIAL_POLLS: Final = 10
 """Looks at an image on trial, until it counts as one that waits to be confirmed."""
 TRUST_NOTE: Final = "verified on this host; the board itself checked only the image's signature"
+
+
+class UnsafeBoardError(SlotError):
+    """The board is in serial recovery: an upload goes over the image that runs."""
 
 
 class End(Enum):
@@ -289,6 +293,7 @@ class StockCourier:
                 got=f"{board.pending[0].version}, which this host did not choose",
             )
         if not marked:
+            yield from self._require_trials()
             yield from self._upload(board, judged)
             sent = len(judged.data)
             board = yield from self._mark(board, judged)
@@ -304,6 +309,17 @@ class StockCourier:
         elif end is End.CONFIRMED:
             self._trust.saw_confirmed(judged.release)
         return StockPushed(end, judged.release.path, sent, selection, board)
+
+    def _require_trials(self) -> Conversation[None]:
+        """Ask for a trial of no image: who knows trials refuses the missing hash.
+
+        Zephyr has no such command where its bootloader boots the highest version of all slots (RAM load, direct XIP without revert): there
+        an upload alone takes effect at the next reset, and nothing goes back.
+        """
+        answer = yield Request(Op.WRITE, Group.IMAGE, ImageCommand.STATE, {"confirm": False})
+        if answer.get("rc") == MgmtErr.ENOTSUP:
+            got = "one whose bootloader boots the highest version at once: there is no way back"
+            raise SlotError("the board", expected="one that tries an image first", got=got)
 
     def _upload(self, board: StockBoard, judged: _Judged) -> Conversation[None]:
         number = {"image": judged.component} if judged.component else {}
@@ -375,7 +391,7 @@ class StockCourier:
     ) -> Conversation[StockPushed]:
         if not no_way_back:
             got = "MCUboot's serial recovery, which overwrites the image that runs: there is no way back"
-            raise SlotError("the board", expected="one that tries an image first", got=got)
+            raise UnsafeBoardError("the board", expected="one that tries an image first", got=got)
         yield from self._upload(board, judged)
         board = yield from look(board)
         held = board.running(judged.component)

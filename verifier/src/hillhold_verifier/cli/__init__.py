@@ -23,6 +23,7 @@ from hillhold_verifier.cli.show import Result, plain
 from hillhold_verifier.cli.verify import add_verify
 from hillhold_verifier.errors import HillholdError, MisuseError, OperationalError, UnprovisionedError
 from hillhold_verifier.smp import HILLHOLD_GROUP
+from hillhold_verifier.stockpush import UnsafeBoardError
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 """A product or hardware as metadata can name it; a device of any other could never be updated."""
@@ -271,6 +272,8 @@ _HINTS = (
 
 
 def _hint(error: HillholdError) -> str | None:
+    if isinstance(error, UnsafeBoardError):
+        return "`--no-way-back` overwrites it all the same; a board that starts its application first can go back"
     if isinstance(error, _UsageError):
         return f"see `{error.command} --help`"
     if isinstance(error, UnprovisionedError):
