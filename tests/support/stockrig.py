@@ -156,7 +156,7 @@ class StockRig:
         listed = self.image(0, read=True)["images"]
         assert isinstance(listed, list)
         names = ("active", "confirmed", "pending", "permanent")
-        return {row["version"]: " ".join(name for name in names if row[name]) for row in listed}
+        return {row["version"]: " ".join(name for name in names if row.get(name)) for row in listed}
 
     def upload(self, data: bytes, piece: int = 200) -> Body:
         """As a stock tool: whatever it is."""

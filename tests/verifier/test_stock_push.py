@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bench import DEVICE, FAILING, LAYOUT, MANUAL, SWAPPING
@@ -32,18 +34,18 @@ from offers import TreeSource, image, offer, started
 from stockrig import MemoryAreas, StockRig, factory
 
 
-def newer(repo: Repo | None = None, version: str = "1.1.0", counter: int = 1, **custom: object) -> Repo:
+def newer(repo: Repo | None = None, version: str = "1.1.0", counter: int = 1, **custom: Any) -> Repo:
     repo = repo or started()
     offer(repo, version, counter, **custom)
     repo.publish("line", "snapshot", "timestamp")
     return repo
 
 
-def rig(repo: Repo | None = None, layout: Layout = LAYOUT, **options: object) -> StockRig:
-    return StockRig(repo or newer(), layout, factory=factory(), **options)  # type: ignore[arg-type]
+def rig(repo: Repo | None = None, layout: Layout = LAYOUT, **options: Any) -> StockRig:
+    return StockRig(repo or newer(), layout, factory=factory(), **options)
 
 
-def refused(bench: StockRig, error: type[HillholdError], words: str, **options: bool) -> None:
+def refused(bench: StockRig, error: type[HillholdError], words: str, **options: Any) -> None:
     """A push is refused before anything is written to the board."""
     before, sent = bench.content(), len(bench.written)
     with pytest.raises(error, match=words):
@@ -57,7 +59,7 @@ def refused(bench: StockRig, error: type[HillholdError], words: str, **options: 
 
 @pytest.mark.parametrize("layout", [LAYOUT, SWAPPING], ids=["remap", "swap"])
 @pytest.mark.parametrize("options", [{}, {"parameters": False}, {"match": True}, {"buffer": 1024}], ids=str)
-def test_the_whole_way(layout: Layout, options: dict[str, object]) -> None:
+def test_the_whole_way(layout: Layout, options: dict[str, Any]) -> None:
     bench = rig(layout=layout, **options)
     pushed = bench.push()
     assert (pushed.end, pushed.path, pushed.sent) == (End.CONFIRMED, "pump/1.1.0/app.bin", len(image("1.1.0")))
@@ -146,7 +148,7 @@ def test_a_push_that_was_interrupted_goes_on_where_it_stopped() -> None:
 
 @pytest.mark.parametrize("layout", [LAYOUT, SWAPPING], ids=["remap", "swap"])
 @pytest.mark.parametrize("options", [{}, {"hashes": False}, {"parameters": False}], ids=str)
-def test_serial_recovery_is_overwritten_only_with_consent(layout: Layout, options: dict[str, object]) -> None:
+def test_serial_recovery_is_overwritten_only_with_consent(layout: Layout, options: dict[str, Any]) -> None:
     bench = rig(layout=layout, kind=Stock.RECOVERY, **options)
     refused(bench, SlotError, "no way back")
     pushed = bench.push(no_way_back=True)
@@ -155,7 +157,7 @@ def test_serial_recovery_is_overwritten_only_with_consent(layout: Layout, option
 
 def test_a_board_without_an_image_is_brought_one_through_recovery() -> None:
     bench = StockRig(newer())
-    assert bench.runs is None
+    assert bench.states() == {}
     assert bench.push(no_way_back=True).end is End.WRITTEN
     assert bench.runs == "1.1.0"
     offer(bench.repo, "1.2.0")
@@ -311,6 +313,25 @@ def test_a_trial_of_somebody_elses_image_is_left_alone() -> None:
     bench.power_cycle()
     assert bench.runs == "1.0.7"
     refused(bench, SlotError, "no trial under way")
+
+
+def test_an_image_that_somebody_marked_for_good_is_not_booted() -> None:
+    bench = rig()
+    bench.upload(image("1.1.0"))
+    listed = bench.image(0, read=True)["images"]
+    assert isinstance(listed, list)
+    bench.image(0, {"hash": listed[1]["hash"], "confirm": True})
+    assert bench.states()["1.1.0"] == "pending permanent"
+    refused(bench, SlotError, "which this host did not choose")
+
+
+def test_a_mark_that_is_withdrawn_meanwhile_is_said() -> None:
+    bench = rig()
+    assert bench.push(reset=False).end is End.MARKED
+    bench.repo.change("pump/1.1.0/app.bin", withdrawn="burns the battery")
+    bench.repo.publish("line", "snapshot", "timestamp")
+    assert bench.push().end is End.NOTHING
+    assert "pump/1.1.0/app.bin is marked, and withdrawn" in "; ".join(bench.notes)
 
 
 def test_a_cut_between_the_mark_and_the_reset_costs_nothing() -> None:

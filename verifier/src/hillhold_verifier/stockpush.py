@@ -18,33 +18,22 @@ from hashlib import sha256
 from typing import Final
 
 from hillhold_verifier.agent import MAGIC
-from hillhold_verifier.content import ContentCheck
 from hillhold_verifier.conversation import Conversation, Pause, Progress, Request, Upload
 from hillhold_verifier.errors import (
-    ImageError,
-    MetadataError,
     MismatchError,
     MisuseError,
     OperationalError,
-    Refused,
-    SelectionError,
     SlotError,
     short,
 )
-from hillhold_verifier.header import check_header
 from hillhold_verifier.hosttrust import HostTrust
-from hillhold_verifier.local import take_metadata
-from hillhold_verifier.mcuboot import Image, check_hash, read_image
-from hillhold_verifier.release import Release, parse_target
-from hillhold_verifier.select import Installed, Selection
+from hillhold_verifier.select import Selection
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, MgmtErr, Op, OsCommand
 from hillhold_verifier.sources import Source
-from hillhold_verifier.stock import StockBoard, StockImage, listed, look, meet, refuse_error
+from hillhold_verifier.stock import StockBoard, listed, look, meet, refuse_error
+from hillhold_verifier.stockjudge import Judged, StockJudge
 from hillhold_verifier.times import show_span
 
-MAX_IMAGE: Final = 64 * 1024 * 1024
-"""Bytes of an image: it is held in memory, so that what is sent is what was judged."""
-PIECE: Final = 64 * 1024
 POLL_PAUSE: Final = 0.5
 """Seconds between two looks at a board that restarts."""
 BOOT_POLLS: Final = 60
@@ -92,19 +81,6 @@ class StockPushed:
     withdrawn: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """A release, its component's number, its bytes, and what they say of themselves: all as signed."""
-
-    release: Release
-    component: int
-    data: bytes
-    image: Image
-
-    def read(self, offset: int, length: int) -> bytes:
-        return self.data[offset : offset + length]
-
-
 class StockCourier:
     """Verifies for a stock board, and carries to it.
 
@@ -125,7 +101,8 @@ class StockCourier:
         *,
         group: int = HILLHOLD_GROUP,
     ) -> None:
-        self._source, self._trust, self._clock, self._report, self._group = source, trust, clock, report, group
+        self._trust, self._report, self._group = trust, report, group
+        self._judge = StockJudge(source, trust, clock, report)
 
     def check(self) -> Conversation[tuple[StockBoard, Selection]]:
         """Take metadata, and choose; nothing is written to the board.
@@ -136,7 +113,7 @@ class StockCourier:
             OperationalError: the source lacks a file, or the board does not answer as one.
         """
         board = yield from self._meet()
-        return board, self._select(board)
+        return board, self._judge.select(board)
 
     def push(self, *, reset: bool = True, no_way_back: bool = False) -> Conversation[StockPushed]:
         """Bring the board up to date.
@@ -156,12 +133,16 @@ class StockCourier:
         if selection.grace_used:
             spent = show_span(selection.grace_used)
             self._report(Progress(f"note: timestamp or snapshot expired {spent} ago; offline grace is used"))
-        if gone := self._withdrawn_on_trial(board):
+        if gone := self._judge.withdrawn(board.on_trial):
             end, board = yield from self._go_back(board)
             return StockPushed(end, gone.path, 0, selection, board, gone.path)
+        if marked := self._judge.withdrawn(board.pending):
+            self._report(
+                Progress(f"note: {marked.path} is marked, and withdrawn; no request clears a stock board's mark")
+            )
         if not selection.plan:
-            return StockPushed(End.NOTHING, None, 0, selection, board, self._withdrawn(board))
-        judged = self._judge(selection)
+            return StockPushed(End.NOTHING, None, 0, selection, board, self._judge.withdrawn_running(board))
+        judged = self._judge.whole(selection)
         if board.recovery:
             return (yield from self._overwrite(board, judged, selection, reset=reset, no_way_back=no_way_back))
         return (yield from self._try(board, judged, selection, reset=reset))
@@ -183,97 +164,10 @@ class StockCourier:
         self._report(Progress(f"a stock board ({what}): this host verifies for it"))
         return board
 
-    def _select(self, board: StockBoard) -> Selection:
-        return take_metadata(self._trust, self._source, self._clock, lambda: self._choose(board), self._report)
-
-    def _choose(self, board: StockBoard) -> Selection:
-        """The table of DESIGN §4, over what the board says that it confirmed."""
-        confirmed: dict[str, Installed] = {}
-        for number, name in enumerate(self._trust.device.components):
-            if (image := board.confirmed(number)) is None:
-                continue
-            release = self._release_of(name, image)
-            if release is None:
-                self._report(
-                    Progress(f"note: the board runs {image.version}, and no release of the line is known to be it")
-                )
-                confirmed[name] = Installed("", image.version, image.hash, 0, 0)
-                continue
-            confirmed[name] = Installed.of(release)
-            if not self._trust.saw_confirmed(release):
-                self._report(Progress(f"note: the board went back to {image.version}, by nobody's signature"))
-        return self._trust.choose(confirmed, self._clock)
-
-    def _release_of(self, component: str, image: StockImage) -> Release | None:
-        """The listed release that an image in a slot is: by MCUboot's hash, which this host computes from the release's own bytes."""
-        for release in self._releases():
-            if (release.component, release.version) != (component, image.version):
-                continue
-            try:
-                data = self._bring(release)
-                found = read_image(_reader(data), len(data))
-                if found.sha256 == image.hash and check_hash(found, _reader(data)):
-                    return release
-            except (Refused, OperationalError) as error:
-                self._report(Progress(f"note: {release.path} cannot be compared with what the board runs: {error}"))
-        return None
-
-    def _releases(self) -> list[Release]:
-        line, found = self._trust.state.trust.line, []
-        for target in line.signed.targets.values() if line else ():
-            try:
-                release = parse_target(target)
-            except MetadataError:
-                continue  # judged, and refused, by `select`
-            if isinstance(release, Release) and self._trust.device.hardware in release.hardware:
-                found.append(release)
-        return found
-
-    def _withdrawn(self, board: StockBoard) -> str | None:
-        """The path of a withdrawn release that the board runs."""
-        gone = self._trust.withdrawn()
-        held = [self._trust.remembered(number) for number, _ in enumerate(self._trust.device.components)]
-        running = {image.version for image in board.images if image.confirmed}
-        return next((item.path for item in held if item and item.sha256 in gone and item.version in running), None)
-
-    def _withdrawn_on_trial(self, board: StockBoard) -> Release | None:
-        names, gone = self._trust.device.components, self._trust.withdrawn()
-        found = [self._release_of(names[image.image], image) for image in board.on_trial]
-        return next((release for release in found if release and release.sha256 in gone), None)
-
-    # --- the image, judged here ---------------------------------------------------------------------------------------
-
-    def _bring(self, release: Release) -> bytes:
-        """A release's bytes, whole and as signed."""
-        if release.length > MAX_IMAGE:
-            raise MismatchError(f"length of {release.path}", expected=f"at most {MAX_IMAGE}", got=release.length)
-        check, parts, at = ContentCheck(release.path, release.length, {"sha256": release.sha256}), list[bytes](), 0
-        with self._source.target(release.path, release.sha256) as content:
-            while piece := content.read(at, PIECE):
-                check.feed(piece)
-                parts.append(piece)
-                at += len(piece)
-        check.finish()
-        return b"".join(parts)
-
-    def _judge(self, selection: Selection) -> _Judged:
-        if len(selection.plan) > 1:
-            paths = " and ".join(release.path for release in selection.plan)
-            raise SelectionError(
-                f"{paths}, a set", expected="one image", got="several, which no stock board marks in one write"
-            )
-        (release,) = selection.plan
-        data = self._bring(release)
-        image = check_header(_reader(data), release)
-        if image is None:
-            raise ImageError(f"{release.path}", expected="an MCUboot image, as a stock board takes", got="a raw one")
-        check_hash(image, _reader(data))
-        return _Judged(release, self._trust.device.components.index(release.component), data, image)
-
     # --- a trial ------------------------------------------------------------------------------------------------------
 
     def _try(
-        self, board: StockBoard, judged: _Judged, selection: Selection, *, reset: bool
+        self, board: StockBoard, judged: Judged, selection: Selection, *, reset: bool
     ) -> Conversation[StockPushed]:
         path, sent, digest = judged.release.path, 0, judged.image.sha256
         if trial := board.on_trial:
@@ -285,8 +179,8 @@ class StockCourier:
                 )
             end, board = yield from self._wait(board, judged)
             return self._ended(end, judged, 0, selection, board)
-        marked = [image.hash for image in board.pending]
-        if marked and marked != [digest]:
+        marked = [(image.hash, image.permanent) for image in board.pending]
+        if marked and marked != [(digest, False)]:
             raise SlotError(
                 "the other slot",
                 expected="nothing marked",
@@ -303,7 +197,7 @@ class StockCourier:
         end, board = yield from self._wait(board, judged)
         return self._ended(end, judged, sent, selection, board)
 
-    def _ended(self, end: End, judged: _Judged, sent: int, selection: Selection, board: StockBoard) -> StockPushed:
+    def _ended(self, end: End, judged: Judged, sent: int, selection: Selection, board: StockBoard) -> StockPushed:
         if end is End.REVERTED:
             self._trust.saw_fail((judged.release,))
         elif end is End.CONFIRMED:
@@ -321,7 +215,7 @@ class StockCourier:
             got = "one whose bootloader boots the highest version at once: there is no way back"
             raise SlotError("the board", expected="one that tries an image first", got=got)
 
-    def _upload(self, board: StockBoard, judged: _Judged) -> Conversation[None]:
+    def _upload(self, board: StockBoard, judged: Judged) -> Conversation[None]:
         number = {"image": judged.component} if judged.component else {}
         first = {**number, "len": len(judged.data), "sha": sha256(judged.data).digest()}
         what = f"image {judged.release.path}"
@@ -332,7 +226,7 @@ class StockCourier:
                 f"{what} on the board", expected=short(judged.release.sha256), got="another, by its own check"
             )
 
-    def _mark(self, board: StockBoard, judged: _Judged) -> Conversation[StockBoard]:
+    def _mark(self, board: StockBoard, judged: Judged) -> Conversation[StockBoard]:
         """Have the board try what it was sent, once it lists just that."""
         digest = judged.image.sha256
         board = yield from look(board)
@@ -352,7 +246,7 @@ class StockCourier:
         self._report(Progress("reset, trial boot"))
         yield Request(Op.WRITE, Group.OS, OsCommand.RESET, {}, once=True)
 
-    def _wait(self, board: StockBoard, judged: _Judged) -> Conversation[tuple[End, StockBoard]]:
+    def _wait(self, board: StockBoard, judged: Judged) -> Conversation[tuple[End, StockBoard]]:
         """Look until the image is confirmed, waits for somebody to confirm it, or is gone."""
         on_trial, digest = 0, judged.image.sha256
         for poll in range(1, BOOT_POLLS + 1):
@@ -387,7 +281,7 @@ class StockCourier:
     # --- serial recovery ---------------------------------------------------------------------------------------------
 
     def _overwrite(
-        self, board: StockBoard, judged: _Judged, selection: Selection, *, reset: bool, no_way_back: bool
+        self, board: StockBoard, judged: Judged, selection: Selection, *, reset: bool, no_way_back: bool
     ) -> Conversation[StockPushed]:
         if not no_way_back:
             got = "MCUboot's serial recovery, which overwrites the image that runs: there is no way back"
@@ -404,10 +298,6 @@ class StockCourier:
             self._report(Progress("reset"))
             yield Request(Op.WRITE, Group.OS, OsCommand.RESET, {}, once=True)
         return StockPushed(End.WRITTEN, judged.release.path, len(judged.data), selection, board)
-
-
-def _reader(data: bytes) -> Callable[[int, int], bytes]:
-    return lambda offset, length: data[offset : offset + length]
 
 
 def stock_values(pushed: StockPushed) -> Mapping[str, object]:
