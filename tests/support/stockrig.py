@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator, Mapping
 from hashlib import sha256
 from typing import Any, Final, TypeVar
 
+import pytest
+
 from bench import CLOCK, DEVICE, LAYOUT
 from forge import Repo
 from hillhold_bootsim.application import SelfTest
@@ -22,14 +24,14 @@ from hillhold_bootsim.layout import Layout, padded
 from hillhold_bootsim.stock import Stock, make_stock_board
 from hillhold_verifier.answers import Body
 from hillhold_verifier.conversation import Conversation, Pause, Progress, Request
-from hillhold_verifier.errors import OperationalError
+from hillhold_verifier.errors import HillholdError, OperationalError
 from hillhold_verifier.hosttrust import HostTrust
 from hillhold_verifier.select import Device
 from hillhold_verifier.smp import Group, Message, Op, decode, encode
 from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
 from hillhold_verifier.stockpush import StockCourier, StockPushed
 from hillhold_verifier.upload import one_at_a_time
-from offers import TreeSource, held_keys, image
+from offers import TreeSource, held_keys, image, offer, started
 
 T = TypeVar("T")
 AREA: Final = 64 * 1024
@@ -184,3 +186,23 @@ class StockRig:
 def factory() -> bytes:
     """The image that the factory wrote: the release 1.0.0."""
     return image("1.0.0")
+
+
+def newer(repo: Repo | None = None, version: str = "1.1.0", counter: int = 1, **custom: Any) -> Repo:
+    repo = repo or started()
+    offer(repo, version, counter, **custom)
+    repo.publish("line", "snapshot", "timestamp")
+    return repo
+
+
+def rig(repo: Repo | None = None, layout: Layout = LAYOUT, **options: Any) -> StockRig:
+    return StockRig(repo or newer(), layout, factory=factory(), **options)
+
+
+def refused(bench: StockRig, error: type[HillholdError], words: str, **options: Any) -> None:
+    """A push is refused before anything is written to the board."""
+    before, sent = bench.content(), len(bench.written)
+    with pytest.raises(error, match=words):
+        bench.push(**options)
+    assert len(bench.written) == sent
+    assert bench.content() == before
