@@ -6,6 +6,7 @@ MEMBERS := verifier signer bootloader-sim
 WORKERS ?= 2
 FUZZ := .cache/fuzz
 FUZZ_SECONDS ?= 60
+SMPMGR := .cache/smpmgr
 
 .PHONY: help setup demo test test-fast deep system differential model lint format bench fuzz fuzz-replay mutation lock clean
 
@@ -45,11 +46,17 @@ test-fast: setup
 deep: setup system
 	$(BIN)/pytest -n $(WORKERS) -m deep
 
-# What tests run of the operating system: U-Boot's environment tool, a PKCS#11 token made of software, and a browser.
-system:
+# What tests run of the operating system: U-Boot's environment tool, a PKCS#11 token made of software, and a browser; and smpmgr.
+system: $(SMPMGR)/.ready
 	@command -v git >/dev/null && command -v fw_setenv >/dev/null && command -v softhsm2-util >/dev/null \
 	    && command -v chromium >/dev/null \
 	    || { apt-get update -q && apt-get install -q -y git libubootenv-tool softhsm2 chromium; }
+
+# smpmgr lies beside the project's packages: it brings a Bluetooth stack and firmware, which nobody else has to install.
+$(SMPMGR)/.ready: tests/interop/requirements-smpmgr.txt $(VENV)/.ready
+	rm -rf $(SMPMGR)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --target $(SMPMGR) -r tests/interop/requirements-smpmgr.txt
+	@touch $@
 
 CASES ?= 100000
 SEED ?= 1
@@ -91,6 +98,9 @@ mutation: setup
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --no-emit-find-links \
 	    --no-header --no-annotate .requirements.in -o requirements.lock
+	{ echo '# What `make system` installs beside requirements.lock: smpmgr, which brings a Bluetooth stack. `make lock` writes this file.'; \
+	    echo 'smpmgr>=0.19' | uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url \
+	    --no-emit-find-links --no-header --no-annotate -; } > tests/interop/requirements-smpmgr.txt
 
 clean:
 	rm -rf $(VENV) .cache

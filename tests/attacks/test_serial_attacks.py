@@ -11,9 +11,10 @@ from hashlib import sha256
 
 import pytest
 
-from bench import CLOCK, MANUAL, Bench, blind, installed, unchanged
+from bench import CLOCK, LAYOUT, MANUAL, SWAPPING, Bench, blind, installed, unchanged
 from forge import DAY
 from hillhold_bootsim.application import SelfTest, Verdict
+from hillhold_bootsim.layout import Layout
 from hillhold_verifier.agent import APPLY, CHOOSE, METADATA
 from hillhold_verifier.answers import BoardRefused, Body
 from hillhold_verifier.errors import (
@@ -55,12 +56,12 @@ def image_hash(data: bytes) -> bytes:
 
 
 def upload(bench: Bench, data: bytes, *, start: int = 0, piece: int = 700, digest: bytes | None = None) -> Body:
-    """Upload as a stock tool does; return the last answer."""
+    """Upload as a stock tool does, by default with the whole hash; return the last answer."""
     answer: Body = {}
     for at in range(start, len(data), piece):
         body: dict[str, object] = {"off": at, "data": data[at : at + piece]}
         if at == 0:
-            body |= {"image": 0, "len": len(data), "sha": digest or sha256(data).digest()}
+            body |= {"image": 0, "len": len(data), "sha": sha256(data).digest() if digest is None else digest}
         answer = bench.image(UPLOAD, body)
         if is_error(answer):
             break
@@ -91,7 +92,7 @@ def on_trial() -> tuple[Bench, bytes]:
 def test_the_legitimate_way_with_stock_messages_alone() -> None:
     """After the metadata, a stock tool may do the rest."""
     bench, data = with_newer()
-    assert upload(bench, data) == {"off": len(data)}
+    assert upload(bench, data) == {"off": len(data), "match": True}
     answer = bench.image(STATE, {"hash": image_hash(data), "confirm": False})
     assert [(one["version"], one["pending"]) for one in answer["images"]] == [("1.0.0", False), ("1.1.0", True)]  # type: ignore[attr-defined]
     bench.ask(Op.WRITE, Group.OS, OsCommand.RESET)
@@ -106,6 +107,48 @@ def test_an_upload_without_metadata() -> None:
         assert upload(bench, image("1.0.0"))["err"] == {"group": 1, "rc": ImgMgmtErr.INVALID_HASH}
         assert bench.status()["code"] == MissingError.code
     assert bench.push().installed == "pump/1.0.0/app.bin"
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_an_upload_without_metadata_that_states_little_or_nothing_of_its_hash(start: int) -> None:
+    bench = Bench(started())
+    data = image("1.0.0")
+    with unchanged(bench):
+        answer = upload(bench, data, digest=sha256(data).digest()[:start])
+        assert answer["err"] == {"group": 1, "rc": ImgMgmtErr.INVALID_HASH}
+        assert bench.status()["code"] == MissingError.code
+
+
+@pytest.mark.parametrize("start", [0, 1, 3, 31])
+def test_an_upload_of_another_image_that_states_little_or_nothing_of_its_hash(start: int) -> None:
+    """What it states may be that of the chosen image, which is known to everybody; the content is judged by the whole."""
+    bench, data = with_newer()
+    other = image("9.9.9", 50)
+    with unchanged(bench):
+        if start:
+            assert is_error(upload(bench, other, digest=sha256(other).digest()[:start]))
+        assert is_error(upload(bench, other + b"x", digest=sha256(data).digest()[:start]))
+    forged = other[: len(data)].ljust(len(data), b"x")
+    with unchanged(bench, moved=lambda facts: replace(facts, slots=bench.facts().slots)):
+        answer = upload(bench, forged, digest=sha256(data).digest()[:start])
+        assert answer["err"] == {"group": 1, "rc": ImgMgmtErr.INVALID_HASH}
+        assert "image hash" in bench.refusal()
+        assert is_error(bench.image(STATE, {"hash": image_hash(other)}))
+    assert bench.push().installed == "pump/1.1.0/app.bin"
+
+
+def test_an_upload_that_goes_on_without_a_hash_with_other_content() -> None:
+    """The first half by who knew the hash, the second by whoever came then: both halves are judged as one."""
+    bench, data = with_newer()
+    other = image("9.9.9", 50)
+    bench.image(UPLOAD, {"off": 0, "len": len(data), "sha": sha256(data).digest(), "data": data[:700]})
+    with unchanged(bench, moved=lambda facts: replace(facts, slots=bench.facts().slots)):
+        assert bench.image(UPLOAD, {"off": 0, "len": len(data), "data": other[:700]}) == {"off": 700}
+        answer = upload(bench, other[: len(data)], start=700)
+        assert is_error(answer)
+        assert "image hash" in bench.refusal()
+        assert bench.image(UPLOAD, {"off": 0, "len": len(data), "data": b""}) == {"off": 0}, "from zero"
+    assert bench.push().installed == "pump/1.1.0/app.bin"
 
 
 @pytest.mark.parametrize("version", [0, 1])
@@ -126,9 +169,9 @@ def test_an_upload_of_what_the_board_did_not_choose(version: int) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"sha": None},
-        {"sha": b""},
+        {"sha": b"\0"},
         {"sha": b"\0" * 32},
+        {"sha": b"\0" * 33},
         {"sha": "text"},
         {"len": None},
         {"len": -1},
@@ -136,8 +179,8 @@ def test_an_upload_of_what_the_board_did_not_choose(version: int) -> None:
         {"len": 5189},
         {"len": 2**63},
         {"len": True},
-        {"image": 1},
         {"image": -1},
+        {"image": "0"},
         {"data": "text"},
         {"data": None},
         {"off": -1},
@@ -281,11 +324,15 @@ def test_the_way_back_during_a_trial() -> None:
         for command, body in (
             (ERASE, {}),
             (ERASE, {"slot": 0}),
+            (ERASE, {"slot": 1}),
             (UPLOAD, {"image": 0, "off": 0, "len": len(third), "sha": sha256(third).digest(), "data": third[:99]}),
             (UPLOAD, {"image": 0, "off": 0, "len": len(data), "sha": sha256(data).digest(), "data": data[:99]}),
+            (UPLOAD, {"image": 0, "off": 0, "len": len(data), "sha": sha256(data).digest()[:3], "data": data[:99]}),
+            (UPLOAD, {"image": 0, "off": 0, "len": len(third), "data": third[:99]}),
             (STATE, {"hash": image_hash(image("1.0.0")), "confirm": False}),
         ):
-            assert bench.image(command, body)["err"] == {"group": 1, "rc": ImgMgmtErr.NO_FREE_SLOT}
+            called = ImgMgmtErr.IMAGE_ALREADY_PENDING if command is STATE else ImgMgmtErr.NO_FREE_SLOT
+            assert bench.image(command, body)["err"] == {"group": 1, "rc": called}
             assert bench.status()["code"] == SlotError.code
         assert bench.own(Op.WRITE, APPLY)["err"] == {"group": HILLHOLD_GROUP, "rc": SlotError.code}
     bench.board.self_test = SelfTest(default=Verdict.FAIL)
@@ -315,12 +362,91 @@ def test_a_downgrade_through_a_trial() -> None:
 def test_erasing_outside_a_trial_takes_only_what_does_not_run() -> None:
     bench, data = with_newer()
     upload(bench, data)
-    bench.image(STATE, {"hash": image_hash(data), "confirm": False})
-    assert bench.facts().mark is not None
     assert bench.image(ERASE) == {}
     facts = bench.facts_after_reset()
     assert (facts.running, facts.mark, facts.trial) == ("1.0.0", None, False)
     assert bench.push().installed == "pump/1.1.0/app.bin"
+
+
+@pytest.mark.parametrize("layout", [LAYOUT, SWAPPING], ids=["remap", "swap"])
+def test_erasing_the_slot_that_runs(layout: Layout) -> None:
+    """Whichever slot that is for the device: the first image runs from slot 0, the next one from slot 1."""
+    repo = started()
+    bench = installed(repo, layout)
+    for version in ("1.1.0", "1.2.0"):
+        with unchanged(bench):
+            for slot in (0, 2, 3, 2**32):
+                assert is_error(bench.image(ERASE, {"slot": slot}))
+            assert bench.image(ERASE, {"slot": 0})["err"] == {"group": 1, "rc": ImgMgmtErr.NO_FREE_SLOT}
+            assert bench.image(ERASE, {"slot": 0}, version=0)["rc"] == MgmtErr.EBADSTATE
+        offer(repo, version, 2)
+        repo.publish()
+        assert bench.push().installed
+
+
+def test_erasing_the_image_that_waits_for_its_trial() -> None:
+    bench, data = with_newer()
+    upload(bench, data)
+    bench.image(STATE, {"hash": image_hash(data), "confirm": False})
+    before = bench.facts()
+    for body in ({}, {"slot": 1}, {"slot": 0}):
+        assert bench.image(ERASE, body)["err"] == {"group": 1, "rc": ImgMgmtErr.NO_FREE_SLOT}
+    assert bench.facts() == before
+    assert before.mark is not None
+
+
+def test_confirming_the_image_that_waits_for_its_trial() -> None:
+    """Neither it nor, as a stock tool might mean it, "whatever": nothing is confirmed that did not run."""
+    bench, data = with_newer(MANUAL)
+    upload(bench, data)
+    bench.image(STATE, {"hash": image_hash(data), "confirm": False})
+    before = bench.facts()
+    pending, denied = ImgMgmtErr.IMAGE_ALREADY_PENDING, ImgMgmtErr.IMAGE_CONFIRMATION_DENIED
+    assert bench.image(STATE, {"confirm": True})["err"] == {"group": 1, "rc": pending}
+    assert bench.image(STATE, {"confirm": True, "hash": image_hash(data)})["err"] == {"group": 1, "rc": denied}
+    assert bench.facts() == before
+    assert bench.facts_after_reset().trial
+
+
+def test_stock_messages_in_the_middle_of_a_trial() -> None:
+    """Erase, confirm and test of either image, an upload, our own group out of order: the trial goes on as if nothing had been."""
+    bench, data = on_trial()
+    old = image("1.0.0")
+    with unchanged(bench):
+        for command, body in (
+            (STATE, {"confirm": True}),
+            (STATE, {"confirm": True, "hash": image_hash(old)}),
+            (STATE, {"confirm": True, "hash": image_hash(data)}),
+            (STATE, {"hash": image_hash(data)}),
+            (STATE, {"hash": image_hash(old)}),
+            (ERASE, {}),
+            (ERASE, {"slot": 0}),
+            (ERASE, {"slot": 1}),
+            (UPLOAD, {"off": 0, "len": len(data), "data": data[:99]}),
+            (UPLOAD, {"off": 0, "len": len(old), "data": old[:99]}),
+        ):
+            assert is_error(bench.image(command, body)), (command, body)
+        assert bench.image(UPLOAD, {"off": 700, "data": data[700:800]}) == {"off": 0}
+        assert bench.own(Op.WRITE, APPLY)["err"] == {"group": HILLHOLD_GROUP, "rc": SlotError.code}
+        assert bench.own(Op.WRITE, METADATA, {"f": 2, "o": 5, "d": b"x"})["err"]
+        assert bench.own(Op.WRITE, CHOOSE) == {"rc": MgmtErr.ENOTSUP}
+    bench.board.self_test = SelfTest()
+    bench.power_cycle()
+    bench.wait(1)
+    assert bench.facts_after_reset().running == "1.1.0"
+
+
+def test_setting_the_date() -> None:
+    """A date in the past would bring expired metadata back to life, one in the future lock updates out."""
+    bench, data = with_newer()
+    upload(bench, data)
+    bench.clock = CLOCK + 8 * DAY
+    with unchanged(bench):
+        for text in ("2000-01-01T00:00:00", "2099-01-01T00:00:00", "now", ""):
+            answer = bench.ask(Op.WRITE, Group.OS, OsCommand.DATETIME_STRING, {"datetime": text})
+            assert answer["rc"] == MgmtErr.EACCESSDENIED
+        assert is_error(bench.image(STATE, {"hash": image_hash(data), "confirm": False}))
+        assert "timestamp metadata" in bench.refusal()
 
 
 def test_a_failed_image_is_not_offered_again() -> None:

@@ -48,6 +48,7 @@ from hillhold_verifier.smp import HILLHOLD_GROUP, Message, decode, encode
 from hillhold_verifier.smp_console import encode_console
 from hillhold_verifier.sources import DirectorySource
 from hillhold_verifier.state import StateStore
+from hillhold_verifier.upload import one_at_a_time
 
 NOW = 1_790_000_000
 DAY = 86400
@@ -125,7 +126,7 @@ def bring(agent: Agent, path: Path, now: int, roles: list[str], held: list[bytes
     known = set().union(*map(digests, held))
     new = set().union(*(digests(newest(path, role)) for role in roles)) - known
     count = Count(floor=sum(len(digest) // 2 for digest in new))
-    conversation = Courier(DirectorySource(path)).check()
+    conversation = one_at_a_time(Courier(DirectorySource(path)).check())
     step: Request | Pause = next(conversation)
     try:
         for sequence in range(1000):

@@ -45,6 +45,9 @@ class Echo:
                 return self.info.reason.value.encode()
         return data + str(now).encode()
 
+    def tick(self, seconds: float) -> None:
+        """Nothing to do."""
+
     def self_test_passed(self, *, confirm: bool) -> None:
         self.passed.append(confirm)
         if confirm:

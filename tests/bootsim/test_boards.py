@@ -118,12 +118,14 @@ def test_the_longest_image_that_is_stated_fits_and_no_longer_one(name: str, more
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_agent_states_the_buffer_of_its_board(name: str) -> None:
+def test_the_agent_states_the_buffers_of_its_board(name: str) -> None:
     spec, repo = board(name), Repo()
     repo.publish()
     device = Device("pump", "nrf-a", "serial-1", spec.components)
-    bench = Bench(repo, spec.layout, device=device, buffer=spec.buffer)
-    assert bench.ask(Op.READ, Group.OS, OsCommand.MCUMGR_PARAMETERS)["buf_size"] == spec.buffer
+    bench = Bench(repo, spec.layout, device=device, buffer=spec.buffer, buffers=spec.buffers)
+    stated = {"buf_size": spec.buffer, "buf_count": spec.buffers}
+    assert bench.ask(Op.READ, Group.OS, OsCommand.MCUMGR_PARAMETERS) == stated
+    assert spec.buffers > 1
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -197,6 +199,7 @@ description = "a board"
 hardware = "mine-a"
 boot = "swap"
 buffer = 1024
+buffers = 4
 baud = 115200
 image_keys = []
 [flash]
@@ -239,6 +242,8 @@ def test_the_least_that_a_file_says() -> None:
         ),
         ("baud = 115200", "baud = 0", "mine.toml: baud: expected an integer from 300 to 12000000, got 0"),
         ("buffer = 1024", "buffer = 64", "mine.toml: buffer: expected an integer from 128 to 16384, got 64"),
+        ("buffers = 4", "buffers = 0", "mine.toml: buffers: expected an integer from 1 to 100, got 0"),
+        ("buffers = 4\n", "", "mine.toml: buffers: expected an integer from 1 to 100, got none"),
         ("buffer = 1024", "buffer = 1024\nspeed = 1", "mine.toml: expected keys that there are, got 'speed'"),
         ('name = "mine"', 'name = "Mine"', "mine.toml: name: expected a name of up to 64 characters"),
         ('name = "mine"', f'name = "{"m" * 65}"', "mine.toml: name: expected a name of up to 64 characters"),
@@ -380,7 +385,7 @@ ODD = [
 def test_no_value_in_any_place_is_an_error_of_another_kind() -> None:
     """Every value, and every list of values, is replaced by every odd one."""
     places = [found.span(1) for found in re.finditer(r'= (?=("[^"]*"|[0-9a-fx]+|\[.*\]))', BASE)]
-    assert len(places) == 30
+    assert len(places) == 31
     refused = 0
     for start, end in places:
         for odd in ODD:
@@ -435,6 +440,7 @@ description = "a board"
 hardware = "mine-a"
 boot = "swap"
 buffer = 1024
+buffers = 4
 baud = 115200
 [flash]
 sectors = [{{ count = 1024, size = 0x20 }}]

@@ -344,12 +344,15 @@ def test_a_board_that_takes_nothing_is_given_up(lab: Lab, capsys: Capture) -> No
     with liar({**HONEST, (GROUP, CHOOSE): choice, (Group.IMAGE, 1): {"off": 0}}) as (port, asked):
         done = call(capsys, "push", lab.one, "--port", port)
     assert (done.code, done.err.splitlines()[-1].partition(" of")[0]) == (3, "error: the board took no more")
-    assert len(asked) < 40
+    assert len(asked) < 60
 
 
 def test_nothing_is_written_to_what_is_not_a_board_of_ours(lab: Lab, capsys: Capture) -> None:
     for command in (["push", lab.one], ["confirm"], ["status"]):
         with liar({(Group.OS, OsCommand.MCUMGR_PARAMETERS): {"buf_size": 1024}}) as (port, asked):
             done = call(capsys, *command, "--port", port)
-        assert (done.code, done.err.splitlines()[0]) == (3, f"error: the board does not speak Hillhold's group {GROUP}")
+        assert (done.code, done.err.startswith(f"error: the board does not speak Hillhold's group {GROUP}")) == (
+            3,
+            True,
+        )
         assert {request.op for request in asked} == {Op.READ}

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cache, lru_cache
 from io import StringIO
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 from unittest.mock import patch
 
 from bench import Bench
@@ -22,18 +22,19 @@ from hillhold_verifier import state
 from hillhold_verifier.agent import Agent
 from hillhold_verifier.answers import Body
 from hillhold_verifier.cli.show import Progress
-from hillhold_verifier.conversation import Pause, Request
+from hillhold_verifier.conversation import Conversation, Pause, Request, T
 from hillhold_verifier.courier import Courier, confirm_running, read_status
-from hillhold_verifier.errors import MisuseError, OperationalError, Refused
-from hillhold_verifier.link import MAX_ANSWER, Link
+from hillhold_verifier.errors import MisuseError, OperationalError, Refused, SmpError
+from hillhold_verifier.exchange import MAX_ANSWER, Exchange, Timing
+from hillhold_verifier.framing import Framed, Receiver, Transport, frame
+from hillhold_verifier.link import Link
 from hillhold_verifier.metadata import MAX_BYTES_OTHER
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, decode, encode
-from hillhold_verifier.smp_console import MAX_JUNK, ConsoleDecoder, Packet, encode_console
+from hillhold_verifier.smp_console import MAX_JUNK, encode_console
 from hillhold_verifier.sources import DirectorySource
+from hillhold_verifier.upload import one_at_a_time
 from offers import TreeSource
 from staged import answers, check, fresh, held_at_first, stage
-
-T = TypeVar("T")
 
 STAGES: Final = ("start", "metadata", "sent", "marked")
 BUFFER: Final = 1024
@@ -56,15 +57,16 @@ def recorded() -> tuple[tuple[Request, Body], ...]:
 
 
 def noted(
-    bench: Bench, conversation: Generator[Request | Pause, Body, T], log: list[tuple[Request, Body]]
+    bench: Bench, conversation: Conversation[T], log: list[tuple[Request, Body]]
 ) -> Generator[Request | Pause, Body, T]:
-    step = next(conversation)
+    plain = one_at_a_time(conversation)
+    step = next(plain)
     while True:
         answer = yield step
         if isinstance(step, Request):
             log.append((step, answer))
         try:
-            step = conversation.send(answer)
+            step = plain.send(answer)
         except StopIteration as end:
             result: T = end.value
             return result
@@ -172,9 +174,8 @@ class Host:
         """What the agent holds for a host does not grow beyond its limits."""
         agent = self.bench.board._agent
         if isinstance(agent, Agent):
-            decoder, incoming = agent._decoder, agent._incoming
-            held = len(decoder._line) + len(decoder._held) + len(decoder._packet or b"")
-            assert held <= 2.4 * BUFFER + MAX_JUNK
+            incoming = agent._incoming
+            assert agent._receiver.held <= 3.5 * BUFFER + MAX_JUNK
             assert incoming is None or len(incoming.packed) < min(incoming.announced, MAX_BYTES_OTHER) + BUFFER
 
     def judge(self) -> None:
@@ -231,16 +232,22 @@ class HostileBoard:
 
     def __init__(self, source: Input) -> None:
         self.source, self.out, self.requests = source, b"", 0
-        self.decoder = ConsoleDecoder(BUFFER * 16)
+        self.lines = (Receiver(BUFFER * 16), Receiver(BUFFER * 16, (Transport.RAW,)))
+        self.transport = Transport.CONSOLE
         self.honest = source.below(32)
         self.asked: dict[tuple[int, int, int], int] = {}
         self.body = b"\xa0"
 
     def write(self, data: bytes, /) -> object:
-        events = self.decoder.feed(data)
-        assert len(events) == 1
-        assert isinstance(events[0], Packet)
-        request = decode(events[0].data)
+        events = [event for line in self.lines for event in line.feed(data) if isinstance(event, Framed)]
+        assert events, "what a host sends is a message over some transport"
+        for event in events:
+            self.transport = event.transport
+            with suppress(SmpError):  # what is COBS to one receiver may have a header in it to the other
+                self.answer(decode(event.data))
+        return len(data)
+
+    def answer(self, request: Message) -> None:
         self.requests += 1
         assert self.requests <= MAX_REQUESTS, "the courier does not come to an end"
         head = (request.op + 1, request.group, request.command, request.sequence)
@@ -248,7 +255,7 @@ class HostileBoard:
         if self.honest:
             self.honest -= 1
             self.say(packet(*head, encode(Message(Op.READ, 0, 0, 0, answer))[8:]))
-            return len(data)
+            return
         source = self.source
         kind = source.below(8) if source else 8
         match kind:
@@ -265,10 +272,10 @@ class HostileBoard:
                 self.say(packet(*other, self.body))
             case _:
                 self.say(packet(*head, self.body))
-        return len(data)
 
     def say(self, data: bytes) -> None:
-        self.out += encode_console(data)
+        with suppress(MisuseError):  # COBS has no flags
+            self.out += frame(data, self.transport)
 
     def right(self, request: Message) -> Body:
         """What an honest board says: to an upload, that it took it; else the next answer to such a request."""
@@ -283,9 +290,12 @@ class HostileBoard:
         return known[min(number, len(known) - 1)] if known else {}
 
     def read(self, timeout: float, /) -> bytes:
-        assert timeout > 0
+        assert timeout >= 0
         found, self.out = self.out, b""
         return found
+
+    def reopen(self) -> None:
+        raise OperationalError("gone for good")
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -314,7 +324,7 @@ def repository() -> tuple[Path, Watch, tempfile.TemporaryDirectory[str]]:
     return Path(folder.name), Watch(), folder
 
 
-def without_pauses(conversation: Generator[Request | Pause, Body, T]) -> Generator[Request, Body, T]:
+def without_pauses(conversation: Conversation[T]) -> Conversation[T]:
     """The conversation with a board that is quick."""
     answer: Body = {}
     try:
@@ -333,7 +343,8 @@ def fuzz_courier(data: bytes) -> None:
     root, watch, _ = repository()
     kind = source.below(6)
     board = HostileBoard(source)
-    link = Link(board, timeout=0.002, slow_timeout=0.002)
+    timing = Timing(first=0.002, least=0.002, slow=0.002, tries=4, booting=0.002, probing=0.02, probe=0.002)
+    link = Link(board, Exchange(timing, transport=source.pick((None, *Transport))))
     courier = Courier(DirectorySource(root), Progress(Terminal()))
     watch.opened.clear()
     watch.on = True
@@ -349,4 +360,4 @@ def fuzz_courier(data: bytes) -> None:
     finally:
         watch.on = False
     assert all(Path(name).resolve().is_relative_to(root.resolve()) for name in watch.opened), watch.opened
-    assert len(link._decoder._line) <= 2.4 * MAX_ANSWER + MAX_JUNK
+    assert all(receiver.held <= 3.5 * MAX_ANSWER + MAX_JUNK for receiver in link.exchange._receivers)

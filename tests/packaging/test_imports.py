@@ -62,7 +62,8 @@ class Imports:
 
 IMPORTS = {
     "hillhold_verifier": Imports(
-        frozenset({"cryptography", "cbor2"}), in_functions={"serial": ("hillhold_verifier/link.py",)}
+        frozenset({"cryptography", "cbor2"}),
+        in_functions={"serial": ("hillhold_verifier/link.py", "hillhold_verifier/ports.py")},
     ),
     "hillhold_signer": Imports(
         frozenset({"hillhold_verifier", "cryptography", "tuf", "securesystemslib", "bsdiff4", "intelhex"}),
@@ -132,7 +133,11 @@ AMBIENT = (
         (
             *(CLI, "hillhold_signer/service/service.py", "hillhold_bootsim/uart.py"),
             # Seeded: the same in every run.
-            *("hillhold_bootsim/powercut/runner.py", "hillhold_bootsim/powercut/scenario.py"),
+            *(
+                "hillhold_bootsim/linefaults.py",
+                "hillhold_bootsim/powercut/runner.py",
+                "hillhold_bootsim/powercut/scenario.py",
+            ),
         ),
     ),
     Ambient(

@@ -14,11 +14,11 @@ Images and releases come from `offers`, bad lines from `lossy`. Time is Unix sec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, TypeVar
+from typing import Final
 
 from forge import T0, Repo
 from hillhold_bootsim import board as virtual
@@ -30,18 +30,18 @@ from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import BootMode, Layout
 from hillhold_bootsim.station import make_board, provision_board
 from hillhold_verifier.answers import Body, plan_of
-from hillhold_verifier.conversation import Pause, Request
+from hillhold_verifier.conversation import Conversation, Pause, T
 from hillhold_verifier.courier import Courier, Pushed
 from hillhold_verifier.errors import OperationalError, UnprovisionedError
+from hillhold_verifier.framing import SHARED, Transport
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from hillhold_verifier.select import Device
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, decode, encode
 from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
 from hillhold_verifier.state import DeviceState, StateStore
+from hillhold_verifier.upload import one_at_a_time
 from offers import TreeSource, held_keys, image, offer, started
-
-T = TypeVar("T")
 
 LAYOUT: Final = Layout.in_a_row(
     name="bench",
@@ -277,9 +277,11 @@ class Bench(Parts):
         device: Device = DEVICE,
         flash: Flash | None = None,
         buffer: int = 1024,
+        buffers: int = 1,
+        transports: Sequence[Transport] = SHARED,
     ) -> None:
         super().__init__(repo, layout, device=device, flash=flash)
-        self.board = make_board(self.flash, layout, held_keys(), self_test, buffer)
+        self.board = make_board(self.flash, layout, held_keys(), self_test, buffer, buffers, transports)
         self.use(self.board.parts)
         self.clock: int | None = CLOCK
         self.seconds = 0.0
@@ -343,18 +345,19 @@ class Bench(Parts):
         """The words of the last refusal."""
         return str(self.status()["refusal"])
 
-    def run(self, conversation: Generator[Request | Pause, Body, T]) -> T:
+    def run(self, conversation: Conversation[T]) -> T:
         """Carry a courier's conversation, without losses; time passes in its pauses."""
         answer: Body = {}
+        requests = one_at_a_time(conversation)
         try:
-            step = next(conversation)
+            step = next(requests)
             while True:
                 if isinstance(step, Pause):
                     self.wait(step.seconds)
                     answer = {}
                 else:
                     answer = self.ask(step.op, step.group, step.command, step.body)
-                step = conversation.send(answer)
+                step = requests.send(answer)
         except StopIteration as end:
             result: T = end.value
             return result
@@ -376,10 +379,12 @@ class Bench(Parts):
         return entry
 
 
-def installed(repo: Repo | None = None, layout: Layout = LAYOUT, *, self_test: SelfTest | None = None) -> Bench:
+def installed(
+    repo: Repo | None = None, layout: Layout = LAYOUT, *, self_test: SelfTest | None = None, buffers: int = 1
+) -> Bench:
     """A bench whose board runs the repository's release, confirmed (by default 1.0.0 with counter 1); `self_test` is for later ones."""
     repo = repo or started()
-    bench = Bench(repo, layout)
+    bench = Bench(repo, layout, buffers=buffers)
     pushed = bench.push()
     assert pushed.installed, pushed
     assert not bench.facts().trial

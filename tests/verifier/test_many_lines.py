@@ -18,6 +18,7 @@ from hillhold_verifier.select import Device
 from hillhold_verifier.smp import HILLHOLD_GROUP, Message, decode, encode
 from hillhold_verifier.sources import DirectorySource
 from hillhold_verifier.state import StateStore
+from hillhold_verifier.upload import one_at_a_time
 from hillhold_verifier.wire import PIECE
 from large import large_repository, line_name, line_team
 from workshop import NOW, image, online
@@ -43,7 +44,7 @@ def board(root: bytes, product: str, hardware: str) -> Agent:
 
 def bring(agent: Agent, path: Path) -> tuple[int, int]:
     """Let the courier bring what is new; return how many metadata bytes it sent, and how many refusals there were."""
-    conversation = Courier(DirectorySource(path)).check()
+    conversation = one_at_a_time(Courier(DirectorySource(path)).check())
     step = next(conversation)
     sent = refused = 0
     try:

@@ -44,6 +44,9 @@ class Agent(Protocol):
     def receive(self, data: bytes, now: int | None) -> bytes:
         """Take bytes of the line; return those to send. `now`: Unix seconds, or None on a board without a clock."""
 
+    def tick(self, seconds: float) -> None:
+        """Let time pass; `seconds` of a clock that only goes forward."""
+
     def self_test_passed(self, *, confirm: bool) -> None:
         """The running image's own test has passed; with `confirm` it confirms itself now, otherwise it waits for the wire."""
 
@@ -180,6 +183,8 @@ class VirtualBoard:
     def tick(self, now: float) -> None:
         """Let time pass. `now`: seconds of a clock that only goes forward."""
         application, agent = self._application, self._agent
+        if agent is not None:
+            agent.tick(now)
         if application is None or agent is None:
             return
         match application.tick(now):

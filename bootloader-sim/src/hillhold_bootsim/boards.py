@@ -6,6 +6,7 @@
     hardware = "nrf52840dk"                 # as metadata name it
     boot = "swap"                           # or "remap"
     buffer = 1024                           # bytes of the longest SMP message that it takes
+    buffers = 4                             # how many of them it holds at a time
     baud = 115200
     image_keys = ["boot.pub"]               # optional: PEM files, relative to this one
 
@@ -56,6 +57,8 @@ NAME: Final = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 """What metadata can name: a product, hardware, a component."""
 MIN_BUFFER: Final = 128
 """The least that a courier reckons with."""
+MAX_BUFFERS: Final = 100
+"""As Zephyr has it (MCUMGR_TRANSPORT_NETBUF_COUNT)."""
 BAUDS: Final = (300, 12_000_000)
 DEFAULT: Final = "virtual-m4-1m"
 """The board that is taken where none is named."""
@@ -85,6 +88,7 @@ class Board:
         components: their names, in the order of the layout's slots.
         image_keys: PEM files with the keys that its bootloader holds; none where the user brings them.
         buffer: bytes of the longest SMP message that it takes.
+        buffers: how many of them it holds at a time.
         baud: bits per second on its line.
     """
 
@@ -94,6 +98,7 @@ class Board:
     components: tuple[str, ...]
     image_keys: tuple[Path, ...]
     buffer: int
+    buffers: int
     baud: int
 
     @property
@@ -164,7 +169,8 @@ def parse_board(text: str, what: str, folder: Path) -> Board:
     top.number("format", FORMAT, FORMAT)
     name, description, hardware = top.name("name"), top.text("description"), top.name("hardware")
     mode = BootMode(top.one_of("boot", [mode.value for mode in BootMode]))
-    buffer, baud = top.number("buffer", MIN_BUFFER, MAX_BODY), top.number("baud", *BAUDS)
+    buffer, buffers = top.number("buffer", MIN_BUFFER, MAX_BODY), top.number("buffers", 1, MAX_BUFFERS)
+    baud = top.number("baud", *BAUDS)
     image_keys = top.texts("image_keys", MAX_KEYS)
     geometry = _geometry(top.table("flash"))
     places = top.table("partitions")
@@ -179,7 +185,8 @@ def parse_board(text: str, what: str, folder: Path) -> Board:
         layout = Layout(name, geometry, flags, state, tuple(pair for _, pair in components), mode, keys)
     except MisuseError as error:
         raise BoardFileError(f"{what}: {error}") from error
-    found = Board(description, hardware, layout, tuple(names), tuple(folder / key for key in image_keys), buffer, baud)
+    key_files = tuple(folder / key for key in image_keys)
+    found = Board(description, hardware, layout, tuple(names), key_files, buffer, buffers, baud)
     _check_room(found, what)
     return found
 

@@ -27,6 +27,7 @@ from hillhold_verifier.answers import BoardRefused
 from hillhold_verifier.conversation import Progress, Request
 from hillhold_verifier.courier import Courier, Pushed, ask, read_status
 from hillhold_verifier.errors import OperationalError
+from hillhold_verifier.exchange import Exchange, Timing
 from hillhold_verifier.link import Link, open_port
 from hillhold_verifier.select import Device
 from hillhold_verifier.slotio import CHUNK
@@ -107,7 +108,7 @@ class Demo:
         device = Device(PRODUCT, HARDWARE, "demo-0001")
         provision_board(self._flash, spec.layout, device, self._maker.root)
         script = SelfTest(by_version={self._bad.version: Verdict.FAIL}, seconds=0.2)
-        self._board = make_board(self._flash, spec.layout, [self._maker.image_key], script, spec.buffer)
+        self._board = make_board(self._flash, spec.layout, [self._maker.image_key], script, spec.buffer, spec.buffers)
         self._running: bytes | None = None
 
     def run(self) -> Figures:
@@ -253,7 +254,7 @@ class Demo:
     def _link(self, patience: float = SLOW_PATIENCE, tries: int = 4) -> Iterator[Link]:
         stream = open_port(self._port)
         try:
-            yield Link(stream, timeout=PATIENCE, slow_timeout=patience, tries=tries)
+            yield Link(stream, Exchange(Timing(first=PATIENCE, slow=patience, tries=tries)))
         finally:
             stream.close()
 

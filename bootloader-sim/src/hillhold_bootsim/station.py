@@ -10,27 +10,45 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from time import monotonic
+from typing import Final
 
 from hillhold_bootsim.application import SelfTest
 from hillhold_bootsim.board import BoardInfo, VirtualBoard
 from hillhold_bootsim.bootflags import BootRecord, FlagStore, ImageFlags
 from hillhold_bootsim.flash import Flash
 from hillhold_bootsim.keylist import KeyList
-from hillhold_bootsim.layout import Layout, SimRecordAreas
+from hillhold_bootsim.layout import BootMode, Layout, SimRecordAreas
 from hillhold_bootsim.uart import Line, Traffic, serve
 from hillhold_verifier.agent import Agent
-from hillhold_verifier.errors import MisuseError, OperationalError, UnprovisionedError
+from hillhold_verifier.agent_os import REMAP, SWAP_USING_OFFSET
+from hillhold_verifier.errors import HillholdError, MisuseError, OperationalError, UnprovisionedError
+from hillhold_verifier.framing import SHARED, Transport
 from hillhold_verifier.installer import Installer, provision
 from hillhold_verifier.mcuboot import ImageKey
 from hillhold_verifier.select import Device
 from hillhold_verifier.slots import BootControl, CounterStore, RecordAreas, Slots
 from hillhold_verifier.state import StateStore
 
+_BOOTLOADERS: Final = {BootMode.SWAP: SWAP_USING_OFFSET, BootMode.REMAP: REMAP}
+
 
 def make_board(
-    flash: Flash, layout: Layout, keys: Sequence[ImageKey], self_test: SelfTest | None = None, buffer: int = 1024
+    flash: Flash,
+    layout: Layout,
+    keys: Sequence[ImageKey],
+    self_test: SelfTest | None = None,
+    buffer: int = 1024,
+    buffers: int = 1,
+    transports: Sequence[Transport] = SHARED,
 ) -> VirtualBoard:
-    """Return a board, switched off, whose agent is the verifier's. `buffer`: bytes of the longest SMP message that it takes."""
+    """Return a board, switched off, whose agent is the verifier's.
+
+    Args:
+        buffer: bytes of the longest SMP message that it takes.
+        buffers: how many of them it holds at a time.
+        transports: what its line carries.
+    """
+    bootloader = _BOOTLOADERS[layout.mode]
 
     def agent(
         slots: Sequence[Slots],
@@ -40,9 +58,10 @@ def make_board(
         _info: BoardInfo,
     ) -> Agent:
         try:
-            return Agent(Installer(StateStore(areas), slots, control, counters), buffer=buffer)
+            installer: Installer | HillholdError = Installer(StateStore(areas), slots, control, counters)
         except (UnprovisionedError, OperationalError) as reason:
-            return Agent(reason, buffer=buffer)
+            installer = reason
+        return Agent(installer, buffer=buffer, buffers=buffers, bootloader=bootloader, transports=transports)
 
     return VirtualBoard(flash, layout, keys, agent, self_test)
 

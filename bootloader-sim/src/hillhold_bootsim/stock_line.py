@@ -63,6 +63,9 @@ class StockAgent:
         packets = [event.data for event in self._decoder.feed(data) if isinstance(event, Packet)]
         return b"".join(encode_console(answer) for packet in packets if (answer := self.answer(packet)))
 
+    def tick(self, _seconds: float) -> None:
+        """Nothing here depends on time."""
+
     def answer(self, packet: bytes) -> bytes | None:
         """Answer one SMP message, or None where it is none."""
         try:

@@ -56,8 +56,13 @@ def line_seconds(count: int, baud: int) -> float:
 class Line(Protocol):
     """A byte line whose peer may come and go."""
 
-    def exchange(self, pending: bytes, timeout: float) -> tuple[bytes, int]:
-        """Wait up to `timeout` seconds; return what came, and how many bytes of `pending` are done with (sent, or lost with the peer)."""
+    @property
+    def name(self) -> str:
+        """What a peer opens."""
+
+    def exchange(self, pending: bytes, timeout: float, room: int = CHUNK) -> tuple[bytes, int]:
+        """Wait up to `timeout` seconds; return what came, at most `room` bytes, and how many bytes of `pending` are done with (sent, or
+        lost with the peer)."""
 
     def close(self) -> None:
         """Give everything back."""
@@ -133,12 +138,19 @@ class PtyLine:
             self.close()
             raise
 
-    def exchange(self, pending: bytes, timeout: float) -> tuple[bytes, int]:
+    @property
+    def name(self) -> str:
+        """The link, or the terminal where there is none."""
+        return str(self._link or self.path)
+
+    def exchange(self, pending: bytes, timeout: float, room: int = CHUNK) -> tuple[bytes, int]:
         """As `Line`. A terminal that nobody reads fills up, and holds what is pending."""
         try:
-            readable, writable, _ = select.select([self._board], [self._board] if pending else [], [], timeout)
+            readable, writable, _ = select.select(
+                [self._board] if room else [], [self._board] if pending else [], [], timeout
+            )
             sent = os.write(self._board, pending[:CHUNK]) if writable else 0
-            return (os.read(self._board, CHUNK) if readable else b""), sent
+            return (os.read(self._board, room) if readable else b""), sent
         except BlockingIOError:
             return b"", 0
         except OSError as error:
@@ -177,19 +189,26 @@ class TcpLine:
         self._listener.setblocking(False)
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
 
-    def exchange(self, pending: bytes, timeout: float) -> tuple[bytes, int]:
+    @property
+    def name(self) -> str:
+        """`socket://HOST:PORT`."""
+        host, port = self.address
+        return f"socket://[{host}]:{port}" if ":" in host else f"socket://{host}:{port}"
+
+    def exchange(self, pending: bytes, timeout: float, room: int = CHUNK) -> tuple[bytes, int]:
         """As `Line`. Without a peer, what is pending is lost."""
         if self._peer is None:
             self._wait(timeout)
             return b"", len(pending)
         peer = self._peer
-        readable, writable, _ = select.select([peer, self._listener], [peer] if pending else [], [], timeout)
+        reading = [peer, self._listener] if room else [self._listener]
+        readable, writable, _ = select.select(reading, [peer] if pending else [], [], timeout)
         # A peer that has just left may have been replaced already: only one that is there, and silent, has another turned away.
         if self._listener in readable and peer not in readable:
             self._turn_away()
         try:
             sent = peer.send(pending[:CHUNK]) if writable else 0
-            data = peer.recv(CHUNK) if peer in readable else b""
+            data = peer.recv(room) if peer in readable else b""
         except BlockingIOError:
             return b"", 0
         except OSError:

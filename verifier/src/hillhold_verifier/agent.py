@@ -1,6 +1,6 @@
 """The board agent: an SMP server that drives an `Installer`. Sans-I/O: bytes of the line and the clock in, bytes of the line out.
 
-Groups OS (echo, reset, MCUmgr parameters) and image (`agent_image`) are the stock ones. Hillhold's own group (docs/FORMAT.md):
+Groups OS (`agent_os`) and image (`agent_image`) are the stock ones. Hillhold's own group (docs/FORMAT.md):
 
     command          request                                   response
     0 identify  R    {}                                        {magic, v, product, hardware, id, components, alg}
@@ -16,11 +16,14 @@ A retransmitted request of this group (the same bytes as the one before) is answ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from hillhold_verifier.agent_image import answer_image, image_error
+from hillhold_verifier.agent_os import Bootloader, Platform, answer_os, is_reset
 from hillhold_verifier.errors import HillholdError, OperationalError, OrderError, Refused, SmpError, WireError
+from hillhold_verifier.framing import SHARED, Framed, Receiver, Transport, frame
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, max_bytes
 from hillhold_verifier.patch import ALGORITHM
@@ -33,12 +36,12 @@ from hillhold_verifier.smp import (
     Message,
     MgmtErr,
     Op,
-    OsCommand,
     decode,
     encode,
     error_body,
+    smp_error,
 )
-from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
+from hillhold_verifier.smp_check import CRC, checked, with_check
 from hillhold_verifier.smp_fields import bytes_field, int_field
 from hillhold_verifier.wire import base_name, inflate
 
@@ -61,6 +64,9 @@ class Agent:
         device: what the board says that it is, while its state is unreadable.
         buffer: longest SMP message that is taken, in bytes.
         group: id of Hillhold's own group.
+        buffers: how many such messages the board holds at a time.
+        bootloader: what the board says of its bootloader, or None where nobody told the agent.
+        transports: what its line carries.
 
     Attributes:
         reset_requested: the board is to be reset once the answer is out.
@@ -74,11 +80,14 @@ class Agent:
         device: Device | None = None,
         buffer: int = 1024,
         group: int = HILLHOLD_GROUP,
+        buffers: int = 1,
+        bootloader: Bootloader | None = None,
+        transports: Sequence[Transport] = SHARED,
     ) -> None:
         self._installer = installer
         self._device = installer.state.device if isinstance(installer, Installer) else device
-        self._buffer, self._group = buffer, group
-        self._decoder = ConsoleDecoder(buffer)
+        self._platform, self._group = Platform(buffer, buffers, bootloader), group
+        self._receiver = Receiver(buffer, transports)
         self._incoming: _Incoming | None = None
         self._last: tuple[bytes, bytes] | None = None
         self.reset_requested = False
@@ -88,10 +97,14 @@ class Agent:
     def receive(self, data: bytes, now: int | None) -> bytes:
         """Take bytes of the line; return those to send. `now`: Unix seconds, or None without a clock."""
         answers = []
-        for event in self._decoder.feed(data):
-            if isinstance(event, Packet) and (answer := self.answer(event.data, now)):
-                answers.append(encode_console(answer))
+        for event in self._receiver.feed(data):
+            if isinstance(event, Framed) and (answer := self.answer(event.data, now)):
+                answers.append(frame(answer, event.transport))
         return b"".join(answers)
+
+    def tick(self, seconds: float) -> None:
+        """Let time pass (seconds of a clock that only goes forward): half a frame is given up after a while."""
+        self._receiver.tick(seconds)
 
     def self_test_passed(self, *, confirm: bool) -> None:
         """Take note that the running image's own test has passed; with `confirm` it confirms itself now."""
@@ -115,29 +128,32 @@ class Agent:
             return None
         if request.op not in (Op.READ, Op.WRITE):
             return None
+        if is_checked := CRC in request.body:
+            if (body := checked(request)) is None:
+                return None  # as a frame with a wrong CRC: it is sent again
+            request = replace(request, body=body)
         own = request.group == self._group
         if own and self._last and self._last[0] == packet:
             return self._last[1]
         response = Op.READ_RSP if request.op is Op.READ else Op.WRITE_RSP
         body = self._body(request, clock)
-        answer = encode(
-            Message(response, request.group, request.command, request.sequence, body, version=request.version)
-        )
+        message = Message(response, request.group, request.command, request.sequence, body, version=request.version)
+        answer = with_check(message) if is_checked else encode(message)
         self._last = (packet, answer) if own and request.op is Op.WRITE else None
         return answer
 
     def _body(self, request: Message, clock: int | None) -> Fields:
         try:
             if request.group == Group.OS:
-                return self._os(request)
+                answer = answer_os(request, self._platform, clock)
+                self.reset_requested |= is_reset(request, answer)
+                return answer
             if request.group not in (Group.IMAGE, self._group):
-                return error_body(request.version, request.group, MgmtErr.ENOTSUP)
+                return smp_error(MgmtErr.ENOTSUP)
             if isinstance(self._installer, HillholdError):
                 if request.group == self._group and request.command == IDENTIFY:
                     return self._identify()
-                return self._error(
-                    request, getattr(self._installer, "code", int(MgmtErr.EUNKNOWN)), str(self._installer)
-                )
+                return self._error(request, self._installer)
             if request.group == Group.IMAGE:
                 body = answer_image(request, self._installer, clock, self_tested=self.self_tested)
             else:
@@ -147,27 +163,19 @@ class Agent:
             return body
         except Refused as refusal:
             self.last_refusal = (refusal.code, str(refusal))
-            return self._error(request, refusal.code, str(refusal))
+            return self._error(request, refusal)
         except OperationalError as error:
-            return self._error(request, int(MgmtErr.EUNKNOWN), str(error))
+            return self._error(request, error)
 
-    def _error(self, request: Message, code: int, reason: str) -> Fields:
+    def _error(self, request: Message, error: HillholdError) -> Fields:
+        reason = str(error)[:MAX_REASON]
         if request.group == Group.IMAGE:
-            return image_error(request, code, reason[:MAX_REASON])
-        body = error_body(request.version, request.group, code, reason[:MAX_REASON])
+            return image_error(request, error, reason)
+        if request.group == Group.OS:  # a field of another type is all that it refuses in this way
+            return smp_error(MgmtErr.EINVAL, reason)
+        code = error.code if isinstance(error, Refused) else MgmtErr.EUNKNOWN
         # Only our own courier reads this group, so the words travel in SMP v2 too.
-        return {**body, "rsn": reason[:MAX_REASON]} if request.group == self._group else body
-
-    def _os(self, request: Message) -> Fields:
-        match request.command:
-            case OsCommand.ECHO:
-                return {"r": request.body.get("d", "")}
-            case OsCommand.RESET if request.op is Op.WRITE:
-                self.reset_requested = True
-                return {}
-            case OsCommand.MCUMGR_PARAMETERS if request.op is Op.READ:
-                return {"buf_size": self._buffer, "buf_count": 1}
-        return error_body(request.version, request.group, MgmtErr.ENOTSUP)
+        return {**error_body(request.version, request.group, code, reason), "rsn": reason}
 
     def _own(self, request: Message, installer: Installer, clock: int | None) -> Fields:
         handlers: dict[tuple[Op, int], Callable[[], Fields]] = {
@@ -179,7 +187,7 @@ class Agent:
             (Op.READ, STATUS): lambda: self._status(installer),
         }
         handler = handlers.get((request.op, request.command))
-        return handler() if handler else self._error(request, int(MgmtErr.ENOTSUP), "unknown command")
+        return handler() if handler else smp_error(MgmtErr.ENOTSUP)
 
     def _identify(self) -> Fields:
         return {

@@ -6,7 +6,7 @@ body of the response that ended it, of a `Pause` nothing ({}). `link` carries on
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -44,6 +44,15 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """What is being done: a step in words, and bytes done of a total (0 of 0 where it is not a transfer)."""
+
+    step: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
     """The stock upload of one file (SMP group IMAGE, command 1), with as many requests under way as the board has buffers.
 
@@ -54,8 +63,8 @@ class Upload:
         what: what it is, for progress ("image pump/1.1.0/app.bin").
         buffer: bytes of the longest message that the board takes.
         window: requests that may be under way at a time.
+        report: told of each advance.
         asks: the first request has no data, and asks where to go on. A stock board wants the image's header in it.
-        checked: each request has the CRC of its data, which a board of ours looks at.
     """
 
     content: Content
@@ -64,17 +73,8 @@ class Upload:
     what: str
     buffer: int
     window: int = 1
+    report: Callable[[Progress], None] = lambda _: None
     asks: bool = False
-    checked: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What is being done: a step in words, and bytes done of a total (0 of 0 where it is not a transfer)."""
-
-    step: str
-    done: int = 0
-    total: int = 0
 
 
 Step: TypeAlias = Request | Pause | Upload

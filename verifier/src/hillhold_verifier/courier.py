@@ -14,7 +14,7 @@ from typing import Final
 
 from hillhold_verifier.agent import APPLY, CHOOSE, HELD, IDENTIFY, MAGIC, METADATA, PROTOCOL, STATUS
 from hillhold_verifier.answers import BoardRefused, Body, checked, held_names, plan_of, reasons_of, runs
-from hillhold_verifier.conversation import Conversation, Pause, Progress, Request
+from hillhold_verifier.conversation import Conversation, Pause, Progress, Request, Upload
 from hillhold_verifier.errors import (
     MetadataError,
     MismatchError,
@@ -34,7 +34,8 @@ from hillhold_verifier.metadata import (
     parse_timestamp,
 )
 from hillhold_verifier.release import Patch, parse_target, patch_path
-from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, OsCommand, encode
+from hillhold_verifier.smp import HILLHOLD_GROUP, MAX_MESSAGE, Group, ImageCommand, Message, Op, OsCommand, encode
+from hillhold_verifier.smp_check import CHECK
 from hillhold_verifier.smp_fields import bytes_field, int_field, text_field
 from hillhold_verifier.sources import Source
 from hillhold_verifier.times import show_span
@@ -44,8 +45,10 @@ RESET_POLLS: Final = 30
 """How often a board is asked after a reset what it runs."""
 POLL_PAUSE: Final = 0.5
 """Seconds between two of them."""
-MAX_SETBACKS: Final = 16
-"""How often a board may ask for a piece that it was sent before, within one transfer."""
+MIN_BUFFER: Final = 128
+"""The least room for a message that a courier reckons with."""
+MAX_WINDOW: Final = 8
+"""Requests under way, at most; twice what the fastest line has use for."""
 MAX_PAGES: Final = 1024
 """Pages of reasons that a board may have: more than there can be entries in a line role."""
 FALL_BACK: Final = frozenset({PatchError.code, SlotError.code, MismatchError.code})
@@ -81,6 +84,8 @@ class Pushed:
 class StockBoardError(OperationalError):
     """The board has SMP, and not Hillhold's group: who pushes to it has to verify (`stockpush`)."""
 
+    hint = "to have this host verify for it: --host-state DIR, and the first time --root FILE --product NAME --hardware NAME"
+
 
 class Courier:
     """Carries from `source` to a board; `report` is told of each step."""
@@ -89,7 +94,7 @@ class Courier:
         self, source: Source, report: Callable[[Progress], None] = lambda _: None, *, group: int = HILLHOLD_GROUP
     ) -> None:
         self._source, self._report, self._group = source, report, group
-        self._buffer = 256
+        self._buffer, self._window = 256, 1
 
     def push(self, *, patches: bool = True, reset: bool = True) -> Conversation[Pushed]:
         """Bring the board up to date.
@@ -160,7 +165,8 @@ class Courier:
     def _identify(self) -> Conversation[Body]:
         parameters = yield Request(Op.READ, Group.OS, OsCommand.MCUMGR_PARAMETERS, {})
         if "buf_size" in parameters:
-            self._buffer = min(max(int_field(parameters, "buf_size"), 128), 16384)
+            self._buffer = min(max(int_field(parameters, "buf_size"), MIN_BUFFER), MAX_MESSAGE)
+            self._window = min(max(int_field(parameters, "buf_count", 1), 1), MAX_WINDOW)
         identity = yield from _identify(self._group)
         self._report(Progress(f"board {identity.get('id')}: {identity.get('product')} on {identity.get('hardware')}"))
         return identity
@@ -244,24 +250,13 @@ class Courier:
     def _bring(self, what: str, component: int, path: str, digest: bytes, length: int) -> Conversation[None]:
         if length > MAX_LENGTH:  # a board's word: no source has such an offset, nor would a transfer to it end
             raise SmpError(f"length of {path}", expected=f"at most {MAX_LENGTH}", got=length)
+        first = {"image": component, "len": length, "sha": digest}
         with self._source.target(path, digest) as content:
-            first: dict[str, object] = {"image": component, "len": length, "off": 0, "sha": digest}
-            # Without data: the board says where to go on, and may erase meanwhile.
-            at = int_field((yield from self._image(ImageCommand.UPLOAD, {**first, "data": b""}, slow=True)), "off")
-            setbacks = 0
-            while at < length:
-                head: dict[str, object] = {"off": at} if at else first
-                data = content.read(at, self._room(Group.IMAGE, ImageCommand.UPLOAD, {**head, "data": b""}))
-                if not data:
-                    raise OperationalError(f"target {path}: {at} bytes, not the {length} that its metadata state")
-                last = at + len(data) >= length
-                body: Body = {**head, "data": data}
-                before = at
-                at = int_field((yield from self._image(ImageCommand.UPLOAD, body, slow=last)), "off")
-                setbacks += at <= before
-                if setbacks > MAX_SETBACKS:
-                    raise OperationalError(f"the board took no more of {path} than {at} of {length} bytes")
-                self._report(Progress(f"{what} {path}", min(at, length), length))
+            # The board says where to go on, and may erase meanwhile.
+            upload = Upload(
+                content, length, first, f"{what} {path}", self._buffer, self._window, self._report, asks=True
+            )
+            yield from self._in_words((yield upload))
 
     def _test(self) -> Conversation[None]:
         """Mark the image that does not run (stock `test`); the board chooses again before it does."""
@@ -299,6 +294,10 @@ class Courier:
         self, command: ImageCommand, body: Body, *, read: bool = False, slow: bool = False
     ) -> Conversation[Body]:
         answer = yield Request(Op.READ if read else Op.WRITE, Group.IMAGE, command, body, slow)
+        return (yield from self._in_words(answer))
+
+    def _in_words(self, answer: Body) -> Conversation[Body]:
+        """Check an answer of group IMAGE; raises `BoardRefused` with the board's own words."""
         try:
             return checked(answer)
         except BoardRefused as refusal:
@@ -309,7 +308,7 @@ class Courier:
 
     def _room(self, group: int, command: int, body: Body) -> int:
         """How many bytes fit into the empty byte string of a request with this body."""
-        return self._buffer - len(encode(Message(Op.WRITE, group, command, 0, body))) - 2
+        return self._buffer - len(CHECK) - len(encode(Message(Op.WRITE, group, command, 0, body))) - 2
 
 
 def ask(request: Request) -> Conversation[Body]:

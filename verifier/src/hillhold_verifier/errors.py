@@ -19,14 +19,22 @@ def short(digest: bytes) -> str:
 
 
 class HillholdError(Exception):
-    """Base of all errors; never raised itself."""
+    """Base of all errors; never raised itself.
+
+    Args:
+        message: what was expected and what came.
+        hint: what to do about it, in one line.
+    """
 
     exit_code: ClassVar[int] = 3
+    hint: str | None = None
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
         if type(self) is HillholdError:
             raise TypeError("HillholdError is abstract: raise one of its subclasses")
         super().__init__(message)
+        if hint is not None:
+            self.hint = hint
 
 
 class MisuseError(HillholdError):
@@ -48,10 +56,14 @@ class Refused(HillholdError):
         what: the thing that is refused, as a phrase ("timestamp version").
         expected: what would have been accepted.
         got: what came.
+
+    Attributes:
+        stock: what SMP's stock group calls it, where its class alone does not say; set by who answers there.
     """
 
     exit_code = 1
     code: ClassVar[int] = 1
+    stock: int | None = None
 
     def __init__(self, what: str, *, expected: object = None, got: object = None) -> None:
         self.what, self.expected, self.got = what, expected, got

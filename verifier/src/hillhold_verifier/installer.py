@@ -118,6 +118,10 @@ class Installer:
         """Return what reads a slot."""
         return self._context.reader(component, slot)
 
+    def slot_size(self, component: int) -> int:
+        """Usable bytes of either slot of a component."""
+        return self._context.slots[component].size
+
     # --- metadata ----------------------------------------------------------------------------------------------------
 
     def receive(self, role: str, data: bytes, clock: int | None) -> Need | None:
@@ -153,6 +157,17 @@ class Installer:
         return select(held, state.device, *self._installed_here(), frozenset(state.failed))
 
     # --- transfer ----------------------------------------------------------------------------------------------------
+
+    def wanted(self, clock: int | None, component: int = 0) -> Release:
+        """Return the release that may be transferred to a component's other slot now.
+
+        Raises:
+            TransferError: there is none.
+            MissingError, ExpiredError: the chain does not hold now.
+            SlotError: a trial is under way.
+        """
+        self._context.other_slot(component)  # no trial is under way
+        return self._chosen(self.choose(clock), component)
 
     def begin(self, digest: bytes, length: int, clock: int | None, component: int = 0) -> int:
         """Begin or resume the transfer of the content with SHA-256 `digest`; return the offset at which to go on.
@@ -322,12 +337,16 @@ class Installer:
             raise SpaceError("metadata for the device's state", expected=f"{RESERVE} bytes left free", got=room)
         return state
 
-    def _authorise(self, digest: bytes, length: int, clock: int | None, component: int) -> Transfer:
-        selection = self.choose(clock)
+    def _chosen(self, selection: Selection, component: int) -> Release:
         name = self._context.state.device.components[component]
         release = next((release for release in selection.plan if release.component == name), None)
         if release is None:
-            raise TransferError("content", expected="nothing: no release may be installed now", got=short(digest))
+            raise TransferError("content", expected="nothing: no release may be installed now", got=f"some for {name}")
+        return release
+
+    def _authorise(self, digest: bytes, length: int, clock: int | None, component: int) -> Transfer:
+        selection = self.choose(clock)
+        release = self._chosen(selection, component)
         if (digest, length) == (release.sha256, release.length):
             return Transfer(component, Installed.of(release))
         for patch in selection.patches:

@@ -1,45 +1,45 @@
-"""A serial link to a board: carries a courier's conversation over a byte stream, and sends lost requests again.
+"""A serial link to a board: an `Exchange` over a byte stream, in real time.
 
 The byte stream is anything with `write` and `read`; `open_port` makes one of a serial port, a pseudo-terminal or `socket://HOST:PORT`.
 """
 
 from __future__ import annotations
 
-import os
-import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, sleep
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
-from hillhold_verifier.answers import Body
-from hillhold_verifier.conversation import Pause, Request
-from hillhold_verifier.errors import OperationalError, SmpError
-from hillhold_verifier.smp import Message, decode, encode
-from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
+from hillhold_verifier.conversation import Conversation, T
+from hillhold_verifier.errors import OperationalError
+from hillhold_verifier.exchange import Exchange
+from hillhold_verifier.hints import open_error, reason_of
 
-T = TypeVar("T")
-
-TIMEOUT: Final = 2.0
-SLOW_TIMEOUT: Final = 30.0
-TRIES: Final = 4
-BOOT_TRIES: Final = 20
-"""How often a request is sent to a board that boots: 40 s, more than watchdogs and swaps take."""
 WRITE_TIMEOUT: Final = 30.0
 """Seconds after which a port that takes no bytes counts as failed; the longest frame takes 23 s at 9600 baud."""
-MAX_ANSWER: Final = 16384
-"""Bytes of a response."""
 READ_PAUSE: Final = 0.05
 """Seconds that one read may wait."""
+AWAY: Final = 30.0
+"""Seconds that a port may be away: a board with a USB port of its own takes it along when it resets."""
+AWAY_PAUSE: Final = 0.2
+"""Seconds between two looks for it."""
+
+
+class StreamError(OperationalError):
+    """A stream failed: the port is gone, or takes no more bytes."""
 
 
 class Stream(Protocol):
     """Bytes to and from a board."""
 
     def write(self, data: bytes, /) -> object:
-        """Send all of `data`."""
+        """Send all of `data`; raises `StreamError`."""
 
     def read(self, timeout: float, /) -> bytes:
-        """Return what has come, waiting at most `timeout` seconds for the first byte; b"" where nothing came."""
+        """Return what has come, waiting at most `timeout` seconds for the first byte; b"" where nothing came; raises `StreamError`."""
+
+    def reopen(self) -> None:
+        """Open it anew after it failed; raises `OperationalError` while it is not there."""
 
     def close(self) -> None:
         """Let go of the port."""
@@ -58,86 +58,80 @@ class Link:
 
     Args:
         stream: to and from the board.
-        timeout: seconds after which a request counts as lost.
-        slow_timeout: the same for requests on which a board erases, hashes or patches.
-        tries: how often a request is sent before the board counts as gone.
+        exchange: the host's end.
+        notice: told in words that the port is away, and that it is back.
+
+    Attributes:
+        exchange: as given.
+        traffic: bytes so far.
     """
 
     def __init__(
-        self, stream: Stream, *, timeout: float = TIMEOUT, slow_timeout: float = SLOW_TIMEOUT, tries: int = TRIES
+        self, stream: Stream, exchange: Exchange | None = None, notice: Callable[[str], None] = lambda _: None
     ) -> None:
-        self._stream, self._tries = stream, tries
-        self._timeouts = {False: timeout, True: slow_timeout}
-        self._decoder = ConsoleDecoder(MAX_ANSWER)
-        self._sequence = 0
+        self._stream, self._notice = stream, notice
+        self.exchange = exchange or Exchange()
         self.traffic = Traffic()
 
     def run(self, conversation: Conversation[T]) -> T:
         """Carry a conversation to its end, and return its result.
 
         Raises:
-            OperationalError: no answer after so many tries.
+            OperationalError: nobody answers, or the stream failed and did not come back.
             Whatever the conversation raises.
         """
-        answer: Body = {}
-        try:
-            step = next(conversation)
-            while True:
-                if isinstance(step, Pause):
-                    sleep(step.seconds)
-                    answer = {}
-                else:
-                    answer = self._ask(step)
-                step = conversation.send(answer)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-    def _ask(self, request: Request) -> Body:
-        sequence = self._sequence
-        self._sequence = (sequence + 1) % 256
-        frame = encode_console(encode(Message(request.op, request.group, request.command, sequence, request.body)))
-        timeout = self._timeouts[request.slow]
-        tries = 1 if request.once else max(self._tries, BOOT_TRIES) if request.booting else self._tries
-        for _ in range(tries):
-            self._stream.write(frame)
-            self.traffic.sent += len(frame)
-            if (answer := self._await(request, sequence, timeout)) is not None:
-                return answer
-        if request.once:
-            return {}
-        asked = "asked once" if tries == 1 else f"asked {tries} times"
-        raise OperationalError(f"no answer from the board in {timeout:g} s, {asked}")
-
-    def _await(self, request: Request, sequence: int, timeout: float) -> Body | None:
-        end = monotonic() + timeout
-        while (left := end - monotonic()) > 0:
-            data = self._stream.read(min(left, READ_PAUSE))
+        exchange = self.exchange
+        exchange.begin(conversation, monotonic())
+        while exchange.busy:
+            try:
+                if out := exchange.poll(monotonic()):
+                    self._stream.write(out)
+                    self.traffic.sent += len(out)
+                due = exchange.due()
+                wait = READ_PAUSE if due is None else min(READ_PAUSE, max(due - monotonic(), 0.0))
+                data = self._stream.read(wait)
+            except StreamError as error:
+                if not self.traffic.received:
+                    raise  # it never worked
+                self._come_back(error)
+                continue
             self.traffic.received += len(data)
-            for event in self._decoder.feed(data):
-                if not isinstance(event, Packet):
-                    continue
-                try:
-                    message = decode(event.data)
-                except SmpError:
-                    continue
-                wanted = (request.op + 1, request.group, request.command, sequence)
-                if (message.op, message.group, message.command, message.sequence) == wanted:
-                    return message.body
-        return None
+            exchange.receive(data, monotonic())
+        result: T = exchange.result  # type: ignore[assignment]
+        return result
+
+    def _come_back(self, error: StreamError) -> None:
+        """Wait for the port to be there again; raises the error where it is not within `AWAY` seconds."""
+        self._notice(f"the port is away ({error}); waiting for it")
+        end = monotonic() + AWAY
+        while True:
+            try:
+                self._stream.reopen()
+                break
+            except OperationalError:
+                if monotonic() > end:
+                    raise error from None
+                sleep(AWAY_PAUSE)
+        self._notice("the port is back")
+        self.exchange.reopened(monotonic())
 
 
 class _Port:
-    """A pyserial port as a `Stream`."""
+    """A pyserial port as a `Stream`; `connect` opens it, now and whenever it was away."""
 
-    def __init__(self, port: Any) -> None:
-        self._port = port
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connect = connect
+        self._port = connect()
+
+    def reopen(self) -> None:
+        self.close()
+        self._port = self._connect()
 
     def write(self, data: bytes, /) -> object:
         try:
             return self._port.write(data)
         except OSError as error:
-            raise OperationalError(f"{self._port.name}: {_reason(error)}") from None
+            raise StreamError(f"{self._port.name}: {reason_of(error)}") from None
 
     def read(self, timeout: float, /) -> bytes:
         try:
@@ -146,36 +140,34 @@ class _Port:
             self._port.timeout = 0
             return bytes(first + self._port.read(4096)) if first else b""
         except OSError as error:
-            raise OperationalError(f"{self._port.name}: {_reason(error)}") from None
+            raise StreamError(f"{self._port.name}: {reason_of(error)}") from None
 
     def close(self) -> None:
         self._port.close()
 
 
-def open_port(name: str, baud: int = 115200) -> Stream:
+def open_port(name: str, baud: int = 115200, find: Callable[[], str] | None = None) -> Stream:
     """Open a serial port, a pseudo-terminal or `socket://HOST:PORT`.
 
+    Args:
+        find: tells the port's name when it comes back, which may be another then.
+
     Raises:
-        OperationalError: pyserial is not installed, or the port cannot be opened, or another program has it.
+        OperationalError: pyserial is not installed, or the port cannot be opened, or another program or a login has it.
     """
     try:
         import serial
     except ImportError:
         raise OperationalError("serial ports need pyserial: pip install 'hillhold-verifier[serial]'") from None
-    try:
-        return _Port(
-            serial.serial_for_url(name, baudrate=baud, timeout=READ_PAUSE, write_timeout=WRITE_TIMEOUT, exclusive=True)
-        )
-    except (ValueError, OSError) as error:  # a SerialException is an OSError
-        raise OperationalError(f"port {name}: {_reason(error)}") from None
+    names = [name]
 
+    def connect() -> Any:
+        where = names.pop() if names else find() if find else name
+        try:
+            return serial.serial_for_url(
+                where, baudrate=baud, timeout=READ_PAUSE, write_timeout=WRITE_TIMEOUT, exclusive=True
+            )
+        except (ValueError, OSError) as error:  # a SerialException is an OSError
+            raise open_error(where, error) from None
 
-def _reason(error: Exception) -> str:
-    """What went wrong in one phrase; pyserial nests the system's words in its own."""
-    text = str(error)
-    if "exclusively lock" in text:
-        return "in use by another program"
-    number = getattr(error, "errno", None)
-    if not number and (nested := re.search(r"\[Errno (\d+)\]", text)):
-        number = int(nested[1])
-    return os.strerror(number) if number else text
+    return _Port(connect)

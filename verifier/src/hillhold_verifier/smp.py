@@ -50,8 +50,10 @@ class OsCommand(IntEnum):
     """Commands of group OS."""
 
     ECHO = 0
+    DATETIME_STRING = 4
     RESET = 5
     MCUMGR_PARAMETERS = 6
+    BOOTLOADER_INFO = 8
 
 
 class ImageCommand(IntEnum):
@@ -60,6 +62,7 @@ class ImageCommand(IntEnum):
     STATE = 0
     UPLOAD = 1
     ERASE = 5
+    SLOT_INFO = 6
 
 
 class MgmtErr(IntEnum):
@@ -80,6 +83,17 @@ class MgmtErr(IntEnum):
     UNSUPPORTED_TOO_OLD = 12
     UNSUPPORTED_TOO_NEW = 13
     EPERUSER = 256  # the first of those that applications define
+
+
+class OsMgmtErr(IntEnum):
+    """OS_MGMT_ERR_*: errors of group OS in SMP v2."""
+
+    OK = 0
+    UNKNOWN = 1
+    INVALID_FORMAT = 2
+    QUERY_YIELDS_NO_ANSWER = 3
+    RTC_NOT_SET = 4
+    RTC_COMMAND_FAILED = 5
 
 
 class ImgMgmtErr(IntEnum):
@@ -179,7 +193,7 @@ def decode(data: bytes) -> Message:
 
 
 def error_body(version: int, group: int, rc: int, reason: str | None = None) -> dict[str, object]:
-    """Make the body of an error response.
+    """Make the body of an error response of a group.
 
     Args:
         version: the version field of the request: 0 for SMP v1, 1 for SMP v2.
@@ -190,3 +204,8 @@ def error_body(version: int, group: int, rc: int, reason: str | None = None) -> 
     if version == 0:
         return {"rc": int(rc)} if reason is None else {"rc": int(rc), "rsn": reason}
     return {"err": {"group": int(group), "rc": int(rc)}}
+
+
+def smp_error(rc: MgmtErr, reason: str | None = None) -> dict[str, object]:
+    """Make the body of an error response of SMP itself: the same in both versions, whatever the group (Zephyr, smp_build_err_rsp)."""
+    return {"rc": int(rc)} if reason is None else {"rc": int(rc), "rsn": reason}

@@ -105,6 +105,11 @@ class ConsoleDecoder:
         self._length = 0  # what `_packet` grows to
         self._reported = False  # the loss of the packet that further lines belong to
 
+    @property
+    def held(self) -> int:
+        """Bytes that are kept between calls."""
+        return len(self._line) + len(self._held) + len(self._packet or b"")
+
     def feed(self, data: bytes) -> list[Event]:
         """Take the next bytes of the stream; return what they complete, in order."""
         data = self._held + data

@@ -29,3 +29,11 @@ def text_field(body: Mapping[str, object], name: str, default: str | None = None
     if not isinstance(value, str):
         raise SmpError(f"SMP field {name}", expected="text", got=type(value).__name__)
     return value
+
+
+def bool_field(body: Mapping[str, object], name: str, default: bool) -> bool:
+    """Return true or false; raises `SmpError` for anything else."""
+    value = body.get(name, default)
+    if not isinstance(value, bool):
+        raise SmpError(f"SMP field {name}", expected="true or false", got=type(value).__name__)
+    return value

@@ -109,7 +109,12 @@ def meet(group: int = HILLHOLD_GROUP) -> Conversation[StockBoard | None]:
         window = max(1, min(int_field(parameters, "buf_count", 1), MAX_COUNT) - 1)
     control = yield Request(Op.READ, Group.OS, _ECHO_CONTROL, {})
     recovery = "err" not in control and control.get("rc") == MgmtErr.EOK
-    return (yield from look(StockBoard((), recovery, buffer, window)))
+    images = yield Request(Op.READ, Group.IMAGE, ImageCommand.STATE, {})
+    if "images" not in images:
+        raise OperationalError(
+            f"the board does not speak Hillhold's group {group}, and lists no images ({_words(images)})"
+        )
+    return listed(images, StockBoard((), recovery, buffer, window))
 
 
 def look(board: StockBoard, *, booting: bool = False) -> Conversation[StockBoard]:

@@ -48,6 +48,8 @@ TRUST_NOTE: Final = "verified on this host; the board itself checked only the im
 class UnsafeBoardError(SlotError):
     """The board is in serial recovery: an upload goes over the image that runs."""
 
+    hint = "`--no-way-back` overwrites it all the same; a board that starts its application first can go back"
+
 
 class End(Enum):
     """How a push ended."""
@@ -219,7 +221,7 @@ class StockCourier:
         number = {"image": judged.component} if judged.component else {}
         first = {**number, "len": len(judged.data), "sha": sha256(judged.data).digest()}
         what = f"image {judged.release.path}"
-        body = yield Upload(judged, len(judged.data), first, what, board.buffer, board.window)
+        body = yield Upload(judged, len(judged.data), first, what, board.buffer, board.window, self._report)
         refuse_error(body, "upload")
         if body.get("match") is False:
             raise MismatchError(

@@ -8,7 +8,7 @@ costs less on a bad line; each that arrives makes them longer again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Final
 
 from hillhold_verifier.answers import Body
@@ -21,28 +21,33 @@ MAX_SETBACKS: Final = 16
 """How often a board may ask for what it was sent before, beyond once for each piece that arrived."""
 MIN_PIECE: Final = 128
 """Bytes below which pieces are not made shorter."""
-GROWTH: Final = 8
+GROWTH: Final = 4
 """Bytes by which a piece that arrives makes the next ones longer."""
-BAD_LINE_WINDOW: Final = 2
-"""Requests under way on a line that loses some: what is sent behind a lost piece is sent again."""
+SHRINK: Final = 0.75
+"""What is left of a piece's length after one was lost."""
+LEAST_WINDOW: Final = 2
+"""Requests under way at first, and after each loss: what is sent behind a lost piece is sent again. Two keep a slow line busy."""
+RUN: Final = 32
+"""Pieces that arrive in a row before one more may be under way: a fast line with a slow adapter wants that."""
 
 
 class Uploader:
-    """Sends `upload`; `report` is told of each advance.
+    """Sends `upload`.
 
     Attributes:
         result: the body that ended it: `off` is the length, or it is a refusal. None until then.
         pending: requests whose answers count; what is not among them any more has been overtaken.
     """
 
-    def __init__(self, upload: Upload, report: Callable[[Progress], None] = lambda _: None) -> None:
-        self._upload, self._report = upload, report
+    def __init__(self, upload: Upload) -> None:
+        self._upload = upload
         self.result: Body | None = None
         self._at = 0  # what the board has, by its own words
         self._next = 0  # what goes next
         self._begun = False  # the board knows what is coming
         self.pending: tuple[Request, ...] = ()
-        self._window = max(1, upload.window)
+        self._most, self._run = max(1, upload.window), 0
+        self._window = min(self._most, LEAST_WINDOW)
         self._whole = self._piece = max(MIN_PIECE, upload.buffer)
         self._arrived = self._setbacks = 0
 
@@ -97,7 +102,8 @@ class Uploader:
         return self._request({**head, "data": data}, slow=True)
 
     def _following(self) -> Request:
-        head: dict[str, object] = {"off": self._next}
+        named = self._upload.first if self._next == 0 else {}
+        head: dict[str, object] = {**named, "off": self._next}
         data = self._read(self._next, head)
         self._next += len(data)
         return self._request({**head, "data": data}, slow=self._next >= self._upload.length)
@@ -116,11 +122,14 @@ class Uploader:
         return Request(Op.WRITE, Group.IMAGE, ImageCommand.UPLOAD, body, slow)
 
     def _advance(self, at: int, body: Body) -> None:
-        self._arrived += 1
+        self._arrived += at > self._at  # where to go on is no advance
         self._piece = min(self._whole, self._piece + GROWTH)
+        self._run += 1
+        if self._run % RUN == 0:
+            self._window = min(self._most, self._window + 1)
         self._at, self._next = at, max(self._next, at)
         self.pending = tuple(one for one in self.pending if _end(one) > at)
-        self._report(Progress(self._upload.what, at, self._upload.length))
+        self._upload.report(Progress(self._upload.what, at, self._upload.length))
         if at >= self._upload.length:
             self.result = body
 
@@ -134,8 +143,8 @@ class Uploader:
 
     def _restart(self, at: int) -> None:
         """Go on from `at`, with shorter pieces; from the start, the content has to be named again."""
-        self._piece = max(MIN_PIECE, self._piece * 2 // 3)
-        self._window = min(self._window, BAD_LINE_WINDOW)
+        self._piece, self._run = max(MIN_PIECE, int(self._piece * SHRINK)), 0
+        self._window = min(self._most, LEAST_WINDOW)
         self.pending = ()
         self._at = self._next = at
         self._begun = at > 0
@@ -154,16 +163,14 @@ def _end(request: Request) -> int:
     return offset + len(data) if isinstance(offset, int) and isinstance(data, bytes) else 0
 
 
-def one_at_a_time(
-    conversation: Conversation[T], report: Callable[[Progress], None] = lambda _: None
-) -> Generator[Request | Pause, Body, T]:
+def one_at_a_time(conversation: Conversation[T]) -> Generator[Request | Pause, Body, T]:
     """Carry the uploads of a conversation by plain requests, one after the other, for a way that loses none."""
     answer: Body = {}
     try:
         step = next(conversation)
         while True:
             if isinstance(step, Upload):
-                uploader = Uploader(step, report)
+                uploader = Uploader(step)
                 while (request := uploader.take()) is not None:
                     uploader.answered(request, (yield request))
                 answer = uploader.result or {}

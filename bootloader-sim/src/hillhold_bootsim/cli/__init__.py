@@ -10,7 +10,10 @@ import click
 from hillhold_bootsim.cli.board import board
 from hillhold_bootsim.cli.boards import boards
 from hillhold_bootsim.cli.demo import demo
+from hillhold_bootsim.cli.line import line
+from hillhold_bootsim.cli.ports import ports
 from hillhold_bootsim.cli.powercut import powercut
+from hillhold_bootsim.cli.trace import trace
 from hillhold_signer.cli.terminal import App
 from hillhold_verifier.errors import OperationalError
 
@@ -39,9 +42,12 @@ def main() -> None:
       hillhold-lab demo   the whole way, in under a minute
       hillhold-lab board  a virtual board for hillhold-device, or any SMP tool
       hillhold-lab boards which boards there are
+      hillhold-lab line   a serial line with a speed and faults, in front of any port
       hillhold-lab powercut  cut the power of an update at every flash operation
+      hillhold-lab ports  which serial ports there are
+      hillhold-lab trace  what went over a line that hillhold-device captured
     """
 
 
-for _command in (board, boards, demo, powercut):
+for _command in (board, boards, demo, line, ports, powercut, trace):
     main.add_command(_command)

@@ -116,7 +116,7 @@ def board(
             if is_provisioned(chip, spec.layout):
                 raise click.UsageError(f"{flash}: written by a board with Hillhold's agent; take a new file")
             virtual = make_stock_board(chip, spec.layout, keys, Stock(stock), script, spec.buffer)
-            _run(virtual, spec, line, str(link or _url(line)))
+            _run(virtual, spec, line)
             return
         if not is_provisioned(chip, spec.layout):
             if is_another(chip, spec.layout):
@@ -131,15 +131,10 @@ def board(
             raise click.UsageError(
                 f"{flash}: this board is provisioned already; leave {', '.join(given)} out, or take a new file"
             )
-        _run(make_board(chip, spec.layout, keys, script, spec.buffer), spec, line, str(link or _url(line)))
+        _run(make_board(chip, spec.layout, keys, script, spec.buffer, spec.buffers), spec, line)
 
 
-def _url(line: Line) -> str:
-    host, port = line.address if isinstance(line, TcpLine) else ("", 0)
-    return f"socket://[{host}]:{port}" if ":" in host else f"socket://{host}:{port}"
-
-
-def _run(virtual: VirtualBoard, spec: Board, line: Line, port: str) -> None:
+def _run(virtual: VirtualBoard, spec: Board, line: Line) -> None:
     stop = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -149,7 +144,7 @@ def _run(virtual: VirtualBoard, spec: Board, line: Line, port: str) -> None:
         signal.signal(number, end)
     virtual.power_on()
     with Station(virtual, line, lambda: int(time.time())) as station:
-        click.echo(f"board on {port}; stop it with Ctrl-C")
+        click.echo(f"board on {line.name}; stop it with Ctrl-C")
         shown = 0
         while not stop.wait(_LOOK) and station.failure is None:
             if virtual.boots != shown and virtual.info:

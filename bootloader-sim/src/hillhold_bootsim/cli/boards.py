@@ -35,6 +35,7 @@ def describe(board: Board) -> dict[str, Any]:
         ],
         "image_keys": [str(path) for path in board.image_keys],
         "buffer": board.buffer,
+        "buffers": board.buffers,
         "baud": board.baud,
     }
 

@@ -19,11 +19,12 @@ from typing import Final, NoReturn, TypeAlias
 
 from hillhold_verifier.answers import BoardRefused
 from hillhold_verifier.cli import board, stock
+from hillhold_verifier.cli.line import ports
 from hillhold_verifier.cli.show import Result, plain
 from hillhold_verifier.cli.verify import add_verify
 from hillhold_verifier.errors import HillholdError, MisuseError, OperationalError, UnprovisionedError
+from hillhold_verifier.framing import Transport
 from hillhold_verifier.smp import HILLHOLD_GROUP
-from hillhold_verifier.stockpush import UnsafeBoardError
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._+-]*")
 """A product or hardware as metadata can name it; a device of any other could never be updated."""
@@ -95,6 +96,13 @@ def _name(text: str) -> str:
     return text
 
 
+def _transport(text: str) -> Transport | None:
+    names = ["auto", *(transport.value for transport in Transport)]
+    if text not in names:
+        raise argparse.ArgumentTypeError(f"expected {', '.join(names)}, got {text!r}")
+    return None if text == "auto" else Transport(text)
+
+
 def _digest(text: str) -> bytes:
     if not re.fullmatch("[0-9a-f]{64}", text):
         raise argparse.ArgumentTypeError(f"expected 64 lowercase hexadecimal digits, got {text!r}")
@@ -103,6 +111,8 @@ def _digest(text: str) -> bytes:
 
 def _here(options: argparse.Namespace) -> Result:
     """The command on this device; a port's options would go unread."""
+    if options.capture is not None and options.port is None:
+        raise MisuseError("--capture keeps what goes over a line: expected --port, too")
     try:
         from hillhold_verifier.cli import here
     except ImportError as error:
@@ -126,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, text: str, run: Run, example: str) -> argparse.ArgumentParser:
         found = commands.add_parser(name, help=text, description=text, epilog=f"example: hillhold-device {example}")
         found.add_argument("--json", action="store_true", help="print one JSON object")
-        found.set_defaults(run=run, port=None)
+        found.set_defaults(run=run, port=None, capture=None)
         return found
 
     status = command("status", "what a device is, runs and trusts", _either(board.status), "status --port /dev/ttyACM0")
@@ -152,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         _here,
         "provision --root 1.root.json --product pump --hardware pi4-a --id unit-7",
     )
+    command("ports", "which serial ports there are, with their names and serial numbers", ports, "ports")
     for sub in (check, push, update):
         sub.add_argument(
             "source", metavar="SOURCE", help="a published repository: its folder, a bundle of it, or its URL"
@@ -186,13 +197,29 @@ def _parser() -> argparse.ArgumentParser:
 def _line_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
     without = "" if required else "; without it, this device"
     parser.add_argument(
-        "--port", required=required, help=f"serial port, pseudo-terminal or socket://HOST:PORT{without}"
+        "--port",
+        required=required,
+        help="serial port: its device, name, serial number or a part of its description (see `ports`); a pseudo-terminal; "
+        f"or socket://HOST:PORT{without}",
     )
     parser.add_argument(
         "--baud", type=_number(1, 10_000_000), default=115200, help="line rate in bit/s (default: %(default)s)"
     )
     parser.add_argument(
         "--group", type=_number(0, 65535), default=HILLHOLD_GROUP, help="SMP group of Hillhold (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--transport",
+        type=_transport,
+        default=None,
+        metavar="{auto,console,cobs,raw}",
+        help="how messages lie on the line (default: auto, which asks the board)",
+    )
+    parser.add_argument(
+        "--capture",
+        type=Path,
+        metavar="FILE",
+        help="keep all that goes over the line in a new file, with times (`hillhold-lab trace FILE` prints it)",
     )
 
 
@@ -244,12 +271,14 @@ _HINTS = (
     ("certificate verify failed", "if the server has a CA of its own, name its certificate in SSL_CERT_FILE"),
     ("^https?://.* status 40[137]", "is the URL right? for a password: https://USER:PASSWORD@HOST/…"),
     ("^https?://", "is the server up, and the URL right? run the same command again; it goes on where it stopped"),
-    ("no answer", "is the board powered, and nothing else (a terminal program, say) using the port?"),
+    (
+        "no answer",
+        "is the board powered, TX and RX crossed, --baud its rate, and nothing else (a terminal program, say) using the port?",
+    ),
     ("in use by another", "one program at a time: end the other, or wait for it"),
     ("[.]toml: No such file", "--config names this device's file; a board on a line is named with --port"),
     ("^U-Boot environment", "has U-Boot saved its environment once (saveenv), and does /etc/fw_env.config say where?"),
     ("not installed", "install it with the system's package manager"),
-    ("^port .*Permission denied", "add yourself to the group that owns the port (often dialout), and log in again"),
     ("Connection refused", "nothing listens there; is the virtual board or the network adapter running?"),
     (
         "disconnect|reset by peer|Broken pipe|Input/output|[Tt]imeout",
@@ -261,19 +290,15 @@ _HINTS = (
     ),
     ("the repository lacks", "copy the whole repository; `hillhold verify` says whether it is complete"),
     ("^target ", "copy the whole repository; `hillhold verify` says whether it is complete"),
-    (
-        "^a stock board",
-        "to have this host verify for it: --host-state DIR, and the first time --root FILE --product NAME --hardware NAME",
-    ),
     ("does not speak", "--port names another device, or --group differs from the board's"),
-    ("^port ", "`ls /dev/tty*` shows the ports there are"),
+    ("^port ", "`hillhold-device ports` shows the ports there are"),
 )
 """What to do, by a pattern of an operational error; the first that fits."""
 
 
 def _hint(error: HillholdError) -> str | None:
-    if isinstance(error, UnsafeBoardError):
-        return "`--no-way-back` overwrites it all the same; a board that starts its application first can go back"
+    if error.hint:
+        return error.hint
     if isinstance(error, _UsageError):
         return f"see `{error.command} --help`"
     if isinstance(error, UnprovisionedError):

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from hillhold_verifier.cli import stock
+from hillhold_verifier.cli.line import open_line
 from hillhold_verifier.cli.show import Progress as ProgressLine
-from hillhold_verifier.cli.show import Result, check_result, nothing, shown, status_lines
-from hillhold_verifier.conversation import Conversation
+from hillhold_verifier.cli.show import Result, check_result, nothing, plain, shown, status_lines
+from hillhold_verifier.conversation import Conversation, T
 from hillhold_verifier.courier import Courier, Pushed, confirm_running
-from hillhold_verifier.link import Link, open_port
+from hillhold_verifier.errors import OperationalError
+from hillhold_verifier.exchange import Exchange
+from hillhold_verifier.hints import silence_hint
+from hillhold_verifier.link import Link
 from hillhold_verifier.sources import open_source
 from hillhold_verifier.stock import StockBoard, confirm_any, status_of
-
-T = TypeVar("T")
 
 
 @contextmanager
 def _link(options: argparse.Namespace) -> Iterator[Link]:
-    stream = open_port(options.port, options.baud)
+    stream = open_line(options)
+    exchange = Exchange(transport=options.transport, sequence=os.urandom(1)[0], baud=options.baud)
     try:
-        yield Link(stream)
+        yield Link(stream, exchange, lambda words: print(f"note: {plain(words)}", file=sys.stderr, flush=True))
+    except OperationalError as error:
+        if error.hint is None and "no answer" in str(error) and (hint := silence_hint(exchange.text, options.baud)):
+            raise OperationalError(str(error), hint=hint) from None
+        raise
     finally:
         stream.close()
 

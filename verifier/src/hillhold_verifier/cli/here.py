@@ -7,17 +7,20 @@ import hashlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from hillhold_verifier.cli.line import open_line
 from hillhold_verifier.cli.show import Progress as ProgressLine
-from hillhold_verifier.cli.show import Result, check_result, nothing, shown, status_lines
+from hillhold_verifier.cli.show import Result, check_result, nothing, plain, shown, status_lines
 from hillhold_verifier.errors import MisuseError, OperationalError
+from hillhold_verifier.framing import SHARED
 from hillhold_verifier.installer import Installer
-from hillhold_verifier.link import open_port
+from hillhold_verifier.link import Stream, StreamError
 from hillhold_verifier.linux.device import Factory, LinuxDevice, load_device
 from hillhold_verifier.linux.serve import IDLE, Server
 from hillhold_verifier.local import LocalUpdate
@@ -122,23 +125,27 @@ def forget(options: argparse.Namespace) -> Result:
 def serve(options: argparse.Namespace) -> Result:
     """Answer couriers on a line, until interrupted or restarted."""
     device = load_device(options.config)
-    stop = False
+    stop = threading.Event()
 
     def end(_number: int, _frame: object) -> None:
-        nonlocal stop
-        stop = True
+        stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    server = Server(device, options.group)
+    server = Server(device, options.group, SHARED if options.transport in (None, *SHARED) else (options.transport,))
     with ExitStack() as stack:
         stack.callback(server.release)
-        stream = open_port(options.port, options.baud)
+        stream = open_line(options)
         stack.callback(stream.close)
         print(f"serving on {options.port}", file=sys.stderr, flush=True)
-        while not stop and not server.reset_requested:
-            if data := stream.read(_PAUSE):
-                stream.write(server.receive(data, int(time.time()), time.monotonic()))
+        while not stop.is_set() and not server.reset_requested:
+            try:
+                if data := stream.read(_PAUSE):
+                    stream.write(server.receive(data, int(time.time()), time.monotonic()))
+            except StreamError as error:  # a gadget whose host was unplugged
+                print(f"note: {plain(str(error))}; waiting for the port", file=sys.stderr, flush=True)
+                while not stop.wait(_PAUSE) and not _reopened(stream):
+                    pass
             server.tick(time.monotonic())
     if server.reset_requested:
         _restart(device)
@@ -196,6 +203,14 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise OperationalError(f"{path}: {error.strerror}") from None
+
+
+def _reopened(stream: Stream) -> bool:
+    try:
+        stream.reopen()
+    except OperationalError:
+        return False
+    return True
 
 
 def _restart(device: LinuxDevice) -> None:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from shutil import get_terminal_size
 from time import monotonic
-from typing import TextIO, TypeAlias
+from typing import Final, TextIO, TypeAlias
 
 from hillhold_verifier.answers import Body, components_of, plan_of, reasons_of
 from hillhold_verifier.conversation import Progress as Step
 from hillhold_verifier.select import Outcome
 from hillhold_verifier.times import show_span, show_time
 
-_WIDTH = 24
+_WIDTH: Final = 24
+"""Characters of a bar, where there is room."""
+_LEAST: Final = 6
+"""Below that a bar says nothing."""
+_WINDOW: Final = 10.0
+"""Seconds over which a rate is taken."""
+_JUDGED: Final = 0.5
+"""Seconds from which on there is a rate."""
+_PATIENCE: Final = 5.0
+"""Seconds between two lines about one transfer where there is no terminal."""
 
 Result: TypeAlias = tuple[dict[str, object], list[str], int]
 """What a command found: values for JSON, lines for people, the exit code."""
@@ -23,13 +34,28 @@ def plain(text: str) -> str:
 
 
 class Progress:
-    """A line per step; on a terminal, a bar with rate and time left for transfers."""
+    """A line per step. Of a transfer, on a terminal, a bar with rate and time left; elsewhere a line now and then, and one at its end.
 
-    def __init__(self, out: TextIO, *, quiet: bool = False) -> None:
-        self._out, self._quiet = out, quiet
+    Args:
+        out: standard error.
+        quiet: nothing is shown.
+        clock: seconds of a clock that only goes forward.
+        columns: characters of the terminal's line, now.
+    """
+
+    def __init__(
+        self,
+        out: TextIO,
+        *,
+        quiet: bool = False,
+        clock: Callable[[], float] = monotonic,
+        columns: Callable[[], int] = lambda: get_terminal_size().columns,
+    ) -> None:
+        self._out, self._quiet, self._clock, self._columns = out, quiet, clock, columns
         self._bar = out.isatty()
         self._open = ""  # the transfer whose bar stands on the current line
-        self._began = (0.0, 0)
+        self._pace = _Pace("", 0, 0.0)
+        self._said = (0.0, 0)  # when the last line of this transfer came, and at which tenth of it
 
     def __enter__(self) -> Progress:
         return self
@@ -44,29 +70,92 @@ class Progress:
         if not step.total:
             self._end()
             self._out.write(f"{plain(step.step)}\n")
-        elif self._bar:
-            self._draw(step)
-        elif step.done >= step.total:
-            self._out.write(f"{plain(step.step)}: {step.total} bytes\n")
+        else:
+            now = self._clock()
+            if self._pace.what != step.step:
+                self._end()
+                self._pace = _Pace(step.step, step.done, now)
+                self._said = (now, 10 * step.done // step.total)
+            self._pace.note(step.done, now)
+            if self._bar:
+                self._draw(step, now)
+            else:
+                self._say(step, now)
         self._out.flush()
 
-    def _draw(self, step: Step) -> None:
-        now = monotonic()
-        if self._open != step.step:
-            self._end()
-            self._open, self._began = step.step, (now, step.done)
-        rate = (step.done - self._began[1]) / max(now - self._began[0], 0.001)
-        left = f"{(step.total - step.done) / rate:.0f} s left " if rate > 0 else ""
-        full = _WIDTH * step.done // step.total
-        bar = "█" * full + "░" * (_WIDTH - full)
-        text = f"{bar} {100 * step.done // step.total:3d} % {rate / 1024:.1f} KiB/s {left} {plain(step.step)}"
-        # A line that wraps could not be drawn over.
-        self._out.write(f"\r\x1b[K{text[: get_terminal_size().columns - 1]}")
+    def _draw(self, step: Step, now: float) -> None:
+        self._open = step.step
+        percent = f"{100 * step.done // step.total:3d} % "
+        rest = f" {_size(step.done, step.total)}{self._ahead(step, now)}  {plain(step.step)}"
+        room = self._columns() - 1  # a line that wraps could not be drawn over
+        width = min(_WIDTH, room - len(percent) - len(rest) - 1)
+        bar = ""
+        if width >= _LEAST:
+            full = width * step.done // step.total
+            bar = "█" * full + "░" * (width - full) + " "
+        self._out.write(f"\r\x1b[K{f'{bar}{percent}{rest}'[:room]}")
+
+    def _say(self, step: Step, now: float) -> None:
+        """At the end; before it, at each tenth of a transfer that takes long."""
+        tenth = 10 * step.done // step.total
+        if step.done >= step.total:
+            self._out.write(f"{plain(step.step)}: {_kib(step.total)} KiB{self._ahead(step, now)}\n")
+        elif tenth > self._said[1] and now - self._said[0] >= _PATIENCE:
+            self._said = (now, tenth)
+            self._out.write(
+                f"{plain(step.step)}: {100 * step.done // step.total} %, {_size(step.done, step.total)}"
+                f"{self._ahead(step, now)}\n"
+            )
+
+    def _ahead(self, step: Step, now: float) -> str:
+        """Rate and time left; of what is done, its time. Nothing where there is too little to judge by."""
+        if step.done >= step.total:
+            seconds, rate = self._pace.whole(step.done, now)
+            return f", {_kib(rate)} KiB/s, in {show_span(round(seconds))}" if seconds >= 1 else ""
+        rate = self._pace.rate()
+        if rate <= 0:
+            return ""
+        return f", {_kib(rate)} KiB/s, {show_span(max(1, round((step.total - step.done) / rate)))} left"
 
     def _end(self) -> None:
         if self._open:
             self._out.write("\n")
             self._open = ""
+
+
+class _Pace:
+    """How fast a transfer is: over the last seconds, since lines get better and worse; and from where it began, which may be its middle."""
+
+    def __init__(self, what: str, done: int, now: float) -> None:
+        self.what = what
+        self._first = (now, done)
+        self._points = deque([self._first])
+
+    def note(self, done: int, now: float) -> None:
+        """Take what is done now; less than before where a sender went back, and was too early then."""
+        if done < self._points[-1][1]:
+            self._points.clear()
+        self._points.append((now, done))
+        while len(self._points) > 2 and now - self._points[1][0] >= _WINDOW:
+            self._points.popleft()
+
+    def rate(self) -> float:
+        """Bytes in a second, lately; 0 where nothing is known yet."""
+        (begun, first), (ended, last) = self._points[0], self._points[-1]
+        return (last - first) / (ended - begun) if ended - begun >= _JUDGED else 0.0
+
+    def whole(self, done: int, now: float) -> tuple[float, float]:
+        """Seconds since it began here, and bytes in a second over them."""
+        seconds = now - self._first[0]
+        return seconds, (done - self._first[1]) / seconds if seconds > 0 else 0.0
+
+
+def _kib(size: float) -> str:
+    return f"{size / 1024:.1f}"
+
+
+def _size(done: int, total: int) -> str:
+    return f"{_kib(done)} of {_kib(total)} KiB"
 
 
 def status_lines(identity: Body, status: Body) -> list[str]:

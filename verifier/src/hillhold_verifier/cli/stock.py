@@ -21,7 +21,6 @@ from hillhold_verifier.select import Device
 from hillhold_verifier.sources import open_source
 from hillhold_verifier.stock import StockBoard
 from hillhold_verifier.stockpush import TRUST_NOTE, End, StockCourier, StockPushed, stock_values
-from hillhold_verifier.upload import one_at_a_time
 
 NEW: Final = ("root", "product", "hardware", "component")
 """Options of a board that this host holds no state for yet."""
@@ -29,10 +28,8 @@ NEW: Final = ("root", "product", "hardware", "component")
 
 def push(options: argparse.Namespace, link: Link) -> Result:
     """Verify on this host, and bring a stock board up to date."""
-    with _courier(options) as (courier, progress):
-        pushed = link.run(
-            one_at_a_time(courier.push(reset=not options.no_reset, no_way_back=options.no_way_back), progress)
-        )
+    with _courier(options) as courier:
+        pushed = link.run(courier.push(reset=not options.no_reset, no_way_back=options.no_way_back))
     values = {**stock_values(pushed), "board": board_values(pushed.board)}
     lines, code = _lines(pushed)
     return values, lines, code
@@ -40,8 +37,8 @@ def push(options: argparse.Namespace, link: Link) -> Result:
 
 def check(options: argparse.Namespace, link: Link) -> Result:
     """What this host would push, and why nothing else."""
-    with _courier(options) as (courier, _):
-        _, selection = link.run(one_at_a_time(courier.check()))
+    with _courier(options) as courier:
+        _, selection = link.run(courier.check())
     plan = [{"path": release.path, "sha": release.sha256, "len": release.length} for release in selection.plan]
     chosen = {release.path for release in selection.plan}
     reasons = [[v.path, v.outcome.value, v.reason] for v in selection.verdicts if v.path not in chosen]
@@ -111,10 +108,10 @@ def _lines(pushed: StockPushed) -> tuple[list[str], int]:
 
 
 @contextmanager
-def _courier(options: argparse.Namespace) -> Iterator[tuple[StockCourier, ProgressLine]]:
+def _courier(options: argparse.Namespace) -> Iterator[StockCourier]:
     source = open_source(options.source)
     with _trust(options) as trust, ProgressLine(sys.stderr, quiet=options.json) as progress:
-        yield StockCourier(source, trust, int(time.time()), progress, group=options.group), progress
+        yield StockCourier(source, trust, int(time.time()), progress, group=options.group)
 
 
 @contextmanager
