@@ -351,5 +351,8 @@ def test_nothing_is_written_to_what_is_not_a_board_of_ours(lab: Lab, capsys: Cap
     for command in (["push", lab.one], ["confirm"], ["status"]):
         with liar({(Group.OS, OsCommand.MCUMGR_PARAMETERS): {"buf_size": 1024}}) as (port, asked):
             done = call(capsys, *command, "--port", port)
-        assert (done.code, done.err.splitlines()[0]) == (3, f"error: the board does not speak Hillhold's group {GROUP}")
+        assert (done.code, done.err.startswith(f"error: the board does not speak Hillhold's group {GROUP}")) == (
+            3,
+            True,
+        )
         assert {request.op for request in asked} == {Op.READ}

@@ -334,7 +334,7 @@ def at(group: int, command: int, **changed: object) -> Callable[[Request, Body],
 @pytest.mark.parametrize(
     ("lie", "words"),
     [
-        (at(OWN, IDENTIFY, magic="other"), "does not speak Hillhold's group"),
+        (at(OWN, IDENTIFY, magic="other"), "a stock board: it has SMP, and not Hillhold's group"),
         (at(OWN, IDENTIFY, v=2), "speaks version 2 of the protocol, not 1"),
         (at(Group.IMAGE, ImageCommand.STATE, images=[]), "lists no image to test"),
         (at(Group.IMAGE, ImageCommand.STATE, images="none"), "lists no image to test"),

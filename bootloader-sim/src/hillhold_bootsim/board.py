@@ -108,6 +108,7 @@ class VirtualBoard:
         keys: image keys that the bootloader holds.
         agent_factory: makes the agent at each boot.
         self_test: what its applications do.
+        bootloader: the kind of bootloader.
 
     Raises:
         MisuseError: flash and layout have different geometries.
@@ -124,10 +125,11 @@ class VirtualBoard:
         keys: Sequence[ImageKey],
         agent_factory: AgentFactory,
         self_test: SelfTest | None = None,
+        bootloader: type[Bootloader] = Bootloader,
     ) -> None:
         self.flash, self.layout = flash, layout
         self.self_test = self_test or SelfTest()
-        self.parts = Parts(flash, layout, keys)
+        self.parts = Parts(flash, layout, keys, bootloader=bootloader)
         self.control = self.parts.control
         self.info: BoardInfo | None = None
         self.boots = 0

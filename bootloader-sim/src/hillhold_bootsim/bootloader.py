@@ -137,6 +137,8 @@ class Bootloader:
         checkpoint: called where all that follows depends on flash, reset reason and tag alone.
     """
 
+    max_starts = MAX_TRIAL_STARTS
+
     def __init__(
         self,
         control: SimBootControl,
@@ -279,7 +281,7 @@ class Bootloader:
 
     def _judge(self, record: BootRecord, held: Sequence[Booted | None], keys: Sequence[ImageKey]) -> tuple[Booted, ...]:
         """The images of a trial: what is marked, and what is confirmed of the components that are not."""
-        if record.starts >= MAX_TRIAL_STARTS:
+        if record.starts >= self.max_starts:
             raise MismatchError(f"it was started {record.starts} times without an end")
         found: list[Booted] = []
         for component, image in enumerate(record.images):

@@ -81,6 +81,12 @@ class Pushed:
         return " and ".join(self.paths) or None
 
 
+class StockBoardError(OperationalError):
+    """The board has SMP, and not Hillhold's group: who pushes to it has to verify (`stockpush`)."""
+
+    hint = "to have this host verify for it: --host-state DIR, and the first time --root FILE --product NAME --hardware NAME"
+
+
 class Courier:
     """Carries from `source` to a board; `report` is told of each step."""
 
@@ -331,6 +337,8 @@ def _identify(group: int) -> Conversation[Body]:
     """Ask a board what it is; before that nothing is written to it."""
     identity = yield Request(Op.READ, group, IDENTIFY, {})
     if identity.get("magic") != MAGIC:
+        if "images" in (yield Request(Op.READ, Group.IMAGE, ImageCommand.STATE, {})):
+            raise StockBoardError(f"a stock board: it has SMP, and not Hillhold's group {group}")
         raise OperationalError(f"the board does not speak Hillhold's group {group}")
     if identity.get("v") != PROTOCOL:
         raise OperationalError(f"the board speaks version {identity.get('v')} of the protocol, not {PROTOCOL}")

@@ -348,19 +348,19 @@ class Installer:
         selection = self.choose(clock)
         release = self._chosen(selection, component)
         if (digest, length) == (release.sha256, release.length):
-            return Transfer(component, _installed(release))
+            return Transfer(component, Installed.of(release))
         for patch in selection.patches:
             if patch.makes == release.path and (digest, length) == (patch.sha256, patch.length):
                 self._check_patch(patch, self.confirmed(component))
                 pair, base = (patch.sha256, patch.length), (patch.base, patch.base_length)
-                return Transfer(component, _installed(release), pair, base)
+                return Transfer(component, Installed.of(release), pair, base)
         expected = f"{release.path} ({short(release.sha256)}), which this device chose, or a patch to it"
         raise TransferError("content", expected=expected, got=short(digest))
 
     def _check_slot(self, component: int, release: Release) -> None:
         """The component's other slot holds this release, whole and unchanged; then the state says what the line says of it now."""
         slot = self._context.other_slot(component)
-        held, wanted = self._context.held(component, slot), _installed(release)
+        held, wanted = self._context.held(component, slot), Installed.of(release)
         if held is None or (held.sha256, held.length) != (wanted.sha256, wanted.length):
             raise SelectionError("slot to mark", expected=release.path, got=held.path if held else "no whole image")
         self._transfer.check_hash(component, slot, 0, release.length, release.sha256, "image hash")
@@ -375,8 +375,3 @@ class Installer:
         if confirmed is None or (confirmed.sha256, confirmed.length) != (patch.base, patch.base_length):
             got = short(confirmed.sha256) if confirmed else "no confirmed image"
             raise TransferError("patch base", expected=short(patch.base), got=got)
-
-
-def _installed(release: Release) -> Installed:
-    requires = tuple(sorted(release.requires.items()))
-    return Installed(release.path, release.version, release.sha256, release.length, release.security_counter, requires)

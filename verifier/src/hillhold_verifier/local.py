@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from hillhold_verifier.conversation import Progress
 from hillhold_verifier.errors import MismatchError, OperationalError, PatchError, RollbackError, SlotError
@@ -16,11 +16,23 @@ from hillhold_verifier.metadata import ROOT, TIMESTAMP
 from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.release import Patch, Release
 from hillhold_verifier.select import Selection
-from hillhold_verifier.session import MAX_ROOTS
+from hillhold_verifier.session import MAX_ROOTS, Need
 from hillhold_verifier.sources import Source
+from hillhold_verifier.state import DeviceState
 
 PIECE: Final = 64 * 1024
 """Bytes of content that are held in memory at a time."""
+
+
+class MetadataHolder(Protocol):
+    """Whoever judges metadata and keeps what it accepts: a device's `Installer`, or a host for a board that cannot."""
+
+    @property
+    def state(self) -> DeviceState:
+        """What it remembers."""
+
+    def receive(self, role: str, data: bytes, clock: int | None, /) -> Need | None:
+        """Take a metadata file; return what is needed next; raises `Refused`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,32 +58,9 @@ class LocalUpdate:
         self._installer, self._source, self._clock, self._report = installer, source, clock, report
 
     def check(self) -> Selection:
-        """Take the source's metadata, and choose.
-
-        A source that is older than what the device holds may still have an image that the device wants: then what it holds decides.
-
-        Raises:
-            Refused: a subclass says why; what was accepted before that stays.
-            OperationalError: the source lacks a file.
-        """
-        for _ in range(MAX_ROOTS):
-            version = self._installer.state.trust.root.signed.version + 1
-            if (data := self._source.metadata(f"{version}.root.json")) is None:
-                break
-            self._report(Progress(f"metadata: root {version}"))
-            self._installer.receive(ROOT, data, self._clock)
-        try:
-            need = self._installer.receive(TIMESTAMP, self._require("timestamp.json"), self._clock)
-        except RollbackError as older:
-            selection = self._installer.choose(self._clock)
-            if not selection.plan:
-                raise
-            self._report(Progress(f"the source is older than what this device knows ({older}), which decides"))
-            return selection
-        while need:
-            self._report(Progress(f"metadata: {need.role}"))
-            need = self._installer.receive(need.role, self._require(need.file_name), self._clock)
-        return self._installer.choose(self._clock)
+        """Take the source's metadata, and choose; as `take_metadata`."""
+        installer, clock = self._installer, self._clock
+        return take_metadata(installer, self._source, clock, lambda: installer.choose(clock), self._report)
 
     def update(self, *, patches: bool = True) -> Updated:
         """Take metadata, fill the other slots with what the device chooses, and mark them for one trial.
@@ -140,7 +129,50 @@ class LocalUpdate:
     def _component(self, release: Release) -> int:
         return self._installer.state.device.components.index(release.component)
 
-    def _require(self, name: str) -> bytes:
-        if (data := self._source.metadata(name)) is None:
-            raise OperationalError(f"the repository lacks {name}")
-        return data
+
+def take_metadata(
+    holder: MetadataHolder,
+    source: Source,
+    clock: int | None,
+    choose: Callable[[], Selection],
+    report: Callable[[Progress], None] = lambda _: None,
+) -> Selection:
+    """Have a source's metadata taken, and choose.
+
+    A source that is older than what is held may still have an image that is wanted: then what is held decides.
+
+    Args:
+        holder: judges the files, and keeps what it accepts.
+        source: trusted with nothing.
+        clock: Unix seconds, or None.
+        choose: what is chosen from what is held then.
+        report: told of each file.
+
+    Raises:
+        Refused: a subclass says why; what was accepted before that stays.
+        OperationalError: the source lacks a file.
+    """
+    for _ in range(MAX_ROOTS):
+        version = holder.state.trust.root.signed.version + 1
+        if (data := source.metadata(f"{version}.root.json")) is None:
+            break
+        report(Progress(f"metadata: root {version}"))
+        holder.receive(ROOT, data, clock)
+    try:
+        need = holder.receive(TIMESTAMP, _require(source, "timestamp.json"), clock)
+    except RollbackError as older:
+        selection = choose()
+        if not selection.plan:
+            raise
+        report(Progress(f"the source is older than what this device knows ({older}), which decides"))
+        return selection
+    while need:
+        report(Progress(f"metadata: {need.role}"))
+        need = holder.receive(need.role, _require(source, need.file_name), clock)
+    return choose()
+
+
+def _require(source: Source, name: str) -> bytes:
+    if (data := source.metadata(name)) is None:
+        raise OperationalError(f"the repository lacks {name}")
+    return data

@@ -52,6 +52,12 @@ class Installed:
     security_counter: int
     requires: tuple[tuple[str, Version], ...] = ()
 
+    @classmethod
+    def of(cls, release: Release) -> Installed:
+        """Return what a slot holds into which this release was brought."""
+        requires = tuple(sorted(release.requires.items()))
+        return cls(release.path, release.version, release.sha256, release.length, release.security_counter, requires)
+
 
 class Outcome(Enum):
     """What the table says of a candidate."""

@@ -18,6 +18,7 @@ from hillhold_bootsim.boards import DEFAULT, NAME, Board
 from hillhold_bootsim.boards import board as find_board
 from hillhold_bootsim.flashfile import open_or_create
 from hillhold_bootsim.station import Station, is_another, is_provisioned, make_board, provision_board
+from hillhold_bootsim.stock import Stock, make_stock_board
 from hillhold_bootsim.uart import Line, PtyLine, TcpLine, parse_address
 from hillhold_signer.cli.terminal import FILE, PATH
 from hillhold_signer.plain import plain
@@ -69,6 +70,11 @@ def _name(_context: click.Context, _option: click.Parameter, value: str | None) 
     show_default=True,
     help="Who confirms after it passed.",
 )
+@click.option(
+    "--stock",
+    type=click.Choice([kind.value for kind in Stock]),
+    help="A board without Hillhold: Zephyr's SMP server in the application, or MCUboot's serial recovery alone.",
+)
 def board(
     name: str,
     flash: Path,
@@ -81,11 +87,12 @@ def board(
     identity: str,
     self_test: str,
     confirm: str,
+    stock: str | None,
 ) -> None:
     """Run a virtual board until interrupted; its flash outlives it.
 
     BOARD is the name of one that ships (see `hillhold-lab boards`), or a TOML file that describes one. The first run makes the flash and
-    provisions the board: give --root and --product.
+    provisions the board: give --root and --product. A --stock board is not provisioned; while it has no image, it waits in serial recovery.
     """
     if (link is None) == (listen is None):
         raise click.UsageError("give either --link PATH or --listen HOST:PORT")
@@ -96,13 +103,21 @@ def board(
     keys = [ImageKey.from_pem(path.read_bytes()) for path in key_files]
     script = SelfTest(Verdict(self_test), seconds=0.5, confirms=confirm == "auto")
     trusted = root.read_bytes() if root else b""
+    if stock and given:
+        raise click.UsageError(f"a stock board is not provisioned: leave {', '.join(given)} out")
     with ExitStack() as stack:
-        if not flash.exists() and (root is None or product is None):
+        if not stock and not flash.exists() and (root is None or product is None):
             raise click.UsageError(f"{flash}: a new board needs --root and --product")
         # The line first: a board whose line cannot be had is not provisioned.
         line: Line = PtyLine(link) if link is not None else TcpLine(*parse_address(listen or ""))
         stack.callback(line.close)
         chip = stack.enter_context(open_or_create(flash, spec.layout.geometry))
+        if stock:
+            if is_provisioned(chip, spec.layout):
+                raise click.UsageError(f"{flash}: written by a board with Hillhold's agent; take a new file")
+            virtual = make_stock_board(chip, spec.layout, keys, Stock(stock), script, spec.buffer)
+            _run(virtual, spec, line)
+            return
         if not is_provisioned(chip, spec.layout):
             if is_another(chip, spec.layout):
                 raise click.UsageError(

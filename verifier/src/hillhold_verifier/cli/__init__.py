@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
 from hillhold_verifier.answers import BoardRefused
-from hillhold_verifier.cli import board
+from hillhold_verifier.cli import board, stock
 from hillhold_verifier.cli.line import ports
 from hillhold_verifier.cli.show import Result, plain
 from hillhold_verifier.cli.verify import add_verify
@@ -124,6 +124,10 @@ def _either(on_board: Run) -> Run:
     return lambda options: on_board(options) if options.port is not None else _here(options)
 
 
+def _forget(options: argparse.Namespace) -> Result:
+    return stock.forget(options) if options.host_state is not None else _here(options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="hillhold-device", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--version", action="version", version=f"hillhold-device {version('hillhold-verifier')}")
@@ -148,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         "confirm --port /dev/ttyACM0",
     )
     reject = command("reject", "what runs on trial here has failed its own test", _here, "reject --reboot")
-    forget = command("forget", "let an image whose trial failed here be tried again", _here, "forget --all")
+    forget = command("forget", "let an image whose trial failed here be tried again", _forget, "forget --all")
     forget.add_argument("trial", nargs="?", type=_digest, help="the trial's id, a SHA-256 (see `status --json`)")
     forget.add_argument("--all", action="store_true", help="every trial that failed")
     serve = command("serve", "answer couriers on a line of this device", _here, "serve --port /dev/ttyGS0")
@@ -165,6 +169,16 @@ def _parser() -> argparse.ArgumentParser:
         )
     for sub in (push, update):
         sub.add_argument("--no-patch", action="store_true", help="take the whole image even where there is a patch")
+    for sub in (check, push):
+        _stock_options(sub)
+    push.add_argument(
+        "--no-way-back",
+        action="store_true",
+        help="stock board in MCUboot's serial recovery: overwrite the image that runs",
+    )
+    forget.add_argument(
+        "--host-state", type=Path, metavar="DIR", help="on the stock board for which this host verifies"
+    )
     push.add_argument("--no-reset", action="store_true", help="leave the image marked; it boots at the next reset")
     for sub in (update, reject):
         sub.add_argument("--reboot", action="store_true", help="restart the device afterwards")
@@ -206,6 +220,23 @@ def _line_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
         type=Path,
         metavar="FILE",
         help="keep all that goes over the line in a new file, with times (`hillhold-lab trace FILE` prints it)",
+    )
+
+
+def _stock_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("a stock board, which has no metadata: this host verifies for it")
+    group.add_argument(
+        "--host-state", type=Path, metavar="DIR", help="what this host holds for that one board; made at the first push"
+    )
+    group.add_argument("--root", type=Path, metavar="FILE", help="first push: the root that is trusted from then on")
+    group.add_argument("--product", type=_name, help="first push: its product line")
+    group.add_argument("--hardware", type=_name, help="first push: its hardware id")
+    group.add_argument(
+        "--component",
+        action="append",
+        type=_name,
+        metavar="NAME",
+        help="first push: its components, in the order of MCUboot's image numbers (default: app)",
     )
 
 

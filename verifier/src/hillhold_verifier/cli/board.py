@@ -8,16 +8,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hillhold_verifier.cli import stock
 from hillhold_verifier.cli.line import open_line
 from hillhold_verifier.cli.show import Progress as ProgressLine
 from hillhold_verifier.cli.show import Result, check_result, nothing, plain, shown, status_lines
 from hillhold_verifier.conversation import Conversation, T
-from hillhold_verifier.courier import Courier, Pushed, confirm_running, read_status
+from hillhold_verifier.courier import Courier, Pushed, confirm_running
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.exchange import Exchange
 from hillhold_verifier.hints import silence_hint
 from hillhold_verifier.link import Link
 from hillhold_verifier.sources import open_source
+from hillhold_verifier.stock import StockBoard, confirm_any, status_of
 
 
 @contextmanager
@@ -41,18 +43,28 @@ def _ask(options: argparse.Namespace, conversation: Conversation[T]) -> T:
 
 def status(options: argparse.Namespace) -> Result:
     """What a board is, runs and trusts."""
-    identity, status = _ask(options, read_status(options.group))
+    found = _ask(options, status_of(options.group))
+    if isinstance(found, StockBoard):
+        return stock.board_values(found), stock.board_lines(found), 0
+    identity, status = found
     return shown({**identity, **status}), status_lines(identity, status), 0
 
 
 def check(options: argparse.Namespace) -> Result:
     """What a board would install, and why nothing else."""
+    if options.host_state is not None:
+        with _link(options) as link:
+            return stock.check(options, link)
     _, choice = _ask(options, Courier(open_source(options.source), group=options.group).check())
     return check_result(choice)
 
 
 def push(options: argparse.Namespace) -> Result:
     """Bring a board up to date."""
+    if options.host_state is not None:
+        with _link(options) as link:
+            return stock.push(options, link)
+    stock.refuse_options(options)
     source = open_source(options.source)
     with _link(options) as link, ProgressLine(sys.stderr, quiet=options.json) as progress:
         courier = Courier(source, progress, group=options.group)
@@ -89,6 +101,10 @@ def _pushed_lines(result: Pushed, no_reset: bool) -> tuple[list[str], int]:
 
 def confirm(options: argparse.Namespace) -> Result:
     """Ask a board to confirm what it runs."""
+    if (found := _ask(options, confirm_any(options.group))) is not None:
+        text = " and ".join(str(image.version) for image in found.images if image.confirmed) or "nothing"
+        note = "a stock board: it does not know whether the image's own test has passed"
+        return stock.board_values(found), [f"confirmed {text}", note], 0
     status = _ask(options, confirm_running(options.group))
     confirmed = status.get("confirmed")
     text = confirmed[0] if isinstance(confirmed, list) and confirmed else "nothing"
