@@ -144,7 +144,10 @@ class SlotTransfer:
     def _resume(self, transfer: Transfer) -> SlotWriter:
         start, length = self._region(transfer)
         slots, slot = self._context.slots[transfer.component], self._context.other_slot(transfer.component)
-        return SlotWriter(slots, slot, start, length, resume_offset(slots, slot, start, length))
+        # A patch that is there whole is not sent again, not even its last sector: the application was cut, not the transfer.
+        staged = transfer.patch and slot_sha256(slots, slot, start, length) == transfer.patch.sha256
+        at = length if staged else resume_offset(slots, slot, start, length)
+        return SlotWriter(slots, slot, start, length, at)
 
     def _region(self, transfer: Transfer) -> tuple[int, int]:
         """Offset and length of the content in the slot."""
