@@ -98,9 +98,8 @@ mutation: setup
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --no-emit-find-links \
 	    --no-header --no-annotate .requirements.in -o requirements.lock
-	{ echo '# What `make system` installs beside requirements.lock: smpmgr, which brings a Bluetooth stack. `make lock` writes this file.'; \
-	    echo 'smpmgr>=0.19' | uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url \
-	    --no-emit-find-links --no-header --no-annotate -; } > tests/interop/requirements-smpmgr.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --no-emit-find-links \
+	    --no-header --no-annotate tests/interop/requirements-smpmgr.in -o tests/interop/requirements-smpmgr.txt
 
 clean:
 	rm -rf $(VENV) .cache

@@ -172,6 +172,18 @@ def test_what_this_host_trusts_is_said_once(lab: Lab, tmp_path: Path) -> None:
         assert "device state" in spoilt.err
 
 
+def test_two_first_pushes_at_once_leave_one_state(lab: Lab, tmp_path: Path) -> None:
+    """The second one must not begin anew what the first one has begun."""
+    state = tmp_path / "state"
+    with stock(lab, tmp_path / "flash") as board, stock(lab, tmp_path / "other") as other:
+        words = [["check", lab.one, "--port", each.port, "--host-state", state, *first(lab)] for each in (board, other)]
+        pair = [subprocess.Popen([str(BIN / "hillhold-device"), *map(str, each)]) for each in words]
+        codes = sorted(process.wait(TIMEOUT) for process in pair)
+        assert codes[0] == 0
+        assert codes[1] in (2, 3)
+        assert push(lab.one, board, state, "--no-way-back").code == 0
+
+
 def test_a_flash_of_one_kind_is_not_taken_for_the_other(lab: Lab, tmp_path: Path) -> None:
     flash, key = tmp_path / "flash", lab.folder / "boot.pub"
     with lab.board(flash) as board:

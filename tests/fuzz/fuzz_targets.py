@@ -27,7 +27,7 @@ from hillhold_signer.patches import make_patch
 from hillhold_verifier.smp import Message, encode
 from hillhold_verifier.smp_body import encode_body
 from hillhold_verifier.smp_console import encode_console
-from hillhold_verifier.state import Transfer, encode_record
+from hillhold_verifier.state import StagedPatch, Transfer, encode_record
 from hillhold_verifier.wire import deflate
 from offers import image
 from staged import fresh, stage
@@ -174,7 +174,7 @@ def state_seeds() -> list[bytes]:
             found += [raw[: end + 32], b"\1" + raw[18:end]] if raw[:4] == b"HHst" else []
     state = fresh("sent").stored()
     assert state.slots[0]
-    transfer = Transfer(0, state.slots[0], (b"\2" * 32, 7), (b"\3" * 32, 9))
+    transfer = Transfer(0, state.slots[0], StagedPatch(b"\2" * 32, 7, "hhp1", b"\3" * 32, 9))
     return [*found, encode_record(3, replace(state, transfer=transfer, failed=(b"\4" * 32,)))]
 
 

@@ -27,6 +27,7 @@ from hillhold_bootsim.powercut.machine import Design, StuckError
 from hillhold_bootsim.powercut.oracle import Facts, May
 from hillhold_bootsim.powercut.pools import Here, Pool, WorkerLostError, local
 from hillhold_bootsim.powercut.runner import Level, Outcome, Plan, Runner
+from hillhold_bootsim.powercut.scenario import UPDATE
 from hillhold_bootsim.powercut.work import Chunk, Item, Job, OtherReleaseError, source_digest
 from hillhold_bootsim.swap import Swapper
 from hillhold_signer.examples import NAMES, example_private
@@ -73,6 +74,18 @@ def test_a_good_board_holds_in_both_boot_modes_to_three_cuts() -> None:
         assert [level.cases for level in outcome.levels[1:]] == [40, 40]
         assert (outcome.failures, outcome.first, outcome.ids) == (0, None, [])
         assert outcome.levels[0].cases == outcome.levels[0].total > outcome.levels[0].states > 500
+
+
+@pytest.mark.parametrize("mode", list(BootMode))
+def test_a_patch_survives_every_cut_of_its_transfer_and_application(mode: BootMode) -> None:
+    """And two: the transfer goes on at its offset, the application is done again from the staged patch."""
+    scenario = small(mode, SIZE, patched=True)
+    assert 0 < len(scenario.offers[UPDATE].patch) < SIZE / 2
+    runner = Runner(scenario, Plan(depth=2, sample=300, seed=2))
+    outcome = runner.run(Here(runner.explorer))
+    assert {"write the patch", "apply the patch"} <= {step.phase for step in runner.explorer.steps}
+    assert (outcome.failures, outcome.first) == (0, None)
+    assert [level.cases for level in outcome.levels[1:]] == [300]
 
 
 def test_three_cuts_are_the_same_in_any_chunks() -> None:

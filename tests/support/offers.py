@@ -46,10 +46,20 @@ def held_keys() -> tuple[ImageKey, ...]:
 
 @cache
 def image(
-    version: str, counter: int | None = 1, *, seed: int = 1, length: int = IMAGE_LENGTH, key: str = "held"
+    version: str,
+    counter: int | None = 1,
+    *,
+    seed: int = 1,
+    length: int = IMAGE_LENGTH,
+    key: str = "held",
+    dense: bool = True,
 ) -> bytes:
-    """A signed MCUboot image; images of the same seed and length differ in a few bytes, so that a patch is small."""
-    payload = bytearray(random.Random(seed).randbytes(length))
+    """A signed MCUboot image; images of the same seed and length differ in a few bytes, so that a patch is small.
+
+    `dense`: it cannot be compressed; otherwise to about a fifth.
+    """
+    random_bytes = random.Random(seed).randbytes(length if dense else length // 6)
+    payload = bytearray(random_bytes + b"code" * ((length - len(random_bytes)) // 4))
     mark = sha256(version.encode()).digest()[:8]
     payload[length // 2 : length // 2 + len(mark)] = mark
     made = imgtool_image.Image(
@@ -82,6 +92,13 @@ def offer(repo: Repo, version: str, counter: int = 1, *, data: bytes | None = No
     path = repo.add_release(version, data, counter=counter)
     repo.change(path, **{"format": "mcuboot", **custom})
     return data
+
+
+def offer_compressed(repo: Repo, version: str, result: bytes) -> bytes:
+    """List the release `version` compressed, as a patch from nothing."""
+    made = patch(b"", result)
+    repo.add_patch(f"{repo.product}/{version}/app.bin", b"", made, algorithm="hhp1")
+    return made
 
 
 def offer_patch(repo: Repo, version: str, base: bytes, result: bytes) -> bytes:

@@ -10,6 +10,7 @@ from forge import Object
 from hillhold_verifier.errors import MetadataError
 from hillhold_verifier.release import (
     MAX_COUNTER,
+    NOTHING,
     UNDERSTOOD,
     Patch,
     Release,
@@ -123,9 +124,20 @@ def test_a_release_at_its_limits(changes: Object) -> None:
 
 
 def test_a_patch_at_its_limits() -> None:
-    found = parse(PATCH | {"algorithm": "x" * 32, "base_length": 0}, patch_path(PATH, BASE))
+    found = parse(PATCH | {"algorithm": "x" * 32, "base_length": 1}, patch_path(PATH, BASE))
     assert isinstance(found, Patch)
-    assert (found.algorithm, found.base_length) == ("x" * 32, 0)
+    assert (found.algorithm, found.base_length) == ("x" * 32, 1)
+
+
+def test_a_patch_from_nothing_says_so_twice() -> None:
+    nothing = {"base": NOTHING.hex(), "base_length": 0}
+    found = parse(PATCH | nothing, patch_path(PATH, NOTHING))
+    assert isinstance(found, Patch)
+    assert found.fits(None)
+    assert found.fits((b"\1" * 32, 7))
+    for change in ({"base_length": 7, "base": NOTHING.hex()}, {"base_length": 0}):
+        with pytest.raises(MetadataError, match="base_length: expected 0 for no bytes, and for nothing else"):
+            parse(PATCH | change, patch_path(PATH, bytes.fromhex(str({**PATCH, **change}["base"]))))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from hillhold_verifier.state import (
     MAX_FAILED,
     RESERVE,
     DeviceState,
+    StagedPatch,
     StateStore,
     Transfer,
     decode_record,
@@ -75,7 +76,7 @@ def full(repo: Repo) -> DeviceState:
         PUMP,
         holding(repo),
         (release("1.0.0", 1), release("1.1.0+7", 2)),
-        Transfer(0, release("1.1.0+7", 2), (b"\5" * 32, 77), (b"\6" * 32, 101)),
+        Transfer(0, release("1.1.0+7", 2), StagedPatch(b"\5" * 32, 77, "hhp1", b"\6" * 32, 101)),
         (b"\7" * 32, b"\10" * 32),
         frozenset({"ed25519"}),
     )
@@ -300,7 +301,8 @@ def slot_of(**changes: object) -> list[object]:
     return list(fields.values())
 
 
-PAIRS_NOT_OURS: list[object] = [[b""], [b"", 1, 2], ["", 1], [b"", "1"], [b"", 1.0], {b"": 1, 2: 3}]
+STAGED: list[object] = [b"\1" * 32, 7, "hhp1", b"\2" * 32, 9]
+NOT_STAGED: list[object] = [5, "text", {}, [], STAGED[:4]]
 NOT_OURS: dict[str, list[object]] = {
     "device": [
         *("pump", {}, [], ["pump", "nrf-a"], ["pump", "nrf-a", "serial-1"]),
@@ -322,10 +324,10 @@ NOT_OURS: dict[str, list[object]] = {
         *([None, slot_of(requires={"app": 5})], [None, slot_of(requires={"app": "1"})]),
     ],
     "transfer": [
-        *({}, 5, [0, slot_of(), None], [0, slot_of(), None, None, None], [0, None, None, None]),
-        *([number, slot_of(), None, None] for number in (1, -1, 0.0, "0", None)),
-        *([0, slot_of(), pair, None] for pair in PAIRS_NOT_OURS),
-        *([0, slot_of(), None, pair] for pair in PAIRS_NOT_OURS),
+        *({}, 5, [0, slot_of()], [0, slot_of(), None, None], [0, None, None]),
+        *([number, slot_of(), None] for number in (1, -1, 0.0, "0", None)),
+        *([0, slot_of(), patch] for patch in NOT_STAGED),
+        *([0, slot_of(), [*STAGED[:at], "5" if at != 2 else b"5", *STAGED[at + 1 :]]] for at in range(len(STAGED))),
     ],
     "failed": [None, {}, "text", b"bytes", [5], ["text"]],
     "schemes": [None, {}, "text", [5], [b"bytes"]],

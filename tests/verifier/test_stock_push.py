@@ -146,7 +146,7 @@ def test_an_image_that_the_bootloader_does_not_accept_is_told_after_recovery() -
     offer(repo, "1.1.0", data=image("1.1.0", key="foreign"))
     repo.publish("line", "snapshot", "timestamp")
     bench = rig(repo, kind=Stock.RECOVERY)
-    with pytest.raises(MismatchError, match="nothing that its bootloader accepts"):
+    with pytest.raises(MismatchError, match="no image that its bootloader accepts"):
         bench.push(no_way_back=True)
 
 

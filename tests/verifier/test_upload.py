@@ -94,7 +94,7 @@ def test_all_of_it_arrives_once(window: int, *, asks: bool) -> None:
     uploader, board = Uploader(upload(window=window, asks=asks, steps=steps)), Board()
     count = carry(uploader, board)
     assert (board.have, uploader.result) == (DATA, {"off": len(DATA)})
-    assert count == -(-len(DATA) // 485) + asks
+    assert count == -(-len(DATA) // 480) + asks
     assert [step.done for step in steps] == sorted({step.done for step in steps})
     assert steps[-1] == Progress("image x", len(DATA), len(DATA))
 
@@ -125,7 +125,7 @@ def test_no_request_is_longer_than_the_board_takes() -> None:
         for request in taken(uploader):
             longest = max(longest, size(request))
             uploader.answered(request, board.take(request))
-    assert longest == BUFFER
+    assert BUFFER - 8 < longest <= BUFFER
 
 
 def test_a_piece_that_is_lost_is_sent_again_from_there_and_what_was_behind_it_says_nothing_new() -> None:
@@ -171,7 +171,7 @@ def test_pieces_are_shorter_on_a_bad_line_and_grow_again() -> None:
         for request in taken(uploader):
             uploader.lost(request)
     (short,) = taken(uploader)
-    assert MIN_PIECE - 2 <= size(short) <= MIN_PIECE
+    assert MIN_PIECE - 9 <= size(short) <= MIN_PIECE
     uploader.answered(short, board.take(short))
     sizes = []
     while uploader.result is None:
@@ -179,7 +179,7 @@ def test_pieces_are_shorter_on_a_bad_line_and_grow_again() -> None:
         sizes.append((size(requests[0]), len(uploader.pending)))
         for request in requests:
             uploader.answered(request, board.take(request))
-    assert MIN_PIECE < sizes[0][0] <= MIN_PIECE + 4
+    assert MIN_PIECE - 9 <= sizes[0][0] <= MIN_PIECE + 4
     assert sizes[0][1] == LEAST_WINDOW
     assert max(most for most, _ in sizes) > 300
     assert max(window for _, window in sizes) >= LEAST_WINDOW + 1
@@ -197,6 +197,23 @@ def forever(uploader: Uploader, says: Callable[[int, int], int], most: int) -> N
             count += 1
             assert count < most, "it goes on for ever"
             uploader.answered(request, {"off": says(offset + len(data), count)})
+
+
+def test_a_board_that_writes_whole_words_keeps_the_pieces_long() -> None:
+    """MCUboot's serial recovery: a piece of 989 bytes is answered with 988."""
+    uploader, have, longest = Uploader(upload()), 0, 0
+    while uploader.result is None:
+        for request in taken(uploader):
+            offset, data = request.body["off"], request.body["data"]
+            assert isinstance(offset, int)
+            assert isinstance(data, bytes)
+            longest = max(longest, len(data))
+            if offset == have:
+                end = offset + len(data)
+                have = end if end == len(DATA) else end // 16 * 16
+            uploader.answered(request, {"off": have})
+    assert have == len(DATA)
+    assert longest > 470
 
 
 @pytest.mark.parametrize("off", [0, 10, 484])

@@ -22,11 +22,11 @@ from typing import Final
 
 from hillhold_verifier.agent_image import answer_image, image_error
 from hillhold_verifier.agent_os import Bootloader, Platform, answer_os, is_reset
+from hillhold_verifier.algorithms import DECODERS
 from hillhold_verifier.errors import HillholdError, OperationalError, OrderError, Refused, SmpError, WireError
 from hillhold_verifier.framing import SHARED, Framed, Receiver, Transport, frame
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, max_bytes
-from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.release import Release
 from hillhold_verifier.select import Device
 from hillhold_verifier.session import Need
@@ -210,7 +210,7 @@ class Agent:
             "magic": MAGIC,
             "v": PROTOCOL,
             **(self._device or Device("", "", "", ())).identity(),
-            "alg": [ALGORITHM],
+            "alg": list(DECODERS),
         }
 
     def _held(self, installer: Installer) -> Fields:

@@ -33,7 +33,7 @@ from hillhold_verifier.metadata import (
     parse_targets,
     parse_timestamp,
 )
-from hillhold_verifier.release import Patch, parse_target, patch_path
+from hillhold_verifier.release import NOTHING, Patch, parse_target, patch_path
 from hillhold_verifier.smp import HILLHOLD_GROUP, MAX_MESSAGE, Group, ImageCommand, Message, Op, OsCommand, encode
 from hillhold_verifier.smp_check import CHECK
 from hillhold_verifier.smp_fields import bytes_field, int_field, text_field
@@ -52,7 +52,7 @@ MAX_WINDOW: Final = 8
 MAX_VERDICTS: Final = 2048
 """Releases of which a board may say something: more than there can be in a line role."""
 FALL_BACK: Final = frozenset({PatchError.code, SlotError.code, MismatchError.code})
-"""Refusals of a patch after which the whole image is tried."""
+"""Refusals of a patch after which the next way is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Pushed:
 
     Attributes:
         paths: what was installed together; none where there was nothing to install.
-        how: "patch", "image", "patch and image" or "".
+        how: "patch", "compressed image", "image", several of these, or "".
         sent: payload bytes of images and patches.
         reasons: (path, outcome, reason) for each candidate, where nothing was installed.
         status: the board's last status.
@@ -100,7 +100,7 @@ class Courier:
         """Bring the board up to date.
 
         Args:
-            patches: send a patch where there is one that is smaller.
+            patches: send a patch, or the image compressed, where that is smaller.
             reset: boot the new image; without, it stays marked.
 
         Raises:
@@ -116,22 +116,23 @@ class Courier:
             return Pushed((), "", 0, reasons_of(choice), (yield from self._own(Op.READ, STATUS, {})))
         ways, sent = set[str](), 0
         for entry in plan:
-            patch = self._find_patch(product, entry, identity) if patches else None
-            if patch and (yield from self._patched(entry, patch)):
-                ways.add("patch")
-                sent += patch.length
-                continue
-            path, length = text_field(entry, "path"), int_field(entry, "len")
-            yield from self._bring("image", int_field(entry, "n"), path, bytes_field(entry, "sha"), length)
-            ways.add("image")
-            sent += length
+            for patch in self._find_patches(product, entry, identity) if patches else ():
+                if (yield from self._patched(entry, patch)):
+                    ways.add("compressed image" if patch.base == NOTHING else "patch")
+                    sent += patch.length
+                    break
+            else:
+                path, length = text_field(entry, "path"), int_field(entry, "len")
+                yield from self._bring("image", int_field(entry, "n"), path, bytes_field(entry, "sha"), length)
+                ways.add("image")
+                sent += length
         yield from self._test()
         status = yield from self._boot() if reset else self._own(Op.READ, STATUS, {})
         paths = tuple(text_field(entry, "path") for entry in plan)
         return Pushed(paths, " and ".join(sorted(ways, reverse=True)), sent, (), status, runs(plan, status))
 
     def _patched(self, entry: Body, patch: Patch) -> Conversation[bool]:
-        """Bring a patch and have it applied; False where the board refuses it for a reason that the whole image does not have."""
+        """Bring a patch and have it applied; False where the board refuses it for a reason that another way may not have."""
         try:
             yield from self._bring("patch", int_field(entry, "n"), patch.path, patch.sha256, patch.length)
             self._report(Progress("the board applies the patch"))
@@ -139,7 +140,7 @@ class Courier:
         except BoardRefused as refusal:
             if refusal.board_code not in FALL_BACK:
                 raise
-            self._report(Progress(f"patch refused ({refusal}); sending the whole image"))
+            self._report(Progress(f"patch refused ({refusal}); trying the next way"))
             return False
         return True
 
@@ -232,20 +233,20 @@ class Courier:
 
     # --- image or patch ----------------------------------------------------------------------------------------------
 
-    def _find_patch(self, product: str, entry: Body, identity: Body) -> Patch | None:
-        """The patch from the board's confirmed image to a chosen release, where it is smaller."""
-        if not (base := entry.get("base")) or not isinstance(base, bytes):
-            return None
+    def _find_patches(self, product: str, entry: Body, identity: Body) -> list[Patch]:
+        """What makes a chosen release from the board's confirmed image, or from nothing, and is smaller; the smallest first."""
         line = parse_targets(self._chain(product)[-1][1], product).signed
-        target = line.targets.get(patch_path(text_field(entry, "path"), base))
-        try:
-            patch = parse_target(target) if target else None
-        except MetadataError:
-            return None
-        known = identity.get("alg")
-        if not isinstance(patch, Patch) or not isinstance(known, list) or patch.algorithm not in known:
-            return None
-        return patch if patch.length < int_field(entry, "len") else None
+        known, found = identity.get("alg"), []
+        for base in (entry.get("base"), NOTHING):
+            target = line.targets.get(patch_path(text_field(entry, "path"), base)) if isinstance(base, bytes) else None
+            try:
+                patch = parse_target(target) if target else None
+            except MetadataError:
+                continue
+            if isinstance(patch, Patch) and isinstance(known, list) and patch.algorithm in known:
+                found.append(patch)
+        smaller = [patch for patch in found if patch.length < int_field(entry, "len")]
+        return sorted(smaller, key=lambda patch: patch.length)
 
     def _bring(self, what: str, component: int, path: str, digest: bytes, length: int) -> Conversation[None]:
         if length > MAX_LENGTH:  # a board's word: no source has such an offset, nor would a transfer to it end

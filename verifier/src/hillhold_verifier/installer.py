@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from hillhold_verifier.algorithms import DECODERS
 from hillhold_verifier.context import Context
 from hillhold_verifier.errors import (
     ConfirmError,
@@ -32,13 +33,12 @@ from hillhold_verifier.header import check_header
 from hillhold_verifier.keys import SCHEMES, usable_schemes
 from hillhold_verifier.mcuboot import ReadAt
 from hillhold_verifier.metadata import ROOT, Envelope, parse_root
-from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.release import Patch, Release
 from hillhold_verifier.roles import Targets
 from hillhold_verifier.select import Device, Installed, Selection, select, trial_id, withdrawn
 from hillhold_verifier.session import Need, UpdateSession
 from hillhold_verifier.slots import BootControl, BootFlags, CounterStore, Mark, Slots
-from hillhold_verifier.state import RESERVE, DeviceState, StateStore, Transfer
+from hillhold_verifier.state import RESERVE, DeviceState, StagedPatch, StateStore, Transfer
 from hillhold_verifier.transfer import SlotTransfer
 from hillhold_verifier.trust import Trust, current, verify
 
@@ -352,8 +352,8 @@ class Installer:
         for patch in selection.patches:
             if patch.makes == release.path and (digest, length) == (patch.sha256, patch.length):
                 self._check_patch(patch, self.confirmed(component))
-                pair, base = (patch.sha256, patch.length), (patch.base, patch.base_length)
-                return Transfer(component, Installed.of(release), pair, base)
+                staged = StagedPatch(patch.sha256, patch.length, patch.algorithm, patch.base, patch.base_length)
+                return Transfer(component, Installed.of(release), staged)
         expected = f"{release.path} ({short(release.sha256)}), which this device chose, or a patch to it"
         raise TransferError("content", expected=expected, got=short(digest))
 
@@ -370,8 +370,8 @@ class Installer:
             self._context.save(self._context.state.with_slot(2 * component + slot, wanted))
 
     def _check_patch(self, patch: Patch, confirmed: Installed | None) -> None:
-        if patch.algorithm != ALGORITHM:
-            raise TransferError("patch algorithm", expected=ALGORITHM, got=patch.algorithm)
-        if confirmed is None or (confirmed.sha256, confirmed.length) != (patch.base, patch.base_length):
+        if patch.algorithm not in DECODERS:
+            raise TransferError("patch algorithm", expected=" or ".join(DECODERS), got=patch.algorithm)
+        if not patch.fits((confirmed.sha256, confirmed.length) if confirmed else None):
             got = short(confirmed.sha256) if confirmed else "no confirmed image"
             raise TransferError("patch base", expected=short(patch.base), got=got)

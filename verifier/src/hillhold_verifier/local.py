@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from hillhold_verifier.algorithms import DECODERS
 from hillhold_verifier.conversation import Progress
 from hillhold_verifier.errors import MismatchError, OperationalError, PatchError, RollbackError, SlotError
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.metadata import ROOT, TIMESTAMP
-from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.release import Patch, Release
 from hillhold_verifier.select import Selection
 from hillhold_verifier.session import MAX_ROOTS, Need
@@ -77,40 +77,39 @@ class LocalUpdate:
         patched: list[str] = []
         read = 0
         for release in selection.plan:
-            patch = self._patch(selection, release) if patches else None
-            if patch and self._patched(release, patch):
-                patched.append(release.path)
-                read += patch.length
+            for patch in self._patches(selection, release) if patches else ():
+                if self._patched(release, patch):
+                    patched.append(release.path)
+                    read += patch.length
+                    break
             else:
                 self._bring("image", release, release.path, release.sha256, release.length)
                 read += release.length
         marked = self._installer.mark(self._clock) if selection.plan else ()
         return Updated(marked, tuple(patched), read, selection)
 
-    def _patch(self, selection: Selection, release: Release) -> Patch | None:
-        """The patch to a release that fits what is confirmed here, where it is smaller."""
+    def _patches(self, selection: Selection, release: Release) -> list[Patch]:
+        """The patches to a release that can be applied here and are smaller than it, the smallest first."""
         confirmed = self._installer.confirmed(self._component(release))
-        return next(
-            (
-                patch
-                for patch in selection.patches
-                if patch.makes == release.path
-                and confirmed
-                and patch.base == confirmed.sha256
-                and patch.algorithm == ALGORITHM
-                and patch.length < release.length
-            ),
-            None,
-        )
+        held = (confirmed.sha256, confirmed.length) if confirmed else None
+        found = [
+            patch
+            for patch in selection.patches
+            if patch.makes == release.path
+            and patch.fits(held)
+            and patch.algorithm in DECODERS
+            and patch.length < release.length
+        ]
+        return sorted(found, key=lambda patch: patch.length)
 
     def _patched(self, release: Release, patch: Patch) -> bool:
-        """Bring a patch and apply it; False where the whole image may do what the patch does not."""
+        """Bring a patch and apply it; False where another way may do what this patch does not."""
         try:
             self._bring("patch", release, patch.path, patch.sha256, patch.length)
             self._report(Progress("applying the patch"))
             self._installer.apply()
         except (PatchError, SlotError, MismatchError) as refusal:
-            self._report(Progress(f"patch refused ({refusal}); taking the whole image"))
+            self._report(Progress(f"patch refused ({refusal}); taking the next way"))
             return False
         return True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 
 from hillhold_verifier.errors import MetadataError
@@ -92,7 +93,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A patch that makes the target `makes` from the file with hash `base`."""
+    """A patch that makes the target `makes` from the file with hash `base`; from `NOTHING`, it is that target compressed."""
 
     path: str
     length: int
@@ -101,6 +102,10 @@ class Patch:
     base: bytes
     base_length: int
     makes: str
+
+    def fits(self, held: tuple[bytes, int] | None) -> bool:
+        """Say whether it starts from the file of that SHA-256 and length, or from nothing."""
+        return (self.base, self.base_length) in (held, (NOTHING, 0))
 
 
 def parse_target(target: TargetFile) -> Release | Patch | None:
@@ -125,6 +130,10 @@ def split_path(path: str) -> tuple[str, str, str]:
             "target path", expected="PRODUCT/VERSION/FILE, each [a-z0-9][a-z0-9._+-]*", got=repr(path)[:80]
         )
     return parts[0], parts[1], parts[2]
+
+
+NOTHING: Final = sha256(b"").digest()
+"""SHA-256 of no bytes: the base of an image that is only compressed."""
 
 
 def patch_path(target: str, base: bytes) -> str:
@@ -170,10 +179,10 @@ def _patch(target: TargetFile, f: Fields) -> Patch:
     makes = f.text("makes")
     if target.path != patch_path(makes, bytes.fromhex(base)):
         raise MetadataError("patch path", expected=patch_path(makes, bytes.fromhex(base)), got=target.path)
-    algorithm = f.text("algorithm", 32)
-    return Patch(
-        target.path, target.length, _sha256(target), algorithm, bytes.fromhex(base), f.natural("base_length"), makes
-    )
+    algorithm, length = f.text("algorithm", 32), f.natural("base_length")
+    if (length == 0) != (bytes.fromhex(base) == NOTHING):
+        raise MetadataError(f"{target.path} base_length", expected="0 for no bytes, and for nothing else", got=length)
+    return Patch(target.path, target.length, _sha256(target), algorithm, bytes.fromhex(base), length, makes)
 
 
 def _sha256(target: TargetFile) -> bytes:

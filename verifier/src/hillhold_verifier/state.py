@@ -65,20 +65,34 @@ class _OtherFormatError(RecordError):
 
 
 @dataclass(frozen=True, slots=True)
+class StagedPatch:
+    """A patch that the other slot is being filled by way of; all as signed."""
+
+    sha256: bytes
+    length: int
+    algorithm: str
+    base: bytes
+    base_length: int
+
+
+@dataclass(frozen=True, slots=True)
 class Transfer:
     """A transfer that was authorised: what the other slot was erased for, and is being filled with.
 
     Attributes:
         component: number of the component whose other slot is filled.
         release: what the slot will hold.
-        patch: SHA-256 and length of the patch that makes it, or None for the image itself.
-        base: SHA-256 and length of the patch's base in the confirmed slot.
+        patch: what makes it, or None for the image itself.
     """
 
     component: int
     release: Installed
-    patch: tuple[bytes, int] | None = None
-    base: tuple[bytes, int] | None = None
+    patch: StagedPatch | None = None
+
+    @property
+    def content(self) -> tuple[bytes, int]:
+        """SHA-256 and length of what arrives."""
+        return (self.patch.sha256, self.patch.length) if self.patch else (self.release.sha256, self.release.length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +246,9 @@ def _installed(item: Installed) -> list[object]:
 
 
 def _transfer(item: Transfer) -> list[object]:
-    return [item.component, _installed(item.release), item.patch, item.base]
+    patch = item.patch
+    staged = [patch.sha256, patch.length, patch.algorithm, patch.base, patch.base_length] if patch else None
+    return [item.component, _installed(item.release), staged]
 
 
 def _from_map(value: object) -> DeviceState:
@@ -293,18 +309,22 @@ def _to_installed(value: object) -> Installed:
 
 
 def _to_transfer(value: object, components: int) -> Transfer:
-    number, release, patch, base = _items(value, 4)
+    number, release, patch = _items(value, 3)
     component = _typed(number, int)
     if component not in range(components):
         raise RecordError("state record transfer", expected=f"one of {components} components", got=component)
-    return Transfer(component, _to_installed(release), _to_pair(patch), _to_pair(base))
+    return Transfer(component, _to_installed(release), _to_staged(patch) if patch is not None else None)
 
 
-def _to_pair(value: object) -> tuple[bytes, int] | None:
-    if value is None:
-        return None
-    digest, length = _items(value, 2)
-    return _typed(digest, bytes), _typed(length, int)
+def _to_staged(value: object) -> StagedPatch:
+    digest, length, algorithm, base, base_length = _items(value, 5)
+    return StagedPatch(
+        _typed(digest, bytes),
+        _typed(length, int),
+        _typed(algorithm, str),
+        _typed(base, bytes),
+        _typed(base_length, int),
+    )
 
 
 def _items(value: object, count: int) -> list[object]:

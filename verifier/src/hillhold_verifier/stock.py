@@ -17,7 +17,7 @@ from typing import Final
 from hillhold_verifier.agent import IDENTIFY, MAGIC
 from hillhold_verifier.answers import BoardRefused, Body
 from hillhold_verifier.conversation import Conversation, Request
-from hillhold_verifier.courier import read_status
+from hillhold_verifier.courier import StockBoardError, confirm_running, read_status
 from hillhold_verifier.errors import ConfirmError, MetadataError, OperationalError, SmpError
 from hillhold_verifier.release import Version
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, ImgMgmtErr, MgmtErr, Op, OsCommand
@@ -155,14 +155,24 @@ def refuse_error(answer: Body, doing: str) -> Body:
 
 def status_of(group: int = HILLHOLD_GROUP) -> Conversation[StockBoard | tuple[Body, Body]]:
     """Ask a board what it is: a stock board, or identity and status of one of ours."""
-    board = yield from meet(group)
-    return board if board is not None else (yield from read_status(group))
+    try:
+        return (yield from read_status(group))
+    except StockBoardError:
+        return (yield from _stock(group))
 
 
-def confirm_any(group: int = HILLHOLD_GROUP) -> Conversation[StockBoard | None]:
-    """Confirm what runs on a stock board; None where the board is one of ours, which is asked in another way."""
-    board = yield from meet(group)
-    return board and (yield from confirm_stock(board))
+def confirm_any(group: int = HILLHOLD_GROUP) -> Conversation[StockBoard | Body]:
+    """Confirm what runs: returns what a stock board lists then, or the status of one of ours."""
+    try:
+        return (yield from confirm_running(group))
+    except StockBoardError:
+        return (yield from confirm_stock((yield from _stock(group))))
+
+
+def _stock(group: int) -> Conversation[StockBoard]:
+    if (board := (yield from meet(group))) is None:
+        raise OperationalError("the board answers now as a stock board, now as one of ours")
+    return board
 
 
 def confirm_stock(board: StockBoard) -> Conversation[StockBoard]:

@@ -51,6 +51,12 @@ class UnsafeBoardError(SlotError):
     hint = "`--no-way-back` overwrites it all the same; a board that starts its application first can go back"
 
 
+class UnlistedError(MismatchError):
+    """After an upload over what ran, the bootloader does not list just that."""
+
+    hint = "reset the board and look at it with `status`; where nothing runs, push again"
+
+
 class End(Enum):
     """How a push ended."""
 
@@ -293,8 +299,8 @@ class StockCourier:
         held = board.running(judged.component)
         # The bootloader lists only what it verified. Not every one states hashes.
         if held is None or held.version != judged.release.version or held.hash not in (b"", judged.image.sha256):
-            got = f"{held.version} {short(held.hash)}" if held else "nothing that its bootloader accepts"
-            raise MismatchError("what the board holds now", expected=judged.release.path, got=got)
+            got = f"{held.version} {short(held.hash)}" if held else "no image that its bootloader accepts"
+            raise UnlistedError("what the board holds now", expected=judged.release.path, got=got)
         self._trust.saw_confirmed(judged.release)
         if reset:
             self._report(Progress("reset"))

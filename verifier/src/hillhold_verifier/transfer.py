@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from hillhold_verifier.algorithms import DECODERS
 from hillhold_verifier.context import Context
 from hillhold_verifier.errors import (
     HillholdError,
@@ -20,7 +21,6 @@ from hillhold_verifier.errors import (
     TransferError,
     short,
 )
-from hillhold_verifier.patch import PatchDecoder
 from hillhold_verifier.select import Installed
 from hillhold_verifier.slotio import CHUNK, SlotWriter, resume_offset, round_up, slot_sha256
 from hillhold_verifier.state import Transfer
@@ -46,7 +46,7 @@ class SlotTransfer:
         context = self._context
         slot = context.other_slot(component)
         running = context.state.transfer
-        if running is None or (running.component, *_expects(running)) != (component, digest, length):
+        if running is None or (running.component, *running.content) != (component, digest, length):
             transfer = authorise()
             if context.held(component, slot) == transfer.release:
                 self._done = transfer.release
@@ -70,7 +70,7 @@ class SlotTransfer:
             return 0  # reset since: the sender begins again, and is told where to go on
         if offset != writer.offset:
             return writer.offset
-        length = _expects(transfer)[1]
+        length = transfer.content[1]
         if offset + len(data) > length:
             raise TransferError("content", expected=f"{length} bytes", got=f"at least {offset + len(data)}")
         try:
@@ -96,18 +96,21 @@ class SlotTransfer:
         if transfer is None and self._done:
             return self._done
         complete = self._writer is not None and self._writer.complete
-        if transfer is None or transfer.patch is None or transfer.base is None or not complete:
+        if transfer is None or transfer.patch is None or not complete:
             raise OrderError("patch", expected="one that was received whole", got="less")
-        slots, (digest, length), base_length = context.slots[component], transfer.patch, transfer.base[1]
+        slots, patch = context.slots[component], transfer.patch
         start = self._region(transfer)[0]
-        self.check_hash(component, slot, start, length, digest, "patch hash")
-        self.check_hash(component, 1 - slot, 0, base_length, transfer.base[0], "patch base hash")
+        self.check_hash(component, slot, start, patch.length, patch.sha256, "patch hash")
+        self.check_hash(component, 1 - slot, 0, patch.base_length, patch.base, "patch base hash")
+        make = DECODERS.get(patch.algorithm)
+        if make is None:  # the state is that of firmware that knew more
+            raise PatchError("patch algorithm", expected=" or ".join(DECODERS), got=patch.algorithm)
         slots.erase(slot, 0, round_up(transfer.release.length, slots.sector))
         out = SlotWriter(slots, slot, 0, transfer.release.length)
-        decoder = PatchDecoder(context.reader(component, 1 - slot), base_length, transfer.release.length)
+        decoder = make(context.reader(component, 1 - slot), patch.base_length, transfer.release.length)
         try:
-            for at in range(0, length, CHUNK):
-                for piece in decoder.feed(slots.read(slot, start + at, min(CHUNK, length - at))):
+            for at in range(0, patch.length, CHUNK):
+                for piece in decoder.feed(slots.read(slot, start + at, min(CHUNK, patch.length - at))):
                     out.write(piece)
             decoder.finish()
         except PatchError:
@@ -141,7 +144,10 @@ class SlotTransfer:
     def _resume(self, transfer: Transfer) -> SlotWriter:
         start, length = self._region(transfer)
         slots, slot = self._context.slots[transfer.component], self._context.other_slot(transfer.component)
-        return SlotWriter(slots, slot, start, length, resume_offset(slots, slot, start, length))
+        # A patch that is there whole is not sent again, not even its last sector: the application was cut, not the transfer.
+        staged = transfer.patch and slot_sha256(slots, slot, start, length) == transfer.patch.sha256
+        at = length if staged else resume_offset(slots, slot, start, length)
+        return SlotWriter(slots, slot, start, length, at)
 
     def _region(self, transfer: Transfer) -> tuple[int, int]:
         """Offset and length of the content in the slot."""
@@ -150,7 +156,7 @@ class SlotTransfer:
         need = round_up(transfer.release.length, sector)
         start, length = 0, transfer.release.length
         if transfer.patch:
-            length = transfer.patch[1]
+            length = transfer.patch.length
             start = size - round_up(length, sector)
             need += round_up(length, sector)
         if need > size:
@@ -170,7 +176,3 @@ class SlotTransfer:
         context = self._context
         slot = 2 * component + context.other_slot(component)
         context.save(replace(context.state.with_slot(slot, None), transfer=None))
-
-
-def _expects(transfer: Transfer) -> tuple[bytes, int]:
-    return transfer.patch or (transfer.release.sha256, transfer.release.length)

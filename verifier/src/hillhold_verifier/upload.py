@@ -28,6 +28,8 @@ SHRINK: Final = 0.75
 """What is left of a piece's length after one was lost."""
 LEAST_WINDOW: Final = 2
 """Requests under way at first, and after each loss: what is sent behind a lost piece is sent again. Two keep a slow line busy."""
+WORD: Final = 8
+"""Bytes of a program unit, mostly: pieces end with one, so that a board has no rest to keep."""
 RUN: Final = 32
 """Pieces that arrive in a row before one more may be under way: a fast line with a slow adapter wants that."""
 
@@ -83,12 +85,12 @@ class Uploader:
             raise SmpError("offset of an upload", expected=f"at most {self._upload.length}", got=at)
         asked = not self._begun and end == 0
         self._begun = True
-        if at < end and not self._took_most(request, at):
+        if at < end and self._took_most(request, at):
+            self._take_part(at, body)
+        elif at < end:
             self._go_back(at)
         elif at > self._at or asked:
             self._advance(at, body)
-            if at < end:
-                self.pending, self._next = (), at
 
     def lost(self, request: Request) -> None:
         """Take note that a request had no answer in time: what was sent from there on goes again."""
@@ -114,7 +116,8 @@ class Uploader:
     def _read(self, at: int, head: Body) -> bytes:
         used = len(encode(Message(Op.WRITE, Group.IMAGE, ImageCommand.UPLOAD, 0, {**head, "data": b""})))
         room = min(self._piece, self._upload.buffer) - used - 2  # the length of the byte string takes two bytes more
-        data = self._upload.content.read(at, min(max(room, 1), self._upload.length - at))
+        room = room // WORD * WORD or max(room, 1)
+        data = self._upload.content.read(at, min(room, self._upload.length - at))
         if not data:
             raise OperationalError(
                 f"{self._upload.what}: {at} bytes, not the {self._upload.length} that its metadata state"
@@ -141,6 +144,11 @@ class Uploader:
         """A piece was taken but for its end. Whoever takes less than half of each is not waited for: that would take very many requests."""
         offset = request.body["off"]
         return isinstance(offset, int) and at > self._at and 2 * at >= offset + _end(request)
+
+    def _take_part(self, at: int, body: Body) -> None:
+        """A board took a part of a piece (MCUboot's serial recovery writes whole words): the rest goes again, and nothing was lost."""
+        self._advance(at, body)
+        self.pending, self._next = (), at
 
     def _go_back(self, at: int) -> None:
         self._setbacks += 1

@@ -71,6 +71,7 @@ INDENT = {"operation": 5, "cut": 2, "power": 2, "boot": 5, "verdict": 5}
     metavar="BYTES",
     help="Firmware in the images (default: 256 KiB, or what fits).",
 )
+@click.option("--patch", "patched", is_flag=True, help="Bring the first update as a patch.")
 @click.option("--report", "folder", type=PATH, metavar="DIR", help="Where powercut.json, .html and .svg are written.")
 @json_option
 @click.pass_context
@@ -84,6 +85,7 @@ def powercut(
     workers: int | None,
     scheduler: str | None,
     size: int | None,
+    patched: bool,
     folder: Path | None,
     as_json: bool,
 ) -> None:
@@ -103,12 +105,13 @@ def powercut(
     if folder is not None and folder.exists() and not folder.is_dir():
         raise click.UsageError(f"--report {folder}: it is there, and no folder")
     layout, size = _layout(board, size)
-    scenario = make_scenario(layout, size)
+    scenario = make_scenario(layout, size, patched=patched)
     try:
         runner = Runner(scenario, Plan(depth, sample, seed))
     except StuckError as error:
         raise Refused(f"{board}: {error}") from error
-    command = shlex.join(["hillhold-lab", "powercut", board, "--size", str(size), "--replay"])
+    way = ["--patch"] if patched else []
+    command = shlex.join(["hillhold-lab", "powercut", board, "--size", str(size), *way, "--replay"])
     if case is not None or folder is None:
         _replay(context, scenario, runner, case or "", as_json=as_json)
         return

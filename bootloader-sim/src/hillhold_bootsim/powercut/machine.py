@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, TypeVar
 
 from hillhold_bootsim.board import Parts
@@ -178,11 +179,16 @@ class Machine:
         self.phase = "receive metadata"
         self._receive(agent, offer)
         self.phase = "begin the transfer"
-        at = agent.begin(offer.sha256, len(offer.image), NOW)
-        self.phase = "write the image"
-        while at < len(offer.image):
+        content = offer.content
+        at = agent.begin(sha256(content).digest(), len(content), NOW)
+        self.phase = "write the patch" if offer.patch else "write the image"
+        while at < len(content):
             self.look(("write", number, at))
-            at = agent.write(at, offer.image[at : at + self.scenario.chunk])
+            at = agent.write(at, content[at : at + self.scenario.chunk])
+        if offer.patch:
+            self.look(("apply", number))
+            self.phase = "apply the patch"
+            agent.apply()
         self.look(("mark", number))
         self.phase = "mark"
         self.may |= {(number, True)}

@@ -67,7 +67,13 @@ def as_data(found: Findings) -> dict[str, Any]:
         "size": found.size,
         "scenario": sha256(repr(scenario).encode()).hexdigest(),
         "images": [
-            {"version": offer.version, "length": len(offer.image), "sha256": offer.sha256.hex(), "passes": offer.passes}
+            {
+                "version": offer.version,
+                "length": len(offer.image),
+                "sha256": offer.sha256.hex(),
+                "passes": offer.passes,
+                "patch": len(offer.patch) or None,
+            }
             for offer in scenario.offers
         ],
         "depth": found.plan.depth,

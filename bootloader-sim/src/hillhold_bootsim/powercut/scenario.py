@@ -1,9 +1,9 @@
 """What happens on a board, as data: images, metadata and the flash on which it begins.
 
-An update to a release whose test passes and which is confirmed; then one to a release whose test fails, so that the board goes back. Both
-by the verifier's own agent, with the metadata of a repository that the signer's own library made. On a board whose bootloader has a list of
-image keys, a new root revokes the first key before the update, which is signed by the second. A scenario holds no private key: it is made
-once, and sent to whoever explores it.
+An update to a release whose test passes and which is confirmed, brought whole or as a patch; then one to a release whose test fails, so
+that the board goes back. Both by the verifier's own agent, with the metadata of a repository that the signer's own library made. On a
+board whose bootloader has a list of image keys, a new root revokes the first key before the update, which is signed by the second. A
+scenario holds no private key: it is made once, and sent to whoever explores it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ SETTING_UP, UPDATE, REVERT = 0, 1, 2
 class Offer:
     """What a source holds at one time: metadata by role, and the release that it wants on the board.
 
-    `passes`: the image passes its test; `drops`: how many image keys the bootloader drops once it is confirmed; `sha256` is
-    the image's.
+    `passes`: the image passes its test; `drops`: how many image keys the bootloader drops once it is confirmed; `patch`: what makes
+    the image from that of the offer before, if it comes so; `sha256` is the image's.
     """
 
     files: Mapping[str, bytes]
@@ -41,10 +41,16 @@ class Offer:
     image: bytes
     passes: bool
     drops: int = 0
+    patch: bytes = b""
     sha256: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sha256", sha256(self.image).digest())
+
+    @property
+    def content(self) -> bytes:
+        """What is sent."""
+        return self.patch or self.image
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final
 
+from hillhold_verifier.algorithms import DECODERS
 from hillhold_verifier.audit.report import Level, Notes
 from hillhold_verifier.conversation import Progress
 from hillhold_verifier.errors import MismatchError, OperationalError, PatchError, short
 from hillhold_verifier.header import check_header
 from hillhold_verifier.mcuboot import check_hash
-from hillhold_verifier.patch import LIMIT_LENGTH, PatchDecoder
+from hillhold_verifier.patch import LIMIT_LENGTH
 from hillhold_verifier.release import Patch, Release
 from hillhold_verifier.roles import TargetFile
 from hillhold_verifier.sources import AbsentError, Content, Source
@@ -78,19 +80,18 @@ class TargetFiles:
             stated = "agrees" if image else ""
         return stated or None
 
-    def check_patch(self, patch: Patch, base: Release, result: Release, notes: Notes) -> bool:
-        """Apply a patch to its base, and compare what it makes, in memory of the size of a piece."""
+    def check_patch(self, patch: Patch, base: Release | None, result: Release, notes: Notes) -> bool:
+        """Apply a patch to its base (None: it starts from nothing), and compare what it makes, in memory of the size of a piece."""
         with notes:
             if max(patch.base_length, result.length) > LIMIT_LENGTH:
                 raise PatchError(
                     "patch lengths", expected=f"at most {LIMIT_LENGTH}", got=max(patch.base_length, result.length)
                 )
             made, at = hashlib.sha256(), 0
-            with (
-                self._source.target(patch.path, patch.sha256) as content,
-                self._source.target(base.path, base.sha256) as old,
-            ):
-                decoder = PatchDecoder(old.read, patch.base_length, result.length)
+            with ExitStack() as stack:
+                content = stack.enter_context(self._source.target(patch.path, patch.sha256))
+                old = stack.enter_context(self._source.target(base.path, base.sha256)).read if base else _nothing
+                decoder = DECODERS[patch.algorithm](old, patch.base_length, result.length)
                 for offset in range(0, patch.length, PIECE):
                     for chunk in decoder.feed(content.read(offset, min(PIECE, patch.length - offset))):
                         made.update(chunk)
@@ -99,7 +100,9 @@ class TargetFiles:
                 decoder.finish()
             if made.digest() != result.sha256:
                 raise MismatchError(
-                    f"what the patch makes of {base.path}", expected=short(result.sha256), got=short(made.digest())
+                    f"what the patch makes of {base.path if base else 'nothing'}",
+                    expected=short(result.sha256),
+                    got=short(made.digest()),
                 )
             return True
         return False
@@ -107,3 +110,8 @@ class TargetFiles:
     def _show(self, step: str, done: int, total: int) -> None:
         if total >= LONG:
             self._report(Progress(step, done, total))
+
+
+def _nothing(_offset: int, _length: int, /) -> bytes:
+    """What an image that is only compressed starts from."""
+    return b""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from hillhold_verifier.algorithms import DECODERS
 from hillhold_verifier.audit.chain import Chain, Entry
 from hillhold_verifier.audit.files import TargetFiles
 from hillhold_verifier.audit.report import Level, LineReport, Notes, TargetReport
@@ -13,8 +14,7 @@ from hillhold_verifier.audit.rules import judge_releases
 from hillhold_verifier.audit.signers import key_warnings
 from hillhold_verifier.errors import MetadataError, MissingError, Refused
 from hillhold_verifier.metadata import TARGETS, parse_targets
-from hillhold_verifier.patch import ALGORITHM
-from hillhold_verifier.release import Patch, Release, parse_target
+from hillhold_verifier.release import NOTHING, Patch, Release, parse_target
 from hillhold_verifier.roles import Delegation, MetaFile, TargetFile, Targets
 from hillhold_verifier.trust import Current, current, update_line
 
@@ -197,11 +197,12 @@ class _Targets:
             )
             notes.add(Level.REFUSED, str(error))
             return None
-        if patch.algorithm != ALGORITHM:
+        if patch.algorithm not in DECODERS:
             notes.add(Level.WARNING, f"algorithm {patch.algorithm}: devices of this version take the whole image")
             return None
-        ready = base and all(self._state[path] == "as signed" for path in (patch.path, base.path))
-        if self._files and base and ready and isinstance(result, Release):
+        needed = [patch.path, *([base.path] if base else [])]
+        ready = (base or patch.base == NOTHING) and all(self._state[path] == "as signed" for path in needed)
+        if self._files and ready and isinstance(result, Release):
             return self._files.check_patch(patch, base, result, notes)
         return None
 

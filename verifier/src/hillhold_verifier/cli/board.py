@@ -13,7 +13,7 @@ from hillhold_verifier.cli.line import open_line
 from hillhold_verifier.cli.show import Progress as ProgressLine
 from hillhold_verifier.cli.show import Result, check_result, nothing, plain, shown, status_lines
 from hillhold_verifier.conversation import Conversation, T
-from hillhold_verifier.courier import Courier, Pushed, confirm_running
+from hillhold_verifier.courier import Courier, Pushed
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.exchange import Exchange
 from hillhold_verifier.hints import silence_hint
@@ -101,11 +101,11 @@ def _pushed_lines(result: Pushed, no_reset: bool) -> tuple[list[str], int]:
 
 def confirm(options: argparse.Namespace) -> Result:
     """Ask a board to confirm what it runs."""
-    if (found := _ask(options, confirm_any(options.group))) is not None:
-        text = " and ".join(str(image.version) for image in found.images if image.confirmed) or "nothing"
+    status = _ask(options, confirm_any(options.group))
+    if isinstance(status, StockBoard):
+        text = " and ".join(str(image.version) for image in status.images if image.confirmed) or "nothing"
         note = "a stock board: it does not know whether the image's own test has passed"
-        return stock.board_values(found), [f"confirmed {text}", note], 0
-    status = _ask(options, confirm_running(options.group))
+        return stock.board_values(status), [f"confirmed {text}", note], 0
     confirmed = status.get("confirmed")
     text = confirmed[0] if isinstance(confirmed, list) and confirmed else "nothing"
     return shown(status), [f"confirmed {text}"], 0

@@ -118,24 +118,27 @@ def _courier(options: argparse.Namespace) -> Iterator[StockCourier]:
 def _trust(options: argparse.Namespace) -> Iterator[HostTrust]:
     """What this host holds for that board, alone; a board that is new to it is told of by options."""
     folder: Path = options.host_state
-    given = [name for name in NEW if getattr(options, name)]
-    new = is_new(folder)
-    if new and (lacking := [f"--{name}" for name in NEW[:3] if name not in given]):
-        raise MisuseError(f"{folder}: this host holds nothing for that board yet; say {', '.join(lacking)}")
-    if not new and given:
-        raise MisuseError(
-            f"{folder}: this host holds a state for that board already; leave {', '.join(f'--{name}' for name in given)} out"
-        )
+    _check_told(options, new=is_new(folder))  # before a folder is made
     with exclusive(folder):
-        areas = HostAreas(folder)
-        if new:
-            components = tuple(options.component or [DEFAULT_COMPONENT])
-            device = Device(options.product, options.hardware, "stock", components)
-            root = _read(options.root)
-            areas.allocate()
-            yield HostTrust.begin(areas, device, root)
-        else:
+        areas, new = HostAreas(folder), is_new(folder)
+        _check_told(options, new=new)  # another first push may have been quicker
+        if not new:
             yield HostTrust(areas)
+            return
+        components = tuple(options.component or [DEFAULT_COMPONENT])
+        device = Device(options.product, options.hardware, "stock", components)
+        root = _read(options.root)
+        areas.allocate()
+        yield HostTrust.begin(areas, device, root)
+
+
+def _check_told(options: argparse.Namespace, *, new: bool) -> None:
+    given = [name for name in NEW if getattr(options, name)]
+    if new and (lacking := [f"--{name}" for name in NEW[:3] if name not in given]):
+        raise MisuseError(f"{options.host_state}: this host holds nothing for that board yet; say {', '.join(lacking)}")
+    if not new and given:
+        names = ", ".join(f"--{name}" for name in given)
+        raise MisuseError(f"{options.host_state}: this host holds a state for that board already; leave {names} out")
 
 
 def _held(folder: Path) -> Path:
