@@ -180,6 +180,16 @@ def test_a_port_serves_one_program_at_a_time(large: Lab, tmp_path: Path, capsys:
         process.send_signal(signal.SIGINT)
 
 
+def test_a_second_program_on_a_tcp_line_is_turned_away(large: Lab, tmp_path: Path) -> None:
+    """It hears that the line is taken, at once, and not that a board is silent; the first one goes on."""
+    with large.board(tmp_path / "flash", tcp=True) as board, half_a_push(large.two, board.port) as (process, _):
+        second = device("push", large.two, "--port", board.port)
+        assert (second.code, second.out) == (3, "")
+        assert "nothing else using the port?" in second.err
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+
+
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
 
