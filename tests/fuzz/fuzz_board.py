@@ -29,6 +29,7 @@ from hillhold_verifier.exchange import MAX_ANSWER, Exchange, Timing
 from hillhold_verifier.framing import Framed, Receiver, Transport, frame
 from hillhold_verifier.link import Link
 from hillhold_verifier.metadata import MAX_BYTES_OTHER
+from hillhold_verifier.probing import LINE_END
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Message, Op, decode, encode
 from hillhold_verifier.smp_console import MAX_JUNK, encode_console
 from hillhold_verifier.sources import DirectorySource
@@ -240,7 +241,9 @@ class HostileBoard:
 
     def write(self, data: bytes, /) -> object:
         events = [event for line in self.lines for event in line.feed(data) if isinstance(event, Framed)]
-        assert events, "what a host sends is a message over some transport"
+        assert events or data == LINE_END, (
+            "what a host sends is a message over some transport, or ends a line before one"
+        )
         for event in events:
             self.transport = event.transport
             with suppress(SmpError):  # what is COBS to one receiver may have a header in it to the other
