@@ -20,6 +20,7 @@ from forge import Repo, compact, ecdsa_key, key
 from fuzz_board import fuzz_agent, fuzz_courier, recorded
 from fuzz_formats import fuzz_answers, fuzz_console, fuzz_mcuboot, fuzz_patch, fuzz_smp
 from fuzz_input import Input, altered
+from fuzz_line import fuzz_framing, fuzz_pair, fuzz_stock
 from fuzz_parsers import fuzz_canonical, fuzz_delegations, fuzz_metadata, fuzz_release, fuzz_state, fuzz_wire
 from fuzz_trust import fuzz_client, fuzz_session
 from hillhold_signer.patches import make_patch
@@ -251,6 +252,32 @@ def board_seeds() -> list[bytes]:
     return [*mixed, *zeros]
 
 
+def framing_seeds() -> list[bytes]:
+    """Frames of each kind one behind the other, cut in pieces; noise, markers and spoilt frames between them."""
+    random = Random(4)
+    frames = [
+        bytes([line, 2, 0, 9, 1, 3, *[1, kind, 12, 0, 1, 2, 3, *random.randbytes(12)] * 3])
+        for line in range(4)
+        for kind in range(3)
+    ]
+    mixed = [bytes([line, 3, *random.randbytes(300)]) for line in range(4) for _ in range(3)]
+    return [*frames, *mixed, bytes(600), bytes([0, 0, *[0, 4, 1, 1, 20, 0, 1, 2, 3, *bytes(20)] * 4])]
+
+
+def pair_seeds() -> list[bytes]:
+    """A clean line, one fault of each kind again and again, and mixed ones; for each kind of line and stage."""
+    random = Random(5)
+    clean = [bytes([line, stage_number, 3, 1, 7, 1]) for line in range(4) for stage_number in range(3)]
+    faults = [bytes([fault % 4, 0, 3, 0, 7, *[0, 0, fault, 0, 40, 1] * 20]) for fault in range(6, 16)]
+    return [*clean, *faults, *(bytes([number % 4, number % 3, *random.randbytes(120)]) for number in range(12))]
+
+
+def stock_seeds() -> list[bytes]:
+    random = Random(6)
+    faults = [bytes([3, 0, 1, *[0, 0, 0, fault, 0, 40, 1] * 16]) for fault in range(6, 16)]
+    return [b"", b"\3\1\1", *faults, *(bytes([number % 4, 1, *random.randbytes(120)]) for number in range(8))]
+
+
 TARGETS: Final = {
     "canonical": Target(fuzz_canonical, canonical_seeds, mutate_json, 4096, 1500),
     "metadata": Target(fuzz_metadata, metadata_seeds, mutate_json, 8192, 1500),
@@ -267,4 +294,7 @@ TARGETS: Final = {
     "client": Target(fuzz_client, life_seeds, None, 256, 40),
     "agent": Target(fuzz_agent, line_seeds, None, 256, 40),
     "courier": Target(fuzz_courier, board_seeds, None, 1024, 80),
+    "framing": Target(fuzz_framing, framing_seeds, None, 2048, 600),
+    "pair": Target(fuzz_pair, pair_seeds, None, 256, 30),
+    "stock": Target(fuzz_stock, stock_seeds, None, 256, 20),
 }

@@ -7,11 +7,13 @@ what runs, what is confirmed and the counter never change without the image's ow
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
 
 from bench import Bench, Held, installed
 from hillhold_bootsim.flash import Flash
+from hillhold_verifier.framing import SHARED, Transport
 from hillhold_verifier.smp import Message, decode
 from hillhold_verifier.smp_console import ConsoleDecoder, Packet
 from offers import image, offer, offer_patch
@@ -48,8 +50,8 @@ def later(how_far: str) -> Flash:
     return bench.flash
 
 
-def fresh(how_far: str = "start") -> Bench:
-    return Bench(stage().repo, flash=copy.deepcopy(later(how_far)))
+def fresh(how_far: str = "start", *, buffers: int = 1, transports: Sequence[Transport] = SHARED) -> Bench:
+    return Bench(stage().repo, flash=copy.deepcopy(later(how_far)), buffers=buffers, transports=transports)
 
 
 def check(bench: Bench) -> None:

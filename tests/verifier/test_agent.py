@@ -28,6 +28,7 @@ from hillhold_verifier.smp import (
     decode,
     encode,
 )
+from hillhold_verifier.smp_check import CHECK
 from hillhold_verifier.smp_console import encode_console
 from hillhold_verifier.state import StateStore
 from hillhold_verifier.wire import base_name, deflate
@@ -115,9 +116,20 @@ def test_reasons_come_in_pages_and_are_short() -> None:
     assert len({path for path, _, _ in reasons}) == len(reasons) == 17
     assert reasons[0] == ["pump/1.0.0/app.bin", "installed", "this is the confirmed image"]
     assert max(len(reason) for _, _, reason in reasons) <= MAX_REASON
-    page = bench.own(Op.READ, CHOOSE, {"o": 12})
-    assert (page["reasons"], page["more"]) == (reasons[12:], 0)
-    assert bench.own(Op.READ, CHOOSE, {"o": 2})["more"] == 17 - 2 - MAX_REASONS
+    page = bench.own(Op.READ, CHOOSE, {"o": 15})
+    assert (page["reasons"], page["more"]) == (reasons[15:], 0)
+    # No more of them at a time than fit into the board's buffer.
+    page = bench.own(Op.READ, CHOOSE, {"o": 2})
+    some = page["reasons"]
+    assert isinstance(some, list)
+    assert 1 < len(some) < MAX_REASONS
+    assert (some, page["more"]) == (reasons[2 : 2 + len(some)], 15 - len(some))
+    assert len(encode(Message(Op.READ_RSP, HILLHOLD_GROUP, CHOOSE, 0, page))) <= 1024 - len(CHECK)
+    roomy = Bench(bench.repo, buffer=4096)
+    roomy.check()
+    some = roomy.own(Op.READ, CHOOSE, {"o": 2})["reasons"]
+    assert isinstance(some, list)
+    assert len(some) == MAX_REASONS
     assert bench.own(Op.READ, CHOOSE, {"o": 99}) == {"plan": choice["plan"], "reasons": [], "more": 0}
     assert bench.chosen()["len"] == len(newest)
 

@@ -227,6 +227,31 @@ def test_a_board_that_gives_back_what_it_took_is_given_up() -> None:
         forever(Uploader(upload(window=1)), lambda end, count: 300 if count % 2 else end, 200)
 
 
+@pytest.mark.parametrize("unit", [4, 8, 32])
+def test_a_board_that_takes_whole_units_of_its_flash_only(unit: int) -> None:
+    """As MCUboot's serial recovery: the rest of each piece is asked for again, which is no loss."""
+
+    class Units(Board):
+        def take(self, request: Request) -> Body:
+            before, data = len(self.have), request.body["data"]
+            assert isinstance(data, bytes)
+            answer = super().take(request)
+            if before < len(self.have) < len(DATA):
+                self.have = self.have[: len(self.have) // unit * unit]
+                return {"off": len(self.have)}
+            return answer
+
+    whole, board = carry(Uploader(upload(window=1)), Board()), Units()
+    assert carry(Uploader(upload(window=1)), board) <= whole + 2
+    assert board.have == DATA
+
+
+def test_a_board_that_takes_little_of_each_piece_is_given_up() -> None:
+    """One byte at a time would be a request for each byte of the image, and more of them than anybody waits for."""
+    with pytest.raises(OperationalError, match="took no more"):
+        forever(Uploader(upload(window=1)), lambda end, count: count, 200)
+
+
 @pytest.mark.parametrize("off", [len(DATA) + 1, 2**63, -1, "7", None, True])
 def test_an_offset_that_cannot_be_is_no_answer(off: object) -> None:
     uploader = Uploader(upload())

@@ -31,6 +31,7 @@ from hillhold_verifier.release import Release
 from hillhold_verifier.select import Device
 from hillhold_verifier.session import Need
 from hillhold_verifier.smp import (
+    HEADER_SIZE,
     HILLHOLD_GROUP,
     Group,
     Message,
@@ -41,7 +42,8 @@ from hillhold_verifier.smp import (
     error_body,
     smp_error,
 )
-from hillhold_verifier.smp_check import CRC, checked, with_check
+from hillhold_verifier.smp_body import encode_body
+from hillhold_verifier.smp_check import CHECK, CRC, checked, with_check
 from hillhold_verifier.smp_fields import bytes_field, int_field
 from hillhold_verifier.wire import base_name, inflate
 
@@ -50,7 +52,7 @@ PROTOCOL: Final = 1
 MAX_REASON: Final = 240
 """Characters of a refusal in a response."""
 MAX_REASONS: Final = 8
-"""Verdicts in a response to `choose`."""
+"""Verdicts in a response to `choose`, at most; fewer, where more would not fit into the buffer."""
 IDENTIFY, HELD, METADATA, CHOOSE, APPLY, STATUS = range(6)
 
 Fields = Mapping[str, object]
@@ -94,6 +96,17 @@ class Agent:
         self.self_tested = False
         self.last_refusal = (0, "")
 
+    @property
+    def held(self) -> int:
+        """Bytes that are kept for hosts from call to call, whatever they send.
+
+        At most 3.5 times the buffer and 256 for a frame that is not complete; once the buffer, and 1,024, for the last write of our group
+        and its answer; 960 for the words of the last refusal: 6,848 for a buffer of 1,024. And the deflated bytes of the metadata file
+        that is arriving, which are less than its length may be (`max_bytes`).
+        """
+        kept = [*(self._last or ()), self.last_refusal[1].encode(), self._incoming.packed if self._incoming else b""]
+        return self._receiver.held + sum(map(len, kept))
+
     def receive(self, data: bytes, now: int | None) -> bytes:
         """Take bytes of the line; return those to send. `now`: Unix seconds, or None without a clock."""
         answers = []
@@ -113,18 +126,18 @@ class Agent:
             try:
                 self._installer.confirm(self_tested=True)
             except Refused as refusal:
-                self.last_refusal = (refusal.code, str(refusal))
+                self._note(refusal.code, refusal)
                 self.reset_requested = True
             except OperationalError as error:
                 # The test stands: the wire may ask for the confirmation again.
-                self.last_refusal = (int(MgmtErr.EUNKNOWN), str(error))
+                self._note(int(MgmtErr.EUNKNOWN), error)
 
     def answer(self, packet: bytes, clock: int | None) -> bytes | None:
         """Answer one SMP message, or None where it is none."""
         try:
             request = decode(packet)
         except SmpError as error:
-            self.last_refusal = (error.code, str(error))
+            self._note(error.code, error)
             return None
         if request.op not in (Op.READ, Op.WRITE):
             return None
@@ -162,10 +175,13 @@ class Agent:
             self.reset_requested |= self._installer.trial_ended
             return body
         except Refused as refusal:
-            self.last_refusal = (refusal.code, str(refusal))
+            self._note(refusal.code, refusal)
             return self._error(request, refusal)
         except OperationalError as error:
             return self._error(request, error)
+
+    def _note(self, code: int, error: HillholdError) -> None:
+        self.last_refusal = (code, str(error)[:MAX_REASON])
 
     def _error(self, request: Message, error: HillholdError) -> Fields:
         reason = str(error)[:MAX_REASON]
@@ -247,9 +263,14 @@ class Agent:
             return {**plan, **grace}
         chosen, at = {release.path for release in selection.plan}, int_field(body, "o", 0)
         others = [verdict for verdict in reversed(selection.verdicts) if verdict.path not in chosen]
-        page = others[at : at + MAX_REASONS]
-        reasons = [[v.path, v.outcome.value, v.reason[:MAX_REASON]] for v in page]
-        return {**plan, "reasons": reasons, "more": max(0, len(others) - at - len(page)), **grace}
+        reasons = [[v.path, v.outcome.value, v.reason[:MAX_REASON]] for v in others[at : at + MAX_REASONS]]
+        room = self._platform.buffer - HEADER_SIZE - len(CHECK)
+        while True:
+            left = max(0, len(others) - at - len(reasons))
+            body = {**plan, "reasons": reasons, "more": left, **grace}
+            if len(reasons) <= 1 or len(encode_body(body)) <= room:
+                return body
+            reasons.pop()
 
     def _planned(self, installer: Installer, release: Release) -> Fields:
         component = installer.state.device.components.index(release.component)
@@ -265,7 +286,7 @@ class Agent:
         return {
             **installer.status(),
             "self_tested": self.self_tested,
-            "refusal": self.last_refusal[1][:MAX_REASON],
+            "refusal": self.last_refusal[1],
             "code": self.last_refusal[0],
         }
 

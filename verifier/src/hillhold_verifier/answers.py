@@ -10,6 +10,8 @@ from hillhold_verifier.smp_fields import int_field
 
 Body: TypeAlias = Mapping[str, object]
 
+MAX_WORDS: Final = 256
+"""Characters of each text of a reason: a path has no more, and a board of ours sends no longer reason."""
 HELD_FILES: Final = 4
 """Files whose versions a board states: timestamp, snapshot, targets, line."""
 
@@ -64,7 +66,9 @@ def runs(plan: tuple[Body, ...], status: Body) -> bool:
 
 
 def reasons_of(choice: Body) -> tuple[tuple[str, str, str], ...]:
-    """Return (path, outcome, reason) for each candidate that a board's choice names."""
+    """Return (path, outcome, reason) for each candidate that a board's choice names, each cut at `MAX_WORDS`."""
     reasons = choice.get("reasons")
     rows = [row for row in reasons if isinstance(row, list) and len(row) == 3] if isinstance(reasons, list) else []
-    return tuple((str(path), str(outcome), str(reason)) for path, outcome, reason in rows)
+    return tuple(
+        (str(path)[:MAX_WORDS], str(outcome)[:MAX_WORDS], str(reason)[:MAX_WORDS]) for path, outcome, reason in rows
+    )

@@ -49,8 +49,8 @@ MIN_BUFFER: Final = 128
 """The least room for a message that a courier reckons with."""
 MAX_WINDOW: Final = 8
 """Requests under way, at most; twice what the fastest line has use for."""
-MAX_PAGES: Final = 1024
-"""Pages of reasons that a board may have: more than there can be entries in a line role."""
+MAX_VERDICTS: Final = 2048
+"""Releases of which a board may say something: more than there can be in a line role."""
 FALL_BACK: Final = frozenset({PatchError.code, SlotError.code, MismatchError.code})
 """Refusals of a patch after which the next way is tried."""
 
@@ -148,10 +148,10 @@ class Courier:
         """Bring the metadata only; return the board's identity and its choice: `plan`, and `reasons` for every other candidate."""
         identity, choice = yield from self._chosen()
         reasons: list[object] = []
-        for _ in range(MAX_PAGES):
+        while len(reasons) < MAX_VERDICTS:
             page = yield from self._own(Op.READ, CHOOSE, {"o": len(reasons)}, slow=True)
-            rows = page.get("reasons")
-            reasons += rows if isinstance(rows, list) else []
+            rows = reasons_of(page)  # not what else a board may put there: it would all be kept
+            reasons += map(list, rows)
             if not rows or not int_field(page, "more", 0):
                 break
         return identity, {**choice, "reasons": reasons}

@@ -45,6 +45,7 @@ class Timing:
     Attributes:
         first: for an answer, before it has seen how long they take.
         least: for an answer, whatever it has seen.
+        most: likewise, beside the time that the bytes take: a board whose answers come later and later holds nobody up for ever.
         slow: for the answer of a board that erases, hashes or patches, before it is asked again; twice as long each further time.
         tries: how often a request is sent before the board counts as gone.
         booting: between two requests to a board that boots.
@@ -55,6 +56,7 @@ class Timing:
 
     first: float = 1.0
     least: float = 0.3
+    most: float = 30.0
     slow: float = 3.0
     tries: int = 5
     booting: float = 2.0
@@ -269,7 +271,9 @@ class Exchange:
             return self._timing.booting
         if request.slow:
             return self._timing.slow
-        return self._timing.first if self._delay is None else max(self._timing.least, 4 * self._delay)
+        if self._delay is None:
+            return self._timing.first
+        return min(max(self._timing.least, 4 * self._delay), self._timing.most)
 
     def _overdue(self, now: float) -> None:
         """Send again, or give up, what was not answered in time."""
@@ -331,7 +335,8 @@ class Exchange:
         if uploader is None:
             self._step(body, now)
             return
-        self._silent = 0
+        if not sent.request.slow:  # a board that takes first requests and no pieces would be asked for ever
+            self._silent = 0
         uploader.answered(sent.request, body)
         self._sent = [one for one in self._sent if any(one.request is each for each in uploader.pending)]
         if uploader.result is not None:
