@@ -75,7 +75,7 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup
+bench: setup $(SMPMGR)/.ready
 	for name in wire_bytes publish verify_cpu content_stream whole_process log service service_load powercut serial_line; do PYTHONPATH=tests/support $(BIN)/python tests/bench/$$name.py || exit 1; echo; done
 
 # atheris lies beside the project's packages, not among them: everything else does without it.
