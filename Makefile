@@ -16,7 +16,7 @@ help:
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the inner loop"
 	@echo "make deep       replicas killed at every step, and the API under many examples (half an hour)"
-	@echo "make bench      bytes on the wire, time and memory, against python-tuf; the service against the bare core; power cuts"
+	@echo "make bench      bytes on the wire, time and memory, against python-tuf; the service against the bare core; power cuts; the serial link against smpmgr"
 	@echo "make fuzz       every parser and the whole session under atheris [FUZZ_SECONDS=60 each] [FUZZ_TARGET=name]"
 	@echo "make differential  the verifier beside python-tuf on generated repositories [CASES=100000] [SEED=1] [CASE=n, one again]"
 	@echo "make model      search the model of the rules of trust whole, and drive the real code deep by it (half an hour)"
@@ -75,8 +75,8 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup
-	for name in wire_bytes publish verify_cpu content_stream whole_process log service service_load powercut; do PYTHONPATH=tests/support $(BIN)/python tests/bench/$$name.py || exit 1; echo; done
+bench: setup $(SMPMGR)/.ready
+	for name in wire_bytes publish verify_cpu content_stream whole_process log service service_load powercut serial_line; do PYTHONPATH=tests/support $(BIN)/python tests/bench/$$name.py || exit 1; echo; done
 
 # atheris lies beside the project's packages, not among them: everything else does without it.
 $(FUZZ)/.ready: tests/fuzz/requirements-fuzz.txt $(VENV)/.ready

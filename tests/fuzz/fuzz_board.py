@@ -346,8 +346,10 @@ def fuzz_courier(data: bytes) -> None:
     root, watch, _ = repository()
     kind = source.below(6)
     board = HostileBoard(source)
-    timing = Timing(first=0.002, least=0.002, slow=0.002, tries=4, booting=0.002, probing=0.02, probe=0.002)
-    link = Link(board, Exchange(timing, transport=source.pick((None, *Transport))))
+    timing = Timing(
+        first=0.002, least=0.002, slow=0.002, tries=4, booting=0.002, booting_tries=4, probing=0.02, probe=0.002
+    )
+    link = Link(board, Exchange(timing, transport=source.pick((None, *Transport)), baud=10**8))
     courier = Courier(DirectorySource(root), Progress(Terminal()))
     watch.opened.clear()
     watch.on = True
