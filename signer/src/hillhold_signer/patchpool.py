@@ -14,13 +14,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Generator, Hashable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Generic, TypeVar
 
+from hillhold_signer.errors import ToolError
 from hillhold_signer.patchworker import HEADER, HOPELESS
 
 K = TypeVar("K", bound=Hashable)
@@ -42,6 +43,7 @@ sys.path[:] = sys.argv[2:]
 bare = types.ModuleType("hillhold_signer")  # the package without its door, which loads all that opens keys
 bare.__path__ = [sys.argv[1]]
 sys.modules["hillhold_signer"] = bare
+from hillhold_signer.errors import ToolError
 from hillhold_signer.patchworker import main
 sys.exit(main())
 """
@@ -100,7 +102,7 @@ class PatchPool:
         self.close()
 
     def close(self) -> None:
-        """End all processes at once; whoever waits for them gets failures."""
+        """End all processes at once; whoever waits for a patch gets `ToolError`."""
         with self._guard:
             self._closed = True
             batches = list(self._batches)
@@ -108,31 +110,30 @@ class PatchPool:
             batch.end()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def make(self, jobs: Iterable[Job[K]]) -> Iterator[tuple[K, Failure | None]]:
+    def make(self, jobs: Iterable[Job[K]]) -> Generator[tuple[K, Failure | None], None, None]:
         """Make patches, and say of each, as soon as it is there, how it went.
 
         `jobs` is asked for no more than can be under way, so that what it reads does not pile up. Whoever stops asking ends the processes.
+
+        Raises:
+            ToolError: the pool is closed.
         """
         batch = _Batch()
         with self._guard:
             self._batches.add(batch)
-            if self._closed:
-                batch.end()
+            batch.ended = self._closed
         under_way: dict[Future[Failure | None], K] = {}
         try:
             waiting = iter(jobs)
             while True:
                 while len(under_way) < self.workers and (job := next(waiting, None)) is not None:
-                    try:
-                        future = self._threads.submit(self._run, batch, job)
-                    except RuntimeError:  # closed
-                        yield job.key, _ENDED
-                    else:
-                        under_way[future] = job.key
+                    self._check(batch)
+                    under_way[self._threads.submit(self._run, batch, job)] = job.key
                 if not under_way:
                     return
                 for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    yield under_way.pop(future), _ENDED if future.cancelled() else future.result()
+                    self._check(batch)
+                    yield under_way.pop(future), future.result()
         finally:
             batch.end()
             for future in under_way:
@@ -140,6 +141,10 @@ class PatchPool:
             wait(under_way)
             with self._guard:
                 self._batches.discard(batch)
+
+    def _check(self, batch: _Batch) -> None:
+        if batch.ended:
+            raise ToolError("patches are made no more: this process is about to end", hint="run the command again")
 
     def _run(self, batch: _Batch, job: Job[K]) -> Failure | None:
         size = len(job.base) + len(job.result)
@@ -156,9 +161,11 @@ class PatchPool:
         with job.out.open("xb") as out:
             process = batch.start(out.fileno())
         if process is None:
-            return _ENDED
+            return Failure("ended")
         try:
-            told = process.communicate(b"".join((HEADER.pack(len(job.base), len(job.result)), job.base, job.result)), seconds)[1]
+            told = process.communicate(
+                b"".join((HEADER.pack(len(job.base), len(job.result)), job.base, job.result)), seconds
+            )[1]
         except subprocess.TimeoutExpired:
             return Failure(f"not made within {seconds:.0f} seconds")
         finally:
@@ -169,10 +176,7 @@ class PatchPool:
             return Failure("next to nothing in common", hopeless=True)
         last = told.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
         how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
-        return _ENDED if batch.ended else Failure(f"the process that made it ended with {how}{f': {last}' if last else ''}")
-
-
-_ENDED: Final = Failure("interrupted")
+        return Failure(f"the process that made it ended with {how}{f': {last}' if last else ''}")
 
 
 class _Batch:
@@ -188,7 +192,7 @@ class _Batch:
             if self.ended:
                 return None
             process = subprocess.Popen(  # noqa: S603 - our own interpreter, with our own code
-                command(), stdin=subprocess.PIPE, stdout=out, stderr=subprocess.PIPE, env=environment(), cwd=Path(__file__).parent
+                command(), stdin=subprocess.PIPE, stdout=out, stderr=subprocess.PIPE, env=environment()
             )
             self._running.add(process)
             return process
@@ -243,6 +247,4 @@ class _Taken:
 
 
 def _processors() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
