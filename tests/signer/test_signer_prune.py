@@ -12,6 +12,7 @@ from hillhold_signer import Repository, Wish, add_release, verify_tree
 from hillhold_signer.adding import add_releases
 from hillhold_signer.documents import Document
 from hillhold_signer.errors import ProductRefused, ReleaseRefused, RepositoryRefused
+from hillhold_signer.patching import NO_PATCHES
 from hillhold_signer.prune import prune_files, prune_releases
 from hillhold_signer.withdrawing import withdraw
 from hillhold_verifier.release import Version
@@ -72,7 +73,7 @@ def test_each_component_and_hardware_keeps_its_newest(tmp_path: Path) -> None:
         ("3.0.0", Wish("app.bin", hardware=HARDWARE[1:])),
         ("1.0.0", Wish("radio.bin", hardware=HARDWARE, component="radio")),
     ):
-        add_release(repository, "pump", image(version), wish, NOW, patches=False)
+        add_release(repository, "pump", image(version), wish, NOW, patch_from=NO_PATCHES)
     assert prune_releases(repository, "pump", 1, NOW) == ["pump/2.0.0/app.bin"]
     assert prune_releases(repository, "pump", 1, NOW) == []
 

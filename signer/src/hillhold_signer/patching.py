@@ -33,7 +33,11 @@ could be taken from the version before: measured there, 32 patches cost 5 KB, 64
 WORTH_PERCENT: Final = 80
 """A patch is kept where it is smaller than this share of what a device takes without it: the compressed image, or the image."""
 WHOLE_PERCENT: Final = 95
-"""A patch from nothing is kept where it is smaller than this share of the image: for less, staging and applying it is not worth it."""
+WHOLE_SAVES: Final = 1024
+"""A patch from nothing is kept where it is smaller than this share of the image, and by these bytes.
+
+Less than a twentieth, or a tenth of a second of a serial line, does not pay for its metadata, for staging it, and for applying it.
+"""
 NOTHING: Final = b""
 NOTHING_SHA256: Final = sha256(NOTHING).digest()
 
@@ -164,7 +168,7 @@ def limits(image: int, whole: int | None) -> tuple[int, int]:
         image: bytes of the image.
         whole: bytes of the patch from nothing; None where there is none.
     """
-    most = image * WHOLE_PERCENT // 100
+    most = max(0, min(image * WHOLE_PERCENT // 100, image - WHOLE_SAVES))
     without = image if whole is None or whole >= most else whole
     return most, without * WORTH_PERCENT // 100
 

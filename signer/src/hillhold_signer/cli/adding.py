@@ -19,6 +19,7 @@ from hillhold_signer.cli.remote import REPOSITORY, OnRepository, service_of
 from hillhold_signer.cli.shell import options_file
 from hillhold_signer.cli.terminal import FILE, edge, emit, json_option
 from hillhold_signer.documents import MAX_DOCUMENT, Document
+from hillhold_signer.errors import ReleaseRefused
 from hillhold_signer.making import Making, Report
 from hillhold_signer.patching import DEFAULT_BASES, PatchFrom
 from hillhold_signer.places import Place
@@ -145,7 +146,10 @@ def add(
         for item in chosen:
             check_provenance(statement.data, sha256(item.data).hexdigest())
         service.upload(statement.data, sha256(statement.data).hexdigest())
-    wanted = PatchFrom.parse(patch_from)
+    try:
+        wanted = PatchFrom.parse(patch_from)
+    except ReleaseRefused as error:
+        raise click.UsageError(f"--patch-from: {error}") from error
     folder = repo / PATCHES if isinstance(repo, Path) else options_file().with_name("patches")
     with _progress(show=not as_json) as report, Making(folder, report=report) as making:
         done = add_releases(

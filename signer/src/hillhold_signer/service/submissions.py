@@ -135,25 +135,12 @@ def submit(data: Data, principal: Principal, line: str, build: Build, making: Ma
         lengths = _lengths(unit, principal.account_id, line, build)
     files = _read(data.objects, lengths)
     items = [(files[image.sha256], _wish(build, image, files)) for image in build.images]
-    patch_from = PatchFrom.parse(build.patch_from)
-    with data.reading(line) as unit:
-        look = Edit(unit.repository.layout, unit.repository.state(), unit.repository.config(), unit.now)
-        tasks = wanted_patches(look, line, items, patch_from, with_documents=build.publish_documents)
-    for task in tasks:
-        making.make(task, partial(_base, data.objects))
+    _make_before(data, line, items, build, making)
     with data.writing(line) as unit:
         if (found := _repeated(unit, line, wished)) is not None:
             return found
         before = nodes_of(unit, line)
-        added = draft_releases(
-            unit.repository,
-            line,
-            items,
-            unit.now,
-            patch_from=patch_from,
-            making=making,
-            with_documents=build.publish_documents,
-        )
+        added = _add(unit, line, items, build, making)
         done = _answer(unit, line, added)
         if not done.repeated:
             note_changes(unit, principal, line, before, {"add": sorted(done.releases)})
@@ -233,6 +220,35 @@ def _wish(build: Build, image: Image, files: Mapping[str, bytes]) -> Wish:
         Document(build.notes.name, files[build.notes.sha256]) if build.notes else None,
         build.source,
         Document("provenance", files[build.provenance]) if build.provenance else None,
+    )
+
+
+_Items = Sequence[tuple[bytes, Wish]]
+
+
+def _make_before(data: Data, line: str, items: _Items, build: Build, making: Making) -> None:
+    """Make the patches that will be wanted, on the repository as it is now, and store them; what is refused later is refused here, too."""
+    with data.reading(line) as unit:
+        repository = unit.repository
+        look = Edit(repository.layout, repository.state(), repository.config(), unit.now)
+        wanted = PatchFrom.parse(build.patch_from)
+        tasks = wanted_patches(look, line, items, wanted, with_documents=build.publish_documents)
+    for task in tasks:
+        making.make(task, partial(_base, data.objects))
+    if tasks:
+        with data.trying() as unit:
+            _add(unit, line, items, build, making)
+
+
+def _add(unit: Unit, line: str, items: _Items, build: Build, making: Making) -> tuple[Added, ...]:
+    return draft_releases(
+        unit.repository,
+        line,
+        items,
+        unit.now,
+        patch_from=PatchFrom.parse(build.patch_from),
+        making=making,
+        with_documents=build.publish_documents,
     )
 
 
