@@ -95,13 +95,14 @@ class Making:
         bases = [_base(release, read) for release in task.bases if release.sha256 != result]
         most = limits(len(task.image), None)[0]
         self._try(task, result, [nothing], most, show=False)
-        whole = self._lengths[nothing.sha256, result]
-        limit = limits(len(task.image), whole if isinstance(whole, int) else None)[1]
+        without = self._choose(task, result, [nothing], most)
+        whole = (
+            without.kept[0].target.length if without.kept else None
+        )  # verified: nothing else is measured by a wrong one
+        limit = limits(len(task.image), whole)[1]
         self._try(task, result, bases, limit, show=True)
-        first, rest = (
-            self._choose(task, result, [nothing] if task.whole else [], most),
-            self._choose(task, result, bases, limit),
-        )
+        first = without if task.whole else Made()
+        rest = self._choose(task, result, bases, limit)
         return Made(first.kept + rest.kept, first.left_out + rest.left_out)
 
     def _try(self, task: Task, result: bytes, bases: Sequence[_Base], limit: int, *, show: bool) -> None:
@@ -129,15 +130,20 @@ class Making:
                 self._lengths[base.sha256, result] = found
                 done += 1
 
-        with contextlib.closing(self._pool.make(jobs())) as made:
-            for base, failure in made:
-                self._lengths[base.sha256, result] = failure or _settled(folder, base, limit)
-                if failure and failure.hopeless:
-                    _note(folder, base, 0)
-                done += 1
-                kept += self._pays(base, result, limit)
-                if show:
-                    self._report(task.target.path, done, len(bases), min(kept, MAX_KEPT))
+        try:
+            with contextlib.closing(self._pool.make(jobs())) as made:
+                for base, failure in made:
+                    self._lengths[base.sha256, result] = failure or _settled(folder, base, limit)
+                    if failure and failure.hopeless:
+                        _note(folder, base, 0)
+                    done += 1
+                    kept += self._pays(base, result, limit)
+                    if show:
+                        self._report(task.target.path, done, len(bases), min(kept, MAX_KEPT))
+        finally:
+            for base in wanted:  # of an interruption, what was just made
+                with contextlib.suppress(OSError):
+                    _unfinished(folder, base).unlink()
 
     def _pays(self, base: _Base, result: bytes, limit: int) -> bool:
         length = self._lengths.get((base.sha256, result))
