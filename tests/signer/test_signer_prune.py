@@ -49,7 +49,8 @@ def test_files_stay_that_the_last_snapshots_lead_to(tmp_path: Path) -> None:
 def test_a_line_without_its_oldest_releases_is_signed_and_then_their_files_go(tmp_path: Path) -> None:
     repository = published(tmp_path / "repo")
     gone = prune_releases(repository, "pump", 2, NOW)
-    assert {path.split("/")[1] for path in gone} == {"1.0.0", "1.1.0", "1.2.0"}
+    whole = [path for path in gone if not path.endswith(".patch")]
+    assert {path.split("/")[1] for path in whole} == {"1.0.0", "1.1.0", "1.2.0"}
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), NOW)
     seen = verify_tree(repository.folder.path, NOW)
