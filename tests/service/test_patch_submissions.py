@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,11 +14,18 @@ from hillhold_signer import patchpool
 from hillhold_signer.patchpool import PatchPool
 from hillhold_signer.service.service import Service
 from hillhold_verifier.release import patch_path
-from servicekit import Kit, never_asked, serving, submit, until
+from servicekit import Kit, make_kit, never_asked, serving, submit, until
 from workshop import image
 
 MAIN = "from hillhold_signer.patchworker import main"
 FIRST = sha256(image("1.0.0")).digest()
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Iterator[Kit]:
+    made = make_kit(tmp_path / "service")
+    yield made
+    made.data.database.close()
 
 
 def instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
