@@ -230,6 +230,17 @@ def test_a_patch_that_was_changed_on_the_disk_is_not_believed(tmp_path: Path) ->
     assert [(len(made.kept), [item.failed for item in made.left_out if item.base])] == [(1, [True])]
 
 
+def test_what_did_not_pay_earlier_is_made_once_more_where_it_would_pay_now(tmp_path: Path) -> None:
+    world, folder = World(1), tmp_path / "work"
+    with suppress(KeyboardInterrupt), Making(folder) as making:
+        (kept,) = making.make(world.task(), world.read).kept
+        kept.file.with_name(f"{kept.file.name}.not").write_text("5")
+        kept.file.unlink()
+        raise KeyboardInterrupt
+    with Making(folder) as making:
+        assert len(making.make(world.task(), world.read).kept) == 1
+
+
 def test_no_more_bases_are_read_than_are_worked_on_and_their_order_is_newest_first(tmp_path: Path) -> None:
     world, ahead = World(12), []
     with PatchPool(2) as pool:

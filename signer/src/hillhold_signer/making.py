@@ -65,8 +65,7 @@ class Making:
             None if folder else tempfile.TemporaryDirectory(prefix="hillhold-", ignore_cleanup_errors=True)
         )
         self._folder = folder or Path(self._temporary.name if self._temporary else "")
-        self._own = PatchPool() if pool is None else None
-        self._pool: PatchPool = pool or self._own or PatchPool()
+        self._pool, self._owned = pool or PatchPool(), pool is None
         self._lengths: dict[_Pair, int | Failure] = {}
         self._entries: dict[_Pair, TargetFile | str] = {}
 
@@ -74,8 +73,8 @@ class Making:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._own:
-            self._own.close()
+        if self._owned:
+            self._pool.close()
         if self._temporary:
             self._temporary.cleanup()
         elif kind is None:
@@ -96,9 +95,8 @@ class Making:
         most = limits(len(task.image), None)[0]
         self._try(task, result, [nothing], most, show=False)
         without = self._choose(task, result, [nothing], most)
-        whole = (
-            without.kept[0].target.length if without.kept else None
-        )  # verified: nothing else is measured by a wrong one
+        # Others are measured by it only once it is verified: a wrong one of no length would leave no room for any.
+        whole = without.kept[0].target.length if without.kept else None
         limit = limits(len(task.image), whole)[1]
         self._try(task, result, bases, limit, show=True)
         first = without if task.whole else Made()
@@ -115,7 +113,7 @@ class Making:
         def jobs() -> Iterator[Job[_Base]]:
             nonlocal done
             for base in wanted:
-                found = _kept_length(folder / _name(base))
+                found = _kept_length(folder / _name(base), limit)
                 if found is None:
                     try:
                         folder.mkdir(parents=True, exist_ok=True)
@@ -233,13 +231,13 @@ def _note(folder: Path, base: _Base, length: int) -> None:
         (folder / f"{_name(base)}{_NOT}").write_text(str(length), "ascii")
 
 
-def _kept_length(file: Path) -> int | Failure | None:
+def _kept_length(file: Path, limit: int) -> int | Failure | None:
     """What is known of a patch since an earlier time."""
-    with contextlib.suppress(OSError, ValueError):
-        length = int(file.with_name(file.name + _NOT).read_text("ascii")[:20])
-        return length or _HOPELESS
     with contextlib.suppress(OSError):
         return file.stat().st_size
+    with contextlib.suppress(OSError, ValueError):
+        length = int(file.with_name(file.name + _NOT).read_text("ascii")[:20])
+        return _HOPELESS if length == 0 else length if length >= limit else None
     return None
 
 
