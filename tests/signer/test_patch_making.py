@@ -34,6 +34,7 @@ from hillhold_verifier.release import Patch, Release, patch_path
 from workshop import HARDWARE, NOW, firmware, image, release, sign_all, started, tree
 
 WISH = Wish("app.bin", hardware=HARDWARE[:1])
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 ALL = PatchFrom(None)
 MAIN = "from hillhold_signer.patchworker import main"
 
@@ -138,7 +139,7 @@ def test_a_base_with_nothing_in_common_is_seen_at_once_and_one_that_moved_is_not
 # --- processes -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@LINUX
 def test_a_process_has_no_secret_in_its_environment_its_files_or_its_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,6 +327,7 @@ class Counting(PatchPool):
         return super().make(counted())
 
 
+@LINUX
 def test_an_interruption_ends_the_processes_and_the_next_time_goes_on(tmp_path: Path) -> None:
     world, folder = World(8), tmp_path / "work"
 
@@ -347,6 +349,7 @@ def test_an_interruption_ends_the_processes_and_the_next_time_goes_on(tmp_path: 
     assert not folder.exists()
 
 
+@LINUX
 def test_a_pool_that_is_closed_ends_what_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     instead(monkeypatch, "import time\ndef main(): time.sleep(600)")
     pool, world, said = PatchPool(2), World(4), []
@@ -370,6 +373,7 @@ def test_a_pool_that_is_closed_ends_what_is_under_way(tmp_path: Path, monkeypatc
         list(pool.make([Job(1, b"", b"", tmp_path / "out")]))
 
 
+@LINUX
 def test_memory_bounds_how_many_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patchpool, "MEMORY", 1000)
     instead(
@@ -383,7 +387,7 @@ def test_memory_bounds_how_many_run_at_once(tmp_path: Path, monkeypatch: pytest.
     assert found == dict.fromkeys(range(4))  # two at once would have met
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+@LINUX
 def test_ctrl_c_leaves_the_repository_as_it_was_and_no_process(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     release(repository, image("1.0.0"))
