@@ -26,7 +26,7 @@ from hillhold_signer.errors import ReleaseRefused, RepositoryRefused, ToolError
 from hillhold_signer.making import Making
 from hillhold_signer.patching import NO_PATCHES, NOTHING_SHA256, PatchFrom, Task, limits
 from hillhold_signer.patchpool import Failure, Job, PatchPool
-from hillhold_signer.patchworker import alike
+from hillhold_signer.patchworker import HEADER, alike
 from hillhold_signer.prune import prune_releases
 from hillhold_signer.releases import understood
 from hillhold_verifier.patch import PatchDecoder
@@ -191,7 +191,7 @@ FAULTS = {
         "from hillhold_signer.patches import make_patch\nimport os\n"
         "def main():\n"
         "    data = open(0, 'rb').read()\n"
-        "    base, result = data[16:16 + int.from_bytes(data[:8], 'little')], data[16 + int.from_bytes(data[:8], 'little'):]\n"
+        "    base, result = data[20:20 + int.from_bytes(data[:8], 'little')], data[20 + int.from_bytes(data[:8], 'little'):]\n"
         "    os.write(1, make_patch(base, result[:-1] + bytes([result[-1] ^ 1])))",
         "does not make the image: other bytes come out",
     ),
@@ -499,6 +499,17 @@ def test_the_command_names_what_was_kept_and_what_was_left_out(tmp_path: Path) -
     }
     assert left[None]["reason"] == "not worth it"
     assert not list((tmp_path / "repo").glob(".patches*"))
+
+
+@LINUX
+def test_a_process_whose_parent_was_killed_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    instead(
+        monkeypatch, "import hillhold_signer.patchworker as w\ndef hang(*_):\n    while True: pass\nw.make_patch = hang"
+    )
+    command = patchpool.command()
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=patchpool.environment())
+    process.communicate(HEADER.pack(1, 1, 1) + b"ab", timeout=60)
+    assert process.returncode == -signal.SIGALRM
 
 
 def test_a_process_may_be_started_wherever_the_package_lies(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ This is no sandbox: the process runs as the same user. It keeps a fault from rea
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -163,9 +164,8 @@ class PatchPool:
         if process is None:
             return Failure("ended")
         try:
-            told = process.communicate(
-                b"".join((HEADER.pack(len(job.base), len(job.result)), job.base, job.result)), seconds
-            )[1]
+            header = HEADER.pack(len(job.base), len(job.result), 2 * math.ceil(seconds))
+            told = process.communicate(b"".join((header, job.base, job.result)), seconds)[1]
         except subprocess.TimeoutExpired:
             return Failure(f"not made within {seconds:.0f} seconds")
         finally:

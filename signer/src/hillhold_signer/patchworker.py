@@ -9,13 +9,14 @@ exit code is 0, or `HOPELESS` for a base that a look at a sample shows to have n
 from __future__ import annotations
 
 import os
+import signal
 import struct
 from typing import Final
 
 from hillhold_signer.patches import make_patch
 
-HEADER: Final = struct.Struct("<QQ")
-"""Bytes of the base, and of the result."""
+HEADER: Final = struct.Struct("<QQI")
+"""Bytes of the base, and of the result; seconds after which nobody waits any more."""
 HOPELESS: Final = 7
 """Exit code: nothing was made. No signal and no interpreter ends with it."""
 
@@ -48,9 +49,11 @@ def main() -> int:
     if hasattr(os, "nice"):
         os.nice(_NICE)  # whoever started it has other things to do
     with os.fdopen(0, "rb", closefd=False) as source:
-        lengths = HEADER.unpack(source.read(HEADER.size))
+        *lengths, seconds = HEADER.unpack(source.read(HEADER.size))
         base, result = map(source.read, lengths)
-    if (len(base), len(result)) != lengths:
+    if hasattr(signal, "alarm"):
+        signal.alarm(seconds)  # it ends then, even in the library's loops: whoever started it may have been killed
+    if [len(base), len(result)] != lengths:
         return 1
     if not alike(base, result):
         return HOPELESS
