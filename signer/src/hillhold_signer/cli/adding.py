@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+from tuf.api.metadata import TargetFile
 
 from hillhold_signer.adding import Added, add_releases
 from hillhold_signer.cli.remote import REPOSITORY, OnRepository, service_of
@@ -283,10 +284,16 @@ def _lines(item: Chosen, added: Added, source: str | None) -> list[str]:
         *revision,
         *(f"  {entry['format']} SBOM, sha256 {entry['sha256']}" for entry in custom.get("sbom", [])),
         *([f"  provenance, sha256 {custom['provenance']['sha256']}"] if "provenance" in custom else []),
-        *(f"  patch of {entry.length} bytes: {entry.path}" for entry in added.patches),
+        *map(patch_line, added.patches),
         *_left_out(added),
         *(f"  published beside it: {entry.path}" for entry in added.documents),
     ]
+
+
+def patch_line(entry: TargetFile) -> str:
+    """Return a line about a patch that was made."""
+    what = "patch of" if entry.custom["hillhold"]["base_length"] else "compressed to"
+    return f"  {what} {entry.length} bytes: {entry.path}"
 
 
 def _left_out(added: Added) -> list[str]:
