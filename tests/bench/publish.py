@@ -35,6 +35,7 @@ from tuf.api.serialization.json import JSONSerializer
 
 from hillhold_signer import Repository, Wish, add_product, add_release, example_signer
 from hillhold_signer.importing import import_releases
+from hillhold_signer.patching import NO_PATCHES
 from hillhold_signer.state import read_state
 from hillhold_verifier.canonical import dumps
 from hillhold_verifier.wire import deflate
@@ -72,7 +73,7 @@ class World:
         now, line, data = NOW + self.count, line_name(number), image(f"2.{self.count}.0", counter=2)
         one, two = line_team(number)
         return {
-            "add": lambda: add_release(Repository(self.path), line, data, Wish("app.bin"), now, patches=False),
+            "add": lambda: add_release(Repository(self.path), line, data, Wish("app.bin"), now, patch_from=NO_PATCHES),
             "sign 1": lambda: Repository(self.path).sign(one),
             "sign 2": lambda: Repository(self.path).sign(two),
             "publish": lambda: Repository(self.path).publish(online(), now),

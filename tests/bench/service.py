@@ -37,6 +37,7 @@ from hillhold_signer import Repository, Wish, add_product, add_release, example_
 from hillhold_signer.attaching import attach
 from hillhold_signer.log import audit
 from hillhold_signer.log.events import Event, Kind
+from hillhold_signer.patching import NO_PATCHES
 from hillhold_signer.requests import make_request, open_request, sign_request
 from hillhold_signer.service.journal import LogReader
 from hillhold_signer.service.objects import RemoteObjects
@@ -146,7 +147,7 @@ def clients(told: Mapping[str, Any]) -> None:
             name, since = f"line-{line:03}", time.monotonic()
             data = images.get((line, number)) or image(line, number)
             try:
-                answer = submit(ci, data, name, patches=False)
+                answer = submit(ci, data, name, patch_from=["none"])
                 assert answer.status_code == 201, answer.text
                 for person, key in ((ada, "release-1"), (grace, "release-2")):
                     said = signed(person, key, name)
@@ -201,7 +202,7 @@ def bare(folder: Path, lines: int, rounds: int, together: int) -> float:
         for line in range(lines):
             name, data = f"line-{line:03}", image(line, number)
             wish = Wish("app.bin", hardware=("nrf51-a",))
-            timed(partial(add_release, repository, name, data, wish, now, patches=False))
+            timed(partial(add_release, repository, name, data, wish, now, patch_from=NO_PATCHES))
             for key in keys:
                 request = timed(partial(make_request, repository, name))
                 signature = sign_request(open_request(request), key).data()

@@ -113,7 +113,7 @@ def signers(folder: Path, postgres: Postgres) -> dict[str, Any]:
             kit.client(first, "ci") as ci,
         ):
             until(lambda: states(ci, "large") == {}, "for the line")
-            answer = submit(ci, image(1, 1), "large", patches=False)
+            answer = submit(ci, image(1, 1), "large", patch_from=["none"])
             assert answer.status_code == 201, answer.text
             request = open_request(ci.get("/v1/requests/large").content)
             files = [sign_request(request, holder).data().decode() for holder in holders]

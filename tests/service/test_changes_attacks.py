@@ -21,6 +21,7 @@ from hillhold_signer import Repository, add_product, add_release, example_signer
 from hillhold_signer.config import Config, parse_config, show_config
 from hillhold_signer.errors import ServiceRefused
 from hillhold_signer.keys import public_pem
+from hillhold_signer.patching import NO_PATCHES
 from hillhold_signer.places import Entry
 from hillhold_signer.remote import RemoteStore
 from hillhold_signer.service import accounts
@@ -422,7 +423,12 @@ def test_twelve_at_once_are_all_taken(kit: Kit, url: str) -> None:
             with Service(url, kit.tokens["carol"]) as service:
                 repository = Repository(Entry(RemoteStore(service)))
                 add_release(
-                    repository, "pump", image(f"1.{number}.0", edits=number), WISH, int(time.time()), patches=False
+                    repository,
+                    "pump",
+                    image(f"1.{number}.0", edits=number),
+                    WISH,
+                    int(time.time()),
+                    patch_from=NO_PATCHES,
                 )
         except ServiceRefused as error:
             failures.append(error)

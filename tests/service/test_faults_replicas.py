@@ -56,7 +56,7 @@ def test_two_replicas_under_load_lose_nothing_and_skip_nothing(
         def build(number: int) -> None:
             with kit.client(urls[number % 2], "ci") as ci:
                 for at, version in enumerate(versions):
-                    answer = submit(ci, image(version, seed=number * 100 + at), lines[number], patches=False)
+                    answer = submit(ci, image(version, seed=number * 100 + at), lines[number], patch_from=["none"])
                     assert answer.status_code == 201, answer.text
 
         def approve(name: str, key: str, url: str) -> int:

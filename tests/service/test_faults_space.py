@@ -79,7 +79,7 @@ def test_a_full_database_takes_nothing_and_loses_nothing(kit: Kit, disk: tuple[D
                 value = {
                     "images": [{"sha256": digest, "file_name": "app.bin"}],
                     "hardware": ["nrf51-a"],
-                    "patches": False,
+                    "patch_from": ["none"],
                 }
                 told.append(ci.post("/v1/lines/pump/releases", json=value))
             assert 503 in [answer.status_code for answer in told]
@@ -91,7 +91,7 @@ def test_a_full_database_takes_nothing_and_loses_nothing(kit: Kit, disk: tuple[D
             device.look()
         for number, answer in enumerate(told):
             if answer.status_code != 201:
-                assert submit(ci, image(f"1.{number}.0", seed=number), patches=False).status_code == 201
+                assert submit(ci, image(f"1.{number}.0", seed=number), patch_from=["none"]).status_code == 201
         assert sign(ada, "release-1").status_code == 200
         assert sign(grace, "release-2").status_code == 200
         until(lambda: set(states(ada).values()) == {"available"})

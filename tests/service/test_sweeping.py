@@ -18,6 +18,7 @@ import doomed
 from hillhold_signer import example_signer
 from hillhold_signer.errors import ConfigRefused, LockedError
 from hillhold_signer.log.note import note_signer
+from hillhold_signer.making import Making
 from hillhold_signer.service.access import Principal, Role
 from hillhold_signer.service.backup import backup
 from hillhold_signer.service.blobs import GRACE
@@ -111,7 +112,7 @@ def test_what_is_named_stays_and_all_else_goes(kit: Kit) -> None:
         assert sign(grace, "release-2").status_code == 200
         until(lambda: states(grace) == {"1.0.0": "available"})
         drafted: dict[str, Any] = {"notes": {"name": "n.txt", "sha256": upload(ci, b"Faster.")}}
-        assert hand_in(ci, image("1.1.0", edits=9), patches=False, **drafted).status_code == 201
+        assert hand_in(ci, image("1.1.0", edits=9), patch_from=["none"], **drafted).status_code == 201
         lost = {upload(ci, b"nothing names this"), upload(grace, b"nor this")}
         shared = b"begun by another, and not ended"
         lost_but_for_that = upload(ci, shared)
@@ -134,7 +135,7 @@ def test_what_is_named_stays_and_all_else_goes(kit: Kit) -> None:
         for version in ("1.2.0", "1.3.0"):
             aged(kit.data)
             assert sweep(kit.data, AGE) == Swept(0, 0)
-            assert hand_in(ci, image(version), patches=False).status_code == 201
+            assert hand_in(ci, image(version), patch_from=["none"]).status_code == 201
             assert {sign(grace, key).status_code for key in ("release-1", "release-2")} == {200}
             until(lambda: "drafted" not in states(grace).values())
             until(lambda: "published" not in states(grace).values())
@@ -180,7 +181,8 @@ def test_what_is_named_or_sent_while_a_sweep_looks_stays(kit: Kit) -> None:
     build = Build((Image(hash_of(image("1.0.0")), "app.bin"),), hardware=("nrf51-a",))
 
     def act() -> None:
-        submit(kit.data, principal(kit, "ci"), "pump", build)
+        with Making() as making:
+            submit(kit.data, principal(kit, "ci"), "pump", build, making)
         send(kit.data, notes, account_of(kit, "grace"))
 
     late = Meanwhile(kit, act)

@@ -13,6 +13,7 @@ import pytest
 from hillhold_signer import Repository, Wish, add_release, verify_tree
 from hillhold_signer.errors import ImportRefused, ProductRefused, ReleaseRefused, StorageError, TableRefused
 from hillhold_signer.importing import import_releases
+from hillhold_signer.patching import NO_PATCHES
 from hillhold_signer.products import caps_of
 from hillhold_signer.releases import plan
 from hillhold_signer.storage import list_folder
@@ -77,7 +78,7 @@ def test_each_row_is_the_entry_that_add_makes_of_it(tmp_path: Path) -> None:
     import_releases(one, "pump", folder, table_of(rows_of()), NOW)
     for version in VERSIONS:
         data = (folder / f"old/App-{version}.bin").read_bytes()
-        add_release(two, "pump", data, Wish(f"app-{version}.bin", hardware=HARDWARE[:1]), NOW, patches=False)
+        add_release(two, "pump", data, Wish(f"app-{version}.bin", hardware=HARDWARE[:1]), NOW, patch_from=NO_PATCHES)
     assert one.state().drafts["pump"].payload == two.state().drafts["pump"].payload
     assert tree(one.folder.staged) == tree(two.folder.staged)
 

@@ -9,6 +9,7 @@ from hillhold_signer import Wish
 from hillhold_signer.adding import add_releases
 from hillhold_signer.errors import ContentRefused, ReleaseRefused
 from hillhold_signer.fleet import Fleet
+from hillhold_signer.patching import NO_PATCHES
 from hillhold_signer.products import caps_of
 from hillhold_signer.releases import releases_of
 from hillhold_signer.retarget import change_hardware
@@ -58,7 +59,9 @@ class Walk:
             case "a":
                 names = choice(((component,), COMPONENTS))
                 group = f"set-{self.random.randrange(9)}" if len(names) > 1 and choice((True, False)) else None
-                add_releases(self.repository, "pump", [self.wish(name, group) for name in names], NOW, patches=False)
+                add_releases(
+                    self.repository, "pump", [self.wish(name, group) for name in names], NOW, patch_from=NO_PATCHES
+                )
             case "w":
                 to = choice((None, str(self.version(component, -1, -2))))
                 version = str(self.version(component, 0, 0, -1))

@@ -13,6 +13,7 @@ from hillhold_signer.adding import add_releases
 from hillhold_signer.documents import Document
 from hillhold_signer.errors import ContentRefused, ProductRefused, ReleaseRefused
 from hillhold_signer.lines import set_caps
+from hillhold_signer.patching import NO_PATCHES
 from hillhold_signer.removing import remove_release
 from hillhold_signer.withdrawing import withdraw
 from hillhold_verifier.release import Version
@@ -165,7 +166,7 @@ def test_patches_come_from_releases_that_run_in_the_same_place_and_only_where_th
     assert [item.path.rpartition("/")[2][:8] for item in near.patches] == ["app.bin."]
     far = add_release(repository, "pump", image("1.3.0", 5, seed=9), WISH, NOW)
     assert not far.patches  # nothing in common: a patch would be as large as the image
-    none = add_release(repository, "pump", image("1.4.0", 5, edits=4), WISH, NOW, patches=False)
+    none = add_release(repository, "pump", image("1.4.0", 5, edits=4), WISH, NOW, patch_from=NO_PATCHES)
     assert not none.patches
 
 

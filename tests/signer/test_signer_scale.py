@@ -23,6 +23,7 @@ from hillhold_signer import (
 )
 from hillhold_signer.chain import load_chain, verify_roots
 from hillhold_signer.errors import ContentRefused, DamagedRefused, RepositoryRefused, SignerRefused, StorageError
+from hillhold_signer.patching import NO_PATCHES
 from hillhold_signer.state import published_files
 from hillhold_signer.storage import list_folder, place_file
 from large import large_repository, line_name, line_team
@@ -30,7 +31,7 @@ from workshop import HARDWARE, NOW, image, online, pump, release, sign_all, star
 
 
 def publish_one(repository: Repository, number: int, version: str = "2.0.0") -> None:
-    add_release(repository, line_name(number), image(version, counter=2), Wish("app.bin"), NOW, patches=False)
+    add_release(repository, line_name(number), image(version, counter=2), Wish("app.bin"), NOW, patch_from=NO_PATCHES)
     for signer in line_team(number):
         repository.sign(signer)
     repository.publish(online(), NOW + 1)
@@ -80,7 +81,7 @@ def test_a_line_that_something_else_changed_stops_its_own_releases_and_no_others
     file.write_bytes(file.read_bytes().replace(b'"length":100000', b'"length":100001'))
     publish_one(repository, 2)
     with pytest.raises(DamagedRefused, match=r"line-0003.*does not match|does not verify"):
-        add_release(repository, line_name(3), image("2.0.0", counter=2), Wish("app.bin"), NOW, patches=False)
+        add_release(repository, line_name(3), image("2.0.0", counter=2), Wish("app.bin"), NOW, patch_from=NO_PATCHES)
     before = tree(repository.folder.path)
     with pytest.raises(DamagedRefused, match="line-0003"):
         repository.refresh(online(), NOW + 2)
@@ -159,6 +160,7 @@ import sys
 from pathlib import Path
 from hillhold_signer import Repository, Wish, add_release, example_signer
 from hillhold_signer.errors import LockedError
+from hillhold_signer.patching import NO_PATCHES
 from workshop import NOW, image, online
 path, line, signer, first = Path(sys.argv[1]), sys.argv[2], example_signer(sys.argv[3]), int(sys.argv[4])
 def until_free(act):
@@ -169,7 +171,7 @@ def until_free(act):
             pass
 for number in range(4):
     data = image(f"{first}.{number}.0")
-    until_free(lambda: add_release(Repository(path), line, data, Wish("app.bin"), NOW, patches=False))
+    until_free(lambda: add_release(Repository(path), line, data, Wish("app.bin"), NOW, patch_from=NO_PATCHES))
     until_free(lambda: Repository(path).sign(signer, role=line))
     until_free(lambda: Repository(path).publish(online(), NOW + number, roles=[line]))
 """

@@ -15,6 +15,7 @@ from sqlalchemy import event
 
 from hillhold_signer import Wish, add_release
 from hillhold_signer.log import Kind
+from hillhold_signer.patching import NO_PATCHES
 from hillhold_signer.service.database import Database
 from hillhold_signer.service.export import Exporter
 from hillhold_signer.service.folderobjects import FolderObjects
@@ -60,7 +61,7 @@ def submit(unit: Unit, seed: int) -> str:
     listed = unit.repository.state().line("pump").targets
     version = f"1.{len(listed)}.0"
     wish = Wish("app.bin", hardware=HARDWARE[:1])
-    add_release(unit.repository, "pump", image(version, seed=seed), wish, unit.now, patches=False)
+    add_release(unit.repository, "pump", image(version, seed=seed), wish, unit.now, patch_from=NO_PATCHES)
     sign_all(unit.repository, "release-1", "release-2")
     unit.repository.publish(online(), unit.now)
     path = f"pump/{version}/app.bin"

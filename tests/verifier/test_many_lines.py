@@ -10,6 +10,7 @@ from hillhold_bootsim.flash import Flash
 from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import Layout, SimRecordAreas, SimSlots
 from hillhold_signer import Repository, Wish, add_release
+from hillhold_signer.patching import NO_PATCHES
 from hillhold_verifier.agent import METADATA, Agent
 from hillhold_verifier.conversation import Pause
 from hillhold_verifier.courier import Courier
@@ -73,7 +74,7 @@ def test_a_board_that_keeps_up_takes_little_of_a_large_snapshot(tmp_path: Path) 
     assert not refused
     assert first > 10_000
     add_release(
-        Repository(repository.folder.path), line, image("2.0.0", counter=2), Wish("app.bin"), NOW, patches=False
+        Repository(repository.folder.path), line, image("2.0.0", counter=2), Wish("app.bin"), NOW, patch_from=NO_PATCHES
     )
     for signer in line_team(80):
         repository.sign(signer)

@@ -225,15 +225,16 @@ class Demo:
         self._teller.fact(
             f"signed and published {added.target.path}: {len(image)} bytes, sha256 {sha256(image).hexdigest()[:16]}…"
         )
-        if added.patches:
-            smallest = min(patch.length for patch in added.patches)
+        earlier = [patch.length for patch in added.patches if patch.custom["hillhold"]["base_length"]]
+        if earlier:
+            smallest = min(earlier)
             bases = (
-                f"patches from {len(added.patches)} earlier releases, the smallest"
-                if len(added.patches) > 1
+                f"patches from {len(earlier)} earlier releases, the smallest"
+                if len(earlier) > 1
                 else "a patch from the release before"
             )
             self._teller.fact(f"made {bases}: {smallest} bytes, {100 * smallest / len(image):.2g} % of the image")
-        return image, min((patch.length for patch in added.patches), default=0)
+        return image, min(earlier, default=0)
 
     def _push(self, maker: Maker, what: str) -> Pushed:
         traffic = self._station.traffic

@@ -12,6 +12,7 @@ from hillhold_signer.hsm import TokenSigner
 from hillhold_signer.images import ImagePlan, sign_image
 from hillhold_signer.keys import load_public, load_signer
 from hillhold_signer.lines import add_product
+from hillhold_signer.patching import PatchFrom
 from hillhold_signer.products import Caps, Product
 from hillhold_signer.publish import OnlineSigners
 from hillhold_signer.releases import Wish
@@ -26,6 +27,7 @@ __all__ = [
     "NamedKey",
     "OnlineKey",
     "OnlineSigners",
+    "PatchFrom",
     "Product",
     "Repository",
     "Team",

@@ -262,7 +262,8 @@ def _facts(target: TargetFile) -> list[str]:
         facts = [*_release(found), *(text for texts in words.values() for text in texts), size]
     elif isinstance(found, Patch):
         known = _PATCH
-        facts = [f"{found.algorithm} patch of {size} from {found.base.hex()[:16]} to {found.makes}"]
+        base = found.base.hex()[:16] if found.base_length else "nothing"
+        facts = [f"{found.algorithm} patch of {size} from {base} to {found.makes}"]
     else:
         known, facts = (), ["a file that devices ignore", size]
     return [

@@ -4,9 +4,9 @@ Files: a published metadata file stays while it is what the present timestamp le
 (a client may be half way), and so do the target files that those name. Roots stay, since a device of any age follows them one by one;
 version 1 of a product line stays, since it says that the name is used.
 
-Releases: a line role keeps the newest ones for each component and hardware, what belongs to one set with them, patches to what
-stays, and what came with it; and whatever is withdrawn, since nothing else remembers that it is. That is a change of the line, which its
-quorum signs.
+Releases: a line role keeps the newest ones for each component and hardware, what belongs to one set with them, patches to what stays and
+some device may still choose (whatever they start from, be it listed or not), and what came with it; and whatever is withdrawn, since
+nothing else remembers that it is. That is a change of the line, which its quorum signs.
 """
 
 from __future__ import annotations
@@ -85,10 +85,11 @@ def prune_releases(repository: Repository, product: str, keep: int, now: int, *,
         before = releases_of(line)
         stay = _staying(before, keep)
         stay |= _documents(line, stay)
+        useful = stay - _replaced(before)
         gone = []
         for path, target in list(line.targets.items()):
             entry = understood(target)
-            if (entry.makes if isinstance(entry, Patch) else path) not in stay:
+            if entry.makes not in useful if isinstance(entry, Patch) else path not in stay:
                 gone.append(path)
                 del line.targets[path]
         check_freed(before, releases_of(line))
@@ -113,6 +114,23 @@ def _staying(releases: tuple[Release, ...], keep: int) -> set[str]:
     groups = {item.set for item in releases if item.path in stay and item.set}
     stay |= {item.path for item in releases if item.set in groups}
     return stay | {item.path for item in releases if item.withdrawn is not None}
+
+
+def _replaced(releases: tuple[Release, ...]) -> set[str]:
+    """The paths of releases that no device would choose: a higher one can run wherever they can, and asks for nothing else."""
+    free = [item for item in releases if item.withdrawn is None and not item.requires and item.set is None]
+    return {
+        old.path
+        for old in releases
+        if not old.downgrade_from
+        and any(
+            new.version > old.version
+            and new.component == old.component
+            and new.hardware >= old.hardware
+            and new.security_counter >= old.security_counter
+            for new in free
+        )
+    }
 
 
 def _documents(line: Targets, stay: set[str]) -> set[str]:

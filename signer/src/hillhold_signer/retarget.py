@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from tuf.api.metadata import TargetFile
 
-from hillhold_signer.adding import patches_to, read_release
+from hillhold_signer.adding import not_made, patches_to, read_release
 from hillhold_signer.errors import ReleaseRefused
 from hillhold_signer.fleet import Fleet, check_freed
 from hillhold_signer.listing import chosen
+from hillhold_signer.making import Making
+from hillhold_signer.patching import DEFAULT
 from hillhold_signer.products import caps_of
 from hillhold_signer.releases import check_hardware_of, check_order, same_place
 from hillhold_signer.repository import Repository
@@ -24,7 +26,7 @@ class Retargeted:
     Attributes:
         releases: as they are now; more than one where they belong to a set, which changes as a whole.
         patches: for devices of the new hardware.
-        warnings: other releases that no device can install any longer, in an auditor's words.
+        warnings: other releases that no device can install any longer, in an auditor's words; patches that could not be made.
         version: of the draft.
     """
 
@@ -75,16 +77,21 @@ def change_hardware(
         now_listed = tuple(release for release in fleet.releases if release.path in paths)
         for release in now_listed:
             fleet.require(release.path, release.hardware & set(add))
-        made = []
-        for release in now_listed if add else ():
-            bases = [item for item in same_place(others, add, release.component) if item.version < release.version]
-            image = read_release(edit.layout, release) if bases else b""
-            made += patches_to(line, line.targets[release.path], image, bases, edit.layout)
-        for _, data in made:
-            edit.stage(data)
+        made: list[TargetFile] = []
+        failed: list[str] = []
+        with Making() as making:
+            for release in now_listed if add else ():
+                earlier = [
+                    item for item in same_place(others, add, release.component) if item.version < release.version
+                ]
+                if bases := DEFAULT.choose(earlier):
+                    image = read_release(edit.layout, release)
+                    patches, left = patches_to(edit, line, line.targets[release.path], image, bases, making)
+                    made += patches
+                    failed += not_made(left)
         edit.save(product, line)
-    warnings = tuple(sorted(fleet.findings() - old.findings()))
-    return Retargeted(now_listed, tuple(entry for entry, _ in made), warnings, line.version)
+    warnings = (*sorted(fleet.findings() - old.findings()), *failed)
+    return Retargeted(now_listed, tuple(made), warnings, line.version)
 
 
 def only(found: Sequence[Release]) -> Release:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from tuf.api.metadata import TargetFile, Targets
 
-from hillhold_signer.adding import patches_to, read_release
+from hillhold_signer.adding import not_made, patches_to, read_release
 from hillhold_signer.edit import Edit
 from hillhold_signer.encoding import check_line
 from hillhold_signer.errors import ReleaseRefused
 from hillhold_signer.fleet import Fleet, check_freed
 from hillhold_signer.listing import chosen
+from hillhold_signer.making import Making
 from hillhold_signer.products import caps_of
 from hillhold_signer.releases import MAX_REASON, check_hardware_of, same_place, understood
 from hillhold_signer.repository import Repository
@@ -106,7 +107,7 @@ def withdraw(
         check_freed(before, fleet.releases)
         for release in lower:
             fleet.require(release.path, release.hardware & frozenset().union(*(item.hardware for item in gone)))
-        patches = _patches(edit, line, lower, gone)
+        patches, failed = _patches(edit, line, lower, gone)
         edit.save(product, line)
     return Withdrawn(
         tuple(release.path for release in gone),
@@ -114,7 +115,7 @@ def withdraw(
         tuple(release.path for release in lower),
         tuple(patches),
         tuple(_ways(fleet, gone)),
-        tuple(sorted(fleet.findings() - old.findings())),
+        (*sorted(fleet.findings() - old.findings()), *failed),
         line.version,
     )
 
@@ -187,15 +188,19 @@ def _step_down(before: Sequence[Release], gone: Sequence[Release], to: str) -> l
     return found
 
 
-def _patches(edit: Edit, line: Targets, lower: Sequence[Release], gone: Sequence[Release]) -> list[TargetFile]:
+def _patches(
+    edit: Edit, line: Targets, lower: Sequence[Release], gone: Sequence[Release]
+) -> tuple[list[TargetFile], list[str]]:
     """Patches from what is withdrawn to what devices step down to."""
-    made = []
-    for release in lower:
-        image = read_release(edit.layout, release)
-        for entry, data in patches_to(line, line.targets[release.path], image, gone, edit.layout):
-            edit.stage(data)
-            made.append(entry)
-    return made
+    made: list[TargetFile] = []
+    failed: list[str] = []
+    with Making() as making:
+        for release in lower:
+            image = read_release(edit.layout, release)
+            patches, left = patches_to(edit, line, line.targets[release.path], image, gone, making)
+            made += patches
+            failed += not_made(left)
+    return made, failed
 
 
 def _ways(fleet: Fleet, gone: Sequence[Release]) -> Iterable[Way]:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
+from tuf.api.metadata import TargetFile
 
 from hillhold_signer.adding import Added, add_releases
 from hillhold_signer.cli.remote import REPOSITORY, OnRepository, service_of
+from hillhold_signer.cli.shell import options_file
 from hillhold_signer.cli.terminal import FILE, edge, emit, json_option
 from hillhold_signer.documents import MAX_DOCUMENT, Document
+from hillhold_signer.errors import ReleaseRefused
+from hillhold_signer.making import Making, Report
+from hillhold_signer.patching import DEFAULT_BASES, PatchFrom
 from hillhold_signer.places import Place
 from hillhold_signer.provenance import check_provenance
 from hillhold_signer.releases import KINDS, Wish
@@ -23,6 +32,13 @@ from hillhold_signer.westbuild import Chosen, choose_images, read_image_file
 from hillhold_verifier.errors import MetadataError
 from hillhold_verifier.release import DEFAULT_COMPONENT, Version
 
+if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar
+
+PATCHES: Final = ".patches.tmp"
+"""In a repository, what an interrupted command has made already; Git ignores such names."""
+MAX_SHOWN: Final = 8
+"""Patches that could not be made, of which each gets a line."""
 _SEGMENT: Final = "[a-z0-9][a-z0-9._+-]*"
 _REQUIRES: Final = re.compile(rf"(?:({_SEGMENT}):)?({_SEGMENT})>=(\S+)")
 _DOWN: Final = re.compile(rf"(?:({_SEGMENT}):)?(\S+)")
@@ -55,7 +71,10 @@ _DOWN: Final = re.compile(rf"(?:({_SEGMENT}):)?(\S+)")
 @click.option("--publish-documents", is_flag=True, help="Also publish SBOMs and notes, beside the image.")
 @click.option("--source", metavar="TEXT", help="The revision that it was built from, such as URL@COMMIT.")
 @click.option(
-    "--patch-from", type=click.Choice(["auto", "none"]), default="auto", show_default=True, help="Make patches?"
+    "--patch-from",
+    multiple=True,
+    metavar="all|N|VERSION|none",
+    help=f"From which earlier releases patches are made: all, the N newest ({DEFAULT_BASES} by default), or named ones; repeat it.",
 )
 @click.option("--allow-lower", is_flag=True, help="Make a downgrade, to show that devices refuse it.")
 @json_option
@@ -75,7 +94,7 @@ def add(
     provenance: Path | None,
     publish_documents: bool,
     source: str | None,
-    patch_from: str,
+    patch_from: tuple[str, ...],
     allow_lower: bool,
     as_json: bool,
 ) -> None:
@@ -84,12 +103,17 @@ def add(
     IMAGE is a file (.bin, .hex) or a west build folder; without it, --component names each file. With several components,
     --requires and --downgrade-from start with the one that they are for, as in app:radio>=2.0.0.
 
+    Patches start from earlier releases for the same hardware and component, and one from nothing, which is the image compressed.
+    Those that pay are kept, the best 32 of them. `none` makes none, 0 only the one from nothing. After an interruption, the same
+    command goes on where it was.
+
     The same once more, of what the line lists already, changes nothing, says so, and is no error; where anything else is said of
     the same file, it is refused.
 
     \b
     Example:
       hillhold add REPO pump app.bin --kind security
+      hillhold add REPO pump app.bin --patch-from 20 --patch-from 1.0.0
       hillhold add REPO pump build --component app=pump --component radio=ipc_radio --set summer
     """
     chosen = _choose(image, components)
@@ -123,9 +147,21 @@ def add(
         for item in chosen:
             check_provenance(statement.data, sha256(item.data).hexdigest())
         service.upload(statement.data, sha256(statement.data).hexdigest())
-    done = add_releases(
-        Repository(repo), product, items, edge().now(), patches=patch_from == "auto", with_documents=publish_documents
-    )
+    try:
+        wanted = PatchFrom.parse(patch_from)
+    except ReleaseRefused as error:
+        raise click.UsageError(f"--patch-from: {error}") from error
+    folder = repo / PATCHES if isinstance(repo, Path) else options_file().with_name("patches")
+    with _progress(show=not as_json) as report, Making(folder, report=report) as making:
+        done = add_releases(
+            Repository(repo),
+            product,
+            items,
+            edge().now(),
+            patch_from=wanted,
+            with_documents=publish_documents,
+            making=making,
+        )
     _emit(product, chosen, done, source, as_json=as_json)
 
 
@@ -226,6 +262,7 @@ def _value(item: Chosen, added: Added) -> dict[str, object]:
         "custom": target.custom["hillhold"],
         "image_key": added.image_key,
         "patches": [{"path": entry.path, "length": entry.length} for entry in added.patches],
+        "left_out": [asdict(item) for item in added.left_out],
         "documents": [entry.path for entry in added.documents],
     }
 
@@ -247,6 +284,44 @@ def _lines(item: Chosen, added: Added, source: str | None) -> list[str]:
         *revision,
         *(f"  {entry['format']} SBOM, sha256 {entry['sha256']}" for entry in custom.get("sbom", [])),
         *([f"  provenance, sha256 {custom['provenance']['sha256']}"] if "provenance" in custom else []),
-        *(f"  patch of {entry.length} bytes: {entry.path}" for entry in added.patches),
+        *map(patch_line, added.patches),
+        *_left_out(added),
         *(f"  published beside it: {entry.path}" for entry in added.documents),
     ]
+
+
+def patch_line(entry: TargetFile) -> str:
+    """Return a line about a patch that was made."""
+    what = "patch of" if entry.custom["hillhold"]["base_length"] else "compressed to"
+    return f"  {what} {entry.length} bytes: {entry.path}"
+
+
+def _left_out(added: Added) -> list[str]:
+    """What patches there are not: those that failed one by one, as far as they are few, the others counted."""
+    failed = [item for item in added.left_out if item.failed]
+    lines = [f"  no patch from {item.base or 'nothing'}: {item.reason}" for item in failed[:MAX_SHOWN]]
+    if len(failed) > MAX_SHOWN:
+        lines.append(f"  {len(failed) - MAX_SHOWN} more patches could not be made")
+    reasons = Counter(item.reason for item in added.left_out if not item.failed)
+    return [
+        *lines,
+        *(f"  left out: {count} patch{'es' * (count > 1)}: {why}" for why, count in sorted(reasons.items())),
+    ]
+
+
+@contextmanager
+def _progress(*, show: bool) -> Iterator[Report]:
+    """Show a bar on standard error for each image, where that is a terminal."""
+    with ExitStack() as stack:
+        bars: dict[str, ProgressBar[int]] = {}
+
+        def report(path: str, done: int, total: int, kept: int) -> None:
+            if path not in bars:
+                stack.close()
+                hidden = not (show and sys.stderr.isatty())
+                bar = click.progressbar(length=total, file=sys.stderr, show_pos=True, show_percent=False, hidden=hidden)
+                bars[path] = stack.enter_context(bar)
+            bars[path].label = f"patches, {kept} kept"
+            bars[path].update(done - bars[path].pos)
+
+        yield report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from hillhold_signer.cli.adding import patch_line
 from hillhold_signer.cli.remote import REPOSITORY, OnRepository
 from hillhold_signer.cli.terminal import edge, emit, json_option, whose
 from hillhold_signer.listing import Listed, listing
@@ -76,7 +77,7 @@ def withdraw(
         *(f"withdrawn {path}: {reason}" for path in done.paths),
         *(f"  no longer listed: {path}" for path in done.dropped),
         *(f"step down from {version}: {path}" for path in done.step_downs),
-        *(f"  patch of {entry.length} bytes: {entry.path}" for entry in done.patches),
+        *map(patch_line, done.patches),
         *map(_way, done.ways),
         *(f"warning: {text}" for text in done.warnings),
         f"next: the line's keys sign version {done.version} of {product} (`hillhold sign`)",
@@ -232,7 +233,7 @@ def hardware(
     }
     lines = [
         *(f"{item.path}: for {', '.join(sorted(item.hardware))}" for item in done.releases),
-        *(f"  patch of {entry.length} bytes: {entry.path}" for entry in done.patches),
+        *map(patch_line, done.patches),
         *(f"warning: {text}" for text in done.warnings),
         f"next: the line's keys sign version {done.version} of {product} (`hillhold sign`)",
     ]

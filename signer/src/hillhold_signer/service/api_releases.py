@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -28,6 +29,7 @@ _VERSION = r"^[0-9]{1,3}(\.[0-9]{1,5}){2}(\+[0-9]{1,10})?$"
 _HASH = "^[0-9a-f]{64}$"
 
 Segment = Annotated[str, Field(pattern=_SEGMENT)]
+PatchText = Annotated[str, Field(pattern=r"^(all|none|[0-9]{1,5}|[0-9]{1,3}(\.[0-9]{1,5}){2}(\+[0-9]{1,10})?)$")]
 VersionText = Annotated[str, Field(pattern=_VERSION)]
 
 
@@ -63,7 +65,7 @@ class BuildIn(_Strict):
     notes: DocumentIn | None = None
     source: str | None = Field(default=None, min_length=1, max_length=400)
     provenance: str | None = Field(default=None, pattern=_HASH)
-    patches: bool = True
+    patch_from: list[PatchText] = Field(default_factory=list, max_length=64)
     publish_documents: bool = False
 
     def build(self) -> Build:
@@ -83,7 +85,7 @@ class BuildIn(_Strict):
             Named(self.notes.name, self.notes.sha256) if self.notes else None,
             self.source,
             self.provenance,
-            self.patches,
+            tuple(self.patch_from),
             self.publish_documents,
         )
 
@@ -91,7 +93,8 @@ class BuildIn(_Strict):
 @router.post("/lines/{line}/releases", status_code=201, responses={200: {"description": "It was there already."}})
 def submit_build(line: Line, body: BuildIn, service: TheService, principal: ThePrincipal) -> JSONResponse:
     """Hand in a build: it becomes a draft of the line, which its signers are asked to sign. Sent again, it is taken once."""
-    done = submit(service.data, principal, line, body.build())
+    with service.making() as making:
+        done = submit(service.data, principal, line, body.build(), making)
     service.worker.wake("log")
     value = {
         "line": line,
@@ -99,6 +102,7 @@ def submit_build(line: Line, body: BuildIn, service: TheService, principal: TheP
         "digest": done.digest,
         "releases": dict(done.releases),
         "patches": dict(done.patches),
+        "left_out": [asdict(item) for item in done.left_out],
     }
     return JSONResponse(value, 200 if done.repeated else 201)
 

@@ -11,6 +11,8 @@ from hillhold_signer.errors import ConfigRefused
 from hillhold_signer.keys import SCHEME, load_signer, parse_public
 from hillhold_signer.log.events import Kind
 from hillhold_signer.log.note import NoteSigner, note_signer
+from hillhold_signer.making import Making
+from hillhold_signer.patchpool import PatchPool
 from hillhold_signer.service.access import Principal
 from hillhold_signer.service.authenticate import Authenticator, Limits
 from hillhold_signer.service.certificates import Proxies
@@ -105,6 +107,7 @@ class Service:
         self.worker = Worker(self._tasks(), report, self.monotonic)
         self.metrics = Metrics()
         self.health = Health(self.data, self.worker, self.publisher.check_keys, time.time, self.monotonic)
+        self.patches = PatchPool()
         self._lines: Known = {}
 
     def now(self) -> int:
@@ -123,6 +126,10 @@ class Service:
         """Return so many bytes that nobody can guess."""
         return secrets.token_bytes(size)
 
+    def making(self) -> Making:
+        """Return what makes the patches of a submission; how many are made at once is bounded for all of them together."""
+        return Making(pool=self.patches)
+
     def measure(self) -> bytes:
         """Return the metrics of this replica, and of how things stand as far as the database can be read."""
         passed = time.time() - self.monotonic()
@@ -140,6 +147,7 @@ class Service:
 
     def close(self, timeout: float) -> bool:
         """End what is under way, and give up all connections; returns whether that was within `timeout` seconds."""
+        self.patches.close()
         ended = self.worker.stop(timeout)
         try:
             for actor, reason in self.authenticator.unrecorded(self.monotonic(), all_=True):

@@ -1,26 +1,30 @@
 """Builds that are handed in: images with their SBOMs, notes and provenance become a draft of their line.
 
 The files were uploaded before, and are named by their hashes. All rules of `hillhold add` hold, and devices are simulated before anyone is
-asked to sign. Patches are made before the repository is locked: it is only looked at meanwhile, by whoever wants to.
+asked to sign. Patches are made before the repository is locked, in processes that hold none of the service's keys. Where they cannot be
+made, the release goes without them, and the answer says so.
 
 Who sends the same again gets the same answer: CI repeats what it did not hear an answer to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
 from sqlalchemy import bindparam, select
 from tuf.api.metadata import TargetFile
 
-from hillhold_signer.adding import Added, add_releases
+from hillhold_signer.adding import Added, draft_releases, wanted_patches
 from hillhold_signer.documents import MAX_DOCUMENT, Document
-from hillhold_signer.errors import ReleaseRefused
+from hillhold_signer.edit import Edit
+from hillhold_signer.errors import ReleaseRefused, RepositoryRefused
 from hillhold_signer.log.events import Kind
-from hillhold_signer.patches import make_patch
+from hillhold_signer.making import Making
+from hillhold_signer.patching import LeftOut, PatchFrom
 from hillhold_signer.releases import MAX_IMAGE, Wish
 from hillhold_signer.service.access import NotFoundRefused, Principal, Role, require
 from hillhold_signer.service.blobs import note_line
@@ -31,7 +35,7 @@ from hillhold_signer.service.tables import SUBMISSIONS
 from hillhold_signer.service.unit import Data, Unit
 from hillhold_signer.service.uploads import usable
 from hillhold_verifier import canonical
-from hillhold_verifier.release import Version
+from hillhold_verifier.release import Release, Version
 
 MAX_IMAGES: Final = 16
 """Images of one submission."""
@@ -67,7 +71,7 @@ class Build:
         set: all of it is installed together, or none.
         source: the revision that it was built from.
         provenance: SHA-256 of an in-toto statement about the images, bare or in a DSSE envelope.
-        patches: whether to make any.
+        patch_from: as `PatchFrom.parse` takes it.
         publish_documents: whether devices' servers get SBOMs and notes, too.
     """
 
@@ -79,7 +83,7 @@ class Build:
     notes: Named | None = None
     source: str | None = None
     provenance: str | None = None
-    patches: bool = True
+    patch_from: tuple[str, ...] = ()
     publish_documents: bool = False
 
     def digest(self, line: str) -> str:
@@ -97,6 +101,7 @@ class Submitted:
         version, digest: of the line's draft that has it; None where it is published already.
         releases: what metadata say of each image, by target path.
         patches: what was made to them, by path, with lengths.
+        left_out: patches that were wanted, and are not there.
     """
 
     repeated: bool
@@ -104,16 +109,21 @@ class Submitted:
     digest: str | None
     releases: Mapping[str, Mapping[str, Any]]
     patches: Mapping[str, int]
+    left_out: tuple[LeftOut, ...] = ()
 
 
-def submit(data: Data, principal: Principal, line: str, build: Build) -> Submitted:
+def submit(data: Data, principal: Principal, line: str, build: Build, making: Making) -> Submitted:
     """Put a build into its line's draft.
+
+    Args:
+        making: makes the patches, while nothing is locked and no transaction is open.
 
     Raises:
         ForbiddenRefused: not a submitter of the line.
         NotFoundRefused: a file that was not uploaded.
         ProductRefused, ReleaseRefused, ContentRefused, PublicKeyMaterialRefused: as `add_releases`.
         RepositoryRefused, StorageError: the repository.
+        ToolError: this replica is about to end.
     """
     require(principal, Role.SUBMITTER, line)
     if not 1 <= len(build.images) <= MAX_IMAGES:
@@ -125,22 +135,12 @@ def submit(data: Data, principal: Principal, line: str, build: Build) -> Submitt
         lengths = _lengths(unit, principal.account_id, line, build)
     files = _read(data.objects, lengths)
     items = [(files[image.sha256], _wish(build, image, files)) for image in build.images]
-    make = _Made()
-    if build.patches:
-        _make_before(data, line, items, make)
+    _make_before(data, line, items, build, making)
     with data.writing(line) as unit:
         if (found := _repeated(unit, line, wished)) is not None:
             return found
         before = nodes_of(unit, line)
-        added = add_releases(
-            unit.repository,
-            line,
-            items,
-            unit.now,
-            patches=build.patches,
-            with_documents=build.publish_documents,
-            make=make,
-        )
+        added = _add(unit, line, items, build, making)
         done = _answer(unit, line, added)
         if not done.repeated:
             note_changes(unit, principal, line, before, {"add": sorted(done.releases)})
@@ -223,25 +223,42 @@ def _wish(build: Build, image: Image, files: Mapping[str, bytes]) -> Wish:
     )
 
 
-class _Made:
-    """Makes patches, each once."""
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[bytes, bytes], bytes] = {}
-
-    def __call__(self, base: bytes, result: bytes) -> bytes:
-        key = sha256(base).digest(), sha256(result).digest()
-        if key not in self._made:
-            self._made[key] = make_patch(base, result)
-        return self._made[key]
+_Items = Sequence[tuple[bytes, Wish]]
 
 
-def _make_before(
-    data: Data, line: str, items: Sequence[tuple[bytes, Wish]], make: Callable[[bytes, bytes], bytes]
-) -> None:
-    """Make the patches that will be wanted, on the repository as it is now; what is refused later is refused here, too."""
-    with data.trying() as unit:
-        add_releases(unit.repository, line, items, unit.now, make=make)
+def _make_before(data: Data, line: str, items: _Items, build: Build, making: Making) -> None:
+    """Make the patches that will be wanted, on the repository as it is now, and store them; what is refused later is refused here, too."""
+    with data.reading(line) as unit:
+        repository = unit.repository
+        look = Edit(repository.layout, repository.state(), repository.config(), unit.now)
+        wanted = PatchFrom.parse(build.patch_from)
+        tasks = wanted_patches(look, line, items, wanted, with_documents=build.publish_documents)
+    for task in tasks:
+        making.make(task, partial(_base, data.objects))
+    if tasks:
+        with data.trying() as unit:
+            _add(unit, line, items, build, making)
+
+
+def _add(unit: Unit, line: str, items: _Items, build: Build, making: Making) -> tuple[Added, ...]:
+    return draft_releases(
+        unit.repository,
+        line,
+        items,
+        unit.now,
+        patch_from=PatchFrom.parse(build.patch_from),
+        making=making,
+        with_documents=build.publish_documents,
+    )
+
+
+def _base(objects: Objects, release: Release) -> bytes:
+    """The bytes of a listed release, without the database."""
+    digest = release.sha256.hex()
+    got = objects.read(blob_key(digest), release.length)
+    if got is None:
+        raise RepositoryRefused(f"target {release.path}", expected="its bytes", got="none")
+    return got.data
 
 
 def _answer(unit: Unit, line: str, added: Sequence[Added]) -> Submitted:
@@ -249,7 +266,8 @@ def _answer(unit: Unit, line: str, added: Sequence[Added]) -> Submitted:
     releases = {item.target.path: _shown(item.target) for item in added}
     patches = {entry.path: entry.length for item in added for entry in item.patches}
     version, digest = (draft.signed.version, draft.digest) if draft else (None, None)
-    return Submitted(added[0].repeated, version, digest, releases, patches)
+    left = tuple(left for item in added for left in item.left_out)
+    return Submitted(added[0].repeated, version, digest, releases, patches, left)
 
 
 def _shown(target: TargetFile) -> dict[str, Any]:

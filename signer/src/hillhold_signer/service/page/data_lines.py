@@ -47,12 +47,16 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class PatchFile:
-    """A patch to a release: from which listed version, or else from the file with which hash."""
+    """A patch to a release: from which listed version, or else from the file with which hash.
+
+    `nothing`: it is the image compressed.
+    """
 
     base: Version | None
     base_hash: str
     length: int
     algorithm: str
+    nothing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +247,9 @@ def _patches(found: Sequence[Listed], targets: Mapping[str, TargetFile]) -> dict
     patches: dict[str, list[PatchFile]] = defaultdict(list)
     for target in targets.values():
         if isinstance(item := understood(target), Patch):
-            file = PatchFile(versions.get(item.base), item.base.hex(), item.length, item.algorithm)
+            file = PatchFile(
+                versions.get(item.base), item.base.hex(), item.length, item.algorithm, item.base_length == 0
+            )
             patches[item.makes].append(file)
     return patches
 

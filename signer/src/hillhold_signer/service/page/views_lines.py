@@ -278,7 +278,9 @@ def _release(item: ReleaseRow, now: int) -> ReleaseView:
 
 
 def _patch(file: PatchFile, whole: int) -> PatchView:
-    base = str(file.base) if file.base is not None else f"the file {file.base_hash[:16]}…"
+    base = (
+        "nothing" if file.nothing else str(file.base) if file.base is not None else f"the file {file.base_hash[:16]}…"
+    )
     return PatchView(base, size(file.length), f"{file.length * 100 / whole:.0f} %" if whole else "")
 
 

@@ -1,0 +1,521 @@
+"""Patches of a release: which are made, in processes that hold no key, what is kept, and that whatever fails costs no release."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tuf.api.metadata import TargetFile
+
+from hillhold_signer import Repository, Wish, add_release, adding, patchpool
+from hillhold_signer.adding import add_releases
+from hillhold_signer.cli import main
+from hillhold_signer.errors import ReleaseRefused, RepositoryRefused, ToolError
+from hillhold_signer.making import Making
+from hillhold_signer.patching import NO_PATCHES, NOTHING_SHA256, PatchFrom, Task, limits
+from hillhold_signer.patchpool import Failure, Job, PatchPool
+from hillhold_signer.patchworker import HEADER, alike
+from hillhold_signer.prune import prune_releases
+from hillhold_signer.releases import understood
+from hillhold_verifier.patch import PatchDecoder
+from hillhold_verifier.release import Patch, Release, patch_path
+from workshop import HARDWARE, NOW, firmware, image, release, sign_all, started, tree
+
+WISH = Wish("app.bin", hardware=HARDWARE[:1])
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+ALL = PatchFrom(None)
+MAIN = "from hillhold_signer.patchworker import main"
+
+
+def listed(version: str, data: bytes) -> Release:
+    path = f"pump/{version}/app.bin"
+    custom = {
+        "v": 1,
+        "hardware": ["a"],
+        "version": version,
+        "security_counter": 1,
+        "format": "mcuboot",
+        "kind": "feature",
+    }
+    entry = TargetFile(len(data), {"sha256": sha256(data).hexdigest()}, path, {"custom": {"hillhold": custom}})
+    found = understood(entry)
+    assert isinstance(found, Release)
+    return found
+
+
+def edited(data: bytes, seed: int) -> bytes:
+    source, new = random.Random(seed), bytearray(data)
+    for _ in range(4):
+        new[source.randrange(len(new))] ^= 0x55
+    return bytes(new)
+
+
+class World:
+    """An image, earlier ones, and who asked for the bytes of which."""
+
+    def __init__(self, count: int, length: int = 3000) -> None:
+        self.image = firmware(1, length)
+        self.bytes = {f"1.{number}.0": edited(self.image, number) for number in range(count)}
+        self.releases = [listed(version, data) for version, data in self.bytes.items()]
+        self.asked: list[str] = []
+
+    def read(self, release: Release) -> bytes:
+        self.asked.append(str(release.version))
+        return self.bytes[str(release.version)]
+
+    def task(self, patch_from: PatchFrom = ALL) -> Task:
+        digest = sha256(self.image).hexdigest()
+        target = TargetFile(len(self.image), {"sha256": digest}, "pump/2.0.0/app.bin")
+        return Task(target, self.image, tuple(patch_from.choose(self.releases)), patch_from.whole)
+
+
+def instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Let the processes run other code than the patch maker's."""
+    assert MAIN in patchpool._START
+    monkeypatch.setattr(patchpool, "_START", patchpool._START.replace(MAIN, f"{MAIN}\n{code}"))
+
+
+def children() -> set[int]:
+    """Processes that this one has started and not yet seen the end of."""
+    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+# --- which -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("texts", "chosen"),
+    [
+        ((), ["1.9.0", "1.8.0", "1.7.0", "1.6.0", "1.5.0", "1.4.0", "1.3.0", "1.2.0"]),
+        (("2",), ["1.9.0", "1.8.0"]),
+        (("0",), []),
+        (("1.0.0",), ["1.0.0"]),
+        (("1", "1.0.0", "1.9.0"), ["1.9.0", "1.0.0"]),
+        (("99",), [f"1.{number}.0" for number in range(9, -1, -1)]),
+        (("all",), [f"1.{number}.0" for number in range(9, -1, -1)]),
+        (("none",), []),
+    ],
+)
+def test_bases_are_chosen_newest_first(texts: tuple[str, ...], chosen: list[str]) -> None:
+    found = PatchFrom.parse(texts)
+    assert [str(base.version) for base in found.choose(World(10).releases)] == chosen
+    assert found.whole is (texts != ("none",))
+
+
+@pytest.mark.parametrize(
+    "texts", [("all", "2"), ("none", "1.0.0"), ("1", "2"), ("-1",), ("1.0",), ("auto",), ("",), ("²",)]
+)
+def test_what_says_nothing_or_two_things_is_refused(texts: tuple[str, ...]) -> None:
+    with pytest.raises(ReleaseRefused, match="patches from"):
+        PatchFrom.parse(texts)
+
+
+def test_the_same_content_under_two_versions_is_one_base() -> None:
+    twice = [listed("1.0.0", b"same"), listed("1.1.0", b"other"), listed("1.2.0", b"same")]
+    assert len(PatchFrom(None).choose(twice)) == 2
+
+
+def test_a_base_with_nothing_in_common_is_seen_at_once_and_one_that_moved_is_not_taken_for_one() -> None:
+    result = firmware(1, 60_000)
+    assert not alike(firmware(2, 60_000), result)
+    assert alike(b"\xa5" + result, result)  # all of it lies elsewhere
+    assert alike(firmware(2, 50_000) + result[:6_000], result)
+    assert alike(b"", result)
+    assert alike(firmware(2, 1000), bytes(60_000))  # too little to tell
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+
+@LINUX
+def test_a_process_has_no_secret_in_its_environment_its_files_or_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = random.Random(5).randbytes(24).hex()
+    for name in ("HILLHOLD_TOKEN", "AWS_SECRET_ACCESS_KEY", "VAULT_TOKEN", "PYKCS11LIB", "PIN", "PGPASSWORD"):
+        monkeypatch.setenv(name, secret)
+    key = tmp_path / "key.pem"
+    key.write_text(secret)
+    with key.open("rb") as held:
+        os.set_inheritable(held.fileno(), True)
+        instead(
+            monkeypatch,
+            "import json, os\n"
+            "def main():\n"
+            "    found = {'environment': dict(os.environ), 'modules': sorted(sys.modules), 'files': {}}\n"
+            "    for fd in os.listdir('/proc/self/fd'):\n"
+            "        try: found['files'][fd] = os.readlink('/proc/self/fd/' + fd)\n"
+            "        except OSError: pass\n"
+            "    os.write(1, json.dumps(found).encode() + b'\\n')\n"
+            "    memory = os.open('/proc/self/mem', os.O_RDONLY)\n"
+            "    for line in open('/proc/self/maps'):\n"
+            "        start, end = (int(part, 16) for part in line.split()[0].split('-'))\n"
+            "        try: os.write(1, os.pread(memory, end - start, start))\n"
+            "        except (OSError, OverflowError): pass\n",
+        )
+        with PatchPool(1) as pool:
+            ((_, failure),) = pool.make([Job(1, b"base", b"result", tmp_path / "out")])
+    assert failure is None
+    said, memory = (tmp_path / "out").read_bytes().split(b"\n", 1)
+    found = json.loads(said)
+    assert set(found["environment"]) <= {*patchpool._PASSED, "LC_CTYPE"}
+    assert found["files"]["1"] == str(tmp_path / "out")
+    assert not [path for path in found["files"].values() if "key" in path]
+    assert set(found["files"]) <= {"0", "1", "2", "3"}  # the last is the folder that it was just reading
+    for module in ("cryptography", "securesystemslib", "tuf", "hillhold_signer.keys", "hillhold_signer.signatures"):
+        assert module not in found["modules"]
+    assert len(memory) > 1_000_000
+    assert b"result" in memory
+    assert secret.encode() not in memory
+
+
+FAULTS = {
+    "killed": ("import os, signal\ndef main(): os.kill(os.getpid(), signal.SIGKILL)", "signal 9"),
+    "no memory": ("def main(): raise MemoryError('all of it')", "MemoryError: all of it"),
+    "hangs": ("import time\ndef main(): time.sleep(600)", "not made within"),
+    "silent": ("def main(): return 0", "does not make the image: patch header"),
+    "garbage": ("import os\ndef main(): os.write(1, b'HHP' + bytes(40))", "does not make the image"),
+    "another": (
+        "from hillhold_signer.patches import make_patch\nimport os\n"
+        "def main():\n"
+        "    data = open(0, 'rb').read()\n"
+        "    base, result = data[20:20 + int.from_bytes(data[:8], 'little')], data[20 + int.from_bytes(data[:8], 'little'):]\n"
+        "    os.write(1, make_patch(base, result[:-1] + bytes([result[-1] ^ 1])))",
+        "does not make the image: other bytes come out",
+    ),
+    "deaf": ("def main(): raise SystemExit(3)", "exit code 3"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_process_that_fails_costs_its_patch_and_not_the_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    repository = started(tmp_path / "repo")
+    add_release(repository, "pump", image("1.0.0"), WISH, NOW, patch_from=NO_PATCHES)
+    code, says = FAULTS[fault]
+    instead(monkeypatch, code)
+    with PatchPool(2, patience=0.5 if fault == "hangs" else 60) as pool, Making(tmp_path / "work", pool) as making:
+        (done,) = add_releases(repository, "pump", [(image("1.1.0", edits=3), WISH)], NOW, making=making)
+    assert "pump/1.1.0/app.bin" in repository.state().line("pump").targets
+    assert not done.patches
+    failed = [item for item in done.left_out if item.base == "pump/1.0.0/app.bin"]
+    assert [item.failed for item in failed] == [True]
+    assert says in failed[0].reason
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_patch_that_was_changed_on_the_disk_is_not_believed(tmp_path: Path) -> None:
+    world, folder = World(2), tmp_path / "work"
+    with suppress(KeyboardInterrupt), Making(folder) as making:
+        assert len(making.make(world.task(), world.read).kept) == 2
+        raise KeyboardInterrupt
+    files = sorted(folder.rglob("*.hhp*"))
+    damaged = bytearray(files[0].read_bytes())
+    damaged[-4] ^= 1
+    files[0].write_bytes(damaged)
+    with Making(folder) as making:
+        made = making.make(world.task(), world.read)
+    assert [(len(made.kept), [item.failed for item in made.left_out if item.base])] == [(1, [True])]
+
+
+def test_what_did_not_pay_earlier_is_made_once_more_where_it_would_pay_now(tmp_path: Path) -> None:
+    world, folder = World(1), tmp_path / "work"
+    with suppress(KeyboardInterrupt), Making(folder) as making:
+        (kept,) = making.make(world.task(), world.read).kept
+        kept.file.with_name(f"{kept.file.name}.not").write_text("5")
+        kept.file.unlink()
+        raise KeyboardInterrupt
+    with Making(folder) as making:
+        assert len(making.make(world.task(), world.read).kept) == 1
+
+
+def test_no_more_bases_are_read_than_are_worked_on_and_their_order_is_newest_first(tmp_path: Path) -> None:
+    world, ahead = World(12), []
+    with PatchPool(2) as pool:
+        report = lambda _path, done, _total, _kept: ahead.append(len(world.asked) - done)  # noqa: E731
+        with Making(tmp_path / "work", pool, report) as making:
+            making.make(world.task(), world.read)
+    assert world.asked[:2] == ["1.11.0", "1.10.0"]
+    assert max(ahead[:12]) <= 2
+
+
+def test_so_many_are_kept_and_those_that_save_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hillhold_signer.making.MAX_KEPT", 3)
+    world, seen = World(6), []
+    world.bytes["1.0.0"] = world.image[:-1] + b"x"  # the oldest is the nearest
+    world.releases[0] = listed("1.0.0", world.bytes["1.0.0"])
+    with Making(tmp_path / "work", report=lambda *said: seen.append(said[1:])) as making:
+        made = making.make(world.task(), world.read)
+        sizes = {item.base: item.target.length for item in made.kept}
+        others = {item.base: item.length or 0 for item in made.left_out if item.base}
+        for item in made.kept:
+            held, out = world.bytes[str(item.base).split("/")[1]], bytearray()
+            decoder = PatchDecoder(lambda at, length, held=held: held[at : at + length], len(held), len(world.image))
+            out += b"".join(decoder.feed(item.read()))
+            decoder.finish()
+            assert bytes(out) == world.image
+    assert next(iter(sizes)) == "pump/1.0.0/app.bin"
+    assert len(sizes) == len(others) == 3
+    assert max(sizes.values()) <= min(others.values())
+    assert {item.reason for item in made.left_out if item.base} == {"others save more"}
+    assert seen[-1] == (6, 6, 3)
+
+
+def test_a_base_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    world = World(3)
+
+    def read(release: Release) -> bytes:
+        if str(release.version) == "1.1.0":
+            raise RepositoryRefused(release.path, expected="its bytes", got="none")
+        return world.read(release)
+
+    with Making(tmp_path / "work") as making:
+        made = making.make(world.task(), read)
+    assert {item.base for item in made.kept} == {"pump/1.0.0/app.bin", "pump/1.2.0/app.bin"}
+    assert [item.reason for item in made.left_out if item.failed] == [
+        "pump/1.1.0/app.bin: expected its bytes, got none"
+    ]
+
+
+def test_an_image_that_compresses_also_travels_compressed_and_is_what_others_are_measured_by(tmp_path: Path) -> None:
+    most, limit = limits(100_000, 40_000)
+    assert (most, limit) == (95_000, 32_000)
+    assert limits(100_000, 96_000)[1] == limits(100_000, None)[1] == 80_000
+    assert limits(1_000, 10)[0] == 0  # nothing is saved by a file so small
+    world = World(1)
+    world.image = firmware(1, 500) * 20
+    with Making(tmp_path / "work") as making:
+        made = making.make(world.task(PatchFrom(0)), world.read)
+        (whole,) = made.kept
+        decoder = PatchDecoder(lambda *_: b"", 0, len(world.image))
+        assert b"".join(decoder.feed(whole.read())) == world.image
+        decoder.finish()
+    assert whole.target.path == patch_path("pump/2.0.0/app.bin", NOTHING_SHA256)
+    custom = whole.target.custom["hillhold"]
+    assert (custom["base"], custom["base_length"]) == (sha256(b"").hexdigest(), 0)
+
+
+# --- interruptions ---------------------------------------------------------------------------------------------------
+
+
+class Counting(PatchPool):
+    """Counts the patches that it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.keys: list[object] = []
+
+    def make(self, jobs: Iterable[Job[object]]):  # type: ignore[no-untyped-def,override]
+        def counted() -> Iterable[Job[object]]:
+            for job in jobs:
+                self.keys.append(job.key)
+                yield job
+
+        return super().make(counted())
+
+
+@LINUX
+def test_an_interruption_ends_the_processes_and_the_next_time_goes_on(tmp_path: Path) -> None:
+    world, folder = World(8), tmp_path / "work"
+
+    def stop(_path: str, done: int, _total: int, _kept: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    first, second = Counting(), Counting()
+    with first, pytest.raises(KeyboardInterrupt), Making(folder, first, stop) as making:
+        making.make(world.task(), world.read)
+    assert not children()
+    assert [item for item in folder.rglob(".*") if item.is_file()] == []
+    with second, Making(folder, second) as making:
+        assert len(making.make(world.task(), world.read).kept) == 8
+        before = len(second.keys)
+        assert len(making.make(world.task(), world.read).kept) == 8  # asked again, as under the lock
+        assert len(second.keys) == before
+    assert before == 8 - 3  # nor is the one from nothing made again
+    assert not folder.exists()
+
+
+@LINUX
+def test_a_pool_that_is_closed_ends_what_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    instead(monkeypatch, "import time\ndef main(): time.sleep(600)")
+    pool, world, said = PatchPool(2), World(4), []
+
+    def run() -> None:
+        with Making(tmp_path / "work", pool) as making:
+            try:
+                making.make(world.task(), world.read)
+            except ToolError as error:
+                said.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not children():
+        time.sleep(0.01)
+    pool.close()
+    thread.join(60)
+    assert len(said) == 1
+    assert not children()
+    with pytest.raises(ToolError):
+        list(pool.make([Job(1, b"", b"", tmp_path / "out")]))
+
+
+@LINUX
+def test_memory_bounds_how_many_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patchpool, "MEMORY", 1000)
+    instead(
+        monkeypatch,
+        "import os, time\ndef main():\n"
+        "    lone = os.path.dirname(os.readlink('/proc/self/fd/1')) + '/lone'\n"
+        "    os.mkdir(lone); time.sleep(0.2); os.rmdir(lone)",
+    )
+    with PatchPool(4) as pool:
+        found = dict(pool.make(Job(number, bytes(400), bytes(400), tmp_path / str(number)) for number in range(4)))
+    assert found == dict.fromkeys(range(4))  # two at once would have met
+
+
+@LINUX
+def test_ctrl_c_leaves_the_repository_as_it_was_and_no_process(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    release(repository, image("1.0.0"))
+    before = tree(tmp_path / "repo")
+    file = tmp_path / "app.bin"
+    file.write_bytes(image("1.1.0", edits=3))
+    code = (
+        f"from hillhold_signer import patchpool\nimport sys\n"
+        f"patchpool._START = patchpool._START.replace({MAIN!r}, {MAIN!r} + '\\nimport time\\ndef main(): time.sleep(600)')\n"
+        f"from hillhold_signer.cli import main\nmain(sys.argv[1:])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "add", str(tmp_path / "repo"), "pump", str(file), "--hardware", HARDWARE[0]],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    started_ones: list[str] = []
+    while process.poll() is None and not started_ones:
+        for task in Path(f"/proc/{process.pid}/task").iterdir():
+            started_ones += (task / "children").read_text().split()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    assert not [pid for pid in started_ones if Path(f"/proc/{pid}").exists()]
+    assert {name: data for name, data in tree(tmp_path / "repo").items() if name != ".lock"} == {
+        name: data for name, data in before.items() if name != ".lock"
+    }
+
+
+# --- in a repository -------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_locked_while_patches_are_made(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    release(repository, image("1.0.0"))
+    came: list[str] = []
+
+    def meanwhile(*_: object) -> None:
+        if not came:
+            add_release(
+                Repository(tmp_path / "repo"), "pump", image("1.1.0", edits=2), WISH, NOW, patch_from=NO_PATCHES
+            )
+            came.append("1.1.0")
+
+    with Making(report=meanwhile) as making:
+        (done,) = add_releases(repository, "pump", [(image("1.2.0", edits=3), WISH)], NOW, making=making)
+    bases = {entry.custom["hillhold"]["base"] for entry in done.patches}
+    assert bases == {sha256(image("1.0.0")).hexdigest(), sha256(image("1.1.0", edits=2)).hexdigest()}
+    assert {"pump/1.1.0/app.bin", "pump/1.2.0/app.bin"} <= repository.state().line("pump").targets.keys()
+
+
+def test_a_version_to_patch_from_has_to_be_listed_for_the_place(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    release(repository, image("1.0.0"))
+    before = tree(tmp_path / "repo")
+    wanted = PatchFrom.parse(["1.0.1"])
+    with pytest.raises(ReleaseRefused, match=r"listed version for this place: 1\.0\.0, got 1\.0\.1"):
+        add_release(repository, "pump", image("1.1.0", edits=2), WISH, NOW, patch_from=wanted)
+    assert tree(tmp_path / "repo") == before
+
+
+def test_patches_that_the_role_has_no_room_for_are_left_out_and_the_release_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = started(tmp_path / "repo")
+    release(repository, image("1.0.0"))
+    monkeypatch.setattr(adding, "max_bytes", lambda _role: adding.ROOM)
+    done = add_release(repository, "pump", image("1.1.0", edits=2), WISH, NOW)
+    assert not done.patches
+    assert adding.NO_ROOM in {item.reason for item in done.left_out}
+    sign_all(repository, "release-1", "release-2")
+
+
+def test_pruning_also_drops_patches_to_releases_that_no_device_would_choose(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    for number in range(4):
+        release(repository, image(f"1.{number}.0", edits=number))
+    dropped = prune_releases(repository, "pump", 3, NOW)
+    left = [
+        found
+        for entry in repository.state().line("pump").targets.values()
+        if isinstance(found := understood(entry), Patch)
+    ]
+    assert {patch.makes for patch in left} == {"pump/1.3.0/app.bin"}
+    assert sha256(image("1.0.0")).digest() in {patch.base for patch in left}  # who runs what was pruned still gets on
+    assert [path for path in dropped if not path.endswith(".patch")] == ["pump/1.0.0/app.bin"]
+
+
+def test_the_command_names_what_was_kept_and_what_was_left_out(tmp_path: Path) -> None:
+    repository = started(tmp_path / "repo")
+    release(repository, image("1.0.0"))
+    release(repository, image("1.1.0", seed=9))
+    file = tmp_path / "app.bin"
+    file.write_bytes(image("1.2.0", edits=2))
+    words = ("add", str(tmp_path / "repo"), "pump", str(file), "--hardware", HARDWARE[0], "--patch-from")
+    refused = CliRunner().invoke(main, [*words, "some"])
+    assert (refused.exit_code, "--patch-from" in refused.output) == (2, True)
+    answer = CliRunner().invoke(main, [*words, "all", "--json"])
+    assert answer.exit_code == 0, answer.output
+    (found,) = json.loads(answer.stdout)["releases"]
+    (patch,) = found["patches"]
+    assert patch["path"] == patch_path("pump/1.2.0/app.bin", sha256(image("1.0.0")).digest())
+    left = {item["base"]: item for item in found["left_out"]}
+    assert left["pump/1.1.0/app.bin"] == {
+        **{"base": "pump/1.1.0/app.bin", "makes": "pump/1.2.0/app.bin"},
+        **{"reason": "next to nothing in common", "length": None, "failed": False},
+    }
+    assert left[None]["reason"] == "not worth it"
+    assert not list((tmp_path / "repo").glob(".patches*"))
+
+
+@LINUX
+def test_a_process_whose_parent_was_killed_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    instead(
+        monkeypatch, "import hillhold_signer.patchworker as w\ndef hang(*_):\n    while True: pass\nw.make_patch = hang"
+    )
+    command = patchpool.command()
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=patchpool.environment())
+    process.communicate(HEADER.pack(1, 1, 1) + b"ab", timeout=60)
+    assert process.returncode == -signal.SIGALRM
+
+
+def test_a_process_may_be_started_wherever_the_package_lies(tmp_path: Path) -> None:
+    with PatchPool(1) as pool:
+        made = list(pool.make([Job("one", firmware(1), edited(firmware(1), 2), tmp_path / "one")]))
+        hopeless = list(pool.make([Job("two", firmware(1), firmware(2), tmp_path / "two")]))
+    assert made == [("one", None)]
+    assert hopeless == [("two", Failure("next to nothing in common", hopeless=True))]
+    assert [item.name for item in tmp_path.iterdir()] == ["one"]
