@@ -123,7 +123,9 @@ SAID = {
 """What each forge says of a job, as far as it is asked."""
 
 
-@pytest.mark.parametrize(("number", "forge"), [(4, "GitHub"), (5, "GitLab"), (5, "token")])
+@pytest.mark.parametrize(
+    ("number", "forge"), [(4, "GitHub"), pytest.param(5, "GitLab", marks=pytest.mark.deep), (5, "token")]
+)
 def test_a_tag_is_handed_in_to_a_service_and_released_once_a_person_has_signed(
     tmp_path: Path, number: int, forge: str
 ) -> None:

@@ -65,7 +65,7 @@ def test_a_device_that_keeps_a_withdrawn_mark_is_found(monkeypatch: pytest.Monke
 
 
 def test_a_bootloader_that_does_not_count_starts_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootloader, "MAX_TRIAL_STARTS", 2)
+    monkeypatch.setattr(bootloader.Bootloader, "max_starts", 2)
     with pytest.raises(DifferenceError, match="power cut/reset"):
         Walk(BY_NAME["bad-release"].config).run(12)
 

@@ -27,7 +27,11 @@ STRIDE = 7
 """Of all cases the default run takes every 7th; 7 and the 4 ways share no divisor, so each way meets every part of the update."""
 How = tuple[str, str]
 """By image or patch, and the boot mode."""
-KINDS = [(content, mode) for content in ("image", "patch") for mode in ("remap", "swap")]
+KINDS = [
+    ("image", "remap"),
+    *(pytest.param(how, marks=pytest.mark.deep) for how in (("image", "swap"), ("patch", "remap"), ("patch", "swap"))),
+]
+"""The explorer cuts all four in every run (`test_runner`); here it is the whole courier's way."""
 every_kind = pytest.mark.parametrize("how", KINDS, ids="-".join)
 
 
