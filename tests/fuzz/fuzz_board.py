@@ -208,7 +208,9 @@ def converse(data: bytes) -> None:
             break
         host.act()
     host.judge()
-    host.bench.feed(b"\0\n")  # ends a COBS frame that noise has opened, and a line; half a second of silence does as well
+    host.bench.feed(
+        b"\0\n"
+    )  # ends a COBS frame that noise has opened, and a line; half a second of silence does as well
     assert host.bench.status()["root"] == 1
     host.bench.power_cycle()
     host.judge()
