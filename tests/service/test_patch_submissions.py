@@ -10,14 +10,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from hillhold_signer import patchpool
 from hillhold_signer.patchpool import PatchPool
 from hillhold_signer.service.service import Service
 from hillhold_verifier.release import patch_path
+from patchworld import instead
 from servicekit import Kit, make_kit, never_asked, serving, submit, until
 from workshop import image
 
-MAIN = "from hillhold_signer.patchworker import main"
 FIRST = sha256(image("1.0.0")).digest()
 
 
@@ -26,10 +25,6 @@ def kit(tmp_path: Path) -> Iterator[Kit]:
     made = make_kit(tmp_path / "service")
     yield made
     made.data.database.close()
-
-
-def instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.setattr(patchpool, "_START", patchpool._START.replace(MAIN, f"{MAIN}\n{code}"))
 
 
 def paths(kit: Kit) -> set[str]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,79 +14,24 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tuf.api.metadata import TargetFile
 
-from hillhold_signer import Repository, Wish, add_release, adding, patchpool
+from hillhold_signer import Repository, Wish, add_release, adding
 from hillhold_signer.adding import add_releases
 from hillhold_signer.cli import main
-from hillhold_signer.errors import ReleaseRefused, RepositoryRefused, ToolError
+from hillhold_signer.errors import ReleaseRefused, RepositoryRefused
 from hillhold_signer.making import Making
-from hillhold_signer.patching import NO_PATCHES, NOTHING_SHA256, PatchFrom, Task, limits
-from hillhold_signer.patchpool import Failure, Job, PatchPool
-from hillhold_signer.patchworker import HEADER, alike
+from hillhold_signer.patching import NO_PATCHES, NOTHING_SHA256, PatchFrom, limits
+from hillhold_signer.patchpool import Job, PatchPool
+from hillhold_signer.patchworker import alike
 from hillhold_signer.prune import prune_releases
 from hillhold_signer.releases import understood
 from hillhold_verifier.patch import PatchDecoder
 from hillhold_verifier.release import Patch, Release, patch_path
+from patchworld import LINUX, MAIN, World, children, instead, listed
 from workshop import HARDWARE, NOW, firmware, image, release, sign_all, started, tree
 
 WISH = Wish("app.bin", hardware=HARDWARE[:1])
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 ALL = PatchFrom(None)
-MAIN = "from hillhold_signer.patchworker import main"
-
-
-def listed(version: str, data: bytes) -> Release:
-    path = f"pump/{version}/app.bin"
-    custom = {
-        "v": 1,
-        "hardware": ["a"],
-        "version": version,
-        "security_counter": 1,
-        "format": "mcuboot",
-        "kind": "feature",
-    }
-    entry = TargetFile(len(data), {"sha256": sha256(data).hexdigest()}, path, {"custom": {"hillhold": custom}})
-    found = understood(entry)
-    assert isinstance(found, Release)
-    return found
-
-
-def edited(data: bytes, seed: int) -> bytes:
-    source, new = random.Random(seed), bytearray(data)
-    for _ in range(4):
-        new[source.randrange(len(new))] ^= 0x55
-    return bytes(new)
-
-
-class World:
-    """An image, earlier ones, and who asked for the bytes of which."""
-
-    def __init__(self, count: int, length: int = 3000) -> None:
-        self.image = firmware(1, length)
-        self.bytes = {f"1.{number}.0": edited(self.image, number) for number in range(count)}
-        self.releases = [listed(version, data) for version, data in self.bytes.items()]
-        self.asked: list[str] = []
-
-    def read(self, release: Release) -> bytes:
-        self.asked.append(str(release.version))
-        return self.bytes[str(release.version)]
-
-    def task(self, patch_from: PatchFrom = ALL) -> Task:
-        digest = sha256(self.image).hexdigest()
-        target = TargetFile(len(self.image), {"sha256": digest}, "pump/2.0.0/app.bin")
-        return Task(target, self.image, tuple(patch_from.choose(self.releases)), patch_from.whole)
-
-
-def instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    """Let the processes run other code than the patch maker's."""
-    assert MAIN in patchpool._START
-    monkeypatch.setattr(patchpool, "_START", patchpool._START.replace(MAIN, f"{MAIN}\n{code}"))
-
-
-def children() -> set[int]:
-    """Processes that this one has started and not yet seen the end of."""
-    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
 
 
 # --- which -----------------------------------------------------------------------------------------------------------
@@ -139,48 +81,6 @@ def test_a_base_with_nothing_in_common_is_seen_at_once_and_one_that_moved_is_not
 # --- processes -------------------------------------------------------------------------------------------------------
 
 
-@LINUX
-def test_a_process_has_no_secret_in_its_environment_its_files_or_its_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    secret = random.Random(5).randbytes(24).hex()
-    for name in ("HILLHOLD_TOKEN", "AWS_SECRET_ACCESS_KEY", "VAULT_TOKEN", "PYKCS11LIB", "PIN", "PGPASSWORD"):
-        monkeypatch.setenv(name, secret)
-    key = tmp_path / "key.pem"
-    key.write_text(secret)
-    with key.open("rb") as held:
-        os.set_inheritable(held.fileno(), True)
-        instead(
-            monkeypatch,
-            "import json, os\n"
-            "def main():\n"
-            "    found = {'environment': dict(os.environ), 'modules': sorted(sys.modules), 'files': {}}\n"
-            "    for fd in os.listdir('/proc/self/fd'):\n"
-            "        try: found['files'][fd] = os.readlink('/proc/self/fd/' + fd)\n"
-            "        except OSError: pass\n"
-            "    os.write(1, json.dumps(found).encode() + b'\\n')\n"
-            "    memory = os.open('/proc/self/mem', os.O_RDONLY)\n"
-            "    for line in open('/proc/self/maps'):\n"
-            "        start, end = (int(part, 16) for part in line.split()[0].split('-'))\n"
-            "        try: os.write(1, os.pread(memory, end - start, start))\n"
-            "        except (OSError, OverflowError): pass\n",
-        )
-        with PatchPool(1) as pool:
-            ((_, failure),) = pool.make([Job(1, b"base", b"result", tmp_path / "out")])
-    assert failure is None
-    said, memory = (tmp_path / "out").read_bytes().split(b"\n", 1)
-    found = json.loads(said)
-    assert set(found["environment"]) <= {*patchpool._PASSED, "LC_CTYPE"}
-    assert found["files"]["1"] == str(tmp_path / "out")
-    assert not [path for path in found["files"].values() if "key" in path]
-    assert set(found["files"]) <= {"0", "1", "2", "3"}  # the last is the folder that it was just reading
-    for module in ("cryptography", "securesystemslib", "tuf", "hillhold_signer.keys", "hillhold_signer.signatures"):
-        assert module not in found["modules"]
-    assert len(memory) > 1_000_000
-    assert b"result" in memory
-    assert secret.encode() not in memory
-
-
 FAULTS = {
     "killed": ("import os, signal\ndef main(): os.kill(os.getpid(), signal.SIGKILL)", "signal 9"),
     "no memory": ("def main(): raise MemoryError('all of it')", "MemoryError: all of it"),
@@ -220,26 +120,26 @@ def test_a_process_that_fails_costs_its_patch_and_not_the_release(
 def test_a_patch_that_was_changed_on_the_disk_is_not_believed(tmp_path: Path) -> None:
     world, folder = World(2), tmp_path / "work"
     with suppress(KeyboardInterrupt), Making(folder) as making:
-        assert len(making.make(world.task(), world.read).kept) == 2
+        assert len(making.make(world.task(ALL), world.read).kept) == 2
         raise KeyboardInterrupt
     files = sorted(folder.rglob("*.hhp*"))
     damaged = bytearray(files[0].read_bytes())
     damaged[-4] ^= 1
     files[0].write_bytes(damaged)
     with Making(folder) as making:
-        made = making.make(world.task(), world.read)
+        made = making.make(world.task(ALL), world.read)
     assert [(len(made.kept), [item.failed for item in made.left_out if item.base])] == [(1, [True])]
 
 
 def test_what_did_not_pay_earlier_is_made_once_more_where_it_would_pay_now(tmp_path: Path) -> None:
     world, folder = World(1), tmp_path / "work"
     with suppress(KeyboardInterrupt), Making(folder) as making:
-        (kept,) = making.make(world.task(), world.read).kept
+        (kept,) = making.make(world.task(ALL), world.read).kept
         kept.file.with_name(f"{kept.file.name}.not").write_text("5")
         kept.file.unlink()
         raise KeyboardInterrupt
     with Making(folder) as making:
-        assert len(making.make(world.task(), world.read).kept) == 1
+        assert len(making.make(world.task(ALL), world.read).kept) == 1
 
 
 def test_no_more_bases_are_read_than_are_worked_on_and_their_order_is_newest_first(tmp_path: Path) -> None:
@@ -247,7 +147,7 @@ def test_no_more_bases_are_read_than_are_worked_on_and_their_order_is_newest_fir
     with PatchPool(2) as pool:
         report = lambda _path, done, _total, _kept: ahead.append(len(world.asked) - done)  # noqa: E731
         with Making(tmp_path / "work", pool, report) as making:
-            making.make(world.task(), world.read)
+            making.make(world.task(ALL), world.read)
     assert world.asked[:2] == ["1.11.0", "1.10.0"]
     assert max(ahead[:12]) <= 2
 
@@ -258,7 +158,7 @@ def test_so_many_are_kept_and_those_that_save_most(tmp_path: Path, monkeypatch: 
     world.bytes["1.0.0"] = world.image[:-1] + b"x"  # the oldest is the nearest
     world.releases[0] = listed("1.0.0", world.bytes["1.0.0"])
     with Making(tmp_path / "work", report=lambda *said: seen.append(said[1:])) as making:
-        made = making.make(world.task(), world.read)
+        made = making.make(world.task(ALL), world.read)
         sizes = {item.base: item.target.length for item in made.kept}
         others = {item.base: item.length or 0 for item in made.left_out if item.base}
         for item in made.kept:
@@ -283,7 +183,7 @@ def test_a_base_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
         return world.read(release)
 
     with Making(tmp_path / "work") as making:
-        made = making.make(world.task(), read)
+        made = making.make(world.task(ALL), read)
     assert {item.base for item in made.kept} == {"pump/1.0.0/app.bin", "pump/1.2.0/app.bin"}
     assert [item.reason for item in made.left_out if item.failed] == [
         "pump/1.1.0/app.bin: expected its bytes, got none"
@@ -337,54 +237,16 @@ def test_an_interruption_ends_the_processes_and_the_next_time_goes_on(tmp_path: 
 
     first, second = Counting(), Counting()
     with first, pytest.raises(KeyboardInterrupt), Making(folder, first, stop) as making:
-        making.make(world.task(), world.read)
+        making.make(world.task(ALL), world.read)
     assert not children()
     assert [item for item in folder.rglob(".*") if item.is_file()] == []
     with second, Making(folder, second) as making:
-        assert len(making.make(world.task(), world.read).kept) == 8
+        assert len(making.make(world.task(ALL), world.read).kept) == 8
         before = len(second.keys)
-        assert len(making.make(world.task(), world.read).kept) == 8  # asked again, as under the lock
+        assert len(making.make(world.task(ALL), world.read).kept) == 8  # asked again, as under the lock
         assert len(second.keys) == before
     assert before == 8 - 3  # nor is the one from nothing made again
     assert not folder.exists()
-
-
-@LINUX
-def test_a_pool_that_is_closed_ends_what_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    instead(monkeypatch, "import time\ndef main(): time.sleep(600)")
-    pool, world, said = PatchPool(2), World(4), []
-
-    def run() -> None:
-        with Making(tmp_path / "work", pool) as making:
-            try:
-                making.make(world.task(), world.read)
-            except ToolError as error:
-                said.append(str(error))
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    while not children():
-        time.sleep(0.01)
-    pool.close()
-    thread.join(60)
-    assert len(said) == 1
-    assert not children()
-    with pytest.raises(ToolError):
-        list(pool.make([Job(1, b"", b"", tmp_path / "out")]))
-
-
-@LINUX
-def test_memory_bounds_how_many_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patchpool, "MEMORY", 1000)
-    instead(
-        monkeypatch,
-        "import os, time\ndef main():\n"
-        "    lone = os.path.dirname(os.readlink('/proc/self/fd/1')) + '/lone'\n"
-        "    os.mkdir(lone); time.sleep(0.2); os.rmdir(lone)",
-    )
-    with PatchPool(4) as pool:
-        found = dict(pool.make(Job(number, bytes(400), bytes(400), tmp_path / str(number)) for number in range(4)))
-    assert found == dict.fromkeys(range(4))  # two at once would have met
 
 
 @LINUX
@@ -499,23 +361,3 @@ def test_the_command_names_what_was_kept_and_what_was_left_out(tmp_path: Path) -
     }
     assert left[None]["reason"] == "not worth it"
     assert not list((tmp_path / "repo").glob(".patches*"))
-
-
-@LINUX
-def test_a_process_whose_parent_was_killed_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    instead(
-        monkeypatch, "import hillhold_signer.patchworker as w\ndef hang(*_):\n    while True: pass\nw.make_patch = hang"
-    )
-    command = patchpool.command()
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=patchpool.environment())
-    process.communicate(HEADER.pack(1, 1, 1) + b"ab", timeout=60)
-    assert process.returncode == -signal.SIGALRM
-
-
-def test_a_process_may_be_started_wherever_the_package_lies(tmp_path: Path) -> None:
-    with PatchPool(1) as pool:
-        made = list(pool.make([Job("one", firmware(1), edited(firmware(1), 2), tmp_path / "one")]))
-        hopeless = list(pool.make([Job("two", firmware(1), firmware(2), tmp_path / "two")]))
-    assert made == [("one", None)]
-    assert hopeless == [("two", Failure("next to nothing in common", hopeless=True))]
-    assert [item.name for item in tmp_path.iterdir()] == ["one"]

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -44,6 +45,13 @@ _REQUIRES: Final = re.compile(rf"(?:({_SEGMENT}):)?({_SEGMENT})>=(\S+)")
 _DOWN: Final = re.compile(rf"(?:({_SEGMENT}):)?(\S+)")
 
 
+def _patch_from(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> PatchFrom:
+    try:
+        return PatchFrom.parse(texts)
+    except ReleaseRefused as error:
+        raise click.BadParameter(str(error)) from error
+
+
 @click.command(cls=OnRepository, short_help="Add signed MCUboot images to a line's draft.")
 @click.argument("repo", type=REPOSITORY)
 @click.argument("product")
@@ -74,6 +82,7 @@ _DOWN: Final = re.compile(rf"(?:({_SEGMENT}):)?(\S+)")
     "--patch-from",
     multiple=True,
     metavar="all|N|VERSION|none",
+    callback=_patch_from,
     help=f"From which earlier releases patches are made: all, the N newest ({DEFAULT_BASES} by default), or named ones; repeat it.",
 )
 @click.option("--allow-lower", is_flag=True, help="Make a downgrade, to show that devices refuse it.")
@@ -94,7 +103,7 @@ def add(
     provenance: Path | None,
     publish_documents: bool,
     source: str | None,
-    patch_from: tuple[str, ...],
+    patch_from: PatchFrom,
     allow_lower: bool,
     as_json: bool,
 ) -> None:
@@ -143,25 +152,10 @@ def add(
         )
         for item in chosen
     ]
-    if statement is not None and (service := service_of(repo)) is not None:
-        for item in chosen:
-            check_provenance(statement.data, sha256(item.data).hexdigest())
-        service.upload(statement.data, sha256(statement.data).hexdigest())
-    try:
-        wanted = PatchFrom.parse(patch_from)
-    except ReleaseRefused as error:
-        raise click.UsageError(f"--patch-from: {error}") from error
-    folder = repo / PATCHES if isinstance(repo, Path) else options_file().with_name("patches")
-    with _progress(show=not as_json) as report, Making(folder, report=report) as making:
-        done = add_releases(
-            Repository(repo),
-            product,
-            items,
-            edge().now(),
-            patch_from=wanted,
-            with_documents=publish_documents,
-            making=making,
-        )
+    _upload(repo, statement, chosen)
+    with _making(repo, show=not as_json) as making:
+        add = partial(add_releases, patch_from=patch_from, with_documents=publish_documents, making=making)
+        done = add(Repository(repo), product, items, edge().now())
     _emit(product, chosen, done, source, as_json=as_json)
 
 
@@ -227,6 +221,14 @@ def _version(option: str, text: str, version: str) -> Version:
         return Version.parse(version)
     except MetadataError as error:
         raise click.UsageError(f"{option} {text}: {error}") from error
+
+
+def _upload(repo: Place, statement: Document | None, chosen: Sequence[Chosen]) -> None:
+    """Send provenance to a service, which keeps it."""
+    if statement is not None and (service := service_of(repo)) is not None:
+        for item in chosen:
+            check_provenance(statement.data, sha256(item.data).hexdigest())
+        service.upload(statement.data, sha256(statement.data).hexdigest())
 
 
 def _document(path: Path) -> Document:
@@ -307,6 +309,14 @@ def _left_out(added: Added) -> list[str]:
         *lines,
         *(f"  left out: {count} patch{'es' * (count > 1)}: {why}" for why, count in sorted(reasons.items())),
     ]
+
+
+@contextmanager
+def _making(repo: Place, *, show: bool) -> Iterator[Making]:
+    """What makes patches, and goes on where an interrupted command was."""
+    folder = repo / PATCHES if isinstance(repo, Path) else options_file().with_name("patches")
+    with _progress(show=show) as report, Making(folder, report=report) as making:
+        yield making
 
 
 @contextmanager

@@ -1,0 +1,123 @@
+"""The processes that make patches: what they hold, how many there are, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from hillhold_signer import patchpool
+from hillhold_signer.errors import ToolError
+from hillhold_signer.making import Making
+from hillhold_signer.patching import PatchFrom
+from hillhold_signer.patchpool import Failure, Job, PatchPool
+from hillhold_signer.patchworker import HEADER
+from patchworld import LINUX, World, children, edited, instead
+from workshop import firmware
+
+
+@LINUX
+def test_a_process_has_no_secret_in_its_environment_its_files_or_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = random.Random(5).randbytes(24).hex()
+    for name in ("HILLHOLD_TOKEN", "AWS_SECRET_ACCESS_KEY", "VAULT_TOKEN", "PYKCS11LIB", "PIN", "PGPASSWORD"):
+        monkeypatch.setenv(name, secret)
+    key = tmp_path / "key.pem"
+    key.write_text(secret)
+    with key.open("rb") as held:
+        os.set_inheritable(held.fileno(), True)
+        instead(
+            monkeypatch,
+            "import json, os\n"
+            "def main():\n"
+            "    found = {'environment': dict(os.environ), 'modules': sorted(sys.modules), 'files': {}}\n"
+            "    for fd in os.listdir('/proc/self/fd'):\n"
+            "        try: found['files'][fd] = os.readlink('/proc/self/fd/' + fd)\n"
+            "        except OSError: pass\n"
+            "    os.write(1, json.dumps(found).encode() + b'\\n')\n"
+            "    memory = os.open('/proc/self/mem', os.O_RDONLY)\n"
+            "    for line in open('/proc/self/maps'):\n"
+            "        start, end = (int(part, 16) for part in line.split()[0].split('-'))\n"
+            "        try: os.write(1, os.pread(memory, end - start, start))\n"
+            "        except (OSError, OverflowError): pass\n",
+        )
+        with PatchPool(1) as pool:
+            ((_, failure),) = pool.make([Job(1, b"base", b"result", tmp_path / "out")])
+    assert failure is None
+    said, memory = (tmp_path / "out").read_bytes().split(b"\n", 1)
+    found = json.loads(said)
+    assert set(found["environment"]) <= {*patchpool._PASSED, "LC_CTYPE"}
+    assert found["files"]["1"] == str(tmp_path / "out")
+    assert not [path for path in found["files"].values() if "key" in path]
+    assert set(found["files"]) <= {"0", "1", "2", "3"}  # the last is the folder that it was just reading
+    for module in ("cryptography", "securesystemslib", "tuf", "hillhold_signer.keys", "hillhold_signer.signatures"):
+        assert module not in found["modules"]
+    assert len(memory) > 1_000_000
+    assert b"result" in memory
+    assert secret.encode() not in memory
+
+
+@LINUX
+def test_a_pool_that_is_closed_ends_what_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    instead(monkeypatch, "import time\ndef main(): time.sleep(600)")
+    pool, world, said = PatchPool(2), World(4), []
+
+    def run() -> None:
+        with Making(tmp_path / "work", pool) as making:
+            try:
+                making.make(world.task(PatchFrom(None)), world.read)
+            except ToolError as error:
+                said.append(str(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not children():
+        time.sleep(0.01)
+    pool.close()
+    thread.join(60)
+    assert len(said) == 1
+    assert not children()
+    with pytest.raises(ToolError):
+        list(pool.make([Job(1, b"", b"", tmp_path / "out")]))
+
+
+@LINUX
+def test_memory_bounds_how_many_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patchpool, "MEMORY", 1000)
+    instead(
+        monkeypatch,
+        "import os, time\ndef main():\n"
+        "    lone = os.path.dirname(os.readlink('/proc/self/fd/1')) + '/lone'\n"
+        "    os.mkdir(lone); time.sleep(0.2); os.rmdir(lone)",
+    )
+    with PatchPool(4) as pool:
+        found = dict(pool.make(Job(number, bytes(400), bytes(400), tmp_path / str(number)) for number in range(4)))
+    assert found == dict.fromkeys(range(4))  # two at once would have met
+
+
+@LINUX
+def test_a_process_whose_parent_was_killed_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    instead(
+        monkeypatch, "import hillhold_signer.patchworker as w\ndef hang(*_):\n    while True: pass\nw.make_patch = hang"
+    )
+    command = patchpool.command()
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=patchpool.environment())
+    process.communicate(HEADER.pack(1, 1, 1) + b"ab", timeout=60)
+    assert process.returncode == -signal.SIGALRM
+
+
+def test_a_process_may_be_started_wherever_the_package_lies(tmp_path: Path) -> None:
+    with PatchPool(1) as pool:
+        made = list(pool.make([Job("one", firmware(1), edited(firmware(1), 2), tmp_path / "one")]))
+        hopeless = list(pool.make([Job("two", firmware(1), firmware(2), tmp_path / "two")]))
+    assert made == [("one", None)]
+    assert hopeless == [("two", Failure("next to nothing in common", hopeless=True))]
+    assert [item.name for item in tmp_path.iterdir()] == ["one"]
