@@ -4,7 +4,7 @@ Nothing is asked of the build: no symbols, no map file. What the two images hold
 a call in it gives the place that it calls in both, and so does a pointer: each is a vote for how far that place moved. The table is the one
 with which the votes that it gets right, less what its rows cost, come to most.
 
-Where the image runs is found in the same way: it is the address at which the most pointers to code point to where calls go as well.
+Where the image runs is found in the same way: it is the address at which the most pointers to code point to where functions begin.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ import re
 import struct
 from bisect import bisect_left, bisect_right
 from collections import Counter
+from itertools import pairwise
 from typing import Final, NamedTuple
 
-from hillhold_verifier.moves import LIMIT_ADDRESS, MAX_MOVES, Moves, branch_offset, branches
+from hillhold_verifier.moves import LIMIT_ADDRESS, MAX_MOVES, Moves, branch_offset, branches, is_branch
 
 RAM: Final = 0x2000_0000
 RAM_LENGTH: Final = 0x4_0000
 """Where Armv7-M and Armv6-M have SRAM, and how much of it is looked at."""
 
 _CALL: Final = re.compile(rb".[\xf0-\xf7].[\xd0-\xdf\xf0-\xff]", re.DOTALL)
+_PROLOGUE: Final = re.compile(rb"(?=.\xb5|\x2d\xe9)", re.DOTALL)
+"""`PUSH {..., lr}`, in its short and its long form: how nearly every function that calls another begins."""
 _MASKED_CALL: Final = b"\x00\xf0\x00\xf8"
 _MASKED_POINTER: Final = b"\x01\x01"
-_LEAST_POINTERS: Final = 8
+_LEAST_POINTERS: Final = 20
 _FARTHEST: Final = 1 << 17
 """Bytes that a pointer may move and still be taken for the same one."""
 _VOTE: Final = 3
@@ -48,7 +51,7 @@ class Addresses:
         self.base, self.result = base, result
         self.branches = branches(base)
         self.targets = [at + 4 + branch_offset(base, at) for at in self.branches]
-        load = _load(base, self.targets)
+        load = _load(base)
         self.load = LIMIT_ADDRESS - len(base) if load is None else load
         self._all = Moves(len(base), self.load, RAM, RAM_LENGTH)
         self.words = self._all.words(base)
@@ -81,34 +84,35 @@ class Addresses:
 
     def _votes(self, matches: list[Match]) -> Counter[tuple[int, int]]:
         base, result = self.base, self.result
-        votes: Counter[tuple[int, int]] = Counter()
+        found = []
         offsets = [at for at, _, _ in self.words]
-        later = set(branches(result))
         for start, new, length in matches:
             way = new - start
             for n in range(bisect_left(self.branches, start), bisect_right(self.branches, start + length - 4)):
                 at, target = self.branches[n], self.targets[n]
-                if at + way in later and 0 <= target < len(base):
-                    votes[target, branch_offset(result, at + way) + at + way + 4 - target] += 1
+                if is_branch(result, at + way) and 0 <= target < len(base):
+                    found.append((target, branch_offset(result, at + way) + at + way + 4 - target))
             for n in range(bisect_left(offsets, start), bisect_right(offsets, start + length - 4)):
                 at, word, place = self.words[n]
                 shift = int.from_bytes(result[at + way : at + way + 4], "little") - word
                 if -_FARTHEST < shift < _FARTHEST:
-                    votes[place, shift] += 1
-        return votes
+                    found.append((place, shift))
+        return Counter(found)
 
 
-def _load(base: bytes, targets: list[int]) -> int | None:
-    """The address that the image runs from, a multiple of 256; a quarter of the pointers decide."""
-    called: dict[int, set[int]] = {}
-    for target in targets:
-        if 0 <= target < len(base) and not target & 0xC0:
-            called.setdefault(target & 0xFF, set()).add(target)
-    pointers = {word - 1 for word in struct.unpack_from(f"<{len(base) // 4}I", base) if word & 0xC1 == 1}
-    found = Counter(
-        pointer - target for pointer in pointers for target in called.get(pointer & 0xFF, ()) if pointer >= target
+def _load(base: bytes) -> int | None:
+    """The address that the image runs from, a multiple of 256."""
+    functions: dict[int, list[int]] = {}
+    for found in _PROLOGUE.finditer(base):
+        if not found.start() & 1:
+            functions.setdefault(found.start() & 0xFF, []).append(found.start())
+    words = struct.unpack_from(f"<{len(base) // 4}I", base)
+    # Pointers lie beside pointers: in tables, and in the pools behind functions.
+    pointers = {word - 1 for before, word in pairwise(words) if word & 1 and not (before ^ word) >> 20}
+    loads = Counter(
+        pointer - start for pointer in pointers for start in functions.get(pointer & 0xFF, ()) if pointer >= start
     )
-    (load, count), *_ = found.most_common(1) or [(0, 0)]
+    (load, count), *_ = loads.most_common(1) or [(0, 0)]
     return load if count >= _LEAST_POINTERS and load + len(base) <= LIMIT_ADDRESS else None
 
 

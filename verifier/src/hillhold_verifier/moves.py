@@ -9,8 +9,8 @@ place from `starts[n]` on, up to the next row's, lies `shifts[n]` bytes further 
 
 Corrected are, found in the bytes as they are in the base:
 
-- words: 32 bits, little-endian, at offsets that 4 divides. One that is an address of a place (its lowest bit, which marks Thumb
-  code, put aside; the image's range goes before the other) gets the place's shift added, modulo 2**32.
+- words: 32 bits, little-endian, at offsets that 4 divides. One that is an address of a place gets the place's shift added, modulo 2**32.
+  Its place is rounded down to an even one, since the lowest bit marks Thumb code; the image's range goes before the other.
 - branches: Thumb `BL` and `B.W` (Armv7-M A7.7.12 T4 and A7.7.18 T1: 25 bits of offset, relative to the instruction's address + 4), at even
   offsets. They are two halfwords, the first 0xf000 to 0xf7ff, the second with bits 15 and 12 set; none begins right behind a halfword that
   could begin one, so that none overlap. The offset grows by the target's shift, less the instruction's own way: from its place in the base
@@ -132,24 +132,22 @@ class Moves:
         load, load_end = self.load, self.load + self._base_length
         ram, ram_end = self.ram, self.ram + self.ram_length
         words = struct.unpack_from(f"<{len(raw) // 4}I", raw)
-        found = [
-            (at, word)
-            for at, word in enumerate(words)
-            if load <= word & ~1 < load_end or ram <= word & ~1 < ram_end
-        ]
+        found = [(at, word) for at, word in enumerate(words) if load <= word < load_end or ram <= word < ram_end]
         return [
-            (at * 4, word, (word & ~1) - (load if load <= word & ~1 < load_end else ram - self._base_length))
+            (at * 4, word, (word - load if load <= word < load_end else word - ram + self._base_length) & ~1)
             for at, word in found
         ]
 
 
 def branches(raw: bytes) -> list[int]:
     """Offsets of the branches in bytes that begin at an even offset of the base."""
-    return [
-        found.start() - 1
-        for found in _BRANCH.finditer(raw)
-        if found.start() & 1 and (found.start() < 2 or not 0xF0 <= raw[found.start() - 2] <= 0xF7)
-    ]
+    found = [match.start() - 1 for match in _BRANCH.finditer(raw)]
+    return [at for at in found if not at & 1 and (not at or raw[at - 1] & 0xF8 != 0xF0)]
+
+
+def is_branch(raw: bytes, at: int) -> bool:
+    """Whether four bytes are two halfwords of a branch."""
+    return raw[at + 1] & 0xF8 == 0xF0 and raw[at + 3] & 0x90 == 0x90
 
 
 def branch_offset(raw: bytes | bytearray, at: int) -> int:
