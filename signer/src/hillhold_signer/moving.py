@@ -49,12 +49,12 @@ class Addresses:
 
     def __init__(self, base: bytes, result: bytes) -> None:
         self.base, self.result = base, result
-        self.branches = branches(base)
+        self.branches = list(branches(base))
         self.targets = [at + 4 + branch_offset(base, at) for at in self.branches]
         load = _load(base)
         self.load = LIMIT_ADDRESS - len(base) if load is None else load
         self._all = Moves(len(base), self.load, RAM, RAM_LENGTH)
-        self.words = self._all.words(base)
+        self.words = list(self._all.words(base))
 
     def masked(self) -> tuple[bytes, bytes]:
         """Base and result with addresses blotted out, for matching: what differs in addresses alone is the same."""
@@ -72,7 +72,7 @@ class Addresses:
         end = max(place for place, shift in votes) + 1
         price = _ROW
         while len(rows := _rows(votes, price)) > MAX_MOVES:
-            price *= 2
+            price += 2
         if not any(shift for _, shift in rows):
             return None
         moves = Moves(len(self.base), self.load, RAM, max(0, end - len(self.base)))

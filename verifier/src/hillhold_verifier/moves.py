@@ -23,14 +23,16 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 from hillhold_verifier.errors import OperationalError, PatchError
 
-MAX_MOVES: Final = 512
-"""Rows of the table: 4 KiB on a microcontroller."""
+MAX_MOVES: Final = 384
+"""Rows of the table: 3 KiB on a microcontroller."""
 LIMIT_ADDRESS: Final = 2**32
 
 _BRANCH: Final = re.compile(rb"[\xf0-\xf7](?=.[\x90-\x9f\xb0-\xbf\xd0-\xdf\xf0-\xff])", re.DOTALL)
@@ -71,8 +73,8 @@ class Moves:
                 raise PatchError("patch address", expected=f"a range that ends by {LIMIT_ADDRESS}", got=start + length)
         self._base_length = base_length
         self.load, self.ram, self.ram_length = load, ram, ram_length
-        self.starts = array("Q")
-        self.shifts = array("q")
+        self.starts = array("I")
+        self.shifts = array("i")
 
     def add(self, gap: int, change: int) -> None:
         """Adds a row.
@@ -125,24 +127,28 @@ class Moves:
             change = (self.shift(target) if 0 <= target < self._base_length else 0) - way
             if change:
                 set_branch(out, at, offset_was + change)
-        return bytes(out[offset - start : offset - start + length])
+        return bytes(memoryview(out)[offset - start : offset - start + length])
 
-    def words(self, raw: bytes) -> list[tuple[int, int, int]]:
+    def words(self, raw: bytes) -> Iterator[tuple[int, int, int]]:
         """The words that are addresses of places: offset, value, place. `raw` begins at an offset of the base that 4 divides."""
         load, load_end = self.load, self.load + self._base_length
         ram, ram_end = self.ram, self.ram + self.ram_length
-        words = struct.unpack_from(f"<{len(raw) // 4}I", raw)
-        found = [(at, word) for at, word in enumerate(words) if load <= word < load_end or ram <= word < ram_end]
-        return [
-            (at * 4, word, (word - load if load <= word < load_end else word - ram + self._base_length) & ~1)
-            for at, word in found
-        ]
+        words = array("I", raw[: len(raw) & ~3])
+        if sys.byteorder == "big":
+            words.byteswap()
+        for at, word in enumerate(words):
+            if load <= word < load_end:
+                yield at * 4, word, (word - load) & ~1
+            elif ram <= word < ram_end:
+                yield at * 4, word, (word - ram + self._base_length) & ~1
 
 
-def branches(raw: bytes) -> list[int]:
+def branches(raw: bytes) -> Iterator[int]:
     """Offsets of the branches in bytes that begin at an even offset of the base."""
-    found = [match.start() - 1 for match in _BRANCH.finditer(raw)]
-    return [at for at in found if not at & 1 and (not at or raw[at - 1] & 0xF8 != 0xF0)]
+    for found in _BRANCH.finditer(raw):
+        at = found.start() - 1
+        if not at & 1 and (not at or raw[at - 1] & 0xF8 != 0xF0):
+            yield at
 
 
 def is_branch(raw: bytes, at: int) -> bool:

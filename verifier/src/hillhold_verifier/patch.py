@@ -14,7 +14,7 @@ A patch is a header of 14 bytes and one raw LZMA stream.
 It decompresses to numbers and bytes. Numbers are LEB128: seven bits per byte, lowest first, below 2**32, in the fewest bytes;
 signed ones are zigzag (0, -1, 1, -2 ... as 0, 1, 2, 3 ...). First comes the table of moves (`hillhold_verifier.moves`):
 
-    rows    number        at most 512; if it is 0, the table ends here and the base is taken as it is
+    rows    number        at most 384; if it is 0, the table ends here and the base is taken as it is
     load, ram, ram_length numbers
             rows          two numbers each: places since the row before, and, signed, the change of the shift
 
@@ -67,7 +67,7 @@ WORKING_MEMORY: Final = 64 * 1024
 _INPUT_PIECE: Final = 512
 _PIECE: Final = 512
 """Bytes that are decompressed, read or added at a time."""
-_READ_AHEAD: Final = 512
+_READ_AHEAD: Final = 256
 _LIMIT_NUMBER: Final = 2**32 - 1
 _NUMBER_BYTES: Final = 5
 _LOW_BITS: Final = int.from_bytes(b"\x7f" * _PIECE, "little")
@@ -279,6 +279,7 @@ class PatchDecoder:
         offset = self._cursor - self._ahead_at
         if offset < 0 or offset + count > len(self._ahead):
             length = min(max(count, _READ_AHEAD), self._base_length - self._cursor)
+            self._ahead = b""  # not held beside what replaces it
             if self._moves:
                 self._ahead = self._moves.read(self._base, self._cursor, length, self._way)
             else:
