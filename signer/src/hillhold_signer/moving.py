@@ -27,6 +27,8 @@ _PROLOGUE: Final = re.compile(rb"(?=.\xb5|\x2d\xe9)", re.DOTALL)
 """`PUSH {..., lr}`, in its short and its long form: how nearly every function that calls another begins."""
 _MASKED_CALL: Final = b"\x00\xf0\x00\xf8"
 _MASKED_POINTER: Final = b"\x01\x01"
+_VECTORS: Final = 256
+"""Nothing points into the table of vectors that an image begins with; of one that runs from 0, small numbers would."""
 _LEAST_POINTERS: Final = 20
 _FARTHEST: Final = 1 << 17
 """Bytes that a pointer may move and still be taken for the same one."""
@@ -60,8 +62,9 @@ class Addresses:
         """Base and result with addresses blotted out, for matching: what differs in addresses alone is the same."""
         base, result = bytearray(_CALL.sub(_MASKED_CALL, self.base)), bytearray(_CALL.sub(_MASKED_CALL, self.result))
         for image, words in ((base, self.words), (result, self._all.words(self.result))):
-            for at, _, _ in words:
-                image[at : at + 2] = _MASKED_POINTER
+            for at, _, place in words:
+                if place >= _VECTORS:
+                    image[at : at + 2] = _MASKED_POINTER
         return bytes(base), bytes(result)
 
     def moves(self, matches: list[Match]) -> Moves | None:
