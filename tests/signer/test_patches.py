@@ -52,7 +52,7 @@ def run(patch: bytes, base: bytes, result_length: int) -> int:
 
 def test_the_same_input_gives_the_same_bytes() -> None:
     assert make_patch(OLD[:20_000], NEW[:20_000]) == make_patch(bytes(OLD[:20_000]), bytes(NEW[:20_000]))
-    assert ALGORITHM == decoding.ALGORITHM == "hhp1"
+    assert ALGORITHM == decoding.ALGORITHM == "hhp2"
 
 
 @pytest.mark.parametrize(("base", "result"), [(OLD, NEW), (OLD, NEAR), (OLD, OLD), (OLD, thumb(9, 256 * 1024))])

@@ -87,7 +87,7 @@ def offer(repo: Repo, version: str, counter: int = 1, *, data: bytes | None = No
 def offer_patch(repo: Repo, version: str, base: bytes, result: bytes) -> bytes:
     """List the patch from `base` to the release `version`. Returns the patch."""
     made = patch(base, result)
-    repo.add_patch(f"{repo.product}/{version}/app.bin", base, made, algorithm="hhp1")
+    repo.add_patch(f"{repo.product}/{version}/app.bin", base, made, algorithm="hhp2")
     return made
 
 

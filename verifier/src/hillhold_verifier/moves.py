@@ -3,9 +3,9 @@
 A line of code that is added moves all that follows. Every call across it and every pointer behind it is then different, each by
 the same few bytes. A patch states the moves, as a table, once; the base is corrected by it before differences are added.
 
-*Places* are offsets into the base, 0 .. base length, for what lies in the image, which runs from the address `load`; addresses
-from `ram` on, `ram_length` bytes, follow as the places base length .. base length + `ram_length`. Row n of the table says that what was at a
-place from `starts[n]` on, up to the next row's, lies `shifts[n]` bytes further on in the new build. Places before the first row do not move.
+*Places* are offsets into the base, 0 .. base length, for what lies in the image, which runs from the address `load`; the addresses from
+`ram` on, `ram_length` bytes, follow as the places base length .. base length + `ram_length`. A row of the table says that what was at
+a place from `starts[n]` on, up to the next row's, lies `shifts[n]` bytes further on in the new build. Places before the first row stay.
 
 Corrected are, found in the bytes as they are in the base:
 
@@ -126,7 +126,7 @@ class Moves:
             target = start + at + 4 + offset_was
             change = (self.shift(target) if 0 <= target < self._base_length else 0) - way
             if change:
-                set_branch(out, at, offset_was + change)
+                out[at : at + 4] = branch_with(raw, at, offset_was + change)
         return bytes(memoryview(out)[offset - start : offset - start + length])
 
     def words(self, raw: bytes) -> Iterator[tuple[int, int, int]]:
@@ -156,18 +156,20 @@ def is_branch(raw: bytes, at: int) -> bool:
     return raw[at + 1] & 0xF8 == 0xF0 and raw[at + 3] & 0x90 == 0x90
 
 
-def branch_offset(raw: bytes | bytearray, at: int) -> int:
+def branch_offset(raw: bytes, at: int) -> int:
     """The offset that a branch states, in bytes from its address + 4."""
     first, second = _HALFWORDS.unpack_from(raw, at)
-    sign = first >> 10 & 1
-    high = (second >> 13 & 1 ^ sign ^ 1) << 23 | (second >> 11 & 1 ^ sign ^ 1) << 22
-    return (high | (first & 0x3FF) << 12 | (second & 0x7FF) << 1) - (sign << 24)
+    sign: int = first >> 10 & 1
+    high: int = (second >> 13 & 1 ^ sign ^ 1) << 23 | (second >> 11 & 1 ^ sign ^ 1) << 22
+    low: int = (first & 0x3FF) << 12 | (second & 0x7FF) << 1
+    return (high | low) - (sign << 24)
 
 
-def set_branch(out: bytearray, at: int, offset: int) -> None:
-    """Makes a branch state another offset, modulo 2**25."""
-    first, second = _HALFWORDS.unpack_from(out, at)
+def branch_with(raw: bytes, at: int, offset: int) -> bytes:
+    """The four bytes of a branch, with another offset, modulo 2**25."""
+    first, second = _HALFWORDS.unpack_from(raw, at)
     sign = offset >> 24 & 1
-    first = first & 0xF800 | sign << 10 | offset >> 12 & 0x3FF
-    second = second & 0xD000 | (offset >> 23 & 1 ^ sign ^ 1) << 13 | (offset >> 22 & 1 ^ sign ^ 1) << 11 | offset >> 1 & 0x7FF
-    _HALFWORDS.pack_into(out, at, first, second)
+    middle = (offset >> 23 & 1 ^ sign ^ 1) << 13 | (offset >> 22 & 1 ^ sign ^ 1) << 11
+    return _HALFWORDS.pack(
+        first & 0xF800 | sign << 10 | offset >> 12 & 0x3FF, second & 0xD000 | middle | offset >> 1 & 0x7FF
+    )
