@@ -109,8 +109,8 @@ def test_the_worked_example_of_the_format_page() -> None:
         b" the quick brown fox jumps over the hill."
     )
     patch = bytes.fromhex(
-        "48485001000c4a00000076000000"
-        "0005808cd2808d44535c4a12d8668a97961c76aca4aed0817655a05bf765e7d8d5734458e887811ffffc5c8000"
+        "48485002000c4a000000760000000000034116976931be99c1b64ffcd4244655a2cc8eef62037578"
+        "2a421bd8c1ab551e9c8cd73ac621fffff90d6000"
     )
     assert decode(patch, base, len(result)) == result
 
