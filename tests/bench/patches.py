@@ -1,7 +1,7 @@
 """Patches of real firmware, beside what other tools make of the same files.
 
 Sizes in bytes. "/ bounded": ours as a part of the smallest of the others whose decoder keeps to 64 KiB beside base and result; those are
-marked *. "make": process CPU time, as a multiple of the median of the others. "apply": seconds for 400 KB, in pure Python, and as a multiple
+marked *. "make": process CPU time, as a multiple of the median of the others. "apply": seconds for 400 KB, pure Python, and as a multiple
 of SHA-256 over the same bytes. "KiB": the peak that `tracemalloc` sees while a patch is applied, liblzma's memory included.
 
     PYTHONPATH=tests/support:.cache/peers python tests/bench/patches.py [--json]

@@ -75,7 +75,7 @@ class Addresses:
         end = max(place for place, shift in votes) + 1
         price = _ROW
         while len(rows := _rows(votes, price)) > MAX_MOVES:
-            price += 2
+            price += price // 2
         if not any(shift for _, shift in rows):
             return None
         moves = Moves(len(self.base), self.load, RAM, max(0, end - len(self.base)))
