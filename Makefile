@@ -7,6 +7,7 @@ WORKERS ?= 2
 FUZZ := .cache/fuzz
 FUZZ_SECONDS ?= 60
 SMPMGR := .cache/smpmgr
+PEERS := .cache/peers
 
 .PHONY: help setup demo test test-fast deep system differential model lint format bench fuzz fuzz-replay mutation lock clean
 
@@ -16,7 +17,7 @@ help:
 	@echo "make test       lint, types and all tests"
 	@echo "make test-fast  the inner loop"
 	@echo "make deep       replicas killed at every step, and the API under many examples (half an hour)"
-	@echo "make bench      bytes on the wire, time and memory, against python-tuf; the service against the bare core; power cuts; the serial link against smpmgr"
+	@echo "make bench      bytes on the wire, time and memory, against python-tuf; the service against the bare core; power cuts; the serial link against smpmgr; patches of real firmware"
 	@echo "make fuzz       every parser and the whole session under atheris [FUZZ_SECONDS=60 each] [FUZZ_TARGET=name]"
 	@echo "make differential  the verifier beside python-tuf on generated repositories [CASES=100000] [SEED=1] [CASE=n, one again]"
 	@echo "make model      search the model of the rules of trust whole, and drive the real code deep by it (half an hour)"
@@ -75,8 +76,16 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup $(SMPMGR)/.ready
+bench: $(PEERS)/.ready $(SMPMGR)/.ready
 	for name in wire_bytes publish verify_cpu content_stream whole_process log service service_load powercut serial_line; do PYTHONPATH=tests/support $(BIN)/python tests/bench/$$name.py || exit 1; echo; done
+	PYTHONPATH=tests/support:$(PEERS) $(BIN)/python tests/bench/patches.py
+
+# Other tools that make patches. Real firmware to make them from is fetched by the benchmark itself, into .cache/firmware.
+$(PEERS)/.ready: tests/bench/requirements-peers.txt $(VENV)/.ready
+	rm -rf $(PEERS)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --target $(PEERS) -r tests/bench/requirements-peers.txt
+	@command -v xdelta3 >/dev/null || { apt-get update -q && apt-get install -q -y xdelta3; }
+	@touch $@
 
 # atheris lies beside the project's packages, not among them: everything else does without it.
 $(FUZZ)/.ready: tests/fuzz/requirements-fuzz.txt $(VENV)/.ready
@@ -100,6 +109,9 @@ lock:
 	    --no-header --no-annotate .requirements.in -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --no-emit-find-links \
 	    --no-header --no-annotate tests/interop/requirements-smpmgr.in -o tests/interop/requirements-smpmgr.txt
+	{ echo '# What `make bench` measures patches against, beside requirements.lock; xdelta3 is the operating system'"'"'s.'; \
+	    printf '%s\n' bsdiff4 detools hdiffpatch zstandard | uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade \
+	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate -; } > tests/bench/requirements-peers.txt
 
 clean:
 	rm -rf $(VENV) .cache

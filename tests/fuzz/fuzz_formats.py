@@ -33,10 +33,9 @@ from hillhold_verifier.patch import CHUNK, HEADER, PatchDecoder
 from hillhold_verifier.smp import HEADER_SIZE, decode, encode
 from hillhold_verifier.smp_body import decode_body, encode_body
 from hillhold_verifier.smp_console import MAX_JUNK, ConsoleDecoder, Event, Junk, Packet, encode_console
+from patchread import by_one_read
 
 CONSOLE_LIMIT: Final = 200
-LZMA_BOUND: Final = 1 << 20
-"""Bytes of a stream that the second reading of a patch looks at."""
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
@@ -112,20 +111,33 @@ def fuzz_patch(data: bytes) -> None:
     """A patch, or a stream or records behind a header that fits: as a second decoder has it, within the signed length."""
     source = Input(data)
     kind, base_length, result_length = source.below(4), source.below(6000), source.below(6000)
-    base = bytes(at * at % 251 for at in range(base_length))
+    base = thumb(base_length)
     cut, content = source.below(4096), source.rest()
     properties, bits = (93, 14) if kind == 1 else (0, 12)
     if kind:
         if kind > 1:
             filters = [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << 12, "lc": 0, "lp": 0, "pb": 0}]
             content = lzma.compress(content, lzma.FORMAT_RAW, filters=filters)
-        content = HEADER.pack(b"HHP", 1, properties, bits, base_length, result_length) + content
+        content = HEADER.pack(b"HHP", 2, properties, bits, base_length, result_length) + content
     elif len(content) >= HEADER.size:  # the lengths that metadata would have signed
         base_length, result_length = (n % 2**14 for n in HEADER.unpack_from(content)[4:])
-        base = bytes(at * at % 251 for at in range(base_length))
+        base = thumb(base_length)
     found = decoded([content[:cut], content[cut:]], base, result_length)
     with suppress(OverflowError):
         assert found == by_one_read(content, base, result_length)
+
+
+@cache
+def thumb(length: int) -> bytes:
+    """Bytes with branches and pointers at all sorts of places."""
+    parts = [
+        bytes(at * at % 251 for at in range(41)),
+        b"\xff\xf7\x12\xff",
+        b"\x00\xf0\x56\xb8",
+        b"\x03\xf0",
+        b"\x21\x03\0\x20",
+    ]
+    return b"".join(parts[at * at % 11 % 5] for at in range(length // 2 + 1))[:length]
 
 
 def decoded(pieces: list[bytes], base: bytes, result_length: int) -> bytes | None:
@@ -142,72 +154,8 @@ def decoded(pieces: list[bytes], base: bytes, result_length: int) -> bytes | Non
         return None
     finally:
         assert len(made) <= result_length
-        assert slot.read_bytes <= 513 * (result_length + 512)
+        assert slot.read_bytes <= 272 * (result_length + 512)
     return bytes(made)
-
-
-def by_one_read(content: bytes, base: bytes, result_length: int) -> bytes | None:
-    """Decode a patch all at once, from its definition in FORMAT.md; None where it is none. OverflowError: too much to look at."""
-    if len(content) < HEADER.size:
-        return None
-    magic, version, properties, bits, *lengths = HEADER.unpack_from(content)
-    lc, lp, pb = properties % 9, properties // 9 % 5, properties // 45
-    if (magic, version, lengths) != (b"HHP", 1, [len(base), result_length]) or not 12 <= bits <= 14:
-        return None
-    if lc + lp > 3 or pb > 4:
-        return None
-    filters = [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << bits, "lc": lc, "lp": lp, "pb": pb}]
-    unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
-    try:
-        plain_bytes = unpacker.decompress(content[HEADER.size :], LZMA_BOUND)
-    except lzma.LZMAError:
-        return None
-    if len(plain_bytes) == LZMA_BOUND:
-        raise OverflowError
-    if not unpacker.eof or unpacker.unused_data:
-        return None
-    try:
-        made, rest = records(plain_bytes, base, result_length)
-    except (IndexError, ValueError):
-        return None
-    return made if not rest else None
-
-
-def records(plain_bytes: bytes, base: bytes, result_length: int) -> tuple[bytes, bytes]:
-    """Result and what is left over; IndexError where the records are cut short, ValueError where they are wrong."""
-    at = cursor = 0
-    made = bytearray()
-
-    def number() -> int:
-        nonlocal at
-        value = place = 0
-        while True:
-            byte = plain_bytes[at]
-            value |= (byte & 127) << (7 * place)
-            at, place = at + 1, place + 1
-            if byte < 128:
-                break
-        if value >= 2**32 or (place > 1 and byte == 0):
-            raise ValueError("number")
-        return value
-
-    first = True
-    while len(made) < result_length:
-        copy, tag = number(), number()
-        insert, zigzag = (number(), number()) if tag & 1 else (0, 0)
-        add, seek = tag >> 1, zigzag // 2 if zigzag % 2 == 0 else -(zigzag // 2) - 1
-        makes, end = copy + add + insert, cursor + copy + add
-        if (tag & 1 and not insert and not zigzag) or (not makes and not (first and seek)):
-            raise ValueError("empty")
-        if end > len(base) or not 0 <= end + seek <= len(base) or len(made) + makes > result_length:
-            raise ValueError("outside")
-        if at + add + insert > len(plain_bytes):
-            raise IndexError
-        made += base[cursor : cursor + copy]
-        made += bytes((a + b) % 256 for a, b in zip(base[cursor + copy : end], plain_bytes[at : at + add], strict=True))
-        made += plain_bytes[at + add : at + add + insert]
-        at, cursor, first = at + add + insert, end + seek, False
-    return bytes(made), plain_bytes[at:]
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

@@ -189,11 +189,20 @@ def patch_seeds() -> list[bytes]:
     result = base[:700] + b"new" + base[900:2500] + base[:300]
     whole = make_patch(base, result)
     lengths = len(base).to_bytes(2) + len(result).to_bytes(2)
-    plain = bytes([100, 2 * 3 + 1, 2, 5, 1, 2, 3, 65, 66]) + bytes([44, 2]) + b"\7"
+    plain = bytes([0, 100, 2 * 3 + 1, 2, 5, 1, 2, 3, 65, 66]) + bytes([44, 2]) + b"\7"
+    table = bytes([2, 0x80, 2, 0x80, 0x80, 4, 50, 90, 8, 130, 1, 7])
+    moved = bytes([2]) + (200).to_bytes(2) + (150).to_bytes(2) + b"\1\0" + table + plain[1:]
     records = bytes([2]) + (200).to_bytes(2) + (150).to_bytes(2) + b"\1\0" + plain
-    beyond = bytes([2]) + (200).to_bytes(2) + (300).to_bytes(2) + b"\1\0" + b"\x96\1\0" * 2
-    longer = bytes([2]) + (200).to_bytes(2) + (5).to_bytes(2) + b"\1\0" + b"\x85\0\0"
-    return [b"\0" + lengths + b"\0\x40" + whole, b"\1" + lengths + b"\0\x40" + whole[14:], records, beyond, longer]
+    beyond = bytes([2]) + (200).to_bytes(2) + (300).to_bytes(2) + b"\1\0" + b"\0" + b"\x96\1\0" * 2
+    longer = bytes([2]) + (200).to_bytes(2) + (5).to_bytes(2) + b"\1\0" + b"\0\x85\0\0"
+    return [
+        b"\0" + lengths + b"\0\x40" + whole,
+        b"\1" + lengths + b"\0\x40" + whole[14:],
+        records,
+        moved,
+        beyond,
+        longer,
+    ]
 
 
 def smp_seeds() -> list[bytes]:

@@ -14,6 +14,7 @@ from hillhold_signer.patches import ALGORITHM, make_patch
 from hillhold_verifier import patch as decoding
 from hillhold_verifier.errors import MisuseError, OperationalError
 from hillhold_verifier.patch import WORKING_MEMORY, PatchDecoder
+from linker import builds
 
 
 def thumb(seed: int, length: int) -> bytes:
@@ -34,6 +35,7 @@ def moved_calls(image: bytes, seed: int) -> bytes:
     return bytes(out[:half] + rng.randbytes(12) + out[half:])
 
 
+BUILT, REBUILT = builds(2600, 0x0800_0000)
 OLD = thumb(3, 256 * 1024)
 NEW = moved_calls(OLD, 4)
 NEAR = OLD[:70_000] + b"a fix" + OLD[70_005:]
@@ -52,10 +54,13 @@ def run(patch: bytes, base: bytes, result_length: int) -> int:
 
 def test_the_same_input_gives_the_same_bytes() -> None:
     assert make_patch(OLD[:20_000], NEW[:20_000]) == make_patch(bytes(OLD[:20_000]), bytes(NEW[:20_000]))
-    assert ALGORITHM == decoding.ALGORITHM == "hhp1"
+    assert ALGORITHM == decoding.ALGORITHM == "hhp2"
 
 
-@pytest.mark.parametrize(("base", "result"), [(OLD, NEW), (OLD, NEAR), (OLD, OLD), (OLD, thumb(9, 256 * 1024))])
+@pytest.mark.parametrize(
+    ("base", "result"),
+    [(OLD, NEW), (OLD, NEAR), (OLD, OLD), (OLD, thumb(9, 256 * 1024)), (BUILT, REBUILT), builds(3000, 0, every=6)],
+)
 def test_decoding_keeps_to_its_working_memory(base: bytes, result: bytes) -> None:
     patch = make_patch(base, result)
     tracemalloc.start()
@@ -87,7 +92,7 @@ def test_a_small_patch_states_the_smallest_window() -> None:
 
 
 def test_a_patch_that_does_not_give_the_result_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patches, "_sections", lambda base, result: [(b"", b"?" * len(result), 0)])
+    monkeypatch.setattr(patches, "_sections", lambda base, result, *_: [(b"", b"?" * len(result), 0)])
     with pytest.raises(OperationalError, match="does not give the result"):
         make_patch(b"base", b"result")
 

@@ -104,7 +104,7 @@ def offer_compressed(repo: Repo, version: str, result: bytes) -> bytes:
 def offer_patch(repo: Repo, version: str, base: bytes, result: bytes) -> bytes:
     """List the patch from `base` to the release `version`. Returns the patch."""
     made = patch(base, result)
-    repo.add_patch(f"{repo.product}/{version}/app.bin", base, made, algorithm="hhp1")
+    repo.add_patch(f"{repo.product}/{version}/app.bin", base, made, algorithm="hhp2")
     return made
 
 

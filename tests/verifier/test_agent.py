@@ -69,7 +69,7 @@ def test_identify() -> None:
         "hardware": "nrf-a",
         "id": "serial-1",
         "components": ["app"],
-        "alg": ["hhp1"],
+        "alg": ["hhp2"],
     }
 
 

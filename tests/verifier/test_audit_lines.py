@@ -173,7 +173,7 @@ def test_a_patch_has_to_make_exactly_its_image() -> None:
     report = judge(repo)
     (path,) = [path for path in repo.entries if path.endswith(".patch")]
     assert (report.verdict, target(report, path).makes_exactly, target(report, path).base_path) == (0, True, APP)
-    repo.add_patch(NEXT, base, patch(base, image("1.1.0", 3)), algorithm="hhp1")
+    repo.add_patch(NEXT, base, patch(base, image("1.1.0", 3)), algorithm="hhp2")
     report = judge(repo)
     assert [words.partition(": expected")[0] for words in said(report)] == [f"{path}: what the patch makes of {APP}"]
     assert target(report, path).makes_exactly is False
@@ -184,7 +184,7 @@ def test_patches_that_no_device_can_use() -> None:
     head = f"{NEXT}.{sha256(base).hexdigest()[:16]}.patch"
 
     def words(data: bytes, level: Level = Level.REFUSED, **custom: object) -> list[str]:
-        repo.change(repo.add_patch(NEXT, base, data, algorithm="hhp1"), **custom)
+        repo.change(repo.add_patch(NEXT, base, data, algorithm="hhp2"), **custom)
         return said(judge(repo), level)
 
     made = patch(base, new)
@@ -210,9 +210,9 @@ def test_a_patch_is_tried_only_with_the_files_that_were_signed(spoilt: str) -> N
 
 def test_a_patch_to_nothing_listed_and_from_nothing_listed() -> None:
     repo = started()
-    path = repo.add_patch(NEXT, b"gone", b"patch", algorithm="hhp1")
+    path = repo.add_patch(NEXT, b"gone", b"patch", algorithm="hhp2")
     assert said(judge(repo)) == [f"{path}: makes: expected a release of this line, got {NEXT}"]
-    path = repo.add_patch(APP, b"pruned", b"patch", algorithm="hhp1")
+    path = repo.add_patch(APP, b"pruned", b"patch", algorithm="hhp2")
     found = target(judge(repo), path)
     assert (found.findings, found.base_path, found.makes_exactly) == ((), None, None)
 
@@ -220,7 +220,7 @@ def test_a_patch_to_nothing_listed_and_from_nothing_listed() -> None:
 def test_lengths_that_no_patch_can_have() -> None:
     repo = Repo()
     repo.add_release("1.0.0", b"base")
-    path = repo.add_patch(repo.add_release("1.1.0", b"new"), b"base", b"patch", algorithm="hhp1")
+    path = repo.add_patch(repo.add_release("1.1.0", b"new"), b"base", b"patch", algorithm="hhp2")
     repo.entries["pump/1.1.0/app.bin"]["length"] = 2**31
     assert f"{path}: patch lengths: expected at most {2**31 - 1}, got {2**31}" in said(judge(repo))
 

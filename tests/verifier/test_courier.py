@@ -145,7 +145,7 @@ def test_no_patch_where_none_is_wanted_or_it_is_larger_or_of_another_kind() -> N
     bench = with_newer(patched=True)
     assert bench.push(patches=False).how == "image"
     bench = with_newer()
-    bench.repo.add_patch("pump/1.1.0/app.bin", image("1.0.0"), bytes(9000), algorithm="hhp1")
+    bench.repo.add_patch("pump/1.1.0/app.bin", image("1.0.0"), bytes(9000), algorithm="hhp2")
     bench.repo.publish()
     assert bench.push().how == "image"
     bench = with_newer()

@@ -15,11 +15,11 @@ from hillhold_verifier.patch import CHUNK, HEADER, LIMIT_LENGTH, PatchDecoder
 BASE = bytes(range(256)) * 4
 
 
-def pack(records: bytes, base_length: int, result_length: int, *, properties: int = 0, window_bits: int = 12) -> bytes:
+def pack(records: bytes, base_length: int, result_length: int, *, table: bytes = b"\0") -> bytes:
     """A patch with these records, right or wrong."""
     lzma1 = {"id": lzma.FILTER_LZMA1, "dict_size": 1 << 12, "lc": 0, "lp": 0, "pb": 0}
-    header = HEADER.pack(b"HHP", 1, properties, window_bits, base_length, result_length)
-    return header + lzma.compress(records, lzma.FORMAT_RAW, filters=[lzma1])
+    header = HEADER.pack(b"HHP", 2, 0, 12, base_length, result_length)
+    return header + lzma.compress(table + records, lzma.FORMAT_RAW, filters=[lzma1])
 
 
 def chunks(patch: bytes, base: bytes, result_length: int, step: int = 1 << 20) -> list[bytes]:
@@ -109,8 +109,8 @@ def test_the_worked_example_of_the_format_page() -> None:
         b" the quick brown fox jumps over the hill."
     )
     patch = bytes.fromhex(
-        "48485001000c4a00000076000000"
-        "0005808cd2808d44535c4a12d8668a97961c76aca4aed0817655a05bf765e7d8d5734458e887811ffffc5c8000"
+        "48485002000c4a000000760000000000034116976931be99c1b64ffcd4244655a2cc8eef62037578"
+        "2a421bd8c1ab551e9c8cd73ac621fffff90d6000"
     )
     assert decode(patch, base, len(result)) == result
 
@@ -154,16 +154,16 @@ def test_records_that_are_refused(records: bytes, what: str) -> None:
 @pytest.mark.parametrize(
     ("header", "what"),
     [
-        (HEADER.pack(b"HHQ", 1, 0, 12, 1024, 4), "magic"),
-        (HEADER.pack(b"HHP", 2, 0, 12, 1024, 4), "format version"),
-        (HEADER.pack(b"HHP", 1, 0, 12, 1023, 4), "base length"),
-        (HEADER.pack(b"HHP", 1, 0, 12, 1024, 2**32 - 1), "result length"),
-        (HEADER.pack(b"HHP", 1, 0, 11, 1024, 4), "window"),
-        (HEADER.pack(b"HHP", 1, 0, 15, 1024, 4), "window"),
-        (HEADER.pack(b"HHP", 1, 0, 255, 1024, 4), "window"),
-        (HEADER.pack(b"HHP", 1, 4, 12, 1024, 4), "properties"),  # lc 4
-        (HEADER.pack(b"HHP", 1, 3 + 9, 12, 1024, 4), "properties"),  # lc 3, lp 1
-        (HEADER.pack(b"HHP", 1, 225, 12, 1024, 4), "properties"),  # pb 5
+        (HEADER.pack(b"HHQ", 2, 0, 12, 1024, 4), "magic"),
+        (HEADER.pack(b"HHP", 1, 0, 12, 1024, 4), "format version"),
+        (HEADER.pack(b"HHP", 2, 0, 12, 1023, 4), "base length"),
+        (HEADER.pack(b"HHP", 2, 0, 12, 1024, 2**32 - 1), "result length"),
+        (HEADER.pack(b"HHP", 2, 0, 11, 1024, 4), "window"),
+        (HEADER.pack(b"HHP", 2, 0, 15, 1024, 4), "window"),
+        (HEADER.pack(b"HHP", 2, 0, 255, 1024, 4), "window"),
+        (HEADER.pack(b"HHP", 2, 4, 12, 1024, 4), "properties"),  # lc 4
+        (HEADER.pack(b"HHP", 2, 3 + 9, 12, 1024, 4), "properties"),  # lc 3, lp 1
+        (HEADER.pack(b"HHP", 2, 225, 12, 1024, 4), "properties"),  # pb 5
     ],
 )
 def test_headers_that_are_refused(header: bytes, what: str) -> None:
@@ -233,7 +233,7 @@ def test_a_wrong_base_gives_wrong_bytes_of_the_right_length() -> None:
 
 def test_a_base_that_reads_short_is_an_operational_error() -> None:
     decoder = PatchDecoder(lambda offset, length: b"", len(BASE), 4)
-    with pytest.raises(OperationalError, match="asked for 512 bytes at 0, got 0"):
+    with pytest.raises(OperationalError, match="asked for 256 bytes at 0, got 0"):
         list(decoder.feed(pack(bytes([4, 0]), len(BASE), 4)))
 
 
@@ -245,7 +245,7 @@ def test_misuse() -> None:
         PatchDecoder(lambda offset, length: b"", 0, LIMIT_LENGTH + 1)
 
     decoder = PatchDecoder(lambda offset, length: bytes(length), 1032, 3 * 1032)
-    left_open = decoder.feed(HEADER.pack(b"HHP", 1, 0, 12, 1032, 3 * 1032) + patch[HEADER.size :])
+    left_open = decoder.feed(HEADER.pack(b"HHP", 2, 0, 12, 1032, 3 * 1032) + patch[HEADER.size :])
     assert len(next(left_open)) == CHUNK
     with pytest.raises(MisuseError, match="not all taken"):
         list(decoder.feed(b""))

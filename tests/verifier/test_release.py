@@ -31,7 +31,7 @@ RELEASE: Object = {
 }
 PATH = "pump/1.2.3/app.bin"
 BASE = bytes(range(32))
-PATCH: Object = {"v": 1, "algorithm": "hhp1", "base": BASE.hex(), "base_length": 7, "makes": PATH}
+PATCH: Object = {"v": 1, "algorithm": "hhp2", "base": BASE.hex(), "base_length": 7, "makes": PATH}
 
 
 def parse(custom: object, path: str = PATH) -> Release | Patch | None:
@@ -61,7 +61,7 @@ def test_a_release_says_what_was_put_in() -> None:
 def test_a_patch_says_what_was_put_in() -> None:
     path = patch_path(PATH, BASE)
     assert path == f"{PATH}.0001020304050607.patch"
-    assert parse(PATCH, path) == Patch(path, 100, b"\1" * 32, "hhp1", BASE, 7, PATH)
+    assert parse(PATCH, path) == Patch(path, 100, b"\1" * 32, "hhp2", BASE, 7, PATH)
 
 
 def test_a_target_without_custom_is_not_ours() -> None:

@@ -431,7 +431,7 @@ def test_a_signed_patch_that_makes_other_bytes_is_found_at_the_end() -> None:
     rig.install(image("1.0.0"))
     data = offer(rig.repo, "1.1.0", 2)
     wrong = patch(image("1.0.0"), image("1.1.0", 2, seed=5))
-    rig.repo.add_patch("pump/1.1.0/app.bin", image("1.0.0"), wrong, algorithm="hhp1")
+    rig.repo.add_patch("pump/1.1.0/app.bin", image("1.0.0"), wrong, algorithm="hhp2")
     rig.repo.publish()
     rig.take()
     rig.send(wrong)
@@ -445,7 +445,7 @@ def test_a_signed_patch_that_makes_other_bytes_is_found_at_the_end() -> None:
 def test_a_signed_patch_that_is_none_is_refused(whole: bool) -> None:
     rig, data, made = ready_to_patch()
     junk = random.Random(7).randbytes(3000) if whole else made[:-1]
-    rig.repo.add_patch("pump/1.1.0/app.bin", image("1.0.0"), junk, algorithm="hhp1")
+    rig.repo.add_patch("pump/1.1.0/app.bin", image("1.0.0"), junk, algorithm="hhp2")
     rig.repo.publish()
     rig.take()
     rig.send(junk)

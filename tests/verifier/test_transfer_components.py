@@ -43,7 +43,7 @@ def test_content_that_decayed_is_forgotten_of_its_own_component_alone() -> None:
 
 def offer_radio_patch(duo: Duo) -> bytes:
     made = make_patch(OLD[1], NEW[1])
-    duo.repo.add_patch("pump/5.0.0/radio.bin", OLD[1], made, algorithm="hhp1")
+    duo.repo.add_patch("pump/5.0.0/radio.bin", OLD[1], made, algorithm="hhp2")
     duo.repo.publish("line", "snapshot", "timestamp")
     duo.take()
     return made

@@ -1,10 +1,8 @@
-"""Make a patch in the format `hhp1` (specified in `hillhold_verifier.patch` and `docs/FORMAT.md`).
+"""Make a patch in the format `hhp2` (specified in `hillhold_verifier.patch` and `docs/FORMAT.md`).
 
-bsdiff4 finds what of the base can be used again; this module writes it as records, in the order of the result, and compresses
-them. Where a run of the base is unchanged it can be stated as `copy`, or as added zeros, which LZMA shrinks well too: which of
-them is smaller depends on how the changes lie, so the shortest unchanged run that becomes a `copy` is tried at several lengths,
-and then the LZMA properties. The smallest wins, the first of equals. The same bytes come out for the same input, with one
-version of bsdiff4 and liblzma.
+bsdiff4 finds what of the base can be used again, in images whose addresses are blotted out; `hillhold_signer.moving` finds how
+addresses moved; what then differs from the corrected base is written as records, in the order of the result, and compressed. The same
+bytes come out for the same input, with one version of bsdiff4 and liblzma.
 
 Every patch is applied again by the verifier's decoder before it is returned.
 """
@@ -18,15 +16,21 @@ from typing import Final
 
 import bsdiff4.core
 
+from hillhold_signer.moving import Addresses, Match
 from hillhold_verifier import patch
 from hillhold_verifier.errors import MisuseError, OperationalError
+from hillhold_verifier.moves import Moves
 
 ALGORITHM: Final = patch.ALGORITHM
 
-_SHORTEST_COPIES: Final = (2, 32, None)
-"""Unchanged bytes from which a run becomes a `copy`; with None, none does."""
-_PROPERTIES: Final = ((2, 0, 0), (0, 0, 0), (3, 0, 0), (2, 0, 1), (0, 0, 1), (1, 1, 1))
-"""lc, lp, pb to try. Position bits seldom help: numbers of several lengths lie between the bytes."""
+_COPY: Final = re.compile(rb"\0{2,}")
+"""Unchanged bytes that become a `copy`: two numbers of a byte each state it."""
+_SHORT: Final = 4096
+"""Bytes of a stream for which literal contexts only cost: LZMA learns too little in it."""
+_SHORT_PROPERTIES: Final = (0, 0, 0)
+_PROPERTIES: Final = (2, 0, 0)
+_WHOLE_PROPERTIES: Final = ((3, 0, 0), (2, 0, 1), (1, 1, 1))
+"""lc, lp, pb; of a patch from nothing, those to try: it is an image, in which instructions lie at even offsets."""
 
 _Section = tuple[bytes, bytes, int]
 """Differences to the base at the cursor, bytes to insert, and how the cursor moves then."""
@@ -44,12 +48,11 @@ def make_patch(base: bytes, result: bytes) -> bytes:
     """
     if max(len(base), len(result)) > patch.LIMIT_LENGTH:
         raise MisuseError(f"base and result may have {patch.LIMIT_LENGTH} bytes at most")
-    sections = _sections(base, result)
-    streams = [_records(sections, shortest) for shortest in _SHORTEST_COPIES]
-    stream = min(streams, key=lambda each: len(_compress(each, _PROPERTIES[0], patch.MAX_WINDOW_BITS)))
+    stream = _stream(base, result)
     window_bits = min(max((len(stream) - 1).bit_length(), patch.MIN_WINDOW_BITS), patch.MAX_WINDOW_BITS)
+    tried = _WHOLE_PROPERTIES if not base else (_PROPERTIES if len(stream) > _SHORT else _SHORT_PROPERTIES,)
     packed, properties = min(
-        ((_compress(stream, properties, window_bits), properties) for properties in _PROPERTIES),
+        ((_compress(stream, properties, window_bits), properties) for properties in tried),
         key=lambda each: len(each[0]),
     )
     lc, lp, pb = properties
@@ -60,31 +63,80 @@ def make_patch(base: bytes, result: bytes) -> bytes:
     return header + packed
 
 
-def _sections(base: bytes, result: bytes) -> list[_Section]:
+def _stream(base: bytes, result: bytes) -> bytes:
     if not base or not result:  # nothing to match
-        return [(b"", result, 0)]
-    control, differences, extra = bsdiff4.core.diff(base, result)
+        return _table(None) + _records([(b"", result, 0)])
+    addresses = Addresses(base, result)
+    matches = _matches(*addresses.masked())
+    moves = addresses.moves(matches)
+    sections = list(_sections(base, result, matches, None))
+    if moves:
+        corrected = list(_sections(base, result, matches, moves))
+        if _differing(corrected) < _differing(sections):
+            return _table(moves) + _records(corrected)
+    return _table(None) + _records(sections)
+
+
+def _matches(base: bytes, result: bytes) -> list[Match]:
+    control, _, _ = bsdiff4.core.diff(base, result)
     numbers = [bsdiff4.core.decode_int64(control[at : at + 8]) for at in range(0, len(control), 8)]
-    sections: list[_Section] = []
-    add_at = insert_at = 0
+    found = []
+    old = new = 0
     for at in range(0, len(numbers), 3):
         add, insert, seek = numbers[at : at + 3]
-        if add or insert or not sections:
-            section = (differences[add_at : add_at + add], extra[insert_at : insert_at + insert], seek)
-            sections.append(section)
-        else:  # the format refuses a record that makes nothing: its seek belongs to the one before
-            differ, extra_bytes, sought = sections[-1]
-            sections[-1] = (differ, extra_bytes, sought + seek)
-        add_at, insert_at = add_at + add, insert_at + insert
-    differ, extra_bytes, _ = sections[-1]
-    sections[-1] = (differ, extra_bytes, 0)
-    return sections
+        if add:
+            found.append(Match(old, new, add))
+        old, new = old + add + seek, new + add + insert
+    return found
 
 
-def _records(sections: list[_Section], shortest_copy: int | None) -> bytes:
+def _sections(base: bytes, result: bytes, matches: list[Match], moves: Moves | None) -> Iterator[_Section]:
+    """The result as sections; the first may make nothing, and only seek."""
+    cursor = made = 0
+    differences = b""
+    for start, new, length in [*matches, Match(-1, len(result), 0)]:
+        seek = start - cursor if length else 0
+        if new > made or seek:
+            yield differences, result[made:new], seek
+            differences = b""
+        if length:
+            old = base[start : start + length]
+            if moves:
+                old = moves.read(lambda offset, count: base[offset : offset + count], start, length, new - start)
+            differences += _difference(result[new : new + length], old)
+        cursor, made = start + length, new + length
+    if differences:
+        yield differences, b"", 0
+
+
+def _difference(left: bytes, right: bytes) -> bytes:
+    """Subtracts byte by byte, modulo 256, all at once: as `hillhold_verifier.patch` adds."""
+    high = int.from_bytes(b"\x80" * len(left), "little")
+    a, b = int.from_bytes(left, "little"), int.from_bytes(right, "little")
+    return (((a | high) - (b & ~high)) ^ ((a ^ ~b) & high)).to_bytes(len(left), "little")
+
+
+def _differing(sections: list[_Section]) -> int:
+    return sum(len(differences) - differences.count(0) for differences, _, _ in sections)
+
+
+def _table(moves: Moves | None) -> bytes:
+    if not moves:
+        return _number(0)
+    out = bytearray(_number(len(moves.starts)))
+    for number in (moves.load, moves.ram, moves.ram_length):
+        out += _number(number)
+    last_place = last_shift = 0
+    for place, shift in zip(moves.starts, moves.shifts, strict=True):
+        out += _number(place - last_place) + _number(_zigzag(shift - last_shift))
+        last_place, last_shift = place, shift
+    return bytes(out)
+
+
+def _records(sections: list[_Section]) -> bytes:
     out = bytearray()
     for differences, insert, seek in sections:
-        runs = list(_runs(differences, shortest_copy))
+        runs = list(_runs(differences))
         jump = bool(insert or seek)
         if jump and not runs:
             runs = [(0, b"")]
@@ -92,22 +144,25 @@ def _records(sections: list[_Section], shortest_copy: int | None) -> bytes:
             ends = jump and place == len(runs) - 1
             out += _number(copy) + _number(len(add) << 1 | ends)
             if ends:
-                out += _number(len(insert)) + _number(seek << 1 if seek >= 0 else (-seek << 1) - 1)
+                out += _number(len(insert)) + _number(_zigzag(seek))
             out += add
         out += insert
     return bytes(out)
 
 
-def _runs(differences: bytes, shortest_copy: int | None) -> Iterator[tuple[int, bytes]]:
+def _runs(differences: bytes) -> Iterator[tuple[int, bytes]]:
     """Splits differences into runs of zeros, to be copied, each with the differences that follow it."""
     copy = at = 0
-    if shortest_copy is not None:
-        for zeros in re.finditer(rb"\0{%d,}" % shortest_copy, differences):
-            if zeros.start() > at:
-                yield copy, differences[at : zeros.start()]
-            copy, at = len(zeros.group()), zeros.end()
+    for zeros in _COPY.finditer(differences):
+        if zeros.start() > at:
+            yield copy, differences[at : zeros.start()]
+        copy, at = len(zeros.group()), zeros.end()
     if copy or at < len(differences):
         yield copy, differences[at:]
+
+
+def _zigzag(value: int) -> int:
+    return value << 1 if value >= 0 else (-value << 1) - 1
 
 
 def _number(value: int) -> bytes:

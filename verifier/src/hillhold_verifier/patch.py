@@ -1,23 +1,30 @@
-"""Apply a patch in the format `hhp1`: the held image and a small file in, the new image out, in order and in bounded memory.
+"""Apply a patch in the format `hhp2`: the held image and a small file in, the new image out, in order and in bounded memory.
 
 A patch is a header of 14 bytes and one raw LZMA stream.
 
     offset  size  field
     0       3     magic "HHP"
-    3       1     format version, 1
+    3       1     format version, 2
     4       1     LZMA properties, (pb * 5 + lp) * 9 + lc, with lc + lp <= 3 and pb <= 4
     5       1     log2 of the LZMA dictionary's size, 12 to 14
     6       4     length of the base, below 2**31, little-endian: equals the signed one
     10      4     length of the result, likewise
     14      ..    LZMA, raw (LZMA1), closed by its end marker; it is the last byte of the file
 
-It decompresses to records. Numbers are LEB128: seven bits per byte, lowest first, below 2**32, in the fewest bytes. A cursor
-into the base starts at 0; each record does, in this order:
+It decompresses to numbers and bytes. Numbers are LEB128: seven bits per byte, lowest first, below 2**32, in the fewest bytes;
+signed ones are zigzag (0, -1, 1, -2 ... as 0, 1, 2, 3 ...). First comes the table of moves (`hillhold_verifier.moves`):
+
+    rows    number        at most 384; if it is 0, the table ends here and the base is taken as it is
+    load, ram, ram_length numbers
+            rows          two numbers each: places since the row before, and, signed, the change of the shift
+
+Then come records. A cursor into the base starts at 0; "the base" is from here on the base as corrected by the moves, on the way
+from the cursor to the result's end. Each record does, in this order:
 
     copy    number        so many bytes of the base are copied; the cursor moves on
     add     number        bit 0 is `jump`; the rest is a count
     insert  number        only with `jump`
-    seek    number        only with `jump`: zigzag (0, -1, 1, -2 ... as 0, 1, 2, 3 ...)
+    seek    number        only with `jump`: signed
             add bytes     each is added, modulo 256, to a byte of the base; the cursor moves on
             insert bytes  taken as they are; then the cursor moves by `seek`
 
@@ -34,15 +41,16 @@ from __future__ import annotations
 import lzma
 import struct
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Final
 
-from hillhold_verifier.errors import MisuseError, OperationalError, PatchError
+from hillhold_verifier.errors import MisuseError, PatchError
+from hillhold_verifier.moves import MAX_MOVES, Moves, ReadBase, read_exactly
 
-ALGORITHM: Final = "hhp1"
+ALGORITHM: Final = "hhp2"
 
 HEADER: Final = struct.Struct("<3sBBBII")
 MAGIC: Final = b"HHP"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 LIMIT_LENGTH: Final = 2**31 - 1
 """Bytes of a base or result: twice as much, and a bit, fits into a number."""
@@ -59,17 +67,11 @@ WORKING_MEMORY: Final = 64 * 1024
 _INPUT_PIECE: Final = 512
 _PIECE: Final = 512
 """Bytes that are decompressed, read or added at a time."""
-_READ_AHEAD: Final = 512
+_READ_AHEAD: Final = 256
 _LIMIT_NUMBER: Final = 2**32 - 1
 _NUMBER_BYTES: Final = 5
 _LOW_BITS: Final = int.from_bytes(b"\x7f" * _PIECE, "little")
 _HIGH_BITS: Final = int.from_bytes(b"\x80" * _PIECE, "little")
-
-
-class ReadBase(Protocol):
-    """Reads exactly `length` bytes of the base at `offset`; asked only for what lies within it."""
-
-    def __call__(self, offset: int, length: int, /) -> bytes: ...
 
 
 class PatchDecoder:
@@ -95,10 +97,14 @@ class PatchDecoder:
         self._header = b""
         self._rest = b""  # the start of a record whose numbers have not all come
         self._out = bytearray()
+        self._moves: Moves | None = None
+        self._rows: int | None = None  # of the table, still to come
         self._cursor = 0
+        self._way = 0  # from the cursor to the place in the result
         self._ahead, self._ahead_at = b"", 0
         self._first = True
         self._copy = self._add = self._insert = self._seek = 0  # what is left of the current record
+        self._turn = 0  # how the way changes when it ends
         self._left = result_length  # bytes of the result that no record has announced yet
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -130,7 +136,7 @@ class PatchDecoder:
         self._usable = False
         if self._lzma is None:
             raise PatchError("patch header", expected=f"{HEADER.size} bytes", got=len(self._header))
-        if not self._lzma.eof or self._pending() or self._rest:
+        if not self._lzma.eof or self._pending() or self._rest or self._rows != 0:
             missing = self._pending()
             raise PatchError("patch cut short", expected="its end", got=f"{missing} bytes of the result missing")
 
@@ -171,6 +177,12 @@ class PatchDecoder:
         plain = self._rest + plain
         self._rest = b""
         at, end = 0, len(plain)
+        while self._rows != 0:
+            try:
+                at = self._read_table(plain, at)
+            except IndexError:
+                self._rest = plain[at:]
+                return
         while True:
             while self._copy:
                 count = min(self._copy, CHUNK - len(self._out), _PIECE)
@@ -205,6 +217,25 @@ class PatchDecoder:
         if self._out:
             yield self._chunk()
 
+    def _read_table(self, plain: bytes, at: int) -> int:
+        """Takes the head of the table of moves, or a row; IndexError if its numbers are not all there."""
+        if self._rows is None:
+            rows, at = _number(plain, at)
+            if rows > MAX_MOVES:
+                raise PatchError("patch moves", expected=f"at most {MAX_MOVES} rows", got=rows)
+            if rows:
+                load, at = _number(plain, at)
+                ram, at = _number(plain, at)
+                ram_length, at = _number(plain, at)
+                self._moves = Moves(self._base_length, load, ram, ram_length)
+            self._rows = rows
+        elif self._moves:
+            gap, at = _number(plain, at)
+            change, at = _number(plain, at)
+            self._moves.add(gap, _signed(change))
+            self._rows -= 1
+        return at
+
     def _read_record(self, plain: bytes, at: int) -> int:
         """Takes one record's numbers and checks what they ask for; IndexError if they are not all there."""
         copy, at = _number(plain, at)
@@ -213,8 +244,8 @@ class PatchDecoder:
         if tag & 1:
             insert, at = _number(plain, at)
             zigzag, at = _number(plain, at)
-            seek = (zigzag >> 1) ^ -(zigzag & 1)
-            if not insert and not zigzag:
+            seek = _signed(zigzag)
+            if not insert and not seek:
                 raise PatchError("patch record", expected="insert or seek", got="neither")
         makes, reads = copy + add + insert, copy + add
         if not makes and not (self._first and seek):
@@ -226,13 +257,17 @@ class PatchDecoder:
         if not 0 <= self._cursor + reads + seek <= self._base_length:
             raise PatchError("patch cursor", expected=f"0 to {self._base_length}", got=self._cursor + reads + seek)
         self._copy, self._add, self._insert, self._seek = copy, add, insert, seek
+        self._turn = insert - seek
         self._left -= makes
         self._first = False
         return at
 
     def _move(self) -> None:
         self._cursor += self._seek
-        self._seek = 0
+        self._way += self._turn
+        if self._turn and self._moves:  # what was read ahead is corrected for another way
+            self._ahead = b""
+        self._seek = self._turn = 0
 
     def _chunk(self) -> bytes:
         chunk = bytes(self._out)
@@ -244,9 +279,11 @@ class PatchDecoder:
         offset = self._cursor - self._ahead_at
         if offset < 0 or offset + count > len(self._ahead):
             length = min(max(count, _READ_AHEAD), self._base_length - self._cursor)
-            self._ahead = self._base(self._cursor, length)
-            if len(self._ahead) != length:
-                raise OperationalError(f"base: asked for {length} bytes at {self._cursor}, got {len(self._ahead)}")
+            self._ahead = b""  # not held beside what replaces it
+            if self._moves:
+                self._ahead = self._moves.read(self._base, self._cursor, length, self._way)
+            else:
+                self._ahead = read_exactly(self._base, self._cursor, length)
             self._ahead_at, offset = self._cursor, 0
         self._cursor += count
         return self._ahead[offset : offset + count]
@@ -289,6 +326,10 @@ def _number(plain: bytes, at: int) -> tuple[int, int]:
     raise PatchError(
         "patch number", expected=f"at most {_LIMIT_NUMBER}, in its shortest form", got=plain[at : at + 5].hex()
     )
+
+
+def _signed(zigzag: int) -> int:
+    return (zigzag >> 1) ^ -(zigzag & 1)
 
 
 def _sum(left: bytes, right: bytes) -> bytes:

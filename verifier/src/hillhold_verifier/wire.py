@@ -54,7 +54,7 @@ DICTIONARY_1: Final = (
     b'.bin":{"custom":{"hillhold":{"format":"mcuboot","hardware":["'
     b'"],"kind":"feature","security_counter":1,"v":1,"version":"1.0.0"}},"hashes":{"sha256":"'
     b'"},"length":200000},".bin.'
-    b'.patch":{"custom":{"hillhold":{"algorithm":"hhp1","base":"'
+    b'.patch":{"custom":{"hillhold":{"algorithm":"hhp2","base":"'
     b'","base_length":,"makes":"'
     b'.bin","v":1}},"hashes":{"sha256":"'
     b'"},"length":10000}},"version":1,"x-hillhold-offline-grace":604800}}'
