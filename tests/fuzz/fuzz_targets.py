@@ -174,7 +174,7 @@ def state_seeds() -> list[bytes]:
             found += [raw[: end + 32], b"\1" + raw[18:end]] if raw[:4] == b"HHst" else []
     state = fresh("sent").stored()
     assert state.slots[0]
-    transfer = Transfer(0, state.slots[0], StagedPatch(b"\2" * 32, 7, "hhp1", b"\3" * 32, 9))
+    transfer = Transfer(0, state.slots[0], StagedPatch(b"\2" * 32, 7, "hhp2", b"\3" * 32, 9))
     return [*found, encode_record(3, replace(state, transfer=transfer, failed=(b"\4" * 32,)))]
 
 

@@ -27,7 +27,7 @@ def valid() -> bytes:
     repo.add_release("1.1.0", b"image")
     repo.publish()
     slot = Installed("pump/1.0.0/app.bin", Version(1, 0, 0), b"\1" * 32, 5, 0)
-    transfer = Transfer(0, slot, StagedPatch(b"\2" * 32, 7, "hhp1", b"\3" * 32, 9))
+    transfer = Transfer(0, slot, StagedPatch(b"\2" * 32, 7, "hhp2", b"\3" * 32, 9))
     return encode_record(
         3, DeviceState(PUMP, holding(repo), (slot, None), transfer, (b"\4" * 32,), frozenset({"ed25519"}))
     )

@@ -97,7 +97,7 @@ def offer(repo: Repo, version: str, counter: int = 1, *, data: bytes | None = No
 def offer_compressed(repo: Repo, version: str, result: bytes) -> bytes:
     """List the release `version` compressed, as a patch from nothing."""
     made = patch(b"", result)
-    repo.add_patch(f"{repo.product}/{version}/app.bin", b"", made, algorithm="hhp1")
+    repo.add_patch(f"{repo.product}/{version}/app.bin", b"", made, algorithm="hhp2")
     return made
 
 

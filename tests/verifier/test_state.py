@@ -76,7 +76,7 @@ def full(repo: Repo) -> DeviceState:
         PUMP,
         holding(repo),
         (release("1.0.0", 1), release("1.1.0+7", 2)),
-        Transfer(0, release("1.1.0+7", 2), StagedPatch(b"\5" * 32, 77, "hhp1", b"\6" * 32, 101)),
+        Transfer(0, release("1.1.0+7", 2), StagedPatch(b"\5" * 32, 77, "hhp2", b"\6" * 32, 101)),
         (b"\7" * 32, b"\10" * 32),
         frozenset({"ed25519"}),
     )
@@ -301,7 +301,7 @@ def slot_of(**changes: object) -> list[object]:
     return list(fields.values())
 
 
-STAGED: list[object] = [b"\1" * 32, 7, "hhp1", b"\2" * 32, 9]
+STAGED: list[object] = [b"\1" * 32, 7, "hhp2", b"\2" * 32, 9]
 NOT_STAGED: list[object] = [5, "text", {}, [], STAGED[:4]]
 NOT_OURS: dict[str, list[object]] = {
     "device": [

@@ -66,7 +66,7 @@ def test_the_smallest_way_is_taken() -> None:
     bench = installed()
     release(bench)
     packed = offer_compressed(bench.repo, "1.1.0", DATA)
-    bench.repo.add_patch(NEW, image("1.0.0"), bytes(len(packed) + 1), algorithm="hhp1")
+    bench.repo.add_patch(NEW, image("1.0.0"), bytes(len(packed) + 1), algorithm="hhp2")
     bench.repo.publish()
     pushed, _ = carried(bench)
     assert (pushed.how, pushed.sent) == ("compressed image", len(packed))
@@ -88,8 +88,8 @@ def test_each_way_that_fails_leads_to_the_next() -> None:
     release(bench)
     base = image("1.0.0")
     wrong = patch(base, image("1.1.0", 3))
-    bench.repo.add_patch(NEW, base, wrong, algorithm="hhp1")
-    bench.repo.add_patch(NEW, b"", patch(b"", OTHER), algorithm="hhp1")
+    bench.repo.add_patch(NEW, base, wrong, algorithm="hhp2")
+    bench.repo.add_patch(NEW, b"", patch(b"", OTHER), algorithm="hhp2")
     bench.repo.publish()
     pushed, steps = carried(bench)
     assert (pushed.how, pushed.sent) == ("image", len(DATA))
@@ -102,7 +102,7 @@ def test_an_algorithm_that_the_board_does_not_know_is_passed_over() -> None:
     bench = installed()
     release(bench)
     bench.repo.add_patch(NEW, b"", b"tiny", algorithm="later")
-    packed = bench.repo.add_patch(NEW, image("1.0.0"), patch(image("1.0.0"), DATA), algorithm="hhp1")
+    packed = bench.repo.add_patch(NEW, image("1.0.0"), patch(image("1.0.0"), DATA), algorithm="hhp2")
     bench.repo.publish()
     assert carried(bench)[0].how == "patch"
     assert packed
@@ -117,7 +117,7 @@ def test_a_small_patch_that_claims_gigabytes_stops_at_the_signed_length(base: by
     for claimed in (len(DATA) + 1, 2**31 - 1):
         _, version, properties, bits, from_length, _ = HEADER.unpack(good[: HEADER.size])
         lying = HEADER.pack(MAGIC, version, properties, bits, from_length, claimed) + good[HEADER.size :]
-        rig.repo.add_patch(NEW, base, lying, algorithm="hhp1")
+        rig.repo.add_patch(NEW, base, lying, algorithm="hhp2")
         rig.repo.publish()
         rig.take()
         rig.send(lying)
@@ -169,7 +169,7 @@ def local(rig: Rig) -> LocalUpdate:
     ("spoil", "how"),
     [
         (lambda _: None, "compressed"),
-        (lambda rig: rig.repo.add_patch(NEW, b"", patch(b"", OTHER), algorithm="hhp1"), "whole"),
+        (lambda rig: rig.repo.add_patch(NEW, b"", patch(b"", OTHER), algorithm="hhp2"), "whole"),
     ],
     ids=["compressed", "the next way"],
 )

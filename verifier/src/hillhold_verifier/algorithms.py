@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias
 
 from hillhold_verifier import patch
-from hillhold_verifier.patch import PatchDecoder, ReadBase
+from hillhold_verifier.moves import ReadBase
+from hillhold_verifier.patch import PatchDecoder
 
 
 class Decoder(Protocol):
