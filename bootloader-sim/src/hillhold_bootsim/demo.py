@@ -138,7 +138,7 @@ class Demo:
         tell.fact(f"board demo-0001: {PRODUCT} on {HARDWARE}, factory-new, on {self._port}")
         first = Wanted(self._firmware[0].data, self._firmware[0].version, 1)
         image, _ = self._publish(self._maker, first)
-        self._push(self._maker, f"{first.version}, as a whole image")
+        self._push(self._maker, f"{first.version}, as a compressed image")
         self._runs(image, "booted on trial, tested itself, confirmed itself")
 
     def _second_release(self) -> None:

@@ -23,8 +23,8 @@ from tuf.api.metadata import TargetFile
 from hillhold_signer.patches import ALGORITHM
 from hillhold_signer.patching import MAX_KEPT, NOTHING, NOTHING_SHA256, Kept, LeftOut, Made, Task, limits, patch_entry
 from hillhold_signer.patchpool import Failure, Job, PatchPool
+from hillhold_verifier.algorithms import DECODERS
 from hillhold_verifier.errors import HillholdError
-from hillhold_verifier.patch import PatchDecoder
 from hillhold_verifier.release import Release
 
 Report = Callable[[str, int, int, int], None]
@@ -186,7 +186,7 @@ class Making:
 
 def _verify(task: Task, base: _Base, patch: bytes) -> TargetFile:
     held = base.read()
-    decoder = PatchDecoder(lambda at, length: held[at : at + length], len(held), len(task.image))
+    decoder = DECODERS[ALGORITHM](lambda at, length: held[at : at + length], len(held), len(task.image))
     made = sha256()
     for chunk in decoder.feed(patch):
         made.update(chunk)
