@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from itertools import accumulate
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +53,55 @@ def test_any_part_is_a_part_of_the_whole(
     offset = data.draw(st.integers(0, len(base)))
     length = data.draw(st.integers(0, len(base) - offset))
     assert moves.read(read, offset, length, way) == whole[offset : offset + length]
+
+
+STEPS = [(0, 6), (31, -2), (333, 70_001), (1001, -8), (637, 2), (1, 10), (1, 0), (96, 4), (2, -300)]
+
+
+def dense(load: int, ram: int, length: int) -> bytes:
+    """Branches and pointers at every turn: to the first and the last place and just beside them, odd ones, one within the other."""
+    rng = random.Random(7)
+    places = [-1, 0, 1, length - 1, length, *accumulate(gap for gap, _ in STEPS[1:4])]
+    out = bytearray()
+    while len(out) < length:
+        target = rng.choice([-2, 0, 2, length // 2 * 2, length - 2, rng.randrange(0, length, 2)]) // 2 * 2
+        pointers = [load + rng.choice(places), load + rng.randrange(length), ram + rng.choice([-1, 0, 1, 50, 99, 100])]
+        word = rng.choice(pointers) % 2**32
+        out += rng.choice(
+            [
+                call(target - len(out) - 4),
+                word.to_bytes(4, "little"),
+                word.to_bytes(4, "little") + b"\x01\xf8",
+                rng.randbytes(2),
+                b"\x12\xf7",
+                b"\x80",
+            ]
+        )
+    return bytes(out[:length])
+
+
+@pytest.mark.parametrize("way", [0, 2, -6, 70_000])
+@pytest.mark.parametrize("length", [2003, 2004])
+@pytest.mark.parametrize(
+    ("load", "ram"), [(LOAD, RAM), (0xF000_8000 - 0x100, 0xF800_0000), (0xF812_0000, 0), (0x0802_F000, RAM)]
+)
+def test_every_part_is_a_part_of_the_whole(load: int, ram: int, length: int, way: int) -> None:
+    base = dense(load, ram, length)
+    moves, places = Moves(length, load, ram, 100), []
+    start = shift = 0
+    for gap, change in STEPS:
+        start, shift = start + gap, shift + change
+        moves.add(gap, change)
+        places.append((start, shift))
+    whole = corrected(base, way, load, (ram, 100), lambda place: next(by for at, by in reversed(places) if at <= place))
+    assert sum(old != new for old, new in zip(base, whole, strict=True)) > 50
+
+    def read(offset: int, count: int) -> bytes:
+        return base[offset : offset + count]
+
+    for count in (*range(1, 10), length):
+        for offset in range(length - count + 1):
+            assert moves.read(read, offset, count, way) == whole[offset : offset + count]
 
 
 @given(st.integers(-(2**24), 2**24 - 1), st.sampled_from([b"\0\xf0\0\xd0", b"\0\xf0\0\x90", b"\xff\xf7\xff\xff"]))

@@ -11,6 +11,7 @@ import pytest
 from hillhold_signer.patches import make_patch
 from hillhold_verifier.errors import MisuseError, OperationalError, PatchError
 from hillhold_verifier.patch import CHUNK, HEADER, LIMIT_LENGTH, PatchDecoder
+from linker import builds
 
 BASE = bytes(range(256)) * 4
 
@@ -172,11 +173,16 @@ def test_headers_that_are_refused(header: bytes, what: str) -> None:
         decode(patch, BASE, 4)
 
 
-def test_every_truncation_is_refused() -> None:
-    patch = make_patch(OLD[:3000], NEW[:3000])
+BUILT, REBUILT = builds(40, 0x8000)
+SMALL = [(OLD[:2000], OLD[:900] + b"another message" + OLD[910:2000]), (BUILT, REBUILT)]
+
+
+@pytest.mark.parametrize(("base", "result"), SMALL)
+def test_every_truncation_is_refused(base: bytes, result: bytes) -> None:
+    patch = make_patch(base, result)
     for length in range(len(patch)):
         with pytest.raises(PatchError):
-            decode(patch[:length], OLD[:3000], 3000)
+            decode(patch[:length], base, len(result))
 
 
 @pytest.mark.parametrize("step", [1, 511, 512, 513, 1 << 20])
@@ -187,8 +193,8 @@ def test_every_extension_is_refused(step: int) -> None:
             decode(patch + tail, OLD[:3000], 3000, step)
 
 
-def test_a_flipped_bit_anywhere_is_refused_or_left_to_the_hash() -> None:
-    base, result = OLD[:2000], OLD[:900] + b"another message" + OLD[910:2000]
+@pytest.mark.parametrize(("base", "result"), SMALL)
+def test_a_flipped_bit_anywhere_is_refused_or_left_to_the_hash(base: bytes, result: bytes) -> None:
     patch, wanted = make_patch(base, result), hashlib.sha256(result).digest()
     refused = 0
     for place in range(len(patch) * 8):
@@ -203,6 +209,12 @@ def test_a_flipped_bit_anywhere_is_refused_or_left_to_the_hash() -> None:
             harmless = place // 8 in (4, 5)  # other LZMA parameters, or a larger window, may decode to the same
             assert harmless or hashlib.sha256(got).digest() != wanted
     assert refused > len(patch) * 4
+
+
+def test_the_second_of_the_small_patches_has_a_table_of_moves() -> None:
+    patch = make_patch(BUILT, REBUILT)
+    lzma1 = {"id": lzma.FILTER_LZMA1, "dict_size": 1 << 12, "lc": 0, "lp": 0, "pb": 0}
+    assert lzma.decompress(patch[HEADER.size :], lzma.FORMAT_RAW, filters=[lzma1])[0]
 
 
 def test_a_small_patch_that_claims_gigabytes_stops() -> None:

@@ -113,8 +113,8 @@ class Moves:
         Raises:
             OperationalError: the base could not be read.
         """
-        start = max(offset - 6, 0) & ~3
-        end = min((offset + length + 7) & ~3, self._base_length)
+        start = max(offset - 4, 0) & ~3
+        end = min((offset + length + 5) & ~3, self._base_length)
         raw = read_exactly(base, start, end - start)
         out = bytearray(raw)
         for at, word, place in self.words(raw):
@@ -167,9 +167,7 @@ def branch_offset(raw: bytes, at: int) -> int:
 
 def branch_with(raw: bytes, at: int, offset: int) -> bytes:
     """The four bytes of a branch, with another offset, modulo 2**25."""
-    first, second = _HALFWORDS.unpack_from(raw, at)
+    _, second = _HALFWORDS.unpack_from(raw, at)
     sign = offset >> 24 & 1
     middle = (offset >> 23 & 1 ^ sign ^ 1) << 13 | (offset >> 22 & 1 ^ sign ^ 1) << 11
-    return _HALFWORDS.pack(
-        first & 0xF800 | sign << 10 | offset >> 12 & 0x3FF, second & 0xD000 | middle | offset >> 1 & 0x7FF
-    )
+    return _HALFWORDS.pack(0xF000 | sign << 10 | offset >> 12 & 0x3FF, second & 0xD000 | middle | offset >> 1 & 0x7FF)
