@@ -92,21 +92,24 @@ class Lab:
     The clock is the real one: boards and commands are processes.
     """
 
-    def __init__(self, folder: Path, now: int, size: int = 40_000) -> None:
+    def __init__(
+        self, folder: Path, now: int, size: int = 40_000, payloads: tuple[bytes, bytes] | None = None, room: int = 0
+    ) -> None:
         self.folder, self._boards = folder, 0
+        self._room = room or boards.board().image_sizes[0]
         public = example_private("image").public_key()
         (folder / "boot.pub").write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-        first = bytearray(firmware(1, size))
+        first = bytearray(payloads[0] if payloads else firmware(1, size))
         repository = started(folder / "one", now)
         release(repository, self._image(bytes(first), "1.0.0"), now)
         self.one = self._copy(repository, "one-published")
         first[1000:1016] = bytes(16)
-        release(repository, self._image(bytes(first), "1.1.0"), now)
+        release(repository, self._image(payloads[1] if payloads else bytes(first), "1.1.0"), now)
         self.two = folder / "one" / "public"
         self.root = self.two / "metadata" / "1.root.json"
 
     def _image(self, payload: bytes, version: str) -> bytes:
-        plan = ImagePlan(version, 1, 512, boards.board().image_sizes[0], pad_header=True)
+        plan = ImagePlan(version, 1, 512, self._room, pad_header=True)
         return sign_image(payload, plan, example_signer("image"), demo=True)
 
     def _copy(self, repository: Repository, name: str) -> Path:
