@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from hillhold_bootsim.cli.attack import attack
 from hillhold_bootsim.cli.board import board
 from hillhold_bootsim.cli.boards import boards
 from hillhold_bootsim.cli.demo import demo
@@ -40,6 +41,7 @@ def main() -> None:
 
     \b
       hillhold-lab demo   the whole way, in under a minute
+      hillhold-lab attack try to break a board, and say what held
       hillhold-lab board  a virtual board for hillhold-device, or any SMP tool
       hillhold-lab boards which boards there are
       hillhold-lab line   a serial line with a speed and faults, in front of any port
@@ -49,5 +51,5 @@ def main() -> None:
     """
 
 
-for _command in (board, boards, demo, line, ports, powercut, trace):
+for _command in (attack, board, boards, demo, line, ports, powercut, trace):
     main.add_command(_command)
