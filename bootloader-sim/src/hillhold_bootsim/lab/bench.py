@@ -140,8 +140,11 @@ class Bench:
             self.baseline = None
             self.update()
 
-    def update(self) -> Release:
+    def update(self, counter: int | None = None) -> Release:
         """Install the next honest release, and have it confirmed; it is the baseline from then on.
+
+        Args:
+            counter: its security counter, by default the board's.
 
         Raises:
             OperationalError: the board does not run it then.
@@ -152,7 +155,7 @@ class Bench:
         if self.is_stolen:
             house.rotate()
             self.is_stolen, self.rotated = False, True
-        release = house.release()
+        release = house.release(counter)
         if self.is_stock:
             self.wire.run(_install(release.data))
         else:

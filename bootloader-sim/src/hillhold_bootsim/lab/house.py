@@ -157,9 +157,21 @@ class House:
         self._number += 1
         return f"1.{self._number // 1000}.{self._number % 1000}"
 
-    def image(self, version: str, counter: int | None = 1, *, key: Private | None = None, **more: object) -> bytes:
-        """Return a signed image, by default by the lab's key; `more`: see `images.Plan`."""
-        code = payload(str(self.seed), version, FIRMWARE, self._firmware)
+    def skip_to(self, revision: int) -> None:
+        """Have the next version end in this number, if none of a higher one was released."""
+        self._number = max(self._number, self._number // 1000 * 1000 + revision - 1)
+
+    def image(
+        self, version: str, counter: int | None = None, *, key: Private | None = None, tail: str = "", **more: object
+    ) -> bytes:
+        """Return a signed image, by default by the lab's key and with the counter of honest releases.
+
+        Args:
+            tail: images of one version that differ in this have the same length, and other last bytes.
+            more: see `images.Plan`.
+        """
+        counter = self.counter if counter is None else counter
+        code = payload(str(self.seed), version + tail, FIRMWARE, self._firmware)
         plan = Plan(version, counter, header=self._header, **more)  # type: ignore[arg-type]
         return self.keep(make_image(code, plan, key or self.image_key), version)
 
@@ -204,6 +216,12 @@ class House:
             self.repo.add_patch(path, base.data, make_patch(base.data, data), algorithm="hhp1")
         self.publish(expires=expires)
         return Release(version, path, data, self.counter)
+
+    def evil(self, repo: Repo) -> bytes:
+        """List the attacker's image in a repository: signed by the lab's image key, above all versions, and nobody's release."""
+        data = self.image(TOP)
+        self.offer(repo, TOP, data, self.counter)
+        return data
 
     def thief(self) -> Repo:
         """Return a copy of the repository with all its keys: what is done with it is nobody's word but a thief's."""

@@ -75,7 +75,6 @@ class _Trial:
 
     def __init__(self, attack: Attack, bench: Bench) -> None:
         self._attack, self._bench = attack, bench
-        self._baseline = bench.current
         self._figures: dict[str, float] = {}
 
     def judge(self) -> Result:
@@ -177,7 +176,7 @@ class _Trial:
     # --- the rules ----------------------------------------------------------------------------------------------------
 
     def _problems(self, before: Reading, after: Reading) -> Iterator[str]:
-        bench, baseline = self._bench, ran(self._baseline)
+        bench, baseline = self._bench, ran(self._bench.current)
         if not after.running:
             yield "nothing runs after the attack and a reset"
         else:
@@ -194,7 +193,7 @@ class _Trial:
         if before.counters is not None and after.counters is not None:
             if any(now < was for was, now in zip(before.counters, after.counters, strict=True)):
                 yield "the security counter is lower than before"
-            top = max(self._baseline.counter, bench.house.counter)
+            top = max(bench.current.counter, bench.house.counter)
             if any(now > max(was, top) for was, now in zip(before.counters, after.counters, strict=True)):
                 yield "the security counter is higher than any honest release's"
         if before.floors is not None and after.floors is not None and not bench.rotated:
@@ -204,12 +203,14 @@ class _Trial:
 
     def _name(self, image: Ran) -> str:
         """Words for an image that are the same for any seed."""
+        current = self._bench.current
         version = self._bench.house.known.get(image.sha256, image.version if not image.sha256 else "")
+        if image.is_same(ran(current)):
+            return "the release from before the attack"
         if version == TOP:
             return "the attacker's image"
-        if version == self._baseline.version:
-            return "the release from before the attack"
-        return f"the image {version}" if version else "an image that the lab did not make"
+        other = "another image of the version" if version == current.version else "the image"
+        return f"{other} {version}" if version else "an image that the lab did not make"
 
     def _state(self, when: str) -> Reading:
         """Look at the board, through its line and behind it; what was read counts, else its words."""

@@ -80,8 +80,13 @@ class Spec(Protocol):
         alone: each case may have a board of its own, as new as this one; otherwise there is one board, which lives through all of them.
     """
 
-    name: str
-    alone: bool
+    @property
+    def name(self) -> str:
+        """See above."""
+
+    @property
+    def alone(self) -> bool:
+        """See above."""
 
     def make(self, seed: int) -> Target:
         """Get it; raises `OperationalError`. `seed`: of the lab's keys, one of which the board has to trust."""
