@@ -206,6 +206,11 @@ class Bench:
     # --- what an attack sends message by message ----------------------------------------------------------------------
 
     @property
+    def group(self) -> int:
+        """The number of Hillhold's group."""
+        return HILLHOLD_GROUP
+
+    @property
     def room(self) -> int:
         """Bytes of content that one message has room for."""
         return max(64, min(700, self.words.buffer - ROOM))
