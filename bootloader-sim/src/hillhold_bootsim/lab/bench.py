@@ -374,5 +374,5 @@ def _install(data: bytes, *, confirm: bool = True) -> Conversation[None]:
     yield Request(Op.WRITE, Group.OS, OsCommand.RESET, {}, once=True)
     yield Pause(BOOT)
     board = yield from look_again(board, booting=True)
-    if confirm:
+    if confirm and not board.recovery:
         yield from confirm_stock(board)

@@ -120,15 +120,9 @@ def make_image(payload: bytes, plan: Plan, key: Private | None) -> bytes:
 
 def unsigned(image: bytes) -> bytes:
     """Return an image with its hash alone: without key hash and signature."""
-    covered, digest = image_parts(image)
-    return covered + _area(_AREA, [(TLV_SHA256, digest)])
-
-
-def image_parts(image: bytes) -> tuple[bytes, bytes]:
-    """Return what an image's hash covers, and that hash as it should be."""
     _magic, _load, header, protected, size = struct.unpack_from("<IIHHI", image)
     covered = image[: header + size + protected]
-    return covered, sha256(covered).digest()
+    return covered + _area(_AREA, [(TLV_SHA256, sha256(covered).digest())])
 
 
 def parse_version(text: str) -> ImageVersion:

@@ -12,7 +12,7 @@ from hillhold_bootsim.lab.bench import Bench, image_hash
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
 from hillhold_bootsim.lab.house import TOP
-from hillhold_bootsim.lab.images import image_key, image_parts, public_key, sample_keys, unsigned
+from hillhold_bootsim.lab.images import image_key, public_key, sample_keys, unsigned
 from hillhold_verifier.smp import ImageCommand
 
 IMAGE_CASES: Final = Book("image")
@@ -20,6 +20,8 @@ _add = IMAGE_CASES.add
 RISES = "on a board with metadata, floors of timestamp, snapshot, targets and line rise"
 STAYS = "It is not started; the board goes on running what it ran."
 SMP: Final = ("smp",)
+SIGNATURE: Final = 64
+"""Bytes of an Ed25519 signature, which ends an image."""
 
 
 def brought(bench: Bench, *images: bytes) -> None:
@@ -142,7 +144,7 @@ def image_truncated(bench: Bench) -> None:
 @_add(
     "image-others-signature",
     "The signature of one image on another",
-    how="Hash, key and signature of the image that runs stand behind another payload.",
+    how="An image whose own hash is right carries the signature of the image that runs.",
     expected=STAYS,
     sources=(of.MCUBOOT_SIGNATURE, of.EDR_3_14),
     leaves=RISES,
@@ -151,8 +153,7 @@ def image_truncated(bench: Bench) -> None:
 def image_others_signature(bench: Bench) -> None:
     house = bench.house
     data, right = house.image(TOP), bench.current.data
-    end, other = len(image_parts(data)[0]), len(image_parts(right)[0])
-    brought(bench, house.keep(data[:end] + right[other:], TOP))
+    brought(bench, house.keep(data[:-SIGNATURE] + right[-SIGNATURE:], TOP))
 
 
 # --- older ------------------------------------------------------------------------------------------------------------
