@@ -37,6 +37,7 @@ LAB = (
     "hillhold_bootsim/maker.py",
     "hillhold_bootsim/demo.py",
     "hillhold_bootsim/powercut/making.py",
+    "hillhold_bootsim/lab/*",
 )
 """The modules of hillhold_bootsim that may import the signer, since they forge and publish.
 

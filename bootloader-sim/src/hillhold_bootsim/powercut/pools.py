@@ -154,27 +154,33 @@ def local(workers: int, preload: tuple[str, ...] = ()) -> Iterator[Elsewhere]:
         workers: how many.
         preload: modules that the main program consists of, so that each process need not import them anew.
     """
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload([do.__module__, *preload])
-    others = set(multiprocessing.active_children())
-    with tempfile.TemporaryDirectory(prefix="hillhold-") as folder:
+    with tempfile.TemporaryDirectory(prefix="hillhold-") as folder, processes(workers, preload) as executor:
 
         def share(data: bytes) -> Path:
             path = Path(folder) / blake2b(data, digest_size=SIZE).hexdigest()
             path.write_bytes(data)
             return path
 
-        executor = ProcessPoolExecutor(workers, context, _begin)
-        try:
-            # OSError: a worker died while another was being started.
-            yield Elsewhere(executor, workers, share, lambda: None, (BrokenProcessPool, CancelledError, OSError))
-        finally:
-            # Whether all is done, or Ctrl-C came: they hold nothing, and must not be waited for.
-            for process in set(multiprocessing.active_children()) - others:
-                process.kill()
-            executor.shutdown(cancel_futures=True)
+        # OSError: a worker died while another was being started.
+        yield Elsewhere(executor, workers, share, lambda: None, (BrokenProcessPool, CancelledError, OSError))
+
+
+@contextmanager
+def processes(workers: int, preload: tuple[str, ...] = ()) -> Iterator[ProcessPoolExecutor]:
+    """Start processes on this computer, as `local`; at the end, or on any error, they are ended at once."""
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([do.__module__, *preload])
+    others = set(multiprocessing.active_children())
+    executor = ProcessPoolExecutor(workers, context, _begin)
+    try:
+        yield executor
+    finally:
+        # Whether all is done, or Ctrl-C came: they hold nothing, and must not be waited for.
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        executor.shutdown(cancel_futures=True)
 
 
 @contextmanager

@@ -1,0 +1,392 @@
+"""What one attack may do to a board, and what is kept of it as evidence.
+
+    bench.settle()                          # an honest, confirmed release runs
+    thief = bench.house.thief()             # a repository whose keys are all stolen
+    thief.publish(timestamp=thief.timestamp(version=2**53 - 1))
+    bench.push(thief.tree)                  # what the board says to that is kept, and decides nothing
+    bench.stolen()                          # the judge replaces keys before the honest update
+
+All that an attack sends goes over the line; only clock, power and the script of a virtual application are turned from behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import sha256, shake_256
+from io import BytesIO
+from typing import Final, TypeVar
+
+from hillhold_bootsim.lab.forge import Repo
+from hillhold_bootsim.lab.house import House, Release
+from hillhold_bootsim.lab.model import Evidence, Item
+from hillhold_bootsim.lab.reading import Ran, Reading
+from hillhold_bootsim.lab.target import GoneError, Target, Trials
+from hillhold_bootsim.lab.tree import TreeSource
+from hillhold_bootsim.lab.wire import Wire
+from hillhold_bootsim.lab.words import Words, look
+from hillhold_verifier.agent import METADATA
+from hillhold_verifier.answers import Body
+from hillhold_verifier.conversation import Conversation, Pause, Request, Upload
+from hillhold_verifier.courier import Courier, Pushed
+from hillhold_verifier.errors import HillholdError, OperationalError
+from hillhold_verifier.mcuboot import parse_image
+from hillhold_verifier.select import Device
+from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Op, OsCommand
+from hillhold_verifier.sources import FileContent
+from hillhold_verifier.stock import confirm_stock, meet, refuse_error
+from hillhold_verifier.stock import look as look_again
+from hillhold_verifier.wire import base_name, deflate
+
+T = TypeVar("T")
+STOCK: Final = Device("lab", "stock", "", ("app",))
+"""What a stock board is taken for, which does not say."""
+BOOT: Final = 1.0
+"""Seconds that a board is left alone after a reset, before it is asked anything."""
+ROOM: Final = 160
+"""Bytes of a message that its header and its other fields take, at most."""
+
+
+class NotTestedError(Exception):
+    """An attack finds that this board is in no position for it; the reason in words."""
+
+
+class Bench:
+    """One board, the lab's maker for it, and the line between them.
+
+    Args:
+        target: the board.
+        seed: of the lab's keys and of all noise.
+        firmware, header: see `House`.
+
+    Attributes:
+        house: the maker; made when the board is first met.
+        words: the last look at the board through its line.
+        baseline: the honest release that runs, confirmed.
+        allowed: further releases that may run after the attack, and whether only on trial.
+        rotated: keys were replaced, with which floors fall.
+    """
+
+    def __init__(self, target: Target, seed: int, *, firmware: bytes = b"", header: int = 32) -> None:
+        self.target, self.seed = target, seed
+        self._firmware, self._header = firmware, header
+        self._house: House | None = None
+        self._wire: Wire | None = None
+        self._words: Words | None = None
+        self.baseline: Release | None = None
+        self.evidence: list[Evidence] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin another case: what the one before noted and asked for is gone."""
+        self.evidence = []
+        self.allowed: dict[Ran, bool] = {}
+        self.rotated = False
+        self.is_stolen = False
+
+    # --- meeting the board --------------------------------------------------------------------------------------------
+
+    @property
+    def house(self) -> House:
+        """The maker; raises `OperationalError` before the board was met."""
+        if self._house is None:
+            raise OperationalError("the board was not met yet")
+        return self._house
+
+    @property
+    def words(self) -> Words:
+        """The last look; raises as `house`."""
+        if self._words is None:
+            raise OperationalError("the board was not looked at yet")
+        return self._words
+
+    @property
+    def is_stock(self) -> bool:
+        """It has SMP, and nothing of Hillhold's."""
+        return self.words.device is None
+
+    @property
+    def wire(self) -> Wire:
+        """The line, opened when it is first needed."""
+        if self._wire is None:
+            self._wire = Wire(self.target)
+        return self._wire
+
+    @property
+    def current(self) -> Release:
+        """The honest release that runs; raises `OperationalError` before `settle`."""
+        if self.baseline is None:
+            raise OperationalError("no honest release runs yet")
+        return self.baseline
+
+    def look(self) -> Words:
+        """Ask the board what it runs; raises as `words.look`."""
+        known = self._house.by_image_hash if self._house else {}
+        self._words = self.wire.run(look(known))
+        if self._house is None:
+            device = self._words.device or STOCK
+            self._house = House(self.seed, device, self.target.now(), firmware=self._firmware, header=self._header)
+        return self._words
+
+    def settle(self) -> None:
+        """Have the board run an honest release, confirmed, and nothing marked: what every case begins with.
+
+        Raises:
+            HillholdError: that cannot be had, and why.
+        """
+        self.script(Trials.PASS)
+        said, release = self.look().said, self.baseline
+        at_rest = release is not None and not said.trial and not said.marked
+        if not (at_rest and release and said.running and said.running[0].is_same(ran(release))):
+            self.baseline = None
+            self.update()
+
+    def update(self, counter: int | None = None) -> Release:
+        """Install the next honest release, and have it confirmed; it is the baseline from then on.
+
+        Args:
+            counter: its security counter, by default the board's.
+
+        Raises:
+            OperationalError: the board does not run it then.
+            HillholdError: it refuses.
+        """
+        house = self.house
+        house.go_on(self.look().held, max(house.now, self.target.now()))
+        if self.is_stolen:
+            house.rotate()
+            self.is_stolen, self.rotated = False, True
+        release = house.release(counter, whole=not self.words.said.running)
+        if self.is_stock:
+            self.wire.run(_install(release.data))
+        else:
+            self.wire.run(Courier(TreeSource(house.repo.tree)).push())
+        said = self.look().said
+        if said.trial or not said.running or not said.running[0].is_same(ran(release)):
+            raise OperationalError("the board does not run the honest release that it was sent, confirmed")
+        self.baseline = release
+        return release
+
+    @property
+    def item(self) -> Item:
+        """What the target is, with what the board said of itself when it was looked at."""
+        item, words = self.target.item, self._words
+        if words is None:
+            return item
+        device = words.device
+        facts = {**item.facts, "SMP buffer": f"{words.buffer} bytes", "transport": self.wire.transport.value}
+        if device is None:
+            return replace(item, facts={**facts, "update agent": "stock SMP, without Hillhold's group"})
+        facts |= {"product": device.product, "components": ", ".join(device.components)}
+        return replace(item, hardware=device.hardware, identity=device.id, facts=facts)
+
+    def read(self) -> Reading | None:
+        """Read the board without its agent; None where that cannot be done."""
+        return None if "read" in self.target.lacks else self.target.read()
+
+    # --- what an attack brings by a courier ---------------------------------------------------------------------------
+
+    def push(self, tree: Mapping[str, bytes] | Repo, *, patches: bool = True, reset: bool = True) -> Pushed | None:
+        """Let a courier bring what is in a tree, as far as the board goes along; None where it refused."""
+        return self.tried("push", Courier(TreeSource(_files(tree))).push(patches=patches, reset=reset))
+
+    def check(self, tree: Mapping[str, bytes] | Repo) -> Body:
+        """Let a courier bring the metadata of a tree; return what the board chose, {} where it refused."""
+        found = self.tried("metadata", Courier(TreeSource(_files(tree))).check())
+        return found[1] if found else {}
+
+    def deliver(self, number: int, raw: bytes) -> Body:
+        """Send one metadata file (0 root, 1 timestamp, 2 snapshot, 3 targets, 4 line) as a courier without a conscience does."""
+        packed, answer = deflate(raw, b""), dict[str, object]()
+        for at in range(0, len(packed), self.room):
+            head = {"o": at} if at else {"n": len(packed), "l": len(raw), "b": base_name(b"")}
+            answer = dict(self.own(Op.WRITE, METADATA, f=number, **head, d=packed[at : at + self.room]))
+        return answer
+
+    def tried(self, what: str, conversation: Conversation[T]) -> T | None:
+        """Carry a conversation; a refusal, or silence, is kept in words, and returns None. Raises `GoneError`."""
+        try:
+            return self.wire.run(conversation)
+        except GoneError:
+            raise
+        except HillholdError as refusal:
+            self.say(f"{what}: {type(refusal).__name__}", str(refusal))
+            return None
+
+    def stolen(self) -> None:
+        """Keys were used that their owner would replace as soon as it is known: the judge has them replaced before the honest update."""
+        self.is_stolen = True
+
+    # --- what an attack sends message by message ----------------------------------------------------------------------
+
+    @property
+    def group(self) -> int:
+        """The number of Hillhold's group."""
+        return HILLHOLD_GROUP
+
+    @property
+    def room(self) -> int:
+        """Bytes of content that one message has room for."""
+        return max(64, min(700, self.words.buffer - ROOM))
+
+    def ask(self, op: Op, group: int, command: int, body: Body, *, version: int = 1) -> Body:
+        """Send one message; return the answer's body, {} without an answer."""
+        return self.wire.ask(Request(op, group, command, body), version=version)
+
+    def own(self, op: Op, command: int, **body: object) -> Body:
+        """Ask in Hillhold's group."""
+        return self.ask(op, HILLHOLD_GROUP, command, body)
+
+    def image(self, command: ImageCommand, **body: object) -> Body:
+        """Ask group IMAGE to do something, as a stock tool does."""
+        return self.ask(Op.WRITE, Group.IMAGE, command, body)
+
+    def upload(
+        self,
+        data: bytes,
+        *,
+        digest: bytes | None = None,
+        length: int | None = None,
+        start: int = 0,
+        end: int | None = None,
+    ) -> Body:
+        """Upload as a stock tool does, from `start` to `end`; return the last answer.
+
+        Args:
+            digest, length: what the first piece states, by default the truth.
+        """
+        stop, answer = len(data) if end is None else end, dict[str, object]()
+        for at in range(start, stop, self.room):
+            body: dict[str, object] = {"off": at, "data": data[at : min(stop, at + self.room)]}
+            if at == 0:
+                named = sha256(data).digest() if digest is None else digest
+                body |= {"image": 0, "len": len(data) if length is None else length, "sha": named}
+            answer = dict(self.image(ImageCommand.UPLOAD, **body))
+            if is_error(answer) or answer.get("off") != min(stop, at + self.room):
+                break
+        return answer
+
+    def smuggle(self, data: bytes, *, digest: bytes | None = None) -> None:
+        """Do all that a stock tool can to have a board run an image: upload, test, reset, confirm, reset."""
+        self.upload(data, digest=digest)
+        for confirm in (False, True):
+            self.image(ImageCommand.STATE, hash=image_hash(data), confirm=confirm)
+            self.soft_reset()
+            self.image(ImageCommand.STATE, confirm=True)
+
+    def soft_reset(self) -> None:
+        """Ask for a reset, and wait."""
+        self.ask(Op.WRITE, Group.OS, OsCommand.RESET, {})
+        self.wait(BOOT)
+
+    def line(self, data: bytes, *, listen: float = 1.0) -> bytes:
+        """Put bytes on the line as they are; return what comes within some seconds."""
+        self.wire.write(data)
+        return self.wire.drain(listen)
+
+    # --- what an attack does from behind ------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Reset the board, from outside where that can be done."""
+        if "reset" in self.target.lacks:
+            self.ask(Op.WRITE, Group.OS, OsCommand.RESET, {})
+        else:
+            self.target.reset()
+        self.wait(BOOT)
+
+    def cut_power(self) -> None:
+        """Take the power away, and give it back."""
+        self.target.power(False)
+        self.wait(BOOT)
+        self.target.power(True)
+        self.wait(BOOT)
+
+    def set_clock(self, seconds: int | None) -> None:
+        """Set the board's clock; the judge sets it right again."""
+        self.target.set_clock(seconds)
+
+    def script(self, how: Trials) -> None:
+        """Say how trials end, on a board that can be told; elsewhere its firmware decides."""
+        if "trial" not in self.target.lacks:
+            self.target.trials(how)
+
+    def trial(self) -> Release:
+        """Bring an honest newer release on trial, and keep it there.
+
+        Raises:
+            NotTestedError: the image confirmed itself at once, or the board has no trials.
+        """
+        self.script(Trials.WAIT)
+        house = self.house
+        release = house.release()
+        if self.is_stock:
+            self.tried("trial", _install(release.data, confirm=False))
+        else:
+            self.tried("trial", Courier(TreeSource(house.repo.tree)).push())
+        said = self.look().said
+        if not (said.trial and said.running and said.running[0].is_same(ran(release))):
+            raise NotTestedError("no image stays on trial here: it is confirmed before anything can be tried")
+        self.allow(release, trial=True)
+        return release
+
+    def allow(self, release: Release, *, trial: bool = False) -> None:
+        """Say that the board may run this after the attack; with `trial`, only unconfirmed."""
+        self.allowed[ran(release)] = trial
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.target.wait(seconds)
+
+    def noise(self, name: str, length: int) -> bytes:
+        """Return bytes that follow from the seed and a name."""
+        return shake_256(f"{self.seed}/{name}".encode()).digest(length)
+
+    def say(self, title: str, text: str) -> None:
+        """Keep words of the board, or about it."""
+        self.evidence.append(Evidence("words", title, text))
+
+    def close(self) -> None:
+        """Let go of line and board."""
+        if self._wire is not None:
+            self._wire.close()
+        self.target.close()
+
+
+def ran(release: Release) -> Ran:
+    """The release as a reading names it."""
+    return Ran(sha256(release.data).hexdigest(), len(release.data), release.version)
+
+
+def is_error(answer: Body) -> bool:
+    """The board refused, or did not answer."""
+    return not answer or "err" in answer or bool(answer.get("rc"))
+
+
+def image_hash(data: bytes) -> bytes:
+    """The hash by which SMP names an image; of what is no image, of all its bytes."""
+    try:
+        return parse_image(data).sha256
+    except HillholdError:
+        return sha256(data).digest()
+
+
+def _files(tree: Mapping[str, bytes] | Repo) -> Mapping[str, bytes]:
+    return tree.tree if isinstance(tree, Repo) else tree
+
+
+def _install(data: bytes, *, confirm: bool = True) -> Conversation[None]:
+    """Install on a stock board, whose own check is that of the image's signature."""
+    board = yield from meet()
+    if board is None:
+        raise OperationalError("the board answers now as a stock board, now as one of ours")
+    first = {"image": 0, "len": len(data), "sha": sha256(data).digest()}
+    content = FileContent(BytesIO(data), "image")
+    refuse_error((yield Upload(content, len(data), first, "image", board.buffer, board.window)), "upload")
+    if not board.recovery:
+        body = {"hash": image_hash(data), "confirm": False}
+        refuse_error((yield Request(Op.WRITE, Group.IMAGE, ImageCommand.STATE, body, slow=True)), "test")
+    yield Request(Op.WRITE, Group.OS, OsCommand.RESET, {}, once=True)
+    yield Pause(BOOT)
+    board = yield from look_again(board, booting=True)
+    if confirm and not board.recovery:
+        yield from confirm_stock(board)

@@ -1,0 +1,463 @@
+"""Files of a repository that are old, mixed, expired or without an end: what their carrier can do without a key, or with online keys.
+
+In most of these a release comes that the lab withdrew again, signed and authentic: no board that knows of the withdrawal may run it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hillhold_bootsim.lab.bench import Bench
+from hillhold_bootsim.lab.catalogue import sources as of
+from hillhold_bootsim.lab.catalogue.book import Book
+from hillhold_bootsim.lab.forge import DAY
+from hillhold_bootsim.lab.house import Release
+from hillhold_verifier.agent import METADATA
+from hillhold_verifier.smp import Op
+from hillhold_verifier.wire import base_name, deflate
+
+METADATA_CASES: Final = Book("metadata")
+_add = METADATA_CASES.add
+
+ONLINE = ("timestamp", "snapshot")
+WITHDRAWN = "it stops the pump"
+RISES = "the floors of timestamp, snapshot, targets and line rise"
+STAYS = "It refuses, and goes on running what it ran."
+
+
+def withdrawn(bench: Bench) -> tuple[Release, dict[str, bytes]]:
+    """The lab releases, and withdraws again, and the board has seen the withdrawal; return the release, and the tree of before."""
+    house = bench.house
+    release = house.release()
+    before = dict(house.repo.tree)
+    house.repo.change(release.path, withdrawn=WITHDRAWN)
+    house.publish()
+    bench.check(house.repo)
+    return release, before
+
+
+def listed(tree: dict[str, bytes], role: str) -> bytes:
+    """The newest file of a role in a tree."""
+    names = [name for name in tree if name.endswith(f".{role}.json")]
+    return tree[max(names, key=lambda name: int(name.split("/")[1].split(".")[0]))]
+
+
+# --- rollback ---------------------------------------------------------------------------------------------------------
+
+
+@_add(
+    "rollback-timestamp",
+    "An older state of the whole repository is served again",
+    how="A release is published and withdrawn, and the board brought up to date. Then a courier brings the repository as it was before the "
+    "withdrawal, every file of it authentic and unexpired.",
+    expected=STAYS,
+    sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_ROLLBACK, of.EDR_3_10, of.NIST_ROLLBACK, of.FDA_UPDATES),
+    leaves=RISES,
+)
+def rollback_timestamp(bench: Bench) -> None:
+    _, before = withdrawn(bench)
+    bench.push(before)
+
+
+@_add(
+    "rollback-timestamp-after-reset",
+    "An older state of the repository is served again after the board lost its power",
+    how="As rollback-timestamp, with a reset between the withdrawal and the older files: what was learnt has to outlive it.",
+    expected=STAYS,
+    sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_ROLLBACK, of.EDR_3_14),
+    leaves=RISES,
+)
+def rollback_timestamp_after_reset(bench: Bench) -> None:
+    _, before = withdrawn(bench)
+    bench.reset()
+    bench.push(before)
+
+
+@_add(
+    "rollback-snapshot",
+    "A stolen timestamp key lists an older snapshot",
+    how="Who has the timestamp key signs a new timestamp that lists the snapshot from before a withdrawal.",
+    expected=STAYS,
+    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
+    leaves=RISES,
+)
+def rollback_snapshot(bench: Bench) -> None:
+    _, before = withdrawn(bench)
+    thief = bench.house.thief()
+    thief.publish(timestamp=thief.timestamp(snapshot=listed(before, "snapshot")))
+    bench.push(thief)
+    bench.stolen()
+
+
+@_add(
+    "rollback-line",
+    "Stolen online keys list an older file of the product line",
+    how="Who has the keys of timestamp and snapshot signs both anew, listing the line's file from before a withdrawal.",
+    expected=STAYS,
+    sources=(of.TUF_TARGETS_ROLLBACK, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
+    leaves=RISES,
+)
+def rollback_line(bench: Bench) -> None:
+    _, before = withdrawn(bench)
+    thief = bench.house.thief()
+    thief.publish("timestamp", snapshot=thief.snapshot(line=listed(before, bench.house.device.product)))
+    bench.push(thief)
+    bench.stolen()
+
+
+@_add(
+    "rollback-targets",
+    "Stolen online keys list older top-level targets, which allowed the line more",
+    how="Targets once allowed the line another hardware, and do so no more. Who has the online keys lists the older targets with a release "
+    "that names that hardware beside the board's.",
+    expected=STAYS,
+    sources=(of.TUF_TARGETS_ROLLBACK, of.TUF_DELEGATION, of.TUF_COMPROMISE),
+    leaves=RISES,
+)
+def rollback_targets(bench: Bench) -> None:
+    house, repo = bench.house, bench.house.repo
+    own = house.device.hardware
+    repo.hardware = sorted([own, "other-board"])
+    house.publish()
+    older = repo.files["targets"]
+    repo.hardware = [own]
+    release = house.release()
+    repo.change(release.path, hardware=sorted([own, "other-board"]))
+    house.publish()
+    bench.check(repo)
+    thief = house.thief()
+    thief.publish("timestamp", snapshot=thief.snapshot(targets=older))
+    bench.push(thief)
+    bench.stolen()
+
+
+@_add(
+    "rollback-root",
+    "The root from before a rotation comes back, with all that its keys signed",
+    how="All keys below root are replaced, and the board follows. Then the root before is sent as the next one, and a repository that the "
+    "replaced keys signed, with a release that was withdrawn at the rotation.",
+    expected=STAYS,
+    sources=(of.TUF_ROOT_VERSION, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
+    leaves="one more root",
+)
+def rollback_root(bench: Bench) -> None:
+    house = bench.house
+    release = house.release()
+    before, root = dict(house.repo.tree), house.repo.files["root"]
+    house.repo.change(release.path, withdrawn=WITHDRAWN)
+    house.rotate()
+    bench.rotated = True
+    bench.check(house.repo)
+    bench.deliver(0, root)
+    version = house.repo.versions["root"]
+    bench.push({**before, **{f"metadata/{version + n}.root.json": root for n in (0, 1)}})
+
+
+@_add(
+    "older-than-expired",
+    "What has expired still guards against what is older",
+    how="The board holds timestamp and snapshot that have expired by now. Older ones that expire later list a release that was withdrawn.",
+    expected=STAYS,
+    sources=(of.EXPIRED_GUARDS, of.TUF_ROLLBACK),
+    leaves=RISES,
+)
+def older_than_expired(bench: Bench) -> None:
+    house = bench.house
+    release = house.release(expires=dict.fromkeys(ONLINE, house.now + 300 * DAY))
+    before = dict(house.repo.tree)
+    house.repo.change(release.path, withdrawn=WITHDRAWN)
+    house.publish(expires=dict.fromkeys(ONLINE, house.now - 1))
+    bench.check(house.repo)
+    bench.push(before)
+
+
+@_add(
+    "bundle-older-than-device",
+    "A stick that is older than the device, within its offline grace",
+    how="The line's quorum allows offline use. A stick from before a withdrawal comes to a board that has seen the withdrawal.",
+    expected="It refuses: grace is for what is late, not for what is older than what the board knows.",
+    sources=(of.TUF_ROLLBACK, of.EDR_3_10, of.FDA_UPDATES),
+    leaves=RISES,
+)
+def bundle_older_than_device(bench: Bench) -> None:
+    house = bench.house
+    house.repo.offline_grace = house.repo.max_offline_grace
+    release = house.release(expires=dict.fromkeys(ONLINE, house.now - 60))
+    stick = dict(house.repo.tree)
+    house.repo.change(release.path, withdrawn=WITHDRAWN)
+    house.publish(expires=dict.fromkeys(ONLINE, house.now - 30))
+    bench.check(house.repo)
+    house.repo.offline_grace = 0
+    bench.push(stick)
+
+
+# --- the same version with other content ------------------------------------------------------------------------------
+
+
+@_add(
+    "same-version-timestamp",
+    "A timestamp of the version that is held, signed anew with other content",
+    how="Who has the online keys signs timestamp and snapshot again, in the versions that the board holds, listing the line from before a "
+    "withdrawal.",
+    expected="A timestamp of the held version changes nothing.",
+    sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_COMPROMISE),
+    leaves=RISES,
+)
+def same_version_timestamp(bench: Bench) -> None:
+    _, before = withdrawn(bench)
+    thief = bench.house.thief()
+    versions = dict(thief.versions)
+    snapshot = thief.snapshot(version=versions["snapshot"], line=listed(before, bench.house.device.product))
+    thief.publish(snapshot=snapshot, timestamp=thief.timestamp(version=versions["timestamp"], snapshot=snapshot))
+    bench.push(thief)
+    bench.stolen()
+
+
+@_add(
+    "same-version-line",
+    "The line's file, signed anew in the version that is listed",
+    how="Who has the line's quorum, and no online key, signs the listed version again without the withdrawal, and puts it in its place.",
+    expected="The listed hash names another file: it refuses.",
+    sources=(of.TUF_TARGETS_HASH, of.TUF_MIX),
+    leaves=RISES,
+)
+def same_version_line(bench: Bench) -> None:
+    house = bench.house
+    release = house.release()
+    house.repo.change(release.path, withdrawn=WITHDRAWN)
+    house.publish()
+    thief = house.thief()
+    thief.change(release.path, withdrawn=None)
+    version = thief.versions["line"]
+    forged = thief.line(version=version)
+    bench.push({**thief.tree, f"metadata/{version}.{house.device.product}.json": forged})
+    bench.deliver(4, forged)
+    bench.smuggle(release.data)
+
+
+# --- mix and match ----------------------------------------------------------------------------------------------------
+
+
+def _mixed(bench: Bench, role: str) -> None:
+    house = bench.house
+    release = house.release()
+    before = dict(house.repo.tree)
+    house.repo.change(release.path, withdrawn=WITHDRAWN)
+    house.publish()
+    name = house.device.product if role == "line" else role
+    version = house.repo.versions[role]
+    tree = {**house.repo.tree, f"metadata/{version}.{name}.json": listed(before, name)}
+    bench.push(tree)
+    bench.deliver(("", "", "snapshot", "targets", "line").index(role), listed(before, name))
+    bench.push(tree)
+    bench.smuggle(release.data)
+
+
+@_add(
+    "mix-snapshot",
+    "The snapshot of one time with the timestamp of another",
+    how="The newest timestamp is served with the snapshot of before a withdrawal, under the name of the listed one.",
+    expected=STAYS,
+    sources=(of.TUF_MIX, of.TUF_SNAPSHOT_HASH),
+    leaves=RISES,
+)
+def mix_snapshot(bench: Bench) -> None:
+    _mixed(bench, "snapshot")
+
+
+@_add(
+    "mix-line",
+    "The line's file of one time with the snapshot of another",
+    how="Newest timestamp and snapshot are served with the line's file of before a withdrawal, under the name of the listed one.",
+    expected=STAYS,
+    sources=(of.TUF_MIX, of.TUF_TARGETS_HASH),
+    leaves=RISES,
+)
+def mix_line(bench: Bench) -> None:
+    _mixed(bench, "line")
+
+
+@_add(
+    "withheld-line",
+    "The newest timestamp alone, and no file that it leads to",
+    how="The board has chosen a release. A timestamp arrives whose line withdraws it, and the line's file is withheld; then a stock tool "
+    "uploads the release, and asks for its trial.",
+    expected="Where a file of the chain is missing, nothing may be installed.",
+    sources=(of.TUF_FREEZE, of.TUF_MIX),
+    leaves=RISES,
+)
+def withheld_line(bench: Bench) -> None:
+    house = bench.house
+    release = house.release()
+    bench.check(house.repo)
+    house.repo.change(release.path, withdrawn=WITHDRAWN)
+    house.publish()
+    bench.deliver(1, house.repo.files["timestamp"])
+    bench.deliver(2, house.repo.files["snapshot"])
+    bench.smuggle(release.data)
+
+
+@_add(
+    "dropped-role",
+    "Stolen online keys leave the line out of the snapshot",
+    how="A new snapshot does not list the line any more, so that a withdrawal would be forgotten; the next one lists the line's file from "
+    "before it.",
+    expected=STAYS,
+    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_COMPROMISE),
+    leaves=RISES,
+)
+def dropped_role(bench: Bench) -> None:
+    product = bench.house.device.product
+    _, before = withdrawn(bench)
+    thief = bench.house.thief()
+    thief.publish("timestamp", snapshot=thief.snapshot(edit=lambda signed: signed["meta"].pop(f"{product}.json")))
+    bench.push(thief)
+    thief.publish("timestamp", snapshot=thief.snapshot(line=listed(before, product)))
+    bench.push(thief)
+    bench.stolen()
+
+
+# --- expiry -----------------------------------------------------------------------------------------------------------
+
+
+def _expired(bench: Bench, role: str) -> None:
+    house = bench.house
+    release = house.release(expires={role: house.now - 1})
+    bench.push(house.repo)
+    bench.smuggle(release.data)
+
+
+def _expiry(role: str, clause: str) -> None:
+    @_add(
+        f"expired-{role}",
+        f"A release under {'the product line' if role == 'line' else role} metadata that has expired",
+        how=f"All is signed and listed properly, and {role} expired a second before it was brought.",
+        expected="It installs nothing, and goes on running what it ran.",
+        sources=(clause, of.TUF_FREEZE, of.EDR_3_10),
+        leaves=RISES,
+    )
+    def expired(bench: Bench) -> None:
+        _expired(bench, role)
+
+
+for _role, _clause in (
+    ("timestamp", of.TUF_TIMESTAMP_EXPIRY),
+    ("snapshot", of.TUF_SNAPSHOT_EXPIRY),
+    ("targets", of.TUF_TARGETS_EXPIRY),
+    ("line", of.TUF_TARGETS_EXPIRY),
+):
+    _expiry(_role, _clause)
+
+
+@_add(
+    "expired-root",
+    "A release under a root that has expired",
+    how="The next root, signed by its quorum, has expired; all below it is new and in order.",
+    expected="It may follow the root, and installs nothing under it, until the next one.",
+    sources=(of.TUF_ROOT_EXPIRY, of.TUF_FREEZE),
+    leaves="two more roots",
+)
+def expired_root(bench: Bench) -> None:
+    house = bench.house
+    release = house.release()
+    house.rotate(expires={"root": house.now - 1})
+    bench.push(house.repo)
+    bench.smuggle(release.data)
+    bench.stolen()
+
+
+@_add(
+    "grace-beyond-cap",
+    "A line that claims more offline grace than its delegation allows",
+    how="The line claims 30 days; targets allow it one. Timestamp and snapshot expired two days ago.",
+    expected="It installs nothing: the weakest team does not set its own limits.",
+    sources=(of.TUF_FREEZE, of.TUF_DELEGATION),
+    leaves=RISES,
+)
+def grace_beyond_cap(bench: Bench) -> None:
+    house, repo = bench.house, bench.house.repo
+    cap, repo.max_offline_grace = repo.max_offline_grace, DAY
+    repo.offline_grace = 30 * DAY
+    release = house.release(expires=dict.fromkeys(ONLINE, house.now - 2 * DAY))
+    bench.push(repo)
+    bench.smuggle(release.data)
+    repo.offline_grace, repo.max_offline_grace = 0, cap
+
+
+# --- endless data, slow retrieval -------------------------------------------------------------------------------------
+
+
+@_add(
+    "endless-announced",
+    "Metadata that announces more than any file has",
+    how="For each file, lengths of a byte too many up to 2**63 are announced, packed and unpacked.",
+    expected="It refuses at once, and takes honest files afterwards.",
+    sources=(of.TUF_ENDLESS, of.CR_7_1, of.CR_3_5),
+)
+def endless_announced(bench: Bench) -> None:
+    for number in range(6):
+        for field in ("n", "l"):
+            for length in (1 << 20, 1 << 32, (1 << 63) - 1):
+                body: dict[str, object] = {
+                    "f": number,
+                    "n": 100,
+                    "l": 100,
+                    "b": base_name(b""),
+                    "d": b"",
+                    field: length,
+                }
+                bench.own(Op.WRITE, METADATA, **body)
+
+
+@_add(
+    "endless-pieces",
+    "Metadata that goes on beyond its announced end",
+    how="A file of 1000 bytes is announced, and pieces are sent on and on.",
+    expected="It refuses what is too much, and takes honest files afterwards.",
+    sources=(of.TUF_ENDLESS, of.CR_7_1),
+)
+def endless_pieces(bench: Bench) -> None:
+    for number in range(5):
+        at = 0
+        for _ in range(12):
+            head = {"o": at} if at else {"n": 1000, "l": 1000, "b": base_name(b"")}
+            bench.own(Op.WRITE, METADATA, f=number, **head, d=bytes(bench.room))
+            at += bench.room
+
+
+@_add(
+    "endless-inflated",
+    "A few bytes that inflate to very many",
+    how="A deflated file of two million zeros is sent as a file of the longest length that the board takes.",
+    expected="It stops at the announced length, and refuses.",
+    sources=(of.TUF_ENDLESS, of.CR_7_1, of.CR_3_5),
+)
+def endless_inflated(bench: Bench) -> None:
+    bomb = deflate(bytes(2_000_000), b"")[: bench.room]
+    for length in (1000, 100_000, 512 * 1024):
+        bench.own(Op.WRITE, METADATA, f=4, n=len(bomb), l=length, b=base_name(b""), d=bomb)
+
+
+@_add(
+    "slow-retrieval",
+    "Files that come a few bytes an hour, and never to an end",
+    how="A timestamp is begun and sent in pieces of eight bytes with an hour between them (a minute on a real board), and left at half; "
+    "then an image, likewise.",
+    expected="Whoever comes next is served: an update that does not end holds up no other.",
+    sources=(of.TUF_SLOW, of.CR_7_1),
+    leaves=RISES,
+)
+def slow_retrieval(bench: Bench) -> None:
+    house = bench.house
+    pause = 3600 if "clock" not in bench.target.lacks else 60
+    raw = house.repo.files["timestamp"]
+    packed = deflate(raw, b"")
+    for at in range(0, min(80, len(packed)), 8):
+        head = {"o": at} if at else {"n": len(packed), "l": len(raw), "b": base_name(b"")}
+        bench.own(Op.WRITE, METADATA, f=1, **head, d=packed[at : at + 8])
+        bench.wait(pause)
+    house.now = max(house.now, bench.target.now())
+    release = house.release()
+    bench.check(house.repo)
+    bench.upload(release.data, end=bench.room)
+    bench.wait(pause)

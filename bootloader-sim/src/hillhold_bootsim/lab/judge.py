@@ -1,0 +1,236 @@
+"""The verdict on one case, from what the board does and not from what it says.
+
+    settle (an honest release runs, confirmed) ─► look and read ─► the attack ─► reset ─► read what runs then ─► an honest newer release
+
+After an attack a right board runs what it ran before, or an honest release that the attack let onto it; nothing is marked or on trial that
+should not be; no counter and no floor is lower; and it is not locked out: its maker's next release, with replaced keys where some were
+stolen, still comes in. Where a board cannot be read without its agent, its own words stand for the reading, and the result says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from hillhold_bootsim.lab.bench import BOOT, Bench, NotTestedError, ran
+from hillhold_bootsim.lab.house import TOP
+from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
+from hillhold_bootsim.lab.reading import Ran, Reading
+from hillhold_bootsim.lab.target import CAN, GoneError, Trials
+from hillhold_verifier.errors import HillholdError, OperationalError
+
+WORDS: Final = "; by the board's own words: its running image cannot be read without its agent"
+VERSION: Final = "; told by its version alone: the bytes of its running image cannot be read"
+TRIAL_WAITS: Final = 60
+"""How often a board whose image is on trial is looked at, a second apart, until its trial counts as one without an end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """A case, and how it is done."""
+
+    case: Case
+    run: Callable[[Bench], None]
+
+
+def examine(attack: Attack, bench: Bench) -> Result:
+    """Do one case on one board, and judge what came of it."""
+    case = attack.case
+    bench.begin()
+    try:
+        if why := _lacking(case, bench):
+            return Result(case.id, Verdict.NOT_TESTED, why, False)
+        bench.settle()
+    except GoneError as error:
+        return _result(case, bench, Verdict.INCONCLUSIVE, f"the board was lost before the attack: {error}")
+    except HillholdError as error:
+        bench.say("no honest baseline", str(error))
+        return _result(
+            case, bench, Verdict.INCONCLUSIVE, "the board could not be brought to run an honest release first"
+        )
+    try:
+        return _Trial(attack, bench).judge()
+    except GoneError as error:
+        return _result(case, bench, Verdict.INCONCLUSIVE, f"the board was lost: {error}")
+
+
+def _lacking(case: Case, bench: Bench) -> str:
+    """Why a board cannot take part, or ""."""
+    lacks = bench.target.lacks
+    if missing := [need for need in case.needs if need in CAN and need in lacks]:
+        return "; ".join(lacks[need] for need in missing)
+    if "metadata" in case.needs or "components" in case.needs:
+        bench.look()
+        if bench.is_stock:
+            return "a stock board: it knows no metadata, and checks the image's signature alone"
+        if "components" in case.needs and len(bench.house.device.components) < 2:
+            return "the board has one component"
+    return ""
+
+
+def _result(case: Case, bench: Bench, verdict: Verdict, reason: str, *, independent: bool = False) -> Result:
+    return Result(case.id, verdict, reason, independent, tuple(bench.evidence))
+
+
+class _Trial:
+    """One attack and its judgement."""
+
+    def __init__(self, attack: Attack, bench: Bench) -> None:
+        self._attack, self._bench = attack, bench
+        self._figures: dict[str, float] = {}
+        self._by_version = False
+
+    def judge(self) -> Result:
+        bench = self._bench
+        before = self._state("before")
+        bench.wire.forget()
+        began = bench.target.seconds()
+        why = self._attempt()
+        wire = bench.wire
+        self._figures = {
+            "bytes to the board": wire.sent,
+            "bytes from the board": wire.received,
+            "seconds": round(bench.target.seconds() - began, 3),
+        }
+        bench.evidence.append(Evidence("trace", "what went over the line", wire.text()))
+        if notes := bench.target.notes():
+            bench.evidence.append(Evidence("note", "behind the line", "\n".join(notes)))
+        if why is not None:
+            self._restore()
+            return self._done(*why)
+        try:
+            after, independent = self._after()
+        except GoneError:
+            raise
+        except HillholdError as error:
+            bench.say("after the attack and a reset", str(error))
+            return self._done(Verdict.FAIL, "the board does not answer any more after the attack and a reset")
+        if problem := next(self._problems(before, after), None):
+            return self._done(Verdict.FAIL, problem, independent=independent)
+        return self._honest(after, independent)
+
+    # --- in order -----------------------------------------------------------------------------------------------------
+
+    def _attempt(self) -> tuple[Verdict, str] | None:
+        """Do it; return a verdict where it came to no judgement."""
+        try:
+            self._attack.run(self._bench)
+        except NotTestedError as error:
+            return Verdict.NOT_TESTED, str(error)
+        except GoneError:
+            raise
+        except HillholdError as error:
+            self._bench.say(f"the attack ended: {type(error).__name__}", str(error))
+        return None
+
+    def _restore(self) -> None:
+        if "clock" not in self._bench.target.lacks:
+            self._bench.set_clock(None)
+        self._bench.script(Trials.PASS)
+
+    def _after(self) -> tuple[Reading, bool]:
+        """Reset, and read; whether that was without the board's agent."""
+        bench = self._bench
+        if "clock" not in bench.target.lacks:
+            bench.set_clock(None)
+        bench.reset()
+        found = bench.read()
+        if found is None:
+            self._state("after")
+            return bench.words.said, False
+        self._by_version = any(not one.sha256 for one in found.running)
+        bench.evidence.append(Evidence("state", "after a reset, read without its agent", found.lines()))
+        return found, True
+
+    def _honest(self, after: Reading, independent: bool) -> Result:
+        """The maker's next release still comes in."""
+        bench = self._bench
+        self._restore()
+        try:
+            if after.trial:
+                self._end_trial()
+            release = bench.update()
+        except GoneError:
+            raise
+        except HillholdError as error:
+            bench.say(f"honest update: {type(error).__name__}", str(error))
+            return self._done(
+                Verdict.FAIL,
+                "locked out: an honest newer release cannot be installed any more",
+                independent=independent,
+            )
+        found = bench.read()
+        if found is not None and not (found.running and found.running[0].is_same(ran(release))):
+            return self._done(
+                Verdict.FAIL, "the board says that it runs an honest newer release, and does not", independent=True
+            )
+        said = "as before, and its maker's next release came in"
+        return self._done(Verdict.PASS, f"the board runs {said}", independent=independent)
+
+    def _end_trial(self) -> None:
+        """Let an honest image that is on trial come to its end."""
+        bench = self._bench
+        bench.reset()
+        for _ in range(TRIAL_WAITS):
+            if not bench.look().said.trial:
+                return
+            bench.wait(BOOT)
+        raise OperationalError("the trial of an honest release does not come to an end")
+
+    # --- the rules ----------------------------------------------------------------------------------------------------
+
+    def _problems(self, before: Reading, after: Reading) -> Iterator[str]:
+        bench, baseline = self._bench, ran(self._bench.current)
+        if not after.running:
+            yield "nothing runs after the attack and a reset"
+        else:
+            runs = after.running[0]
+            only_trial = next((trial for one, trial in bench.allowed.items() if runs.is_same(one)), None)
+            if only_trial is None and not runs.is_same(baseline):
+                yield f"{self._name(runs)} runs after the attack and a reset"
+            if after.trial and not only_trial:
+                yield f"{self._name(runs)} is on trial"
+            if only_trial and after.trial is False:
+                yield f"{self._name(runs)} was confirmed, and did not test itself"
+        if after.marked:
+            yield "an image is marked for a trial at the next boot"
+        if before.counters is not None and after.counters is not None:
+            if any(now < was for was, now in zip(before.counters, after.counters, strict=True)):
+                yield "the security counter is lower than before"
+            top = max(bench.current.counter, bench.house.counter)
+            if any(now > max(was, top) for was, now in zip(before.counters, after.counters, strict=True)):
+                yield "the security counter is higher than any honest release's"
+        if before.floors is not None and after.floors is not None and not bench.rotated:
+            for name in before.floors:
+                if after.floors.get(name, 0) < before.floors[name]:
+                    yield f"the floor of {name} is lower than before"
+
+    def _name(self, image: Ran) -> str:
+        """Words for an image that are the same for any seed."""
+        current = self._bench.current
+        version = self._bench.house.known.get(image.sha256, image.version if not image.sha256 else "")
+        if image.is_same(ran(current)):
+            return "the release from before the attack"
+        if version == TOP:
+            return "the attacker's image"
+        other = "another image of the version" if version == current.version else "the image"
+        return f"{other} {version}" if version else "an image that the lab did not make"
+
+    def _state(self, when: str) -> Reading:
+        """Look at the board, through its line and behind it; what was read counts, else its words."""
+        bench = self._bench
+        said = bench.look().said
+        bench.evidence.append(Evidence("words", f"{when}: what the board says", said.lines()))
+        if (found := bench.read()) is None:
+            return said
+        bench.evidence.append(Evidence("state", f"{when}: read without its agent", found.lines()))
+        return found
+
+    def _done(self, verdict: Verdict, reason: str, *, independent: bool = False) -> Result:
+        judged = verdict in (Verdict.PASS, Verdict.FAIL)
+        words = (
+            WORDS if judged and "read" in self._bench.target.lacks else VERSION if judged and self._by_version else ""
+        )
+        evidence = tuple(self._bench.evidence)
+        return Result(self._attack.case.id, verdict, reason + words, independent, evidence, self._figures)
