@@ -86,7 +86,6 @@ def _result(line: Line) -> Iterator[Block]:
     if line.result.figures:
         yield Facts([(name, f"{value:,.6g}") for name, value in sorted(line.result.figures.items())])
     for evidence in line.result.evidence:
-        yield Para(f"{KINDS[evidence.kind]}: {evidence.title}", Tone.DIM)
-        yield Pre(evidence.text)
+        yield Pre(f"{KINDS[evidence.kind]}: {evidence.title}", evidence.text)
     if not line.result.evidence:
         yield Para("No evidence was kept.", Tone.DIM)

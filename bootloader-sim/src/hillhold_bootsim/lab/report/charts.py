@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Final
 
 WIDTH: Final = 700.0
-LEFT: Final = 190.0
+LEFT: Final = 250.0
 """Where bars begin."""
-RIGHT: Final = 500.0
+RIGHT: Final = 540.0
 """Where the longest bar ends; its numbers follow."""
 ROW: Final = 18.0
 BAR: Final = 12.0
 MAX_ROWS: Final = 40
-LETTERS: Final = 32
+LETTERS: Final = 44
 """Of a name that is longer, the rest is left out; tables have it whole."""
 
 

@@ -145,8 +145,8 @@ def _counts(campaign: Campaign, summary: Summary) -> Table:
         numbers = [Cell(str(counts[outcome]), _count_tone(outcome, counts[outcome])) for outcome in Outcome]
         read = sum(bool(line.result and line.result.independent) for line in lines)
         rows.append([Cell(short(tested.item.name, MAX_TITLE)), Cell(tested.item.kind), *numbers, Cell(str(read))])
-    heads = ("item", "kind", *(outcome.value for outcome in Outcome), "read independently")
-    return Table("Cases by item and what became of them.", heads, rows, (26, 10, 8, 8, 13, 11, 12, 14))
+    heads = ("item", "kind", *(outcome.value for outcome in Outcome), "image read")
+    return Table("Cases by item and what became of them.", heads, rows, (26, 10, 8, 8, 13, 12, 13, 10))
 
 
 def _count_tone(outcome: Outcome, count: int) -> Tone:

@@ -74,8 +74,9 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Pre:
-    """Lines as they are."""
+    """Lines as they are, under a title."""
 
+    title: str
     text: str
 
 

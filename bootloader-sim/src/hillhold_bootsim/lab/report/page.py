@@ -42,15 +42,15 @@ h2{font-size:1.25rem;margin:2.5rem 0 .5rem;border-bottom:2px solid var(--line)}h
 .notice.warn{border-color:var(--warn);background:var(--warnsoft)}.notice.warn strong{color:var(--warn)}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92em}
 caption{text-align:left;color:var(--dim);padding:.4rem 0 .2rem}th,td{border-bottom:1px solid var(--line);padding:.25rem .5rem;
-text-align:left;vertical-align:top}thead th{border-bottom:2px solid var(--line)}td.bad,td.good,td.warn{font-weight:600}
+text-align:left;vertical-align:top}thead th{overflow-wrap:normal;border-bottom:2px solid var(--line)}td.bad,td.good,td.warn{font-weight:600}
 dl{display:grid;grid-template-columns:minmax(9rem,14rem) 1fr;margin:.6rem 0;border-top:1px solid var(--line)}
 dt,dd{margin:0;padding:.25rem .5rem;border-bottom:1px solid var(--line)}dt{color:var(--dim)}
 details{border:1px solid var(--line);margin:.4rem 0;padding:0 .8rem}summary{cursor:pointer;padding:.35rem 0}
 pre{white-space:pre-wrap;background:var(--soft);border:1px solid var(--line);padding:.6rem;font-size:12.5px;line-height:1.4}
 a{color:inherit}svg{max-width:100%;height:auto;display:block;margin:.3rem 0}svg text{font:11px system-ui,sans-serif;fill:var(--ink)}
 .f-good{fill:var(--good)}.f-bad{fill:var(--bad)}.f-warn{fill:var(--warn)}.f-dim{fill:var(--dim)}.f-faint{fill:var(--faint)}
-.f-mark{fill:var(--mark)}figure{margin:1rem 0}figcaption{color:var(--dim)}
-@media (max-width:600px){dl{grid-template-columns:1fr}dt{border:0;padding-bottom:0}}
+.f-mark{fill:var(--mark)}figure{margin:.6rem 0}figcaption{color:var(--dim)}
+@media screen and (max-width:700px){table{min-width:44rem}dl{grid-template-columns:1fr}dt{border:0;padding-bottom:0}}
 @page{size:A4;margin:16mm 14mm;@bottom-right{content:"page " counter(page) " of " counter(pages);font:9px sans-serif}}
 @media print{:root{color-scheme:light;--ink:#000;--dim:#444;--paper:#fff;--line:#bbb;--soft:#f6f6f6;--bad:#a01010;--good:#0c5a22;
 --warn:#6b4300;--mark:#3f6fb5;--faint:#c4ccd4;--badsoft:#fff;--goodsoft:#fff;--warnsoft:#fff}
@@ -92,7 +92,7 @@ def _block(block: Block) -> Iterator[str]:
             yield from _table(block)
         case Pre():
             told = "\n".join(map(escape, lines(block.text)))
-            yield f"<pre>{told}</pre>\n"
+            yield f'<figure><figcaption>{_text(block.title)}</figcaption><pre>{told}</pre></figure>\n'
         case Plot():
             yield from _plot(block.chart)
         case Fold():

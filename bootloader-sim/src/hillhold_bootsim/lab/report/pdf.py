@@ -34,6 +34,8 @@ from hillhold_signer.errors import ToolError
 
 MAX_CELL: Final = 1_500
 """Characters of a cell: a row of a table has to fit on a page. The page has the rest, and says so here."""
+TALL: Final = 400
+"""Characters of a cell from which on a row may be taller than a page, and is split."""
 MAX_PARA: Final = 20_000
 MAX_LINES: Final = 400
 """Lines of one piece of evidence; the page has all."""
@@ -41,6 +43,8 @@ COLUMNS: Final = 96
 """Letters of a line of evidence; longer ones go on in the next line."""
 MARGIN: Final = 42.0
 """Points."""
+PADDING: Final = 6.0
+"""Of ReportLab's frame, points."""
 FOOT: Final = 90
 """Characters of a title or number at the foot of a page."""
 INK: Final = {
@@ -95,7 +99,7 @@ def pdf(blocks: Iterable[Block], title: str, number: str, ended: int) -> bytes:
         lang="en",
         initialFontName=_SANS,
     )
-    flow = [flowable for block in blocks for flowable in _flow(block, document.width)]
+    flow = [flowable for block in blocks for flowable in _flow(block, document.width - 2 * PADDING)]
     document.build(flow, canvasmaker=_canvas(_sans(title)[:FOOT], _sans(number)[:FOOT], ended))
     return out.getvalue()
 
@@ -127,8 +131,8 @@ def _canvas(title: str, number: str, ended: int) -> Any:
                 self.__dict__.update(page)
                 self.setFont(_SANS, 7.5)
                 self.setFillColor(HexColor(INK[Tone.DIM]))
-                self.drawString(MARGIN, 26, f"{number or 'no report number'} · {title}")
-                self.drawRightString(self._pagesize[0] - MARGIN, 26, f"page {place} of {len(self._pages)}")
+                self.drawString(MARGIN + PADDING, 26, f"{number or 'no report number'} · {title}")
+                self.drawRightString(self._pagesize[0] - MARGIN - PADDING, 26, f"page {place} of {len(self._pages)}")
                 super().showPage()
             super().save()
 
@@ -197,7 +201,9 @@ def _flow(block: Block, width: float) -> list[Any]:
         case Table():
             return [_paragraph(block.caption, tone=Tone.DIM, after=2), _table(block, width), Spacer(1, 8)]
         case Pre():
-            return [_pre(block.text, width), Spacer(1, 5)]
+            title = _paragraph(block.title, tone=Tone.DIM, after=1)
+            title.keepWithNext = True
+            return [title, _pre(block.text), Spacer(1, 5)]
         case Plot():
             return [_paragraph(block.chart.title, tone=Tone.DIM, after=3), _drawing(block.chart, width), Spacer(1, 10)]
         case Fold():
@@ -255,14 +261,16 @@ def _facts(facts: Facts, width: float) -> Any:
     rows = [
         [_paragraph(_within(name, MAX_CELL), tone=Tone.DIM), _paragraph(_within(value, MAX_CELL))] for name, value in facts.rows
     ]
-    return _grid(rows, [width * 0.22, width * 0.78], heads=False)
+    tall = any(len(text) > TALL for row in facts.rows for text in row)
+    return _grid(rows, [width * 0.22, width * 0.78], heads=False, tall=tall)
 
 
 def _table(table: Table, width: float) -> Any:
     total = sum(table.shares)
     heads = [_paragraph(head, bold=True, size=7.5) for head in table.heads]
     rows = [[_in_cell(cell) for cell in row] for row in table.rows]
-    return _grid([heads, *rows], [share / total * width for share in table.shares], heads=True)
+    tall = any(len(cell.text) > TALL for row in table.rows for cell in row)
+    return _grid([heads, *rows], [share / total * width for share in table.shares], heads=True, tall=tall)
 
 
 def _in_cell(cell: Cell) -> Any:
@@ -270,11 +278,11 @@ def _in_cell(cell: Cell) -> Any:
     return _paragraph(_within(cell.text, MAX_CELL), tone=cell.tone, size=7.5, bold=bold, to=cell.to)
 
 
-def _grid(rows: list[list[Any]], widths: Sequence[float], *, heads: bool) -> Any:
+def _grid(rows: list[list[Any]], widths: Sequence[float], *, heads: bool, tall: bool) -> Any:
     from reportlab.lib.colors import HexColor
     from reportlab.platypus import LongTable
 
-    grid = LongTable(rows, colWidths=widths, repeatRows=1 if heads else 0, splitInRow=1)
+    grid = LongTable(rows, colWidths=widths, repeatRows=1 if heads else 0, splitInRow=int(tall))
     line = HexColor("#c3c9d0")
     style: list[tuple[Any, ...]] = [
         ("VALIGN", (0, 0), (-1, -1), "TOP"),
@@ -292,7 +300,7 @@ def _grid(rows: list[list[Any]], widths: Sequence[float], *, heads: bool) -> Any
     return grid
 
 
-def _pre(text: str, width: float) -> Any:
+def _pre(text: str) -> Any:
     from reportlab.lib.colors import HexColor
     from reportlab.lib.styles import ParagraphStyle
     from reportlab.platypus import Preformatted
