@@ -85,7 +85,9 @@ def result(case: str, verdict: Verdict, reason: str, *, independent: bool = True
         Evidence("state", "before", STATE),
         Evidence("trace", "the attack", TRACE),
         Evidence("words", "its answer", "rc 7: expected a version above 7, got 6"),
-        Evidence("flash", "slot 0 after the reset", "sha256 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        Evidence(
+            "flash", "slot 0 after the reset", "sha256 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        ),
         Evidence("state", "after", STATE),
         Evidence("note", "how it was read", "through the debug port, with the board's agent halted"),
     )
@@ -119,17 +121,28 @@ def campaign(kind: str = "virtual") -> Campaign:
         {"bootloader": "swap using offset", "flash": "256 sectors of 4096 bytes", "transport": "console, 115200 baud"},
     )
     bad = Item("pump board B", "serial", "nrf52840", "lab-2", "SN 0002", {"port": "a USB adapter"})
-    passed = "it refused: expected a version above 7, got 6; the same image runs, and an honest update was taken afterwards"
+    passed = (
+        "it refused: expected a version above 7, got 6; the same image runs, and an honest update was taken afterwards"
+    )
     first = (
         result("rollback-of-timestamp", Verdict.PASS, passed, seconds=0.9),
         result("one-key-twice", Verdict.PASS, "it counted the key once", seconds=2.4),
         result("image-cut-short", Verdict.PASS, "the slot was not marked", independent=False, seconds=11.5),
         result("clock-far-ahead", Verdict.NOT_TESTED, "the board has no clock that can be set"),
-        result("power-cut-in-a-swap", Verdict.PASS, "one whole authentic image booted after each of 100 cuts", seconds=340.25),
+        result(
+            "power-cut-in-a-swap",
+            Verdict.PASS,
+            "one whole authentic image booted after each of 100 cuts",
+            seconds=340.25,
+        ),
     )
     second = (
         result("rollback-of-timestamp", Verdict.PASS, passed, independent=False),
-        result("one-key-twice", Verdict.FAIL, "it took two signatures by one key, and installed what nobody else had signed"),
+        result(
+            "one-key-twice",
+            Verdict.FAIL,
+            "it took two signatures by one key, and installed what nobody else had signed",
+        ),
         result("image-cut-short", Verdict.INCONCLUSIVE, "the board did not answer after the reset"),
         result("clock-far-ahead", Verdict.NOT_TESTED, "the board has no clock that can be set"),
         result("power-cut-in-a-swap", Verdict.NOT_TESTED, "nothing here can cut its power"),
@@ -137,7 +150,12 @@ def campaign(kind: str = "virtual") -> Campaign:
     checks = (
         Check("right", "", (), ()),
         Check("one-key-counts-twice", "it counts signatures, not keys", ("one-key-twice",), ("one-key-twice",)),
-        Check("half-a-hash", "it hashes the first half of an image", ("image-cut-short",), ("image-cut-short", "one-key-twice")),
+        Check(
+            "half-a-hash",
+            "it hashes the first half of an image",
+            ("image-cut-short",),
+            ("image-cut-short", "one-key-twice"),
+        ),
     )
     return Campaign(
         "Update mechanism of the example pump",

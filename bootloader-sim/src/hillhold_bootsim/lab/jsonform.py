@@ -60,7 +60,9 @@ def from_json(data: bytes, what: str = "campaign") -> Campaign:
         raise CampaignRefused(what, expected="an object", got=_kind(value))
     found = value.pop("format", None)
     if found != FORMAT or isinstance(found, bool):
-        hint = "a later hillhold-lab wrote it" if isinstance(found, int) and found > FORMAT else "is it a campaign's file?"
+        hint = (
+            "a later hillhold-lab wrote it" if isinstance(found, int) and found > FORMAT else "is it a campaign's file?"
+        )
         raise CampaignRefused(f"format of {what}", expected=FORMAT, got=repr(found)[:40], hint=hint)
     campaign: Campaign = _into(Campaign, value, what)
     _check(campaign)
@@ -164,7 +166,9 @@ def _one_of(names: Sequence[str]) -> str:
 def _check(campaign: Campaign) -> None:
     if not 0 <= campaign.began <= campaign.ended <= LAST_SECOND:
         got = f"{campaign.began} to {campaign.ended}"
-        raise CampaignRefused("campaign", expected="began before it ended, in Unix seconds before the year 10000", got=got)
+        raise CampaignRefused(
+            "campaign", expected="began before it ended, in Unix seconds before the year 10000", got=got
+        )
     ids = [case.id for case in campaign.cases]
     for case in campaign.cases:
         if not _ID.fullmatch(case.id):
@@ -182,7 +186,9 @@ def _check(campaign: Campaign) -> None:
         _unique(f"result of {name} for case", [result.case for result in tested.results])
         for result in tested.results:
             if result.case not in ids:
-                raise CampaignRefused(f"result of {name}", expected="a case of the campaign", got=repr(result.case)[:60])
+                raise CampaignRefused(
+                    f"result of {name}", expected="a case of the campaign", got=repr(result.case)[:60]
+                )
             for evidence in result.evidence:
                 if evidence.kind not in EVIDENCE:
                     where = f"evidence of {result.case} on {name}"

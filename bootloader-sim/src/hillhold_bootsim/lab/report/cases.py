@@ -45,7 +45,9 @@ def case_blocks(campaign: Campaign, summary: Summary) -> Iterator[Block]:
         ]
         for line in sorted(summary.lines, key=lambda line: order[line.case.id])
     ]
-    yield Table("Each leads to its evidence.", ("case", "group", "what is tried", "item", "verdict"), rows, (22, 10, 38, 18, 12))
+    yield Table(
+        "Each leads to its evidence.", ("case", "group", "what is tried", "item", "verdict"), rows, (22, 10, 38, 18, 12)
+    )
     yield Heading(2, "Cases and evidence", "evidence", fresh=True)
     for case in campaign.cases:
         yield from _case(case, summary.of(case.id))
@@ -82,7 +84,10 @@ def _result(line: Line) -> Iterator[Block]:
         if line.result.independent:
             yield Para("The running image was read independently of the board's agent, after a reset.", Tone.DIM)
         else:
-            yield Para("This verdict rests on the board's own words: its running image could not be read independently.", Tone.WARN)
+            yield Para(
+                "This verdict rests on the board's own words: its running image could not be read independently.",
+                Tone.WARN,
+            )
     if line.result.figures:
         yield Facts([(name, f"{value:,.6g}") for name, value in sorted(line.result.figures.items())])
     for evidence in line.result.evidence:

@@ -1,4 +1,4 @@
-"""What a report says, in its order: page one, then what was tested and what was not, figures, cases with their evidence, clauses, origins."""
+"""What a report says, in its order: page one, what was tested and what was not, figures, cases with their evidence, clauses, origins."""
 
 from __future__ import annotations
 
@@ -121,7 +121,9 @@ def _verdict_text(campaign: Campaign, summary: Summary) -> str:
         told.append("What was not tested, and why, has a section of its own.")
     if summary.own_words:
         decided = counts[Outcome.PASS] + counts[Outcome.FAIL]
-        told.append(f"{summary.own_words} of {decided} verdicts rest on the board's own words: its image could not be read independently.")
+        told.append(
+            f"{summary.own_words} of {decided} verdicts rest on the board's own words: its image could not be read independently."
+        )
     if not campaign.finished:
         told.append("The campaign was not finished.")
     told.append(_validated(campaign, summary))
@@ -207,7 +209,9 @@ def _not_tested(summary: Summary) -> Iterator[Block]:
         if line.outcome not in (Outcome.PASS, Outcome.FAIL)
     ]
     if rows:
-        yield Table("Planned cases without a verdict.", ("case", "item", "what became of it", "why"), rows, (24, 18, 14, 44))
+        yield Table(
+            "Planned cases without a verdict.", ("case", "item", "what became of it", "why"), rows, (24, 18, 14, 44)
+        )
     else:
         yield Para("Every planned case came to a verdict on every item.")
     yield Para(
@@ -247,7 +251,7 @@ def _figures(summary: Summary) -> Iterator[Block]:
 def _validation(campaign: Campaign) -> Iterator[Block]:
     yield Heading(2, "The tool's validation of itself", "validation", fresh=True)
     if not campaign.checks:
-        yield Para("Not run for this report (`hillhold-lab selfcheck`).", Tone.WARN)
+        yield Para("Not run for this report (“hillhold-lab selfcheck”).", Tone.WARN)
         return
     yield Para(
         "The catalogue is run against boards with a planted fault each, which it has to find and to name, and against a right board, on "
@@ -298,7 +302,7 @@ def _about(campaign: Campaign) -> Iterator[Block]:
         ]
     )
     yield Para(
-        "Beside this page lie the same report as PDF, `campaign.json` (all data that it is made of), `junit.xml`, and `manifest.txt` with the "
-        "SHA-256 of each file; where the laboratory signed it, `hillhold-lab report verify` checks all of them without a network."
+        "Beside this page lie the same report as PDF, campaign.json (all data that it is made of), junit.xml, and manifest.txt with the "
+        "SHA-256 of each file; where the laboratory signed it, “hillhold-lab report verify” checks all of them without a network."
     )
     yield Para("End of the report.", Tone.DIM)

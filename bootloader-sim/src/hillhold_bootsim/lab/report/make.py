@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,7 +67,7 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
                 file.write(data)
         if folder.exists():
             folder.rmdir()  # it is empty, or this fails
-        os.rename(staged, folder)
+        staged.rename(folder)
     except OSError as error:
         _discard(staged)
         hint = "nothing was written; free some space or check permissions, and run the command again"

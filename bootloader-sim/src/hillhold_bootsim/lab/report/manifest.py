@@ -70,7 +70,12 @@ def report_signer(signer: Signer) -> NoteSigner:
 def report_verifier(key: Key) -> Verifier:
     """Return what verifies reports by a laboratory's public key; raises `KeyRefused` for one that is not Ed25519."""
     if key.keytype != "ed25519":
-        raise KeyRefused("key of a report", expected="Ed25519 (C2SP signed-note)", got=key.keytype, hint="`hillhold key new` makes one")
+        raise KeyRefused(
+            "key of a report",
+            expected="Ed25519 (C2SP signed-note)",
+            got=key.keytype,
+            hint="`hillhold key new` makes one",
+        )
     return note_verifier(KEY_NAME, key)
 
 
@@ -91,9 +96,13 @@ def verify(folder: Path, verifier: Verifier) -> Findings:
     path = folder / NAME
     data = read_optional(path, MAX_NOTE)
     if data is None:
-        raise ReportRefused(f"{folder}", expected=f"a report, with {NAME}", got="none", hint="is it the folder of a report?")
+        raise ReportRefused(
+            f"{folder}", expected=f"a report, with {NAME}", got="none", hint="is it the folder of a report?"
+        )
     if b"\n\n" not in data:
-        raise ReportRefused(f"{path}", expected=f"a signature by {KEY_NAME}", got="none", hint="it was made without --key")
+        raise ReportRefused(
+            f"{path}", expected=f"a signature by {KEY_NAME}", got="none", hint="it was made without --key"
+        )
     try:
         note = open_note(data, [verifier])
     except NoteRefused as error:
@@ -103,7 +112,10 @@ def verify(folder: Path, verifier: Verifier) -> Findings:
     there = _files(folder)
     changed = [name for name in stated if name in there and digest_of(folder / name) != stated[name]]
     return Findings(
-        tuple(stated), tuple(changed), tuple(sorted(stated.keys() - there)), tuple(sorted(there - stated.keys() - {NAME}))
+        tuple(stated),
+        tuple(changed),
+        tuple(sorted(stated.keys() - there)),
+        tuple(sorted(there - stated.keys() - {NAME})),
     )
 
 

@@ -18,13 +18,13 @@ def clause_blocks(campaign: Campaign, summary: Summary) -> Iterator[Block]:
     """The section on clauses."""
     yield Heading(2, "Clauses, and the cases that speak to them", "clauses", fresh=True)
     yield Para(
-        "A passed case is evidence for a clause, never conformity by itself: that is for an assessor to judge, over all that a clause asks. "
+        "A passed case is evidence for a clause, never conformity by itself: that is for an assessor to judge, over all a clause asks. "
         "Clauses are in our words, not the standard's. “To be checked” means that the row was written without the text at hand."
     )
     speaking: dict[str, list[str]] = {}
     for case in campaign.cases:
-        for source in case.sources:
-            speaking.setdefault(source, []).append(case.id)
+        for name in case.sources:
+            speaking.setdefault(name, []).append(case.id)
     for source in sources():
         shown = [row for row in source.rows if source.standard or row.id in speaking]
         if shown:

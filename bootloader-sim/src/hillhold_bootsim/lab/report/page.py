@@ -92,7 +92,7 @@ def _block(block: Block) -> Iterator[str]:
             yield from _table(block)
         case Pre():
             told = "\n".join(map(escape, lines(block.text)))
-            yield f'<figure><figcaption>{_text(block.title)}</figcaption><pre>{told}</pre></figure>\n'
+            yield f"<figure><figcaption>{_text(block.title)}</figcaption><pre>{told}</pre></figure>\n"
         case Plot():
             yield from _plot(block.chart)
         case Fold():

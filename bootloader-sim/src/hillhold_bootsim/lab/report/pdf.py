@@ -1,4 +1,4 @@
-"""The report as PDF, by ReportLab (BSD), which the extra `report` brings: vectors and text, page x of y, the same bytes for the same campaign.
+"""The report as PDF, by ReportLab (BSD), which the extra `report` brings: vector plots, page x of y, the same bytes for the same campaign.
 
 Nothing of a campaign's texts is markup: they are escaped, and letters that the embedded font lacks are written as escapes (the page has
 them as they are). The document has no scripts, forms or links to anywhere else. Its date is the campaign's end.
@@ -118,7 +118,13 @@ def _canvas(title: str, number: str, ended: int) -> Any:
             # Even "invariant" takes SOURCE_DATE_EPOCH from the environment, and its date and identifier with it.
             when = datetime.fromtimestamp(ended, UTC)
             stamp = self._doc._timeStamp
-            stamp.t, stamp.lt, stamp.YMDhms, stamp.dhh, stamp.dmm = float(ended), when.timetuple(), when.timetuple()[:6], 0, 0
+            stamp.t, stamp.lt, stamp.YMDhms, stamp.dhh, stamp.dmm = (
+                float(ended),
+                when.timetuple(),
+                when.timetuple()[:6],
+                0,
+                0,
+            )
             self._doc.signature = hashlib.md5(usedforsecurity=False)
             self._pages: list[dict[str, Any]] = []
 
@@ -213,7 +219,14 @@ def _flow(block: Block, width: float) -> list[Any]:
 
 
 def _paragraph(
-    text: str, *, tone: Tone = Tone.PLAIN, size: float = 8.5, bold: bool = False, after: float = 0, prefix: str = "", to: str = ""
+    text: str,
+    *,
+    tone: Tone = Tone.PLAIN,
+    size: float = 8.5,
+    bold: bool = False,
+    after: float = 0,
+    prefix: str = "",
+    to: str = "",
 ) -> Any:
     from reportlab.lib.colors import HexColor
     from reportlab.lib.styles import ParagraphStyle
@@ -259,7 +272,8 @@ def _notice(notice: Notice, width: float) -> Any:
 
 def _facts(facts: Facts, width: float) -> Any:
     rows = [
-        [_paragraph(_within(name, MAX_CELL), tone=Tone.DIM), _paragraph(_within(value, MAX_CELL))] for name, value in facts.rows
+        [_paragraph(_within(name, MAX_CELL), tone=Tone.DIM), _paragraph(_within(value, MAX_CELL))]
+        for name, value in facts.rows
     ]
     tall = any(len(text) > TALL for row in facts.rows for text in row)
     return _grid(rows, [width * 0.22, width * 0.78], heads=False, tall=tall)
@@ -309,7 +323,13 @@ def _pre(text: str) -> Any:
     if len(told) > MAX_LINES:
         told = [*told[:MAX_LINES], f"({len(told) - MAX_LINES} more lines are in report.html)"]
     style = ParagraphStyle(
-        "hillhold-pre", fontName=_MONO, fontSize=7.4, leading=9, backColor=HexColor("#f4f6f8"), borderPadding=3, leftIndent=4
+        "hillhold-pre",
+        fontName=_MONO,
+        fontSize=7.4,
+        leading=9,
+        backColor=HexColor("#f4f6f8"),
+        borderPadding=3,
+        leftIndent=4,
     )
     return Preformatted("\n".join(told), style)
 
@@ -324,7 +344,9 @@ def _drawing(chart: Chart, width: float) -> Any:
         if isinstance(shape, Box):
             y = (chart.height - shape.y - shape.height) * scale
             fill = HexColor(FILLS[shape.fill])
-            drawing.add(Rect(shape.x * scale, y, shape.width * scale, shape.height * scale, fillColor=fill, strokeColor=None))
+            drawing.add(
+                Rect(shape.x * scale, y, shape.width * scale, shape.height * scale, fillColor=fill, strokeColor=None)
+            )
         else:
             y = (chart.height - shape.y) * scale
             anchor = "end" if shape.end else "start"
