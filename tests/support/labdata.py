@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
+from typing import Any
+
 from hillhold_bootsim.lab.model import (
     Campaign,
     Case,
@@ -15,7 +20,6 @@ from hillhold_bootsim.lab.model import (
 )
 
 BEGAN = 1_780_000_000
-NOTHING = ("metadata", "smp")
 
 CASES = (
     Case(
@@ -170,3 +174,28 @@ def campaign(kind: str = "virtual") -> Campaign:
         {"CAMPAIGN.toml": "ab" * 32, "catalogue": "cd" * 32, "image 1.2.0": "ef" * 32},
         finished=False,
     )
+
+
+def with_texts(value: Any, text: Callable[[str], str]) -> Any:
+    """The same data with every free text made another: not ids, groups of fixed words, or verdicts."""
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, tuple):
+        return tuple(with_texts(one, text) for one in value)
+    if isinstance(value, Mapping):
+        return {text(name): with_texts(one, text) for name, one in value.items()}
+    if isinstance(value, Enum) or not is_dataclass(value) or isinstance(value, type):
+        return value
+    fixed = FIXED.get(type(value).__name__, ())
+    names = [field.name for field in fields(value)]
+    kept = {name: getattr(value, name) for name in names}
+    return replace(value, **{name: one if name in fixed else with_texts(one, text) for name, one in kept.items()})
+
+
+FIXED = {
+    "Case": ("id",),
+    "Result": ("case",),
+    "Item": ("kind",),
+    "Evidence": ("kind",),
+    "Check": ("board", "expected", "found"),
+}

@@ -167,5 +167,6 @@ def _lines(campaign: Campaign, summary: Summary) -> Iterator[str]:
 def _cases(summary: Summary) -> Iterator[str]:
     width = max((len(line.case.id) for line in summary.lines), default=0)
     for line in summary.lines:
-        words = "" if line.result is None or line.result.independent else " (the board's own words)"
+        alone = line.outcome in (Outcome.PASS, Outcome.FAIL) and line.result and not line.result.independent
+        words = " (the board's own words)" if alone else ""
         yield f"  {line.outcome.value:<13}{line.case.id:<{width}}  {line.tested.item.name}: {line.reason}{words}"
