@@ -1,4 +1,4 @@
-"""What a report says: page one, what was not tested, every case with its evidence, clauses, and nothing that a reader could take for more."""
+"""What a report says: page one, what was not tested, every case with its evidence, clauses, and never more than was seen."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
-from labdata import campaign
 
 from hillhold_bootsim.lab.model import Campaign, Check, Item, Result, Verdict
 from hillhold_bootsim.lab.model import Tested as OnOneItem  # pytest takes Test… for a class of tests
 from hillhold_bootsim.lab.report.content import VIRTUAL, blocks
 from hillhold_bootsim.lab.report.document import Block, Facts, Fold, Heading, Notice, Para, Pre, Table, Tone
 from hillhold_bootsim.lab.report.summary import Outcome, Standing, summarise
+from labdata import campaign
 
 
 def page_one(found: Campaign) -> list[Block]:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from labdata import campaign, with_texts
 
 from hillhold_bootsim.lab.errors import CampaignRefused
 from hillhold_bootsim.lab.jsonform import from_json, to_json
 from hillhold_bootsim.lab.model import Campaign, Result, Verdict
+from labdata import campaign, with_texts
 
 GOOD = to_json(campaign())
 

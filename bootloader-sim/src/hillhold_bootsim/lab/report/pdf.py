@@ -139,6 +139,7 @@ def _canvas(title: str, number: str, ended: int) -> Any:
                 self.setFillColor(HexColor(INK[Tone.DIM]))
                 self.drawString(MARGIN + PADDING, 26, f"{number or 'no report number'} · {title}")
                 self.drawRightString(self._pagesize[0] - MARGIN - PADDING, 26, f"page {place} of {len(self._pages)}")
+                self._doc.updateSignature("\n".join(self._code))  # the document's identifier follows from its content
                 super().showPage()
             super().save()
 
