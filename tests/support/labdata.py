@@ -28,7 +28,7 @@ CASES = (
         "An older timestamp, rightly signed, is handed to the board again.",
         "The board accepts version 7; then the line carries version 6 with its old signature.",
         "It refuses, and keeps version 7 as its floor.",
-        ("tuf:5.4.3.1", "tuf:1.5.2-rollback", "iec62443-4-1:SVV-2", "nist-sp800-193:4.2.1.3", "en303645:5.3-10"),
+        ("tuf:5.4.3.1", "tuf:1.5.2-rollback", "iec62443-4-1:SVV-2", "nist-sp-800-193:4.2.1.3", "en303645:5.3-10"),
         "the floor of timestamp rises to 7",
     ),
     Case(
@@ -37,7 +37,7 @@ CASES = (
         "One key signs twice under two key ids, where two keys are needed.",
         "Targets carries two valid signatures by one key.",
         "It counts the key once, and refuses.",
-        ("tuf:5.6.3", "cve:CVE-2020-6174", "iec62443-4-1:SVV-3", "fda-premarket:A1-code-updates"),
+        ("tuf:5.6.3", "cve-2020-6174", "iec62443-4-1:SVV-3", "fda-premarket:appendix-1.D-updates"),
     ),
     Case(
         "image-cut-short",
@@ -45,7 +45,7 @@ CASES = (
         "An image that ends early, while its metadata are right.",
         "The upload is ended a kilobyte before the stated length, and confirmed.",
         "The slot is not marked for a trial.",
-        ("tuf:5.7.3", "cve:CVE-2026-34155", "iec62443-4-2:EDR-3.10-RE-1"),
+        ("tuf:5.7.3", "cve-2026-34155", "iec62443-4-2:EDR-3.10-RE-1"),
     ),
     Case(
         "clock-far-ahead",
@@ -53,7 +53,7 @@ CASES = (
         "The board's clock is set ten years ahead, and back.",
         "Its clock is set over SMP, an update is refused, the clock is set back.",
         "The same update is taken afterwards.",
-        ("tuf:5.1", "iec60601-4-5:essential"),
+        ("tuf:5.1", "iec-tr-60601-4-5:essential"),
         needs=("metadata", "clock"),
     ),
     Case(
@@ -62,7 +62,7 @@ CASES = (
         "The power fails a hundred times, spread over an update.",
         "A relay cuts the power at times spread over the transfer and the swap.",
         "One whole authentic image boots, and the update can be finished.",
-        ("iec62443-4-2:CR-7.4", "fda-premarket:A1-updates-interruption", "eu-cra:I-2h"),
+        ("iec62443-4-2:CR-7.4", "fda-premarket:appendix-1.H-interruption", "eu-cra:I-2h"),
         "nothing but wear",
         ("metadata", "power"),
     ),

@@ -18,7 +18,7 @@ from hillhold_verifier.errors import MisuseError
 
 UNCHECKED: Final = "to be checked"
 _FIELDS: Final = {"id", "clause", "says", "checked", "against"}
-_ID: Final = re.compile(r"[a-z0-9.-]+:[A-Za-z0-9./_#-]+")
+_ID: Final = re.compile(r"[a-z0-9.-]+(:[A-Za-z0-9./_#:-]+)?")
 
 
 @dataclass(frozen=True, slots=True)

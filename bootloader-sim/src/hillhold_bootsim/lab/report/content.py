@@ -32,7 +32,8 @@ MAX_NAMED: Final = 400
 """Characters of a list of names on page one."""
 MAX_DEVIATIONS: Final = 3
 """Deviations that page one has room for; all are in the section on them."""
-SECONDS: Final = "seconds on the line"
+PLOTTED: Final = "seconds"
+"""What the names of figures begin with that are plotted by case."""
 FILLS: Final = {
     Outcome.PASS.value: "good",
     Outcome.FAIL.value: "bad",
@@ -229,13 +230,14 @@ def _figures(summary: Summary) -> Iterator[Block]:
     if groups:
         yield Plot(stacked("Cases by group and what became of them, over all items.", groups, FILLS))
     many = len({line.tested.item.name for line in summary.lines}) > 1
-    taken = [
-        (f"{line.case.id} · {line.tested.item.name}" if many else line.case.id, line.result.figures[SECONDS])
-        for line in summary.lines
-        if line.result and SECONDS in line.result.figures
-    ]
-    if taken:
-        yield Plot(bars("Seconds on the line, by case.", taken, "s"))
+    taken: dict[str, list[tuple[str, float]]] = {}
+    for line in summary.lines:
+        for name, value in sorted(line.result.figures.items()) if line.result else ():
+            if name.startswith(PLOTTED):
+                label = f"{line.case.id} · {line.tested.item.name}" if many else line.case.id
+                taken.setdefault(name, []).append((label, value))
+    for name, found in sorted(taken.items()):
+        yield Plot(bars(f"{name.capitalize()}, by case.", found, "s"))
     rows = [
         [Cell(line.case.id), Cell(short(line.tested.item.name, MAX_TITLE)), Cell(name), Cell(f"{value:,.6g}")]
         for line in summary.lines
