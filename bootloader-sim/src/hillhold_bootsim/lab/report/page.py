@@ -105,7 +105,7 @@ def _block(block: Block) -> Iterator[str]:
 
 def _table(table: Table) -> Iterator[str]:
     label = escape(one_line(table.caption))
-    yield f'<div class="wide" tabindex="0" role="region" aria-label="{label}"><table><caption>{label}</caption>'
+    yield f'<div class="wide" tabindex="0" role="group" aria-label="{label}"><table><caption>{label}</caption>'
     total = sum(table.shares)
     widths = "".join(f'<col style="width:{share / total * 100:.1f}%">' for share in table.shares)
     yield f"<colgroup>{widths}</colgroup>"
