@@ -114,6 +114,13 @@ def test_a_link_is_no_file_of_the_report_even_to_the_same_bytes(folder: Path) ->
     assert verify(folder, VERIFIER).added == ("below (a link)",)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there are no named pipes in folders there")
+def test_a_pipe_in_the_place_of_a_file_does_not_hold_anybody_up(folder: Path) -> None:
+    (folder / "junit.xml").unlink()
+    os.mkfifo(folder / "junit.xml")
+    assert verify(folder, VERIFIER) == findings(missing=("junit.xml",), added=("junit.xml (no file)",))
+
+
 def test_another_key_is_refused_and_so_is_another_report_by_the_same_key_under_its_files(folder: Path) -> None:
     with pytest.raises(ReportRefused, match="expected one by hillhold-lab-report"):
         verify(folder, report_verifier(OTHER.public_key))
