@@ -202,8 +202,9 @@ def test_nothing_is_written_over(tmp_path: Path, there: str) -> None:
 
 def test_an_empty_folder_and_the_rest_of_a_killed_process_are_no_hindrance(tmp_path: Path) -> None:
     (tmp_path / "report").mkdir()
-    (tmp_path / ".report.tmp").mkdir()
-    (tmp_path / ".report.tmp/report.html").write_text("half a pag")
+    staged = tmp_path / f".report.{os.getpid()}.tmp"
+    staged.mkdir()
+    (staged / "report.html").write_text("half a pag")
     write_report(tmp_path / "report", FILES)
     assert {path.name for path in tmp_path.iterdir()} == {"report"}
     assert verify(tmp_path / "report", VERIFIER).good
