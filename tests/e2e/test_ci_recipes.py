@@ -92,7 +92,7 @@ def built(folder: Path) -> dict[str, str]:
     return variables | {"SOURCE": "example/pump@12ab", "CI_PROJECT_PATH": "example/pump", "CI_COMMIT_SHA": "12ab"}
 
 
-@pytest.mark.parametrize("number", [0, 2], ids=["GitHub", "GitLab"])
+@pytest.mark.parametrize("number", [pytest.param(0, id="GitHub"), pytest.param(2, id="GitLab", marks=pytest.mark.deep)])
 def test_a_tag_becomes_a_release_once_a_person_has_signed(tmp_path: Path, number: int) -> None:
     draft, publish = recipes()[number : number + 2]
     people = updates(tmp_path)

@@ -81,6 +81,7 @@ def test_the_whole_way_from_an_empty_board(lab: Lab, tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.deep
 def test_a_board_of_another_kind_is_said_and_nothing_is_written(lab: Lab, tmp_path: Path) -> None:
     with stock(lab, tmp_path / "flash") as board:
         plain = device("push", lab.one, "--port", board.port)
@@ -111,6 +112,7 @@ def test_an_image_that_waits_is_confirmed_by_hand(lab: Lab, tmp_path: Path) -> N
         assert (confirmed.code, confirmed.out.splitlines()[0]) == (0, "confirmed 1.1.0")
 
 
+@pytest.mark.deep
 def test_a_trial_that_fails_is_remembered_until_somebody_forgets_it(lab: Lab, tmp_path: Path) -> None:
     state = tmp_path / "state"
     with stock(lab, tmp_path / "flash", "zephyr", "--self-test", "fail") as board:
@@ -172,6 +174,7 @@ def test_what_this_host_trusts_is_said_once(lab: Lab, tmp_path: Path) -> None:
         assert "device state" in spoilt.err
 
 
+@pytest.mark.deep
 def test_two_first_pushes_at_once_leave_one_state(lab: Lab, tmp_path: Path) -> None:
     """The second one must not begin anew what the first one has begun."""
     state = tmp_path / "state"
@@ -184,6 +187,7 @@ def test_two_first_pushes_at_once_leave_one_state(lab: Lab, tmp_path: Path) -> N
         assert push(lab.one, board, state, "--no-way-back").code == 0
 
 
+@pytest.mark.deep
 def test_a_flash_of_one_kind_is_not_taken_for_the_other(lab: Lab, tmp_path: Path) -> None:
     flash, key = tmp_path / "flash", lab.folder / "boot.pub"
     with lab.board(flash) as board:
