@@ -220,3 +220,8 @@ def test_versions_and_hashes_of_everything_are_in() -> None:
     found = campaign()
     lines = section(found, "origins")
     assert {f"{name} | {value}" for name, value in {**found.versions, **found.hashes}.items()} <= set(lines)
+
+
+def test_versions_and_hashes_that_are_missing_are_not_stated() -> None:
+    lines = section(replace(campaign(), versions={}, hashes={}), "origins")
+    assert sum(line.endswith(": not stated.") for line in lines) == 2
