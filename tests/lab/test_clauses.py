@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import hillhold_bootsim.lab.clauses as package
+from hillhold_bootsim.lab.catalogue import CATALOGUE
 from hillhold_bootsim.lab.clauses import UNCHECKED, parse, rows, sources
 from hillhold_verifier.errors import MisuseError
 from labdata import campaign
@@ -59,9 +60,9 @@ def test_standards_that_nobody_here_has_read_are_marked_so() -> None:
 
 
 def test_every_source_that_a_case_names_exists() -> None:
-    named = {name for case in campaign().cases for name in case.sources}
-    assert named
-    assert named <= rows().keys()
+    cases = [attack.case for attack in CATALOGUE] + list(campaign().cases)
+    missing = sorted({name for case in cases for name in case.sources} - rows().keys())
+    assert not missing, missing
 
 
 @pytest.mark.parametrize(
