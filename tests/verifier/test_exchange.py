@@ -11,6 +11,7 @@ import pytest
 from bench import Bench, installed
 from hillhold_bootsim.line import Direction, LineModel
 from hillhold_bootsim.linefaults import LineFaults
+from hillhold_verifier.agent import CHECKED_FOR
 from hillhold_verifier.answers import Body
 from hillhold_verifier.conversation import Progress, Request
 from hillhold_verifier.courier import Courier, ask, read_status
@@ -298,6 +299,22 @@ def test_over_raw_a_spoilt_message_is_lost_and_not_refused() -> None:
                 except Exception:
                     continue
                 assert "crc" not in message.body or checked(message) is None
+
+
+def test_an_error_that_hits_the_check_and_the_data_is_lost_as_well() -> None:
+    """Where one host checks its messages, those without a check are spoilt ones; after a while a stock tool is heard again."""
+    bench = with_newer((RAW,))
+    line = rig(bench, Exchange(transport=RAW))
+    line.run(read_status())
+    spoilt = with_check(Message(Op.READ, Group.OS, OsCommand.ECHO, 1, {"d": "x"})).replace(b"\x63crc", b"\x63crb")
+    assert decode(spoilt).body.keys() == {"d", "crb"}
+    assert bench.feed(spoilt) == b""
+    stock = encode(Message(Op.READ, Group.OS, OsCommand.ECHO, 2, {"d": "x"}))
+    assert bench.feed(stock) == b""
+    bench.wait(CHECKED_FOR / 2)
+    assert bench.feed(stock) == b""
+    bench.wait(CHECKED_FOR)
+    assert decode(bench.feed(stock)).body == {"r": "x"}
 
 
 def test_a_stock_board_over_raw_is_sent_no_field_that_it_does_not_know() -> None:

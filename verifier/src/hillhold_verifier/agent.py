@@ -53,6 +53,8 @@ MAX_REASON: Final = 240
 """Characters of a refusal in a response."""
 MAX_REASONS: Final = 8
 """Verdicts in a response to `choose`, at most; fewer, where more would not fit into the buffer."""
+CHECKED_FOR: Final = 5.0
+"""Seconds after a message with a check in which one without is taken for a spoilt one."""
 IDENTIFY, HELD, METADATA, CHOOSE, APPLY, STATUS = range(6)
 
 Fields = Mapping[str, object]
@@ -92,6 +94,8 @@ class Agent:
         self._receiver = Receiver(buffer, transports)
         self._incoming: _Incoming | None = None
         self._last: tuple[bytes, bytes] | None = None
+        self._checks = False
+        self._checked: float | None = None  # when a message with a check was seen
         self.reset_requested = False
         self.self_tested = False
         self.last_refusal = (0, "")
@@ -116,8 +120,11 @@ class Agent:
         return b"".join(answers)
 
     def tick(self, seconds: float) -> None:
-        """Let time pass (seconds of a clock that only goes forward): half a frame is given up after a while."""
+        """Let time pass (seconds of a clock that only goes forward): after a while half a frame, and a host that checks, are forgotten."""
         self._receiver.tick(seconds)
+        if self._checked is None:
+            self._checked = seconds
+        self._checks = self._checks and seconds - self._checked < CHECKED_FOR
 
     def self_test_passed(self, *, confirm: bool) -> None:
         """Take note that the running image's own test has passed; with `confirm` it confirms itself now."""
@@ -145,6 +152,9 @@ class Agent:
             if (body := checked(request)) is None:
                 return None  # as a frame with a wrong CRC: it is sent again
             request = replace(request, body=body)
+            self._checks, self._checked = True, None
+        elif self._checks:
+            return None  # errors that hit the check itself, and something else
         own = request.group == self._group
         if own and self._last and self._last[0] == packet:
             return self._last[1]
