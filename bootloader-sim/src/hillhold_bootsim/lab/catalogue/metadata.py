@@ -361,6 +361,7 @@ def expired_root(bench: Bench) -> None:
     house = bench.house
     release = house.release()
     house.rotate(expires={"root": house.now - 1})
+    bench.rotated = True
     bench.push(house.repo)
     bench.smuggle(release.data)
     bench.stolen()
@@ -441,7 +442,7 @@ def endless_inflated(bench: Bench) -> None:
 @_add(
     "slow-retrieval",
     "Files that come a few bytes an hour, and never to an end",
-    how="A timestamp is begun and sent in pieces of eight bytes with an hour between them (a minute on a real board), and left at half; "
+    how="A timestamp is begun and sent in pieces of eight bytes with an hour between them (15 seconds on a real board), and left at half; "
     "then an image, likewise.",
     expected="Whoever comes next is served: an update that does not end holds up no other.",
     sources=(of.TUF_SLOW, of.CR_7_1),
@@ -449,7 +450,7 @@ def endless_inflated(bench: Bench) -> None:
 )
 def slow_retrieval(bench: Bench) -> None:
     house = bench.house
-    pause = 3600 if "clock" not in bench.target.lacks else 60
+    pause = 3600 if "clock" not in bench.target.lacks else 15
     raw = house.repo.files["timestamp"]
     packed = deflate(raw, b"")
     for at in range(0, min(80, len(packed)), 8):
