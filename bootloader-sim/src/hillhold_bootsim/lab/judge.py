@@ -228,6 +228,8 @@ class _Trial:
         return found
 
     def _done(self, verdict: Verdict, reason: str, *, independent: bool = False) -> Result:
+        if verdict is not Verdict.PASS:
+            self._bench.baseline = None  # what the next case begins with is installed anew
         judged = verdict in (Verdict.PASS, Verdict.FAIL)
         words = (
             WORDS if judged and "read" in self._bench.target.lacks else VERSION if judged and self._by_version else ""
