@@ -3,7 +3,7 @@
     settle (an honest release runs, confirmed) ─► look and read ─► the attack ─► reset ─► read what runs then ─► an honest newer release
 
 After an attack a right board runs what it ran before, or an honest release that the attack let onto it; nothing is marked or on trial that
-should not be; no counter and no floor is lower; and it is not locked out: its maker's next release, with replaced keys where some were
+should not be; it answers, without having crashed; no counter and no floor is lower; and it is not locked out: its maker's next release, with replaced keys where some were
 stolen, still comes in. Where a board cannot be read without its agent, its own words stand for the reading, and the result says so.
 """
 
@@ -17,7 +17,7 @@ from hillhold_bootsim.lab.bench import BOOT, Bench, NotTestedError, ran
 from hillhold_bootsim.lab.house import TOP
 from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
 from hillhold_bootsim.lab.reading import Ran, Reading
-from hillhold_bootsim.lab.target import CAN, Trials
+from hillhold_bootsim.lab.target import CAN, CRASHED, Trials
 from hillhold_bootsim.lab.wire import GoneError
 from hillhold_verifier.errors import HillholdError, OperationalError
 
@@ -95,7 +95,10 @@ class _Trial:
         if why is not None:
             self._restore()
             return self._done(*why)
+        if any(note.startswith(CRASHED) for note in notes):
+            return self._done(Verdict.FAIL, "the board's software crashed during the attack")
         try:
+            self._answers()
             after, independent = self._after()
         except GoneError as error:
             return self._done(Verdict.INCONCLUSIVE, f"the board was lost: {error}")
@@ -124,6 +127,16 @@ class _Trial:
         if "clock" not in self._bench.target.lacks:
             self._bench.set_clock(None)
         self._bench.script(Trials.PASS)
+
+    def _answers(self) -> None:
+        """Whoever comes next is served without a reset; raises `GoneError`."""
+        try:
+            self._bench.look()
+        except GoneError:
+            raise
+        except HillholdError as error:
+            self._bench.say("after the attack, without a reset", str(error))
+            self._bench.wrong.append("the board does not answer after the attack, as long as it is not reset")
 
     def _after(self) -> tuple[Reading, bool]:
         """Reset, and read; whether that was without the board's agent."""
@@ -177,6 +190,7 @@ class _Trial:
 
     def _problems(self, before: Reading, after: Reading) -> Iterator[str]:
         bench, baseline = self._bench, ran(self._bench.current)
+        yield from bench.wrong
         if not after.running:
             yield "nothing runs after the attack and a reset"
         else:
@@ -196,6 +210,8 @@ class _Trial:
             top = max(bench.current.counter, bench.house.counter)
             if any(now > max(was, top) for was, now in zip(before.counters, after.counters, strict=True)):
                 yield "the security counter is higher than any honest release's"
+            if after.counters[0] < bench.raised:
+                yield "the security counter did not follow an honest release that was confirmed"
         if before.floors is not None and after.floors is not None and not bench.rotated:
             for name in before.floors:
                 if after.floors.get(name, 0) < before.floors[name]:
