@@ -74,12 +74,13 @@ def raises_the_counter_too_early(plant: Plant) -> None:
 @_add("confirms-by-starting", "An image that was started three times counts as confirmed.", "trial-resets", "trial-power-cuts")
 def confirms_by_starting(plant: Plant) -> None:
     def make(right: Any) -> Any:
-        def judge(board: Any, record: Any, *rest: Any) -> Any:
-            found = right(board, record, *rest)
-            if record.starts >= 3:
-                board._store.write(confirmed(record, [booted.slot for booted in found]))
-            return found
+        def boot(board: Any, reason: Any) -> Any:
+            outcome = right(board, reason)
+            record = board._store.record()
+            if outcome.trial and record.starts >= 3:
+                board._store.write(confirmed(record, [booted.slot for booted in outcome.images]))
+            return outcome
 
-        return judge
+        return boot
 
-    plant.replace(Bootloader, "_judge", make)
+    plant.replace(Bootloader, "boot", make)

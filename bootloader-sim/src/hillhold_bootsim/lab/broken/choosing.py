@@ -74,12 +74,6 @@ _takes_for(
     lambda _device, _release: {"crit": frozenset()},
 )
 _takes_for(
-    "installs-withdrawn",
-    "It installs a release that is listed as withdrawn.",
-    "withdrawn-release",
-    lambda _device, release: {"withdrawn": None, "sha256": bytes(len(release.sha256))},
-)
-_takes_for(
     "trusts-line-for-counters",
     "It lets the line raise the security counter as far as it wants.",
     "counter-above-cap",
@@ -182,12 +176,22 @@ def believes_metadata_for_the_image(plant: Plant) -> None:
     plant.replace(installer, "check_header", always(None))
 
 
-# --- what changed its mind --------------------------------------------------------------------------------------------
+# --- what was withdrawn, or failed --------------------------------------------------------------------------------------------
 
 
 @_add("tries-what-failed", "It forgets which images failed their trial, and tries them again.", "failed-image-again")
 def tries_what_failed(plant: Plant) -> None:
     plant.replace(installer, "select", lambda right: lambda current, device, confirmed, counters, _failed: right(current, device, confirmed, counters))  # noqa: E501
+
+
+@_add("ignores-withdrawals", "It ignores withdrawals.", "withdrawn-release", "withdrawn-after-upload", "withdrawn-after-mark")
+def ignores_withdrawals(plant: Plant) -> None:
+    plant.replace(installer, "withdrawn", always(frozenset()))
+
+    def make(right: Any) -> Any:
+        return lambda target: replace(found, withdrawn=None) if isinstance(found := right(target), Release) else found
+
+    plant.replace(select, "parse_target", make)
 
 
 @_add("keeps-a-withdrawn-mark", "A release that is marked or on trial goes on, though it is withdrawn meanwhile.",
@@ -197,7 +201,7 @@ def keeps_a_withdrawn_mark(plant: Plant) -> None:
 
 
 @_add("marks-without-choosing-again", "It marks what it chose when the upload began, whatever it knows since.",
-      "withdrawn-after-upload", "mark-after-expiry")  # fmt: skip
+      "mark-after-expiry")  # fmt: skip
 def marks_without_choosing_again(plant: Plant) -> None:
     def remembering(right: Any) -> Any:
         def begin(board: Any, digest: bytes, length: int, clock: int | None, component: int = 0) -> int:

@@ -152,7 +152,7 @@ def erases_the_way_back(plant: Plant) -> None:
 
 
 @_add("writes-over-the-way-back", "It takes uploads into the other slot while an image is on trial.",
-      "trial-other-slot-written", "trial-downgrade")  # fmt: skip
+      "trial-other-slot-written")  # fmt: skip
 def writes_over_the_way_back(plant: Plant) -> None:
     def other_slot(context: Any, component: int) -> int:
         flags = context.boot.flags(component)

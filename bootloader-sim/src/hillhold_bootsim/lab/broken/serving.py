@@ -17,7 +17,7 @@ from hillhold_verifier.trust import Trust
 
 SERVING: Final = Shelf()
 _add = SERVING.add
-MEMORY: Final = 64 * 1024
+MEMORY: Final = 32 * 1024
 """Bytes that such a board has for what it has not looked at yet."""
 
 
@@ -57,7 +57,7 @@ def keeps_all_that_never_ended(plant: Plant) -> None:
     plant.replace(Receiver, "feed", make)
 
 
-@_add("stops-at-a-malformed-message", "Its software stops at a message that is malformed.", "message-malformed", "frames-raw")
+@_add("stops-at-a-malformed-message", "Its software stops at a message that is malformed.", "message-malformed")
 def stops_at_a_malformed_message(plant: Plant) -> None:
     def make(right: Any) -> Any:
         def decode(packet: bytes) -> Any:

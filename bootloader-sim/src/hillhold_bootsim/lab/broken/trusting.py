@@ -12,7 +12,7 @@ from hillhold_verifier import metadata, session, trust
 from hillhold_verifier.errors import MetadataError, SignatureError
 from hillhold_verifier.keys import SCHEMES, Key
 from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, Envelope, parse_root
-from hillhold_verifier.roles import Role, Signature, Snapshot, Targets
+from hillhold_verifier.roles import MetaFile, Role, Signature
 from hillhold_verifier.trust import Floor, Trust
 
 TRUSTING: Final = Shelf()
@@ -101,7 +101,7 @@ def _signer(envelope: Envelope[Any], signature: Signature, keys: Mapping[str, Ke
 
 
 @_add("counts-any-key", "It counts a valid signature by any key that the file names, for whatever role.",
-      "other-role-targets", "root-by-other-roles", "timestamp-by-snapshot-key", "other-line-signs")  # fmt: skip
+      "other-role-targets", "other-line-signs")  # fmt: skip
 def counts_any_key(plant: Plant) -> None:
     makes = _counting(lambda file, one, _role, keys: _signer(file, one, keys), lambda role: role.threshold)
     plant.replace(trust, "verify", makes)
@@ -256,10 +256,22 @@ def keeps_floors_of_replaced_keys(plant: Plant) -> None:
 @_add("keeps-the-time-of-replaced-keys", "The time that a timestamp stated stays when its key is replaced.",
       "fast-forward-time")  # fmt: skip
 def keeps_the_time_of_replaced_keys(plant: Plant) -> None:
-    def make(right: Any) -> Any:
-        return lambda held, clock: max(right(held, clock), held.time_floor.value if held.time_floor else 0)
+    def telling(right: Any) -> Any:
+        return lambda held, clock: max(right(held, clock), _stated(held))
 
-    plant.replace(Trust, "now", make)
+    def taking(right: Any) -> Any:
+        def update(held: Trust, data: bytes, clock: int | None) -> Trust:
+            found: Trust = right(held, data, clock)
+            return replace(found, time_floor=max(held, found, key=_stated).time_floor)
+
+        return update
+
+    plant.replace(Trust, "now", telling)
+    plant.replace(session, "update_timestamp", taking)
+
+
+def _stated(held: Trust) -> int:
+    return held.time_floor.value if held.time_floor else 0
 
 
 @_add("forgets-what-was-listed", "It does not compare a snapshot with the one before: a role may be dropped, or go back.",
@@ -288,70 +300,61 @@ def compares_no_versions(plant: Plant) -> None:
 # --- what lists what --------------------------------------------------------------------------------------------------
 
 
-def _unlisted(plant: Plant, role: str, kind: type, *, version: bool) -> None:
-    """Have files of one role pass whatever their lister says of them: of their content, or of their version as well."""
+def _unlisted(plant: Plant, role: str, *, version: bool) -> None:
+    """Have files of one role pass whatever their lister says of their content, or of their version as well; each holds as that which was listed."""
+    taken: list[tuple[bytes, MetaFile]] = []
 
-    def skipping(right: Any) -> Any:
-        return lambda what, name, *rest, **named: None if name == role else right(what, name, *rest, **named)
+    def content(right: Any) -> Any:
+        def check(data: bytes, name: str, listing: MetaFile, *, hashed: bool) -> None:
+            if name != role:
+                right(data, name, listing, hashed=hashed)
+            else:
+                taken.append((data, listing))
+
+        return check
 
     def listed(right: Any) -> Any:
-        def is_listed(envelope: Envelope[Any], listing: Any, *, hashed: bool) -> bool:
-            if isinstance(envelope.signed, kind):
-                return not version or bool(envelope.signed.version == listing.version)
-            return bool(right(envelope, listing, hashed=hashed))
+        def is_listed(envelope: Envelope[Any], listing: MetaFile, *, hashed: bool) -> bool:
+            return (envelope.raw, listing) in taken or bool(right(envelope, listing, hashed=hashed))
 
         return is_listed
 
-    plant.replace(trust, "check_content", skipping)
+    plant.replace(trust, "check_content", content)
     plant.replace(trust, "is_listed", listed)
     if not version:
-        plant.replace(trust, "check_version", skipping)
+        plant.replace(trust, "check_version", lambda right: lambda new, name, listing: name == role or right(new, name, listing))  # noqa: E501
 
 
 @_add("skips-the-snapshot-hash", "It does not compare the snapshot's hash with the one that the timestamp lists.",
       "mix-snapshot-signed-anew")  # fmt: skip
 def skips_the_snapshot_hash(plant: Plant) -> None:
-    _unlisted(plant, SNAPSHOT, Snapshot, version=True)
+    _unlisted(plant, SNAPSHOT, version=True)
 
 
 @_add("takes-any-snapshot", "It takes any signed snapshot, whichever the timestamp lists.", "mix-snapshot")
 def takes_any_snapshot(plant: Plant) -> None:
-    _unlisted(plant, SNAPSHOT, Snapshot, version=False)
+    _unlisted(plant, SNAPSHOT, version=False)
 
 
 @_add("skips-the-line-hash", "It does not compare the hash of the line's file with the one that the snapshot lists.",
       "same-version-line")  # fmt: skip
 def skips_the_line_hash(plant: Plant) -> None:
-    _unlisted(plant, plant.house.device.product, Targets, version=True)
+    _unlisted(plant, plant.house.device.product, version=True)
 
 
 @_add("takes-any-line", "It takes any signed file of the line, whichever the snapshot lists.", "mix-line")
 def takes_any_line(plant: Plant) -> None:
-    _unlisted(plant, plant.house.device.product, Targets, version=False)
+    _unlisted(plant, plant.house.device.product, version=False)
 
 
 @_add("goes-on-with-an-older-line", "Where the newest file of the line is withheld, it goes on with the one that it holds.",
       "withheld-line")  # fmt: skip
 def goes_on_with_an_older_line(plant: Plant) -> None:
     def make(right: Any) -> Any:
-        def is_listed(envelope: Envelope[Any], listing: Any, *, hashed: bool) -> bool:
-            return isinstance(envelope.signed, Targets) or bool(right(envelope, listing, hashed=hashed))
+        def missing(held: Trust, product: str) -> Any:
+            gap = right(held, product)
+            return None if gap and gap[0] == product and held.line else gap
 
-        return is_listed
+        return missing
 
-    plant.replace(trust, "is_listed", make)
-
-
-@_add("takes-a-timestamp-twice", "It takes another timestamp of the version that it holds.", "same-version-timestamp")
-def takes_a_timestamp_twice(plant: Plant) -> None:
-    plant.replace(trust, "_check_claims", always(None))
-
-    def make(right: Any) -> Any:
-        def update(held: Trust, data: bytes, clock: int | None) -> Trust:
-            found: Trust = right(replace(held, timestamp=None), data, clock)
-            return found
-
-        return update
-
-    plant.replace(session, "update_timestamp", make)
-
+    plant.replace(trust, "missing", make)
