@@ -12,17 +12,18 @@ All that an attack sends goes over the line; only clock, power and the script of
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256, shake_256
 from io import BytesIO
 from typing import Final, TypeVar
 
 from hillhold_bootsim.lab.forge import Repo
 from hillhold_bootsim.lab.house import House, Release
-from hillhold_bootsim.lab.model import Evidence
+from hillhold_bootsim.lab.model import Evidence, Item
 from hillhold_bootsim.lab.reading import Ran, Reading
-from hillhold_bootsim.lab.target import Target, Trials
+from hillhold_bootsim.lab.target import GoneError, Target, Trials
 from hillhold_bootsim.lab.tree import TreeSource
-from hillhold_bootsim.lab.wire import GoneError, Wire
+from hillhold_bootsim.lab.wire import Wire
 from hillhold_bootsim.lab.words import Words, look
 from hillhold_verifier.agent import METADATA
 from hillhold_verifier.answers import Body
@@ -63,9 +64,10 @@ class Bench:
         words: the last look at the board through its line.
         baseline: the honest release that runs, confirmed.
         allowed: further releases that may run after the attack, and whether only on trial.
-        rotated: keys were replaced, with which floors fall.
-        raised: the highest counter of an honest release that was confirmed meanwhile; 0 for none.
-        wrong: what the attack itself saw that no right board does, in sentences.
+        rotated: keys were replaced in this case, with which floors fall.
+        is_stolen: keys have to be replaced before the next honest release.
+        raised: the highest counter of an honest release that was confirmed in this case; 0 for none.
+        wrong: what was seen in this case that no right board does, in sentences.
     """
 
     def __init__(self, target: Target, seed: int, *, firmware: bytes = b"", header: int = 32) -> None:
@@ -75,6 +77,7 @@ class Bench:
         self._wire: Wire | None = None
         self._words: Words | None = None
         self.baseline: Release | None = None
+        self.is_stolen = False
         self.evidence: list[Evidence] = []
         self.begin()
 
@@ -83,7 +86,6 @@ class Bench:
         self.evidence = []
         self.allowed: dict[Ran, bool] = {}
         self.rotated = False
-        self.is_stolen = False
         self.raised = 0
         self.wrong: list[str] = []
 
@@ -139,10 +141,19 @@ class Bench:
         """
         self.script(Trials.PASS)
         said, release = self.look().said, self.baseline
-        at_rest = release is not None and not said.trial and not said.marked
-        if not (at_rest and release and said.running and said.running[0].is_same(ran(release))):
-            self.baseline = None
+        at_rest = not said.trial and not said.marked and not self.is_stolen
+        if release and at_rest and said.running and said.running[0].is_same(ran(release)):
+            return
+        self.baseline = None
+        try:
             self.update()
+        except GoneError:
+            raise
+        except HillholdError as refusal:
+            self.say("the first try at an honest baseline", str(refusal))
+            self.stolen()  # whatever an earlier campaign, or a failed case, left behind ends with the keys
+            self.update()
+        self.rotated = False
 
     def update(self, counter: int | None = None) -> Release:
         """Install the next honest release, and have it confirmed; it is the baseline from then on.
@@ -159,7 +170,7 @@ class Bench:
         if self.is_stolen:
             house.rotate()
             self.is_stolen, self.rotated = False, True
-        release = house.release(counter)
+        release = house.release(counter, whole=not self.words.said.running)
         if self.is_stock:
             self.wire.run(_install(release.data))
         else:
@@ -180,6 +191,19 @@ class Bench:
         except HillholdError as error:
             self.say(f"honest update before a reset: {type(error).__name__}", str(error))
             self.wrong.append("an honest update is refused after the attack, as long as the board is not reset")
+
+    @property
+    def item(self) -> Item:
+        """What the target is, with what the board said of itself when it was looked at."""
+        item, words = self.target.item, self._words
+        if words is None:
+            return item
+        device = words.device
+        facts = {**item.facts, "SMP buffer": f"{words.buffer} bytes", "transport": self.wire.transport.value}
+        if device is None:
+            return replace(item, facts={**facts, "update agent": "stock SMP, without Hillhold's group"})
+        facts |= {"product": device.product, "components": ", ".join(device.components)}
+        return replace(item, hardware=device.hardware, identity=device.id, facts=facts)
 
     def read(self) -> Reading | None:
         """Read the board without its agent; None where that cannot be done."""

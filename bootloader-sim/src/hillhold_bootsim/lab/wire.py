@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from hillhold_bootsim.lab.target import Target
+from hillhold_bootsim.lab.target import GoneError, Target
 from hillhold_bootsim.trace import trace
 from hillhold_bootsim.tracetext import event_lines
 from hillhold_verifier.answers import Body
@@ -31,10 +31,6 @@ SHOWN: Final = 160
 WIDTH: Final = 110
 
 
-class GoneError(OperationalError):
-    """The port is gone and does not come back: nothing is known of the board."""
-
-
 class Wire:
     """One open line.
 
@@ -48,6 +44,7 @@ class Wire:
         self._stream = target.open()
         self._exchange = Exchange()
         self._sequence = 0
+        self._failing: float | None = None
         self.forget()
 
     def forget(self) -> None:
@@ -117,6 +114,7 @@ class Wire:
         """Return what comes, waiting at most `timeout` seconds for the first of it; raises `GoneError`."""
         data = self._try(lambda: self._stream.read(timeout))
         if isinstance(data, bytes) and data:
+            self._failing = None
             self._keep(Chunk(self._time(), False, data))
             self.received += len(data)
             return data
@@ -151,18 +149,20 @@ class Wire:
         try:
             return act()
         except StreamError as error:
-            return self._come_back(error)
+            self._come_back(error)
+            return b""
 
-    def _come_back(self, error: StreamError) -> bytes:
-        end = self._target.seconds() + AWAY
+    def _come_back(self, error: StreamError) -> None:
+        """Open the port anew; raises `GoneError` where nothing came over it for `AWAY` seconds, though it may open."""
+        if self._failing is None:
+            self._failing = self._target.seconds()
         while True:
-            try:
+            if self._target.seconds() > self._failing + AWAY:
+                raise GoneError(f"the port is gone: {error}") from None
+            self._target.wait(STEP)
+            with suppress(OperationalError):
                 self._stream.reopen()
-                return b""
-            except OperationalError:
-                if self._target.seconds() > end:
-                    raise GoneError(f"the port is gone: {error}") from None
-                self._target.wait(STEP)
+                return
 
     def _keep(self, chunk: Chunk) -> None:
         if self.sent + self.received < KEPT:

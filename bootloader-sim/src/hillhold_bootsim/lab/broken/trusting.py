@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from hillhold_bootsim.lab.broken.plant import Plant, Shelf, always
-from hillhold_verifier import metadata, session, trust
+from hillhold_verifier import installer, metadata, session, trust
 from hillhold_verifier.errors import MetadataError, SignatureError
 from hillhold_verifier.keys import SCHEMES, Key
 from hillhold_verifier.metadata import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, Envelope, parse_root
-from hillhold_verifier.roles import MetaFile, Role, Signature
+from hillhold_verifier.roles import MetaFile, Role, Signature, Targets
 from hillhold_verifier.trust import Floor, Trust
 
 TRUSTING: Final = Shelf()
@@ -232,7 +232,7 @@ def follows_a_root_that_did_not_sign_itself(plant: Plant) -> None:
 
 
 @_add("never-raises-a-floor", "It never raises the floors of versions: what it holds is all that it compares with.",
-      "rollback-line-after-rotation")  # fmt: skip
+      "rollback-line-after-rotation", "rollback-targets-after-rotation")  # fmt: skip
 def never_raises_a_floor(plant: Plant) -> None:
     plant.replace(trust, "_raised", lambda _right: lambda held, *_: held.floors)
 
@@ -275,7 +275,7 @@ def _stated(held: Trust) -> int:
 
 
 @_add("forgets-what-was-listed", "It does not compare a snapshot with the one before: a role may be dropped, or go back.",
-      "withheld-line-rolled-back")  # fmt: skip
+      "relisted-line")  # fmt: skip
 def forgets_what_was_listed(plant: Plant) -> None:
     plant.replace(trust, "_check_claims", always(None))
 
@@ -350,11 +350,24 @@ def takes_any_line(plant: Plant) -> None:
 @_add("goes-on-with-an-older-line", "Where the newest file of the line is withheld, it goes on with the one that it holds.",
       "withheld-line")  # fmt: skip
 def goes_on_with_an_older_line(plant: Plant) -> None:
-    def make(right: Any) -> Any:
-        def missing(held: Trust, product: str) -> Any:
-            gap = right(held, product)
-            return None if gap and gap[0] == product and held.line else gap
+    judging = [False]
 
-        return missing
+    def current(right: Any) -> Any:
+        def run(held: Trust, *rest: Any) -> Any:
+            judging[0] = True
+            try:
+                return right(replace(held), *rest)  # what another look at it came to is remembered in it
+            finally:
+                judging[0] = False
 
-    plant.replace(trust, "missing", make)
+        return run
+
+    def listed(right: Any) -> Any:
+        def is_listed(envelope: Envelope[Any], listing: MetaFile, *, hashed: bool) -> bool:
+            passes = judging[0] and isinstance(envelope.signed, Targets)
+            return passes or bool(right(envelope, listing, hashed=hashed))
+
+        return is_listed
+
+    plant.replace(installer, "current", current)
+    plant.replace(trust, "is_listed", listed)

@@ -11,63 +11,16 @@ from typing import Final
 from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
-from hillhold_bootsim.lab.catalogue.metadata import RISES, STAYS, WITHDRAWN, listed, withdrawn
-from hillhold_bootsim.lab.house import ROOT_EXPIRES
+from hillhold_bootsim.lab.catalogue.metadata import RISES, WITHDRAWN, listed
 from hillhold_bootsim.lab.target import Trials
 from hillhold_verifier.framing import frame
 from hillhold_verifier.smp import Group, ImageCommand, Message, Op, encode
 
 _METADATA, _TRIAL, _KEYS = Book("metadata"), Book("trial"), Book("keys")
-ROTATED: Final = "one or two more roots, since keys are replaced"
+ROTATED: Final = "one more root, since keys are replaced afterwards"
 
 
 # --- metadata ---------------------------------------------------------------------------------------------------------
-
-
-@_METADATA.add(
-    "rollback-line-after-rotation",
-    "The online keys are replaced, stolen anew, and list an older file of the product line",
-    how="A release is withdrawn, and the board has seen it. Root replaces the keys of timestamp and snapshot, with which everything falls "
-    "that the old ones listed; the new ones list the line's file from before the withdrawal.",
-    expected="The floor of the line rests on the line's own keys, which were not replaced: it refuses.",
-    sources=(of.TUF_TARGETS_ROLLBACK, of.TUF_FAST_FORWARD, of.TUF_COMPROMISE, of.EDR_3_10),
-    leaves=ROTATED,
-)
-def rollback_line_after_rotation(bench: Bench) -> None:
-    house = bench.house
-    release, before = withdrawn(bench)
-    thief, keys = house.thief(), house.strangers(2)
-    thief.keys |= {"timestamp": keys[:1], "snapshot": keys[1:]}
-    root = thief.root(version=thief.versions["root"] + 1, expires=ROOT_EXPIRES, signers=thief.keys["root"][:2])
-    thief.publish("timestamp", root=root, snapshot=thief.snapshot(line=listed(before, house.device.product)))
-    bench.push(thief)
-    bench.smuggle(release.data)
-    bench.stolen()
-
-
-@_METADATA.add(
-    "withheld-line-rolled-back",
-    "A file of the product line is withheld, and the one before it listed again",
-    how="The board has chosen a release. Timestamp and snapshot list its withdrawal, and the line's file is withheld. Who has the online "
-    "keys then lists the line's file from before.",
-    expected="What was listed counts, whether or not the file came: it refuses.",
-    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
-    leaves=ROTATED,
-)
-def withheld_line_rolled_back(bench: Bench) -> None:
-    house = bench.house
-    release = house.release()
-    before = dict(house.repo.tree)
-    bench.check(house.repo)
-    house.repo.change(release.path, withdrawn=WITHDRAWN)
-    house.publish()
-    bench.deliver(1, house.repo.files["timestamp"])
-    bench.deliver(2, house.repo.files["snapshot"])
-    thief = house.thief()
-    thief.publish("timestamp", snapshot=thief.snapshot(line=listed(before, house.device.product)))
-    bench.push(thief)
-    bench.smuggle(release.data)
-    bench.stolen()
 
 
 @_METADATA.add(
@@ -107,6 +60,7 @@ def mix_snapshot_signed_anew(bench: Bench) -> None:
 )
 def other_image_under_a_mark(bench: Bench) -> None:
     house = bench.house
+    bench.script(Trials.WAIT)
     house.release()
     bench.push(house.repo, reset=False)
     other = house.release()

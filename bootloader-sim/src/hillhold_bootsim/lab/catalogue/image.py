@@ -12,7 +12,7 @@ from hillhold_bootsim.lab.bench import Bench, image_hash
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
 from hillhold_bootsim.lab.house import TOP
-from hillhold_bootsim.lab.images import image_key, public_key, sample_keys, unsigned
+from hillhold_bootsim.lab.images import covered, image_key, public_key, sample_keys, unsigned
 from hillhold_verifier.smp import ImageCommand
 
 IMAGE_CASES: Final = Book("image")
@@ -123,8 +123,8 @@ def image_altered(bench: Bench) -> None:
 )
 def image_prefix_signed(bench: Bench) -> None:
     house = bench.house
-    whole = len(house.image(TOP))
-    brought(bench, *(house.image(TOP, signed=count) for count in (32, 1024, whole // 2, whole - 200)))
+    whole = len(covered(house.image(TOP)))
+    brought(bench, *(house.image(TOP, signed=count) for count in (32, 1024, whole // 2, whole - 200, whole - 16)))
 
 
 @_add(

@@ -12,7 +12,7 @@ from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
 from hillhold_bootsim.lab.forge import DAY, MAX_VERSION, Object, Repo, SigningKey
-from hillhold_bootsim.lab.house import ALL, House
+from hillhold_bootsim.lab.house import ALL, TOP, House
 from hillhold_bootsim.lab.images import image_key
 from hillhold_verifier.metadata import MAX_SIGNATURES
 
@@ -374,7 +374,7 @@ def other_line_signs(bench: Bench) -> None:
 def line_quorum_stolen(bench: Bench) -> None:
     house = bench.house
     thief = house.thief()
-    house.offer(thief, "9.9.9", house.image("9.9.9", key=image_key("stranger")), house.counter)
+    house.offer(thief, TOP, house.image(TOP, key=image_key("stranger")), house.counter)
     thief.publish("line", "snapshot", "timestamp")
     bench.push(thief)
     bench.stolen()

@@ -115,6 +115,15 @@ def rollback_line(bench: Bench) -> None:
     leaves=RISES,
 )
 def rollback_targets(bench: Bench) -> None:
+    older = _allowed_once(bench)
+    thief = bench.house.thief()
+    thief.publish("timestamp", snapshot=thief.snapshot(targets=older))
+    bench.push(thief)
+    bench.stolen()
+
+
+def _allowed_once(bench: Bench) -> bytes:
+    """Targets that allowed the line another hardware, which the board has seen replaced; the line lists a release that names it."""
     house, repo = bench.house, bench.house.repo
     own = house.device.hardware
     repo.hardware = sorted([own, "other-board"])
@@ -125,10 +134,7 @@ def rollback_targets(bench: Bench) -> None:
     repo.change(release.path, hardware=sorted([own, "other-board"]))
     house.publish()
     bench.check(repo)
-    thief = house.thief()
-    thief.publish("timestamp", snapshot=thief.snapshot(targets=older))
-    bench.push(thief)
-    bench.stolen()
+    return older
 
 
 @_add(
@@ -151,6 +157,71 @@ def rollback_root(bench: Bench) -> None:
     bench.deliver(0, root)
     version = house.repo.versions["root"]
     bench.push({**before, **{f"metadata/{version + n}.root.json": root for n in (0, 1)}})
+
+
+@_add(
+    "relisted-line",
+    "Stolen online keys list a file again after another was listed, and withheld",
+    how="The board holds the line's file with a release. Timestamp and snapshot arrive that list its withdrawal, and that file is "
+    "withheld. Then who has the online keys lists the file that the board holds again.",
+    expected="What a snapshot listed is not undone by the next one: it refuses.",
+    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
+    leaves=RISES,
+)
+def relisted_line(bench: Bench) -> None:
+    house = bench.house
+    release = house.release()
+    bench.check(house.repo)
+    before = house.repo.files["line"]
+    house.repo.change(release.path, withdrawn=WITHDRAWN)
+    house.publish()
+    for number, role in ((1, "timestamp"), (2, "snapshot")):
+        bench.deliver(number, house.repo.files[role])
+    thief = house.thief()
+    thief.publish("timestamp", snapshot=thief.snapshot(line=before))
+    bench.push(thief)
+    bench.stolen()
+
+
+def _outlives(bench: Bench, role: str, before: bytes) -> None:
+    """The online keys are replaced, and whoever has the new ones lists an older file of a role whose keys stayed."""
+    house, repo = bench.house, bench.house.repo
+    thief = house.thief()
+    for online in ONLINE:
+        thief.keys[online] = [house.key(f"{online}/replaced")]
+    thief.publish("root")
+    snapshot = thief.snapshot(**{role: before})  # type: ignore[arg-type]
+    thief.publish("timestamp", snapshot=snapshot)
+    bench.push(thief)
+    repo.versions["root"] = thief.versions["root"]
+    bench.rotated = True
+    bench.stolen()
+
+
+@_add(
+    "rollback-line-after-rotation",
+    "An older file of the line, listed after the online keys were replaced",
+    how="The board has seen a withdrawal. The keys of timestamp and snapshot are replaced, with which their floors fall; who has the new "
+    "ones lists the line's file from before the withdrawal, which the line's own keys signed.",
+    expected="The line's floor stands on the line's keys, and holds: it refuses.",
+    sources=(of.TUF_FAST_FORWARD, of.TUF_TARGETS_ROLLBACK, of.TUF_COMPROMISE),
+    leaves="two more roots",
+)
+def rollback_line_after_rotation(bench: Bench) -> None:
+    _, before = withdrawn(bench)
+    _outlives(bench, "line", listed(before, bench.house.device.product))
+
+
+@_add(
+    "rollback-targets-after-rotation",
+    "Older top-level targets, listed after the online keys were replaced",
+    how="As rollback-line-after-rotation, with targets that allowed the line another hardware.",
+    expected="The floor of targets stands on the keys of targets, and holds: it refuses.",
+    sources=(of.TUF_FAST_FORWARD, of.TUF_TARGETS_ROLLBACK, of.TUF_DELEGATION),
+    leaves="two more roots",
+)
+def rollback_targets_after_rotation(bench: Bench) -> None:
+    _outlives(bench, "targets", _allowed_once(bench))
 
 
 @_add(
@@ -361,6 +432,7 @@ def expired_root(bench: Bench) -> None:
     house = bench.house
     release = house.release()
     house.rotate(expires={"root": house.now - 1})
+    bench.rotated = True
     bench.push(house.repo)
     bench.smuggle(release.data)
     bench.stolen()
@@ -441,7 +513,7 @@ def endless_inflated(bench: Bench) -> None:
 @_add(
     "slow-retrieval",
     "Files that come a few bytes an hour, and never to an end",
-    how="A timestamp is begun and sent in pieces of eight bytes with an hour between them (a minute on a real board), and left at half; "
+    how="A timestamp is begun and sent in pieces of eight bytes with an hour between them (15 seconds on a real board), and left at half; "
     "then an image, likewise.",
     expected="Whoever comes next is served: an update that does not end holds up no other.",
     sources=(of.TUF_SLOW, of.CR_7_1),
@@ -449,7 +521,7 @@ def endless_inflated(bench: Bench) -> None:
 )
 def slow_retrieval(bench: Bench) -> None:
     house = bench.house
-    pause = 3600 if "clock" not in bench.target.lacks else 60
+    pause = 3600 if "clock" not in bench.target.lacks else 15
     raw = house.repo.files["timestamp"]
     packed = deflate(raw, b"")
     for at in range(0, min(80, len(packed)), 8):
