@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hillhold_bootsim.bootloader import Booted, Bootloader
 from hillhold_bootsim.board import VirtualBoard
+from hillhold_bootsim.bootloader import Booted, Bootloader
 from hillhold_bootsim.flash import Flash
 from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import BY_ID

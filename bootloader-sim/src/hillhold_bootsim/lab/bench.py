@@ -165,8 +165,9 @@ class Bench:
             OperationalError: the board does not run it then.
             HillholdError: it refuses.
         """
+        held = self.look().held
         house = self.house
-        house.go_on(self.look().held, max(house.now, self.target.now()))
+        house.go_on(held, max(house.now, self.target.now()))
         if self.is_stolen:
             house.rotate()
             self.is_stolen, self.rotated = False, True

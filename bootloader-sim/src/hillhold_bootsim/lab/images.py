@@ -114,7 +114,7 @@ def make_image(payload: bytes, plan: Plan, key: Private | None) -> bytes:
         MAGIC, 0, plan.header, len(protected), len(payload), 0,
         version.major, version.minor, version.revision, version.build, 0,
     )  # fmt: skip
-    whole = header.ljust(plan.header, b"\0") + payload + protected
+    whole = header.ljust(plan.header, b"\xff") + payload + protected
     digest = sha256(whole[: plan.signed]).digest()
     tlvs = [(TLV_SHA256, digest)]
     if key is not None:
