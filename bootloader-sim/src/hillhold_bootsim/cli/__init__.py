@@ -16,6 +16,7 @@ from hillhold_bootsim.cli.line import line
 from hillhold_bootsim.cli.plan import plan
 from hillhold_bootsim.cli.ports import ports
 from hillhold_bootsim.cli.powercut import powercut
+from hillhold_bootsim.cli.selfcheck import command as selfcheck
 from hillhold_bootsim.cli.trace import trace
 from hillhold_signer.cli.terminal import App
 from hillhold_verifier.errors import OperationalError
@@ -51,9 +52,10 @@ def main() -> None:
       hillhold-lab plan   what attacks would do to a board, and what stays
       hillhold-lab powercut  cut the power of an update at every flash operation
       hillhold-lab ports  which serial ports there are
+      hillhold-lab selfcheck  show that the attacks find what they are for
       hillhold-lab trace  what went over a line that hillhold-device captured
     """
 
 
-for _command in (attack, board, boards, demo, identify, line, plan, ports, powercut, trace):
+for _command in (attack, board, boards, demo, identify, line, plan, ports, powercut, selfcheck, trace):
     main.add_command(_command)

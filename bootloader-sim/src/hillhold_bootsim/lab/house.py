@@ -136,7 +136,9 @@ class House:
             OperationalError: the board holds a root that no lab came to.
         """
         if held.root > MAX_ROOT:
-            raise OperationalError(f"root version: expected at most {MAX_ROOT}, which a lab may have come to, got {held.root}")
+            raise OperationalError(
+                f"root version: expected at most {MAX_ROOT}, which a lab may have come to, got {held.root}"
+            )
         self.now = now
         repo = self.repo
         if held.root > repo.versions["root"]:

@@ -27,7 +27,11 @@ def boots_without_a_signature(plant: Plant) -> None:
     plant.replace(bootloader, "verify_image", lambda _right: verify)
 
 
-@_add("boots-without-a-hash", "It checks the signature over the hash that an image states, and not that hash.", "image-altered")
+@_add(
+    "boots-without-a-hash",
+    "It checks the signature over the hash that an image states, and not that hash.",
+    "image-altered",
+)
 def boots_without_a_hash(plant: Plant) -> None:
     plant.replace(mcuboot, "check_hash", lambda _right: lambda image, _read: image.sha256)
 
@@ -37,7 +41,7 @@ def boots_without_a_hash(plant: Plant) -> None:
 def boots_by_the_first_half(plant: Plant) -> None:
     def make(right: Any) -> Any:
         def check(image: Any, read: Any) -> Any:
-            half = replace(image, signed_length=image.length // 2)
+            half = replace(image, signed_length=image.signed_length // 2)
             return right(half if mcuboot._hash(read, half.signed_length) == image.sha256 else image, read)
 
         return check
@@ -71,7 +75,12 @@ def raises_the_counter_too_early(plant: Plant) -> None:
     plant.replace(Bootloader, "_judge", make)
 
 
-@_add("confirms-by-starting", "An image that was started three times counts as confirmed.", "trial-resets", "trial-power-cuts")
+@_add(
+    "confirms-by-starting",
+    "An image that was started three times counts as confirmed.",
+    "trial-resets",
+    "trial-power-cuts",
+)
 def confirms_by_starting(plant: Plant) -> None:
     def make(right: Any) -> Any:
         def boot(board: Any, reason: Any) -> Any:

@@ -7,10 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from hillhold_bootsim.bootloader import Bootloader
-from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.lab.broken.plant import Plant, Shelf, always
-from hillhold_bootsim.lab.virtual import VirtualSpec
-from hillhold_bootsim.layout import Layout
 from hillhold_verifier import installer, select
 from hillhold_verifier.release import Release, Version
 from hillhold_verifier.roles import TargetFile
@@ -18,18 +15,6 @@ from hillhold_verifier.select import Device, Installed, Outcome
 
 CHOOSING: Final = Shelf()
 _add = CHOOSING.add
-PAIR: Final = VirtualSpec(
-    "pair",
-    Layout.in_a_row(
-        name="pair",
-        geometry=Geometry.uniform(size=112 * 1024, sector=2048, unit=4, otp=256),
-        state_size=20 * 1024,
-        slot_size=16 * 1024,
-        components=2,
-    ),
-    ("app", "radio"),
-)
-"""A small board of two components."""
 
 
 def _takes_for(
@@ -105,22 +90,12 @@ def ignores_requirements(plant: Plant) -> None:
     plant.replace(select, "_obstacle", make)
 
 
-@_add("marks-half-a-set", "It takes each release of a set for itself.", "half-a-set", spec=PAIR)
-def marks_half_a_set(plant: Plant) -> None:
-    def make(right: Any) -> Any:
-        def listed(current: Any) -> Any:
-            releases, *rest = right(current)
-            return [replace(release, set=None) for release in releases], *rest
-
-        return listed
-
-    plant.replace(select, "_listed", make)
-
-
 # --- versions and counters --------------------------------------------------------------------------------------------
 
 
-@_add("compares-versions-as-text", "It compares versions as text, so that 1.0.9 is above 1.0.10.", "lower-version-as-text")
+@_add(
+    "compares-versions-as-text", "It compares versions as text, so that 1.0.9 is above 1.0.10.", "lower-version-as-text"
+)
 def compares_versions_as_text(plant: Plant) -> None:
     plant.replace(Version, "__gt__", lambda _right: lambda one, other: str(one) > str(other))
     plant.replace(Version, "__lt__", lambda _right: lambda one, other: str(one) < str(other))
@@ -164,10 +139,16 @@ _against(
 )
 
 
-@_add("ignores-the-counter", "It compares no security counter, neither in choosing a release nor at boot.", "lower-counter")
+@_add(
+    "ignores-the-counter",
+    "It compares no security counter, neither in choosing a release nor at boot.",
+    "lower-counter",
+)
 def ignores_the_counter(plant: Plant) -> None:
     plant.replace(select, "_against", lambda right: lambda release, confirmed, _floor: right(release, confirmed, 0))
-    plant.replace(Bootloader, "_trusted", lambda _right: lambda board, part, slot, _floor, keys: board._verified(part, slot, keys))  # noqa: E501
+    plant.replace(
+        Bootloader, "_trusted", lambda _right: lambda board, part, slot, _floor, keys: board._verified(part, slot, keys)
+    )  # noqa: E501
 
 
 @_add("believes-metadata-for-the-image", "It goes by the version that metadata state, and does not look at the image's own.",
@@ -181,10 +162,20 @@ def believes_metadata_for_the_image(plant: Plant) -> None:
 
 @_add("tries-what-failed", "It forgets which images failed their trial, and tries them again.", "failed-image-again")
 def tries_what_failed(plant: Plant) -> None:
-    plant.replace(installer, "select", lambda right: lambda current, device, confirmed, counters, _failed: right(current, device, confirmed, counters))  # noqa: E501
+    plant.replace(
+        installer,
+        "select",
+        lambda right: lambda current, device, confirmed, counters, _failed: right(current, device, confirmed, counters),
+    )  # noqa: E501
 
 
-@_add("ignores-withdrawals", "It ignores withdrawals.", "withdrawn-release", "withdrawn-after-upload", "withdrawn-after-mark")
+@_add(
+    "ignores-withdrawals",
+    "It ignores withdrawals.",
+    "withdrawn-release",
+    "withdrawn-after-upload",
+    "withdrawn-after-mark",
+)
 def ignores_withdrawals(plant: Plant) -> None:
     plant.replace(installer, "withdrawn", always(frozenset()))
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
 
 from hillhold_bootsim.bootloader import Bootloader
-from hillhold_bootsim.lab.broken.plant import Plant, Shelf, always
+from hillhold_bootsim.lab.broken.plant import PAIR, Plant, Shelf, always
 from hillhold_bootsim.lab.house import House
 from hillhold_verifier import agent_image, installer
 from hillhold_verifier.agent import Agent
 from hillhold_verifier.context import Context
-from hillhold_verifier.errors import HillholdError, MismatchError, SlotError
+from hillhold_verifier.errors import HillholdError, MismatchError, SelectionError, SlotError
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.mcuboot import ReadAt, read_image
 from hillhold_verifier.release import Version
@@ -135,6 +136,21 @@ def takes_any_upload(plant: Plant) -> None:
     _marks_whatever_is_there(plant)
 
 
+@_add("marks-half-a-set", "It marks what there is of a set, and does not wait for the rest.", "half-a-set", spec=PAIR)
+def marks_half_a_set(plant: Plant) -> None:
+    def mark(board: Any, clock: int | None) -> tuple[Any, ...]:
+        context, marks = board._context, {}
+        for release in board.choose(clock).require():
+            component = context.state.device.components.index(release.component)
+            with suppress(SelectionError):
+                board._check_slot(component, release)
+                marks[component] = Mark(release.sha256, release.length)
+        context.boot.set_marks(marks)
+        return ()
+
+    plant.replace(Installer, "mark", lambda _right: mark)
+
+
 @_add("believes-a-patch", "It applies a patch without comparing it, its base or what it makes with what was signed.",
       "patch-makes-other", "patch-swapped")  # fmt: skip
 def believes_a_patch(plant: Plant) -> None:
@@ -148,18 +164,37 @@ def erases_the_way_back(plant: Plant) -> None:
         flags, slots = board.flags(component), board._context.slots[component]
         slots.erase(1 - flags.running if flags.running is not None else 0, 0, slots.size)
 
-    plant.replace(Installer, "erase", lambda right: lambda board, number=0: (erase if board.on_trial else right)(board, number))  # noqa: E501
+    plant.replace(
+        Installer, "erase", lambda right: lambda board, number=0: (erase if board.on_trial else right)(board, number)
+    )  # noqa: E501
 
 
 @_add("writes-over-the-way-back", "It takes uploads into the other slot while an image is on trial.",
       "trial-other-slot-written")  # fmt: skip
 def writes_over_the_way_back(plant: Plant) -> None:
-    def other_slot(context: Any, component: int) -> int:
-        flags = context.boot.flags(component)
-        taken = flags.running if flags.trial else flags.confirmed
-        return 0 if taken is None else 1 - taken
+    plant.replace(Context, "other_slot", lambda _right: _other_slot)
 
-    plant.replace(Context, "other_slot", lambda _right: other_slot)
+
+def _other_slot(context: Any, component: int) -> int:
+    """The slot that does not run, be it the way back."""
+    flags = context.boot.flags(component)
+    taken = flags.running if flags.trial else flags.confirmed
+    return 0 if taken is None else 1 - taken
+
+
+@_add("forgets-its-version-during-a-trial", "While an image is on trial it takes any version, in the place of the way back.",
+      "trial-downgrade")  # fmt: skip
+def forgets_its_version_during_a_trial(plant: Plant) -> None:
+    def installed(right: Any) -> Any:
+        def here(board: Any) -> Any:
+            confirmed, counters = right(board)
+            return ({} if board.on_trial else confirmed), counters
+
+        return here
+
+    plant.replace(Context, "other_slot", lambda _right: _other_slot)
+    plant.replace(Installer, "_installed_here", installed)
+    plant.replace(Installer, "mark", lambda right: lambda board, clock: () if board.on_trial else right(board, clock))
 
 
 @_add("erases-what-runs", "It erases any slot that a tool names, the one that runs as well.", "running-slot-erased")
@@ -188,7 +223,11 @@ def keeps_the_mark_of_another(plant: Plant) -> None:
     _boots_what_is_marked(plant, lambda _read, _length, _digest: True)
 
 
-@_add("holds-its-slot-for-the-first", "An upload that was begun keeps every other out until it is complete.", "slow-retrieval")
+@_add(
+    "holds-its-slot-for-the-first",
+    "An upload that was begun keeps every other out until it is complete.",
+    "slow-retrieval",
+)
 def holds_its_slot_for_the_first(plant: Plant) -> None:
     def make(right: Any) -> Any:
         def begin(one: Any, digest: bytes, length: int, component: int, authorise: Any) -> int:
@@ -209,7 +248,11 @@ def holds_its_slot_for_the_first(plant: Plant) -> None:
 @_add("confirms-from-the-wire", "It confirms an image on trial when a tool asks for it, though it has not tested itself.",
       "trial-confirmed-from-the-wire")  # fmt: skip
 def confirms_from_the_wire(plant: Plant) -> None:
-    plant.replace(agent_image, "_confirm", lambda right: lambda number, board, *, self_tested: right(number, board, self_tested=True))  # noqa: E501
+    plant.replace(
+        agent_image,
+        "_confirm",
+        lambda right: lambda number, board, *, self_tested: right(number, board, self_tested=True),
+    )  # noqa: E501
 
 
 @_add("confirms-what-never-ran", "It confirms an image that never ran.", "confirmed-without-a-trial")
@@ -251,7 +294,11 @@ def _is_confirmation(packet: bytes) -> bool:
     return (request.group, request.command) == (Group.IMAGE, ImageCommand.STATE) and bool(request.body.get("confirm"))
 
 
-@_add("remembers-an-old-test", "The passed test of one image counts for the next one, too.", "trial-confirmed-from-the-wire")
+@_add(
+    "remembers-an-old-test",
+    "The passed test of one image counts for the next one, too.",
+    "trial-confirmed-from-the-wire",
+)
 def remembers_an_old_test(plant: Plant) -> None:
     passed = [False]
 

@@ -13,14 +13,29 @@ from functools import partial
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from hillhold_bootsim.board import VirtualBoard
-from hillhold_bootsim.flash import Flash
+from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.lab.house import House
-from hillhold_bootsim.lab.virtual import VirtualSpec, right_board
+from hillhold_bootsim.lab.virtual import VirtualSpec
+from hillhold_bootsim.layout import Layout
 
 P, R = ParamSpec("P"), TypeVar("R")
 Make: TypeAlias = Callable[[Any], Any]
 RUNS: Final = ("power_on", "reset", "feed", "tick")
 """What has a board's code run."""
+
+
+PAIR: Final = VirtualSpec(
+    "pair",
+    Layout.in_a_row(
+        name="pair",
+        geometry=Geometry.uniform(size=112 * 1024, sector=2048, unit=4, otp=256),
+        state_size=20 * 1024,
+        slot_size=16 * 1024,
+        components=2,
+    ),
+    ("app", "radio"),
+)
+"""A small board of two components."""
 
 
 class Plant:
@@ -101,13 +116,6 @@ class Shelf:
 
     def __iter__(self) -> Iterator[Fault]:
         return iter(self._faults)
-
-
-def grown(fault: Callable[[Plant], None], spec: VirtualSpec, flash: Flash, house: House) -> VirtualBoard:
-    """Make a board with a fault; with the first argument bound, a `VirtualSpec.build`."""
-    plant = Plant(house)
-    fault(plant)
-    return plant.grow(right_board(spec, flash, house))
 
 
 def always(value: object) -> Make:

@@ -102,7 +102,11 @@ class _Room(int):
         return super().__lt__(length)
 
 
-@_add("takes-the-date-from-the-line", "Whoever has the line sets the clock by which it judges expiry.", "date-from-the-line")
+@_add(
+    "takes-the-date-from-the-line",
+    "Whoever has the line sets the clock by which it judges expiry.",
+    "date-from-the-line",
+)
 def takes_the_date_from_the_line(plant: Plant) -> None:
     told: list[int] = []
 

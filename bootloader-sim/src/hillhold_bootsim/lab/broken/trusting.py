@@ -161,7 +161,11 @@ def believes_key_ids(plant: Plant) -> None:
     plant.replace(trust, "verify", _counting(counts, lambda role: role.threshold))
 
 
-@_add("keeps-a-stale-delegator", "A key that targets once delegated the line to goes on counting for it.", "stale-delegator")
+@_add(
+    "keeps-a-stale-delegator",
+    "A key that targets once delegated the line to goes on counting for it.",
+    "stale-delegator",
+)
 def keeps_a_stale_delegator(plant: Plant) -> None:
     ever: dict[str, Key] = {}
 
@@ -322,7 +326,9 @@ def _unlisted(plant: Plant, role: str, *, version: bool) -> None:
     plant.replace(trust, "check_content", content)
     plant.replace(trust, "is_listed", listed)
     if not version:
-        plant.replace(trust, "check_version", lambda right: lambda new, name, listing: name == role or right(new, name, listing))  # noqa: E501
+        plant.replace(
+            trust, "check_version", lambda right: lambda new, name, listing: name == role or right(new, name, listing)
+        )  # noqa: E501
 
 
 @_add("skips-the-snapshot-hash", "It does not compare the snapshot's hash with the one that the timestamp lists.",
