@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import click
 
-from hillhold_bootsim.lab.broken import BOARDS, BY_ID, Fault
+from hillhold_bootsim.lab.broken import BOARDS, BY_ID
+from hillhold_bootsim.lab.broken.plant import Fault
 from hillhold_bootsim.lab.model import Check
 from hillhold_bootsim.lab.selfcheck import IDS, cases_for, selfcheck
 from hillhold_signer.cli.terminal import REFUSED, json_option

@@ -3,8 +3,9 @@
     settle (an honest release runs, confirmed) ─► look and read ─► the attack ─► reset ─► read what runs then ─► an honest newer release
 
 After an attack a right board runs what it ran before, or an honest release that the attack let onto it; nothing is marked or on trial that
-should not be; it answers, without having crashed; no counter and no floor is lower; and it is not locked out: its maker's next release, with replaced keys where some were
-stolen, still comes in. Where a board cannot be read without its agent, its own words stand for the reading, and the result says so.
+should not be; it answers, and did not crash; no counter and no floor is lower; and it is not locked out: its maker's next release, with
+replaced keys where some were stolen, still comes in. Where a board cannot be read without its agent, its own words stand for the reading,
+and the result says so.
 """
 
 from __future__ import annotations

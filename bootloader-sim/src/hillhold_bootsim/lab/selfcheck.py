@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from hillhold_bootsim.lab.broken import BOARDS, RIGHT, Fault, spec_of
+from hillhold_bootsim.lab.broken import BOARDS, RIGHT, spec_of
+from hillhold_bootsim.lab.broken.plant import Fault
 from hillhold_bootsim.lab.catalogue import CATALOGUE
 from hillhold_bootsim.lab.model import Check, Result, Tested, Verdict
 from hillhold_bootsim.lab.runner import anew

@@ -16,11 +16,12 @@ from hillhold_bootsim.lab.broken.choosing import CHOOSING
 from hillhold_bootsim.lab.broken.installing import INSTALLING
 from hillhold_bootsim.lab.broken.plant import PAIR, Fault, Plant
 from hillhold_bootsim.lab.broken.serving import SERVING
+from hillhold_bootsim.lab.broken.signing import SIGNING
 from hillhold_bootsim.lab.broken.trusting import TRUSTING
 from hillhold_bootsim.lab.house import House
 from hillhold_bootsim.lab.virtual import VirtualSpec, right_board
 
-BROKEN: Final[tuple[Fault, ...]] = (*TRUSTING, *CHOOSING, *INSTALLING, *BOOTING, *SERVING)
+BROKEN: Final[tuple[Fault, ...]] = (*TRUSTING, *SIGNING, *CHOOSING, *INSTALLING, *BOOTING, *SERVING)
 RIGHT: Final = (
     Fault("right", "It has no fault.", (), lambda _plant: None, VirtualSpec()),
     Fault("right-pair", "It has no fault, and two components.", (), lambda _plant: None, PAIR),

@@ -148,7 +148,7 @@ def ignores_the_counter(plant: Plant) -> None:
     plant.replace(select, "_against", lambda right: lambda release, confirmed, _floor: right(release, confirmed, 0))
     plant.replace(
         Bootloader, "_trusted", lambda _right: lambda board, part, slot, _floor, keys: board._verified(part, slot, keys)
-    )  # noqa: E501
+    )
 
 
 @_add("believes-metadata-for-the-image", "It goes by the version that metadata state, and does not look at the image's own.",
@@ -166,7 +166,7 @@ def tries_what_failed(plant: Plant) -> None:
         installer,
         "select",
         lambda right: lambda current, device, confirmed, counters, _failed: right(current, device, confirmed, counters),
-    )  # noqa: E501
+    )
 
 
 @_add(

@@ -11,11 +11,12 @@ from typing import Any, Final
 from hillhold_bootsim.bootloader import Bootloader
 from hillhold_bootsim.lab.broken.plant import PAIR, Plant, Shelf, always
 from hillhold_bootsim.lab.house import House
-from hillhold_verifier import agent_image, installer
+from hillhold_verifier import agent_image
 from hillhold_verifier.agent import Agent
 from hillhold_verifier.context import Context
 from hillhold_verifier.errors import HillholdError, MismatchError, SelectionError, SlotError
 from hillhold_verifier.installer import Installer
+from hillhold_verifier.keys import SCHEMES
 from hillhold_verifier.mcuboot import ReadAt, read_image
 from hillhold_verifier.release import Version
 from hillhold_verifier.select import Installed
@@ -166,7 +167,7 @@ def erases_the_way_back(plant: Plant) -> None:
 
     plant.replace(
         Installer, "erase", lambda right: lambda board, number=0: (erase if board.on_trial else right)(board, number)
-    )  # noqa: E501
+    )
 
 
 @_add("writes-over-the-way-back", "It takes uploads into the other slot while an image is on trial.",
@@ -249,10 +250,8 @@ def holds_its_slot_for_the_first(plant: Plant) -> None:
       "trial-confirmed-from-the-wire")  # fmt: skip
 def confirms_from_the_wire(plant: Plant) -> None:
     plant.replace(
-        agent_image,
-        "_confirm",
-        lambda right: lambda number, board, *, self_tested: right(number, board, self_tested=True),
-    )  # noqa: E501
+        agent_image, "_confirm", lambda right: lambda number, board, **_told: right(number, board, self_tested=True)
+    )
 
 
 @_add("confirms-what-never-ran", "It confirms an image that never ran.", "confirmed-without-a-trial")
@@ -328,6 +327,6 @@ def remembers_an_old_test(plant: Plant) -> None:
 def writes_state_late(plant: Plant) -> None:
     def keep(board: Any, trust: Any) -> None:
         context = board._context
-        context._state = replace(context.state, trust=replace(trust, schemes=installer.SCHEMES))
+        context._state = replace(context.state, trust=replace(trust, schemes=SCHEMES))
 
     plant.replace(Installer, "_keep", lambda _right: keep)

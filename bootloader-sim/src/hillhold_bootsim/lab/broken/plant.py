@@ -18,7 +18,8 @@ from hillhold_bootsim.lab.house import House
 from hillhold_bootsim.lab.virtual import VirtualSpec
 from hillhold_bootsim.layout import Layout
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 Make: TypeAlias = Callable[[Any], Any]
 RUNS: Final = ("power_on", "reset", "feed", "tick")
 """What has a board's code run."""
