@@ -131,7 +131,7 @@ def test_an_image_that_is_left_marked_fails() -> None:
 def test_a_lower_counter_fails() -> None:
     def lower(bench: Bench) -> None:
         board = behind(bench).board
-        board.parts.counters[0].raise_to = lambda _: None  # type: ignore[method-assign]
+        board.parts.counters[0].raise_to = lambda value: None  # type: ignore[method-assign]
         flash, state = board.flash, board.flash.state()
         flash.load((*state[:-1], state[-1]._replace(content=b"\xff" * len(state[-1].content))))
 

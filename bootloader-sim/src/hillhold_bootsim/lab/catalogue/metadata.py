@@ -51,7 +51,7 @@ def listed(tree: dict[str, bytes], role: str) -> bytes:
     how="A release is published and withdrawn, and the board brought up to date. Then a courier brings the repository as it was before the "
     "withdrawal, every file of it authentic and unexpired.",
     expected=STAYS,
-    sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_ROLLBACK, of.EDR_3_10, of.NIST_ROLLBACK, of.FDA_UPDATES),
+    sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_ROLLBACK, of.EDR_3_10, of.NIST_AUTHENTIC, of.FDA_UPDATES),
     leaves=RISES,
 )
 def rollback_timestamp(bench: Bench) -> None:

@@ -131,7 +131,7 @@ def trial_power_cuts(bench: Bench) -> None:
     how="While an image is on trial, and its version is not yet the board's, the image from before the running one is brought: by the "
     "line's list, and by a stock tool. Then the trial fails, and it is brought again.",
     expected="Nothing takes the place of the way back, and no older image runs.",
-    sources=(of.TUF_ROLLBACK, of.NIST_ROLLBACK, of.SMP_UNAUTHENTICATED),
+    sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC, of.SMP_UNAUTHENTICATED),
     leaves=RISES,
     needs=NEEDS,
 )
