@@ -66,6 +66,8 @@ class Bench:
         allowed: further releases that may run after the attack, and whether only on trial.
         rotated: keys were replaced in this case, with which floors fall.
         is_stolen: keys have to be replaced before the next honest release.
+        raised: the highest counter of an honest release that was confirmed in this case; 0 for none.
+        wrong: what was seen in this case that no right board does, in sentences.
     """
 
     def __init__(self, target: Target, seed: int, *, firmware: bytes = b"", header: int = 32) -> None:
@@ -84,6 +86,8 @@ class Bench:
         self.evidence = []
         self.allowed: dict[Ran, bool] = {}
         self.rotated = False
+        self.raised = 0
+        self.wrong: list[str] = []
 
     # --- meeting the board --------------------------------------------------------------------------------------------
 
@@ -176,7 +180,18 @@ class Bench:
         if said.trial or not said.running or not said.running[0].is_same(ran(release)):
             raise OperationalError("the board does not run the honest release that it was sent, confirmed")
         self.baseline = release
+        self.raised = max(self.raised, counter or 0)
         return release
+
+    def serves(self) -> None:
+        """Bring an honest release now, without a reset: where that fails, whoever began something holds up everybody else."""
+        try:
+            self.update()
+        except GoneError:
+            raise
+        except HillholdError as error:
+            self.say(f"honest update before a reset: {type(error).__name__}", str(error))
+            self.wrong.append("an honest update is refused after the attack, as long as the board is not reset")
 
     @property
     def item(self) -> Item:

@@ -21,7 +21,7 @@ from typing import Final
 from hillhold_bootsim.lab.forge import DAY, YEAR, Object, Repo, SigningKey, key
 from hillhold_bootsim.lab.images import Plan, Private, image_key, make_image, payload, public_key, public_pem
 from hillhold_signer.patches import make_patch
-from hillhold_verifier.errors import ImageError
+from hillhold_verifier.errors import ImageError, OperationalError
 from hillhold_verifier.mcuboot import HEADER_SIZE, ImageKey, parse_image
 from hillhold_verifier.select import Device
 
@@ -31,6 +31,8 @@ FIRMWARE: Final = 2600
 """Bytes of an image's payload where no real firmware is given: more than a sector of a small part."""
 FAR: Final = 2**40
 """A version that nobody comes to by counting: whoever states a higher one was not honest."""
+MAX_ROOT: Final = 100_000
+"""The highest root that a board may have been led to honestly: the lab makes all of them anew when it meets the board."""
 ROOT_EXPIRES: Final = 4_102_444_800
 """2100-01-01: a root of the lab must be the same bytes whenever it is made."""
 MAX_REVISION: Final = 999
@@ -128,7 +130,15 @@ class House:
     # --- going on -----------------------------------------------------------------------------------------------------
 
     def go_on(self, held: Held, now: int) -> None:
-        """Take the repository to where a board is: what is published next is new to it. Now, nothing is but a root, at need."""
+        """Take the repository to where a board is: what is published next is new to it. Now, nothing is but a root, at need.
+
+        Raises:
+            OperationalError: the board holds a root that no lab came to.
+        """
+        if held.root > MAX_ROOT:
+            raise OperationalError(
+                f"root version: expected at most {MAX_ROOT}, which a lab may have come to, got {held.root}"
+            )
         self.now = now
         repo = self.repo
         if held.root > repo.versions["root"]:

@@ -3,8 +3,9 @@
     settle (an honest release runs, confirmed) ─► look and read ─► the attack ─► reset ─► read what runs then ─► an honest newer release
 
 After an attack a right board runs what it ran before, or an honest release that the attack let onto it; nothing is marked or on trial that
-should not be; no counter and no floor is lower; and it is not locked out: its maker's next release, with replaced keys where some were
-stolen, still comes in. Where a board cannot be read without its agent, its own words stand for the reading, and the result says so.
+should not be; it answers, and did not crash; no counter and no floor is lower; and it is not locked out: its maker's next release, with
+replaced keys where some were stolen, still comes in. Where a board cannot be read without its agent, its own words stand for the reading,
+and the result says so.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hillhold_bootsim.lab.bench import BOOT, Bench, NotTestedError, ran
 from hillhold_bootsim.lab.house import TOP
 from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
 from hillhold_bootsim.lab.reading import Ran, Reading
-from hillhold_bootsim.lab.target import CAN, GoneError, Trials
+from hillhold_bootsim.lab.target import CAN, CRASHED, GoneError, Trials
 from hillhold_verifier.errors import HillholdError, OperationalError
 
 WORDS: Final = "; by the board's own words: its running image cannot be read without its agent"
@@ -99,7 +100,10 @@ class _Trial:
         if why is not None:
             self._restore()
             return self._done(*why)
+        if any(note.startswith(CRASHED) for note in notes):
+            return self._done(Verdict.FAIL, "the board's software crashed during the attack")
         try:
+            self._answers()
             after, independent = self._after()
         except GoneError:
             raise
@@ -128,6 +132,16 @@ class _Trial:
         if "clock" not in self._bench.target.lacks:
             self._bench.set_clock(None)
         self._bench.script(Trials.PASS)
+
+    def _answers(self) -> None:
+        """Whoever comes next is served without a reset; raises `GoneError`."""
+        try:
+            self._bench.look()
+        except GoneError:
+            raise
+        except HillholdError as error:
+            self._bench.say("after the attack, without a reset", str(error))
+            self._bench.wrong.append("the board does not answer after the attack, as long as it is not reset")
 
     def _after(self) -> tuple[Reading, bool]:
         """Reset, and read; whether that was without the board's agent."""
@@ -182,6 +196,7 @@ class _Trial:
 
     def _problems(self, before: Reading, after: Reading) -> Iterator[str]:
         bench, baseline = self._bench, ran(self._bench.current)
+        yield from bench.wrong
         if not after.running:
             yield "nothing runs after the attack and a reset"
         else:
@@ -201,6 +216,8 @@ class _Trial:
             top = max(bench.current.counter, bench.house.counter)
             if any(now > max(was, top) for was, now in zip(before.counters, after.counters, strict=True)):
                 yield "the security counter is higher than any honest release's"
+            if after.counters[0] < bench.raised:
+                yield "the security counter did not follow an honest release that was confirmed"
         if before.floors is not None and after.floors is not None and not bench.rotated:
             for name in before.floors:
                 if after.floors.get(name, 0) < before.floors[name]:

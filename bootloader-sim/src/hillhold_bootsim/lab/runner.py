@@ -7,7 +7,7 @@ follows from the case and the board alone, whatever the number of workers.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, suppress
@@ -68,37 +68,49 @@ def run(
     with ExitStack() as stack:
         threads = stack.enter_context(ThreadPoolExecutor(max(1, len(real)))) if real else None
         waiting = [(spec, threads.submit(_live, spec, ids, seed, code, report)) for spec in real] if threads else []
-        for spec, results in _anew(alone, ids, seed, workers, code, report):
+        for spec, results in zip(
+            alone, anew([(spec, ids) for spec in alone], seed, workers, report, code), strict=True
+        ):
             tested[id(spec)] = results
         for spec, future in waiting:
             tested[id(spec)] = future.result()
     return tuple(tested[id(spec)] for spec in targets)
 
 
-def _anew(
-    specs: Sequence[Spec], ids: Sequence[str], seed: int, workers: int, firmware: Firmware, report: Report
-) -> list[tuple[Spec, Tested]]:
-    """Each case on a board of its own."""
-    found = []
+def anew(
+    jobs: Sequence[tuple[Spec, Sequence[str]]],
+    seed: int,
+    workers: int = 1,
+    report: Report = lambda _name, _result: None,
+    firmware: Firmware | None = None,
+) -> Iterator[Tested]:
+    """Run cases on boards that can be made anew, each case on a board of its own; what came of each board, in order.
+
+    Args:
+        jobs: each board with the ids of its cases.
+        seed, workers, report, firmware: see `run`, which also says what is raised.
+    """
+    code = firmware or Firmware()
     with ExitStack() as stack:
-        pool = stack.enter_context(processes(workers, (__name__,))) if workers > 1 and specs else None
+        pool = stack.enter_context(processes(workers, (__name__,))) if workers > 1 and jobs else None
         futures: dict[tuple[int, str], Future[tuple[Item, Result]]] = {}
         if pool:
             futures = {
-                (id(spec), case): pool.submit(_one, spec, case, seed, firmware) for spec in specs for case in ids
+                (at, case): pool.submit(_one, spec, case, seed, code)
+                for at, (spec, ids) in enumerate(jobs)
+                for case in ids
             }
-        for spec in specs:
+        for at, (spec, ids) in enumerate(jobs):
             items, results = [Item(spec.name, spec.kind)], []
             for case in ids:
                 try:
-                    item, result = futures[id(spec), case].result() if futures else _one(spec, case, seed, firmware)
+                    item, result = futures[at, case].result() if futures else _one(spec, case, seed, code)
                 except (BrokenProcessPool, OSError) as error:
                     raise WorkerLostError(f"a worker process is gone: {str(error) or type(error).__name__}") from error
                 items.append(item)
                 results.append(result)
                 report(spec.name, result)
-            found.append((spec, Tested(items[-1], tuple(results))))
-    return found
+            yield Tested(items[-1], tuple(results))
 
 
 def _one(spec: Spec, case: str, seed: int, firmware: Firmware) -> tuple[Item, Result]:

@@ -19,6 +19,9 @@ CAN: Final = ("reset", "read", "power", "clock", "trial")
 """What a target may be able to do beside giving a line: a hard reset, a reading of its flash without its agent, switching its power,
 setting its clock, scripting how trials end."""
 
+CRASHED: Final = "the board's software crashed"
+"""How a note begins that says so (`Target.notes`)."""
+
 
 class GoneError(OperationalError):
     """The laboratory's own way to the board failed: its port is gone, its adapter broke. That says nothing of the board."""
@@ -76,7 +79,7 @@ class Target(Protocol):
         """Let time pass."""
 
     def notes(self) -> list[str]:
-        """What happened behind the line since this was asked last, in words."""
+        """What happened behind the line since this was asked last, in words; a crash begins with `CRASHED`."""
 
     def close(self) -> None:
         """Let go of all of it."""

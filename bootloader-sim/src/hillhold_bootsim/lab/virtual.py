@@ -19,7 +19,7 @@ from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.lab.house import House
 from hillhold_bootsim.lab.model import Item
 from hillhold_bootsim.lab.reading import Reading, read_flash
-from hillhold_bootsim.lab.target import Trials
+from hillhold_bootsim.lab.target import CRASHED, Trials
 from hillhold_bootsim.layout import Layout, padded
 from hillhold_bootsim.line import Direction, LineModel
 from hillhold_bootsim.station import make_board, provision_board
@@ -212,7 +212,7 @@ class VirtualTarget:
         try:
             act()
         except Exception as error:
-            self._notes.append(f"the board's software crashed: {type(error).__name__}: {error}")
+            self._notes.append(f"{CRASHED}: {type(error).__name__}: {error}")
             self.board.reset(ResetReason.WATCHDOG)
 
 

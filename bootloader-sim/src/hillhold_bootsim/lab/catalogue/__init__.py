@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from hillhold_bootsim.lab.catalogue.apart import APART_CASES
 from hillhold_bootsim.lab.catalogue.clock import CLOCK_CASES
 from hillhold_bootsim.lab.catalogue.frames import FRAME_CASES
 from hillhold_bootsim.lab.catalogue.image import IMAGE_CASES
@@ -26,5 +27,6 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
     *RELEASE_CASES,
     *CLOCK_CASES,
     *KEY_CASES,
+    *APART_CASES,
 )
 BY_ID: Final = {attack.case.id: attack for attack in CATALOGUE}

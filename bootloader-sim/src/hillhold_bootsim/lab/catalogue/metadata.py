@@ -533,3 +533,4 @@ def slow_retrieval(bench: Bench) -> None:
     bench.check(house.repo)
     bench.upload(release.data, end=bench.room)
     bench.wait(pause)
+    bench.serves()

@@ -16,6 +16,8 @@ from hillhold_verifier.smp import Group, ImageCommand, Op
 TRANSFER_CASES: Final = Book("image")
 _add = TRANSFER_CASES.add
 RISES = "the floors of timestamp, snapshot, targets and line rise"
+TRIES: Final = 16
+"""Images of the attacker's of which one may make a patch as long as the signed one."""
 STAYS = "It refuses at the end, and goes on running what it ran; the next upload begins from zero."
 
 
@@ -178,11 +180,20 @@ def _patch_name(bench: Bench, patch: bytes) -> str:
     return next(name for name, data in bench.house.repo.tree.items() if data == patch)
 
 
+def _as_long(bench: Bench, release: Release, length: int) -> bytes:
+    """A patch of that length to another image that says that it is this release, if one of some has it."""
+    made = [
+        make_patch(bench.current.data, bench.house.image(release.version, tail=f" swapped {number}"))
+        for number in range(TRIES)
+    ]
+    return min(made, key=lambda patch: abs(len(patch) - length))
+
+
 @_add(
     "patch-swapped",
     "Another patch under the name of the signed one",
-    how="A patch that makes an image of the attacker's, signed by the right image key, is served in the place of the listed patch; then "
-    "one with a changed byte.",
+    how="A patch that makes an image of the attacker's, signed by the right image key, is served in the place of the listed patch, one "
+    "of them of the same length; then one with a changed byte.",
     expected="It refuses the patch, and may take the honest image whole.",
     sources=(of.TUF_ARBITRARY, of.TUF_TARGETS_HASH, of.CR_3_4),
     leaves=RISES,
@@ -197,6 +208,7 @@ def patch_swapped(bench: Bench) -> None:
     wrong = make_patch(base.data, house.image(TOP))
     for spoilt in (
         wrong,
+        _as_long(bench, release, len(right)),
         wrong.ljust(len(right), b"\0")[: len(right)],
         right[:30] + bytes([right[30] ^ 1]) + right[31:],
     ):
