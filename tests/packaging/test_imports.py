@@ -84,8 +84,11 @@ IMPORTS = {
     ),
     "hillhold_bootsim": Imports(
         frozenset({"hillhold_verifier", "hillhold_signer", "cryptography", "cbor2", "intelhex"}),
-        only_in={"click": (CLI,), "tuf": LAB},
-        in_functions={"distributed": ("hillhold_bootsim/powercut/pools.py",)},
+        only_in={"click": (CLI,), **dict.fromkeys(("tuf", "securesystemslib"), LAB)},
+        in_functions={
+            "distributed": ("hillhold_bootsim/powercut/pools.py",),
+            "reportlab": ("hillhold_bootsim/lab/report/pdf.py",),
+        },
     ),
 }
 

@@ -14,6 +14,7 @@ from hillhold_bootsim.cli.demo import demo
 from hillhold_bootsim.cli.line import line
 from hillhold_bootsim.cli.ports import ports
 from hillhold_bootsim.cli.powercut import powercut
+from hillhold_bootsim.cli.report import report
 from hillhold_bootsim.cli.trace import trace
 from hillhold_signer.cli.terminal import App
 from hillhold_verifier.errors import OperationalError
@@ -47,9 +48,10 @@ def main() -> None:
       hillhold-lab line   a serial line with a speed and faults, in front of any port
       hillhold-lab powercut  cut the power of an update at every flash operation
       hillhold-lab ports  which serial ports there are
+      hillhold-lab report the report on a campaign: make it, check it
       hillhold-lab trace  what went over a line that hillhold-device captured
     """
 
 
-for _command in (attack, board, boards, demo, line, ports, powercut, trace):
+for _command in (attack, board, boards, demo, line, ports, powercut, report, trace):
     main.add_command(_command)

@@ -114,6 +114,7 @@ class Paper:
     """What a laboratory writes on a report (ISO/IEC 17025, 7.8.2); all of it comes from the campaign's file.
 
     Attributes:
+        received, issued: when the items came, and when the report was issued; as it is to be shown.
         deviations: from the method, additions and exclusions.
         signatories: names and functions.
     """
@@ -123,6 +124,7 @@ class Paper:
     customer: str = ""
     number: str = ""
     received: str = ""
+    issued: str = ""
     deviations: tuple[str, ...] = ()
     signatories: tuple[str, ...] = ()
 
