@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol, TypeVar
 
 MAX_TEXT: Final = 200
@@ -34,8 +34,10 @@ class Table:
         """It is there, and was not taken yet."""
         return name in self._left
 
-    def number(self, name: str, low: int = 0, high: int = 2**32 - 1) -> int:
-        """Take an integer."""
+    def number(self, name: str, low: int = 0, high: int = 2**32 - 1, default: int | None = None) -> int:
+        """Take an integer; where it is not there, the default."""
+        if default is not None and name not in self._left:
+            return default
         expected = f"an integer from {low} to {high}" if low != high else str(low)
         value = self._take(name, int, expected)
         if not low <= value <= high:
@@ -43,16 +45,18 @@ class Table:
             raise self.error(name, expected, f"{value:#x}"[:40] if abs(value) > 2**32 else value)
         return value
 
-    def rate(self, name: str, high: float = 1.0) -> float:
-        """Take a number from 0 to `high`, 0 where it is not there."""
+    def fraction(self, name: str, high: float = 1.0, default: float = 0.0) -> float:
+        """Take a number from 0 to `high`; where it is not there, the default."""
         expected = f"a number from 0 to {high:g}"
-        value = self._left.pop(name, 0.0)
+        value = self._left.pop(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
             raise self.error(name, expected, repr(value)[:80])
         return float(value)
 
-    def text(self, name: str, most: int = MAX_TEXT) -> str:
-        """Take a text that is not empty."""
+    def text(self, name: str, most: int = MAX_TEXT, default: str | None = None) -> str:
+        """Take a text that is not empty; where it is not there, the default."""
+        if default is not None and name not in self._left:
+            return default
         expected = f"a text of 1 to {most} printable characters"
         value = self._take(name, str, expected)
         if not 0 < len(value) <= most or not value.isprintable():
@@ -95,10 +99,6 @@ class Table:
         if not value or not all(isinstance(item, dict) for item in value):
             raise self.error(name, expected, repr(value)[:80])
         return [Table(item, f"{self.what}: {name} {at}", self._refuse) for at, item in enumerate(value)]
-
-    def optional(self, name: str, take: Callable[[str], T], default: T) -> T:
-        """Take it where it is there."""
-        return take(name) if name in self._left else default
 
     def end(self) -> None:
         """Refuse what was not taken."""
