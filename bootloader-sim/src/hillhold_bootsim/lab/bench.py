@@ -206,6 +206,11 @@ class Bench:
     # --- what an attack sends message by message ----------------------------------------------------------------------
 
     @property
+    def group(self) -> int:
+        """The number of Hillhold's group."""
+        return HILLHOLD_GROUP
+
+    @property
     def room(self) -> int:
         """Bytes of content that one message has room for."""
         return max(64, min(700, self.words.buffer - ROOM))
@@ -369,5 +374,5 @@ def _install(data: bytes, *, confirm: bool = True) -> Conversation[None]:
     yield Request(Op.WRITE, Group.OS, OsCommand.RESET, {}, once=True)
     yield Pause(BOOT)
     board = yield from look_again(board, booting=True)
-    if confirm:
+    if confirm and not board.recovery:
         yield from confirm_stock(board)

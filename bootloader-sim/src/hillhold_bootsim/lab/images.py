@@ -118,6 +118,13 @@ def make_image(payload: bytes, plan: Plan, key: Private | None) -> bytes:
     return covered + _area(_AREA, tlvs) + plan.trailing
 
 
+def unsigned(image: bytes) -> bytes:
+    """Return an image with its hash alone: without key hash and signature."""
+    _magic, _load, header, protected, size = struct.unpack_from("<IIHHI", image)
+    covered = image[: header + size + protected]
+    return covered + _area(_AREA, [(TLV_SHA256, sha256(covered).digest())])
+
+
 def parse_version(text: str) -> ImageVersion:
     """Read a version; raises `MisuseError`."""
     numbers, _, build = text.partition("+")

@@ -141,6 +141,7 @@ class _Trial:
     def _honest(self, after: Reading, independent: bool) -> Result:
         """The maker's next release still comes in."""
         bench = self._bench
+        self._restore()
         try:
             if after.trial:
                 self._end_trial()
@@ -165,7 +166,6 @@ class _Trial:
     def _end_trial(self) -> None:
         """Let an honest image that is on trial come to its end."""
         bench = self._bench
-        bench.script(Trials.PASS)
         bench.reset()
         for _ in range(TRIAL_WAITS):
             if not bench.look().said.trial:

@@ -7,11 +7,12 @@ makes verdicts the same in whatever order and by however many workers they are f
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hillhold_bootsim.application import SelfTest, Verdict
-from hillhold_bootsim.board import VirtualBoard
+from hillhold_bootsim.board import Parts, VirtualBoard
+from hillhold_bootsim.bootflags import BootRecord, ImageFlags
 from hillhold_bootsim.bootloader import ResetReason
 from hillhold_bootsim.flash import Flash
 from hillhold_bootsim.geometry import Geometry
@@ -19,7 +20,7 @@ from hillhold_bootsim.lab.house import House
 from hillhold_bootsim.lab.model import Item
 from hillhold_bootsim.lab.reading import Reading, read_flash
 from hillhold_bootsim.lab.target import Trials
-from hillhold_bootsim.layout import Layout
+from hillhold_bootsim.layout import Layout, padded
 from hillhold_bootsim.line import Direction, LineModel
 from hillhold_bootsim.station import make_board, provision_board
 from hillhold_bootsim.stock import Stock, make_stock_board
@@ -90,6 +91,16 @@ def right_board(spec: VirtualSpec, flash: Flash, house: House) -> VirtualBoard:
     return make_board(flash, spec.layout, keys, None, spec.buffer, spec.buffers, spec.transports)
 
 
+def _write_factory_image(flash: Flash, layout: Layout, house: House) -> None:
+    """What a factory writes by a programmer: an image, and boot flags that have it confirmed."""
+    plain = replace(layout, keys=None)
+    parts = Parts(flash, plain, [house.boot_key])
+    data = padded(house.image("1.0.0"), layout.geometry)
+    parts.slots[0].erase(0, 0, parts.slots[0].size)
+    parts.slots[0].write(0, 0, data)
+    parts.control.store.provision(BootRecord((ImageFlags(confirmed=0),) * len(layout.slots)))
+
+
 class VirtualTarget:
     """See `target.Target`.
 
@@ -100,7 +111,9 @@ class VirtualTarget:
     def __init__(self, spec: VirtualSpec, house: House) -> None:
         self._spec = spec
         flash = Flash(spec.layout.geometry)
-        if not spec.stock:
+        if spec.stock:
+            _write_factory_image(flash, spec.layout, house)
+        else:
             provision_board(flash, spec.layout, spec.device, house.first_root)
         self.board = (spec.build or right_board)(spec, flash, house)
         self.board.self_test = _SCRIPTS[Trials.PASS]

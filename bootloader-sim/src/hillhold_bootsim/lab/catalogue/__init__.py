@@ -1,13 +1,30 @@
-"""The attacks, in the order in which they are done: what one leaves behind does not spoil the next."""
+"""The attacks, in the order in which they are done: what one leaves behind does not spoil the next.
+
+What only asks comes first; then what raises floors, replaces keys and burns counters.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
+from hillhold_bootsim.lab.catalogue.clock import CLOCK_CASES
+from hillhold_bootsim.lab.catalogue.frames import FRAME_CASES
+from hillhold_bootsim.lab.catalogue.image import IMAGE_CASES
 from hillhold_bootsim.lab.catalogue.keys import KEY_CASES
 from hillhold_bootsim.lab.catalogue.metadata import METADATA_CASES
 from hillhold_bootsim.lab.catalogue.release import RELEASE_CASES
+from hillhold_bootsim.lab.catalogue.transfer import TRANSFER_CASES
+from hillhold_bootsim.lab.catalogue.trial import TRIAL_CASES
 from hillhold_bootsim.lab.judge import Attack
 
-CATALOGUE: Final[tuple[Attack, ...]] = (*METADATA_CASES, *RELEASE_CASES, *KEY_CASES)
+CATALOGUE: Final[tuple[Attack, ...]] = (
+    *FRAME_CASES,
+    *IMAGE_CASES,
+    *TRANSFER_CASES,
+    *TRIAL_CASES,
+    *METADATA_CASES,
+    *RELEASE_CASES,
+    *CLOCK_CASES,
+    *KEY_CASES,
+)
 BY_ID: Final = {attack.case.id: attack for attack in CATALOGUE}

@@ -389,7 +389,7 @@ def _forward(role: str, made: Callable[[Repo], None]) -> None:
     @_add(
         f"fast-forward-{role}",
         f"Stolen keys sign {name} in the highest version that there is",
-        how=f"Who has the keys of {name} (and the online keys, where they are needed to list it) signs version 2**53-1, and the board takes "
+        how=f"Who has the keys of {name} (and the online keys, where those have to list it) signs version 2**53-1, and the board takes "
         "it. Then the stolen keys are replaced, by a root that a courier brings.",
         expected="Once the keys are replaced, honest files are taken again.",
         sources=(of.TUF_FAST_FORWARD, of.TUF_COMPROMISE, of.CR_7_1),

@@ -1,0 +1,214 @@
+"""Images that are nobody's, altered, or older: what the bootloader has to find at every boot, whoever brought them.
+
+On a board with metadata each is also listed as a release that the whole quorum signed, so that the bootloader stands alone; on any board
+it is uploaded, tried and confirmed by the messages of a stock tool.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hillhold_bootsim.lab.bench import Bench, image_hash
+from hillhold_bootsim.lab.catalogue import sources as of
+from hillhold_bootsim.lab.catalogue.book import Book
+from hillhold_bootsim.lab.house import TOP
+from hillhold_bootsim.lab.images import image_key, public_key, sample_keys, unsigned
+from hillhold_verifier.smp import ImageCommand
+
+IMAGE_CASES: Final = Book("image")
+_add = IMAGE_CASES.add
+RISES = "on a board with metadata, floors of timestamp, snapshot, targets and line rise"
+STAYS = "It is not started; the board goes on running what it ran."
+SMP: Final = ("smp",)
+SIGNATURE: Final = 64
+"""Bytes of an Ed25519 signature, which ends an image."""
+
+
+def brought(bench: Bench, *images: bytes) -> None:
+    """Bring images in every way that this board has."""
+    house = bench.house
+    for data in images:
+        if not bench.is_stock:
+            repo = house.repo
+            repo.entries.clear()
+            repo.blobs.clear()
+            house.offer(repo, TOP, data, house.counter)
+            house.publish()
+            bench.push(repo, patches=False)
+        bench.smuggle(data)
+
+
+@_add(
+    "image-noise",
+    "Bytes that are no image",
+    how="Noise is uploaded as an image, and noise behind the header of a right one.",
+    expected=STAYS,
+    sources=(of.TUF_ARBITRARY, of.SVV_3, of.EDR_3_14, of.CR_3_5),
+    leaves=RISES,
+    needs=SMP,
+)
+def image_noise(bench: Bench) -> None:
+    noise = bench.noise("image", 2500)
+    brought(bench, noise, bench.house.image(TOP)[:32] + noise)
+
+
+@_add(
+    "image-unsigned",
+    "An image that nobody signed",
+    how="An image whose hash is right, and which has no signature.",
+    expected=STAYS,
+    sources=(of.TUF_ARBITRARY, of.MCUBOOT_SIGNATURE, of.EDR_3_14, of.CR_3_4, of.EN_VERIFY),
+    leaves=RISES,
+    needs=SMP,
+)
+def image_unsigned(bench: Bench) -> None:
+    house = bench.house
+    brought(bench, house.keep(unsigned(house.image(TOP)), TOP))
+
+
+@_add(
+    "image-foreign-key",
+    "An image that a stranger signed",
+    how="An image signed by a key that the bootloader does not hold; once under that key's name, once under the name of the right one.",
+    expected=STAYS,
+    sources=(of.TUF_ARBITRARY, of.MCUBOOT_SIGNATURE, of.EDR_3_14, of.NIST_AUTHENTIC, of.EN_VERIFY),
+    leaves=RISES,
+    needs=SMP,
+)
+def image_foreign_key(bench: Bench) -> None:
+    house, stranger = bench.house, image_key("stranger")
+    named = public_key(house.image_key).key_hash
+    brought(bench, house.image(TOP, key=stranger), house.image(TOP, key=stranger, key_hash=named))
+
+
+@_add(
+    "image-sample-key",
+    "An image signed with MCUboot's published sample keys",
+    how="Images signed with the private keys that lie in MCUboot's repository for everybody: Ed25519, ECDSA P-256 and RSA-2048.",
+    expected="No product's bootloader holds them: it is not started.",
+    sources=(of.MCUBOOT_SAMPLES, of.MCUBOOT_SIGNATURE, of.SUM_4, of.EDR_3_14),
+    leaves=RISES,
+    needs=SMP,
+)
+def image_sample_key(bench: Bench) -> None:
+    brought(bench, *(bench.house.image(TOP, key=key) for key in sample_keys().values()))
+
+
+@_add(
+    "image-altered",
+    "A signed image with one bit changed",
+    how="One bit is changed in the header, at the payload's beginning, middle and end, in the protected part and in the signature.",
+    expected=STAYS,
+    sources=(of.TUF_ARBITRARY, of.MCUBOOT_SIGNATURE, of.CR_3_4, of.EN_VERIFY, of.FDA_INTEGRITY),
+    leaves=RISES,
+    needs=SMP,
+)
+def image_altered(bench: Bench) -> None:
+    house = bench.house
+    data = house.image(TOP)
+    places = (16, 40, len(data) // 2, len(data) - 200, len(data) - 120, len(data) - 1)
+    altered = [data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in places]
+    brought(bench, *(house.keep(each, TOP) for each in altered))
+
+
+@_add(
+    "image-prefix-signed",
+    "An image whose signature covers only its beginning",
+    how="Hash and signature, by the right key, cover the first half of an image, or all but its last bytes; what follows is another's "
+    "code.",
+    expected="The hash is over all of an image: it is not started.",
+    sources=(of.MCUBOOT_SIGNATURE, of.SVV_3, of.EDR_3_14, of.CR_3_4),
+    leaves=RISES,
+    needs=SMP,
+)
+def image_prefix_signed(bench: Bench) -> None:
+    house = bench.house
+    whole = len(house.image(TOP))
+    brought(bench, *(house.image(TOP, signed=count) for count in (32, 1024, whole // 2, whole - 200)))
+
+
+@_add(
+    "image-truncated",
+    "A signed image that ends too early",
+    how="A signed image is cut off in its payload, and within its signature.",
+    expected=STAYS,
+    sources=(of.MCUBOOT_SIGNATURE, of.SVV_3, of.EDR_3_14),
+    leaves=RISES,
+    needs=SMP,
+)
+def image_truncated(bench: Bench) -> None:
+    data = bench.house.image(TOP)
+    brought(bench, data[: len(data) // 2], data[:-1])
+
+
+@_add(
+    "image-others-signature",
+    "The signature of one image on another",
+    how="An image whose own hash is right carries the signature of the image that runs.",
+    expected=STAYS,
+    sources=(of.MCUBOOT_SIGNATURE, of.EDR_3_14),
+    leaves=RISES,
+    needs=SMP,
+)
+def image_others_signature(bench: Bench) -> None:
+    house = bench.house
+    data, right = house.image(TOP), bench.current.data
+    brought(bench, house.keep(data[:-SIGNATURE] + right[-SIGNATURE:], TOP))
+
+
+# --- older ------------------------------------------------------------------------------------------------------------
+
+
+@_add(
+    "image-older-uploaded",
+    "The image from before, uploaded again by a stock tool",
+    how="After an update, a stock tool uploads the release from before, which is signed by the right key, and asks for its trial and its "
+    "confirmation.",
+    expected="It is refused, or not started: an attacker with the line does not bring back what was repaired.",
+    sources=(of.TUF_ROLLBACK, of.NIST_ROLLBACK, of.SMP_UNAUTHENTICATED, of.EDR_3_10, of.FDA_UPDATES),
+    needs=SMP,
+)
+def image_older_uploaded(bench: Bench) -> None:
+    before = bench.current
+    bench.update()
+    bench.smuggle(before.data)
+
+
+@_add(
+    "image-step-back",
+    "The image that lies in the other slot, asked for by a stock tool",
+    how="After an update, the release from before lies whole in the other slot. A stock tool asks for its trial and its confirmation.",
+    expected="It is refused, or not started.",
+    sources=(of.TUF_ROLLBACK, of.NIST_ROLLBACK, of.SMP_UNAUTHENTICATED, of.EDR_3_10),
+    needs=SMP,
+)
+def image_step_back(bench: Bench) -> None:
+    before = bench.current
+    bench.update()
+    for confirm in (False, True):
+        bench.image(ImageCommand.STATE, hash=image_hash(before.data), confirm=confirm)
+        bench.soft_reset()
+        bench.image(ImageCommand.STATE, confirm=True)
+
+
+@_add(
+    "image-same-version-uploaded",
+    "Another image of the version that runs, uploaded by a stock tool",
+    how="A stock tool uploads an image of the running version with other content, signed by the right key, and asks for its trial.",
+    expected="It is refused: nobody released it.",
+    sources=(of.TUF_ROLLBACK, of.SMP_UNAUTHENTICATED),
+    needs=SMP,
+)
+def image_same_version_uploaded(bench: Bench) -> None:
+    bench.smuggle(bench.house.image(bench.current.version, tail=" again"))
+
+
+@_add(
+    "image-unreleased",
+    "An image that is signed and was never released",
+    how="A build that the right image key signed, and no quorum released, is uploaded by a stock tool.",
+    expected="It is refused: the device takes what it chose from its metadata, and nothing else.",
+    sources=(of.TUF_ARBITRARY, of.SMP_UNAUTHENTICATED, of.EDR_3_10, of.EN_TRUST),
+)
+def image_unreleased(bench: Bench) -> None:
+    bench.smuggle(bench.house.image(TOP))
