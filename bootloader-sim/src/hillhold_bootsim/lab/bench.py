@@ -150,21 +150,37 @@ class Bench:
             OperationalError: the board does not run it then.
             HillholdError: it refuses.
         """
-        house = self.house
-        house.go_on(self.look().held, max(house.now, self.target.now()))
+        house = self.go_on()
         if self.is_stolen:
             house.rotate()
             self.is_stolen, self.rotated = False, True
-        release = house.release(counter)
-        if self.is_stock:
-            self.wire.run(_install(release.data))
-        else:
-            self.wire.run(Courier(TreeSource(house.repo.tree)).push())
-        said = self.look().said
-        if said.trial or not said.running or not said.running[0].is_same(ran(release)):
+        return self.install(house.release(counter))
+
+    def go_on(self) -> House:
+        """Look at the board, and take its maker to where it is and to the present; raises as `words.look`."""
+        words = self.look()
+        self.house.go_on(words.held, max(self.house.now, self.target.now()))
+        return self.house
+
+    def install(self, release: Release) -> Release:
+        """Bring an honest release that is published, and have it confirmed; raises as `update`."""
+        self.send(release)
+        if not self.runs(release):
             raise OperationalError("the board does not run the honest release that it was sent, confirmed")
         self.baseline = release
         return release
+
+    def send(self, release: Release) -> None:
+        """Bring an honest release that is published; raises `HillholdError` where the board refuses it, or does not answer."""
+        if self.is_stock:
+            self.wire.run(_install(release.data))
+        else:
+            self.wire.run(Courier(TreeSource(self.house.repo.tree)).push())
+
+    def runs(self, release: Release) -> bool:
+        """Look at the board; say whether by its words it runs a release, confirmed."""
+        said = self.look().said
+        return not said.trial and bool(said.running) and said.running[0].is_same(ran(release))
 
     def read(self) -> Reading | None:
         """Read the board without its agent; None where that cannot be done."""

@@ -207,11 +207,7 @@ class House:
         self.counter = max(self.counter, counter or 0)
         version = self.next_version()
         data = self.image(version, self.counter)
-        self.repo.entries.clear()
-        self.repo.blobs.clear()
-        path = self.offer(self.repo, version, data, self.counter)
-        for component in range(1, len(self.device.components)):
-            self.offer(self.repo, version, self.image(version, self.counter), self.counter, component=component)
+        path = self._list(version, data)
         if base:
             self.repo.add_patch(path, base.data, make_patch(base.data, data), algorithm="hhp1")
         self.publish(expires=expires)
@@ -222,6 +218,21 @@ class House:
         data = self.image(TOP)
         self.offer(repo, TOP, data, self.counter)
         return data
+
+    def back(self, release: Release, above: Release) -> None:
+        """Publish an older release in place of all others, as one that a board may step down to from the one above."""
+        self._list(release.version, release.data, downgrade_from=[above.version])
+        self.publish()
+
+    def _list(self, version: str, data: bytes, **custom: object) -> str:
+        """List a release of all components in place of all before; return the path of the first."""
+        self.repo.entries.clear()
+        self.repo.blobs.clear()
+        path = self.offer(self.repo, version, data, self.counter, **custom)
+        for component in range(1, len(self.device.components)):
+            other = self.image(version, self.counter)
+            self.offer(self.repo, version, other, self.counter, component=component, **custom)
+        return path
 
     def thief(self) -> Repo:
         """Return a copy of the repository with all its keys: what is done with it is nobody's word but a thief's."""

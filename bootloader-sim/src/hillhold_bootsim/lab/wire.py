@@ -41,13 +41,15 @@ class Wire:
     Attributes:
         chunks: what went over it since `forget`.
         sent, received: bytes, likewise.
+        gone: the port went away, and did not come back.
     """
 
     def __init__(self, target: Target, group: int = HILLHOLD_GROUP) -> None:
         self._target, self._group = target, group
         self._stream = target.open()
         self._exchange = Exchange()
-        self._sequence = 0
+        self._sequence = self._resent = 0
+        self.gone = False
         self.forget()
 
     def forget(self) -> None:
@@ -107,6 +109,11 @@ class Wire:
         """How messages lie on this line, as the last conversation found."""
         return self._exchange.transport or Transport.CONSOLE
 
+    @property
+    def resent(self) -> int:
+        """How often a request was sent again, since the line was opened."""
+        return self._resent + self._exchange.resent
+
     def write(self, data: bytes) -> None:
         """Put bytes on the line; raises `GoneError`."""
         self._keep(Chunk(self._time(), True, data))
@@ -145,6 +152,7 @@ class Wire:
     def _begin_anew(self) -> None:
         """A conversation that broke off must not be answered in the next one."""
         transport = self._exchange.transport
+        self._resent += self._exchange.resent
         self._exchange = Exchange(transport=transport, sequence=self._sequence + 128)
 
     def _try(self, act: Callable[[], object]) -> object:
@@ -161,6 +169,7 @@ class Wire:
                 return b""
             except OperationalError:
                 if self._target.seconds() > end:
+                    self.gone = True
                     raise GoneError(f"the port is gone: {error}") from None
                 self._target.wait(STEP)
 
