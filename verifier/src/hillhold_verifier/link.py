@@ -142,8 +142,21 @@ class _Port:
         except OSError as error:
             raise StreamError(f"{self._port.name}: {reason_of(error)}") from None
 
+    def set_dtr(self, level: bool) -> None:
+        try:
+            self._port.dtr = level
+        except OSError as error:
+            raise StreamError(f"{self._port.name}: {reason_of(error)}") from None
+
     def close(self) -> None:
         self._port.close()
+
+
+def set_dtr(stream: Stream, level: bool) -> None:
+    """Set a serial port's DTR, which some boards have wired to their reset; raises `OperationalError` where there is none."""
+    if not isinstance(stream, _Port):
+        raise OperationalError("DTR: expected a serial port, got another stream")
+    stream.set_dtr(level)
 
 
 def open_port(name: str, baud: int = 115200, find: Callable[[], str] | None = None) -> Stream:

@@ -11,7 +11,9 @@ from hillhold_bootsim.cli.attack import attack
 from hillhold_bootsim.cli.board import board
 from hillhold_bootsim.cli.boards import boards
 from hillhold_bootsim.cli.demo import demo
+from hillhold_bootsim.cli.identify import identify
 from hillhold_bootsim.cli.line import line
+from hillhold_bootsim.cli.plan import plan
 from hillhold_bootsim.cli.ports import ports
 from hillhold_bootsim.cli.powercut import powercut
 from hillhold_bootsim.cli.report import report
@@ -45,7 +47,9 @@ def main() -> None:
       hillhold-lab attack try to break a board, and say what held
       hillhold-lab board  a virtual board for hillhold-device, or any SMP tool
       hillhold-lab boards which boards there are
+      hillhold-lab identify  what a board is, and what a test of it could do
       hillhold-lab line   a serial line with a speed and faults, in front of any port
+      hillhold-lab plan   what attacks would do to a board, and what stays
       hillhold-lab powercut  cut the power of an update at every flash operation
       hillhold-lab ports  which serial ports there are
       hillhold-lab report the report on a campaign: make it, check it
@@ -53,5 +57,5 @@ def main() -> None:
     """
 
 
-for _command in (attack, board, boards, demo, line, ports, powercut, report, trace):
+for _command in (attack, board, boards, demo, identify, line, plan, ports, powercut, report, trace):
     main.add_command(_command)

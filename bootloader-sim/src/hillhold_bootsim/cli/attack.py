@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
-from hillhold_bootsim.boards import board as find_board
-from hillhold_bootsim.lab.catalogue import BY_ID, CATALOGUE
-from hillhold_bootsim.lab.judge import Attack
+from hillhold_bootsim.cli.bench import ask, chosen, firmware_of, target_options, targets_of
+from hillhold_bootsim.lab.catalogue import CATALOGUE
 from hillhold_bootsim.lab.model import Result, Tested, Verdict
 from hillhold_bootsim.lab.runner import run
-from hillhold_bootsim.lab.target import Spec, Time
-from hillhold_bootsim.lab.virtual import VirtualSpec
-from hillhold_signer.cli.terminal import REFUSED, json_option
+from hillhold_signer.cli.terminal import FILE, REFUSED, json_option
 from hillhold_signer.plain import plain
 
 COLOURS = {
@@ -25,27 +22,6 @@ COLOURS = {
     Verdict.NOT_TESTED: "bright_black",
     Verdict.INCONCLUSIVE: "yellow",
 }
-WORLD = Time(lambda: int(time.time()), time.monotonic, time.sleep)
-
-
-def chosen(ids: Sequence[str]) -> tuple[Attack, ...]:
-    """The cases of these ids, in the catalogue's order; all of them without ids.
-
-    Raises:
-        click.UsageError: there is no such case.
-    """
-    if unknown := [name for name in ids if name not in BY_ID]:
-        raise click.UsageError(f"no case {', '.join(unknown)}: `hillhold-lab attack --list` names them")
-    return tuple(attack for attack in CATALOGUE if not ids or attack.case.id in ids)
-
-
-def virtual(name: str) -> VirtualSpec:
-    """The virtual board of that name; raises as `boards.board`."""
-    found = find_board(name)
-    return VirtualSpec(
-        found.name, found.layout, found.components, found.hardware, buffer=found.buffer, buffers=found.buffers,
-        transports=found.transports,
-    )  # fmt: skip
 
 
 def counts(results: Sequence[Result]) -> str:
@@ -86,45 +62,62 @@ def show_result(name: str, result: Result) -> None:
     click.echo(f"{verdict} {plain(name)}  {result.case}: {plain(result.reason)}")
 
 
-@click.command(epilog="Example: hillhold-lab attack rollback-timestamp expired-root --board nrf52840dk")
+@click.command(
+    epilog="Example: hillhold-lab attack rollback-timestamp expired-root --board nrf52840dk",
+    short_help="try to break boards, and say what held",
+)
 @click.argument("cases", nargs=-1, metavar="[CASE]…")
-@click.option("--board", "boards", multiple=True, metavar="NAME", help="A virtual board, by name or file; repeatable.")
+@target_options
 @click.option("--list", "listing", is_flag=True, help="Print the cases and do nothing.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all keys and all noise.")
 @click.option(
     "--workers", type=click.IntRange(1, 1024), help="Processes for virtual boards (default: one for each CPU)."
 )
+@click.option(
+    "--firmware", type=FILE, help="Code that the lab's images consist of, for boards that run what they are sent."
+)
+@click.option(
+    "--header", type=click.IntRange(32, 65535), default=32, show_default=True, help="Bytes of an image's header."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before a real board.")
 @json_option
 @click.pass_context
 def attack(
     context: click.Context,
     cases: tuple[str, ...],
     boards: tuple[str, ...],
+    ports: tuple[str, ...],
+    adapters: tuple[Path, ...],
+    baud: int,
+    dtr: bool,
+    stock: str | None,
     listing: bool,
     seed: int,
     workers: int | None,
+    firmware: Path | None,
+    header: int,
+    yes: bool,
     as_json: bool,
 ) -> None:
-    """Do attacks to a board: all of the catalogue, or the CASEs that are named, by default to a small virtual board.
+    """Do attacks to boards: all of the catalogue, or the CASEs that are named, by default to a small virtual board.
 
-    After each the board is reset, and what runs then is read without asking its agent, where the board allows that. Exit code 0: no case
-    failed; 1: some did.
+    After each the board is reset, and what runs then is read without asking its agent, where the board allows that. A real board has to
+    trust the root of `hillhold-lab plan --provisioning DIR`, and is asked for before it is touched.
+
+    Exit code 0: no case failed; 1: some did.
     """
     if listing:
         show_list(as_json=as_json)
         return
-    targets: list[Spec] = [virtual(name) for name in boards] or [VirtualSpec()]
-    tested = run(
-        chosen(cases),
-        targets,
-        seed,
-        workers or os.cpu_count() or 1,
-        (lambda _name, _result: None) if as_json else show_result,
-    )
+    todo, targets = chosen(cases), targets_of(boards, ports, adapters, baud, dtr, stock)
+    code = firmware_of(firmware, header)
+    ask(todo, targets, yes=yes)
+    report = (lambda _name, _result: None) if as_json else show_result
+    tested = run(todo, targets, seed, workers or os.cpu_count() or 1, report, code)
     if as_json:
         click.echo(json.dumps([as_values(one) for one in tested], indent=2))
     else:
         for one in tested:
-            click.echo(f"{one.item.name}: {counts(one.results)}")
+            click.echo(f"{plain(one.item.name)}: {counts(one.results)}")
     if any(result.verdict is Verdict.FAIL for one in tested for result in one.results):
         context.exit(REFUSED)

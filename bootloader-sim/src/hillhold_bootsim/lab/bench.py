@@ -12,17 +12,18 @@ All that an attack sends goes over the line; only clock, power and the script of
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256, shake_256
 from io import BytesIO
 from typing import Final, TypeVar
 
 from hillhold_bootsim.lab.forge import Repo
 from hillhold_bootsim.lab.house import House, Release
-from hillhold_bootsim.lab.model import Evidence
+from hillhold_bootsim.lab.model import Evidence, Item
 from hillhold_bootsim.lab.reading import Ran, Reading
-from hillhold_bootsim.lab.target import Target, Trials
+from hillhold_bootsim.lab.target import GoneError, Target, Trials
 from hillhold_bootsim.lab.tree import TreeSource
-from hillhold_bootsim.lab.wire import GoneError, Wire
+from hillhold_bootsim.lab.wire import Wire
 from hillhold_bootsim.lab.words import Words, look
 from hillhold_verifier.agent import METADATA
 from hillhold_verifier.answers import Body
@@ -154,7 +155,7 @@ class Bench:
         if self.is_stolen:
             house.rotate()
             self.is_stolen, self.rotated = False, True
-        return self.install(house.release(counter))
+        return self.install(house.release(counter, whole=not self.words.said.running))
 
     def go_on(self) -> House:
         """Look at the board, and take its maker to where it is and to the present; raises as `words.look`."""
@@ -181,6 +182,19 @@ class Bench:
         """Look at the board; say whether by its words it runs a release, confirmed."""
         said = self.look().said
         return not said.trial and bool(said.running) and said.running[0].is_same(ran(release))
+
+    @property
+    def item(self) -> Item:
+        """What the target is, with what the board said of itself when it was looked at."""
+        item, words = self.target.item, self._words
+        if words is None:
+            return item
+        device = words.device
+        facts = {**item.facts, "SMP buffer": f"{words.buffer} bytes", "transport": self.wire.transport.value}
+        if device is None:
+            return replace(item, facts={**facts, "update agent": "stock SMP, without Hillhold's group"})
+        facts |= {"product": device.product, "components": ", ".join(device.components)}
+        return replace(item, hardware=device.hardware, identity=device.id, facts=facts)
 
     def read(self) -> Reading | None:
         """Read the board without its agent; None where that cannot be done."""

@@ -23,7 +23,7 @@ from hillhold_bootsim.lab.judge import TRIAL_WAITS
 from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
 from hillhold_bootsim.lab.reading import Reading
 from hillhold_bootsim.lab.rig import PowerCutError, Rig
-from hillhold_bootsim.lab.wire import GoneError
+from hillhold_bootsim.lab.target import GoneError
 from hillhold_bootsim.line import LineModel
 from hillhold_verifier.errors import HillholdError
 from hillhold_verifier.smp import Group, Op, OsCommand
@@ -109,6 +109,7 @@ class CutsWork:
             return Part({}, when, f"at {when} the update failed before its power was cut: {error}")
         rig.wait(self.order.seconds)
         rig.power(True)
+        bench.wire.forgive()
         rig.wait(BOOT)
         try:
             after, _ = state(bench)
@@ -133,8 +134,9 @@ def _falls_silent(bench: Bench, rig: Rig, seconds: float) -> bool:
     try:
         silent = not answers()
     except GoneError:  # a port that goes away with the power
-        silent, bench.wire.gone = True, False
+        silent = True
     rig.power(True)
+    bench.wire.forgive()
     rig.wait(BOOT)
     bench.look()
     return silent

@@ -14,7 +14,7 @@ from hillhold_bootsim.lab.judge import WORDS
 from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
 from hillhold_bootsim.lab.reading import Reading
 from hillhold_bootsim.lab.rig import Rig
-from hillhold_bootsim.lab.wire import GoneError
+from hillhold_bootsim.lab.target import GoneError
 from hillhold_verifier.errors import HillholdError
 
 SHOWN: Final = 60

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Final
 
 from hillhold_bootsim.lab.forge import DAY, YEAR, Object, Repo, SigningKey, key
-from hillhold_bootsim.lab.images import Plan, Private, image_key, make_image, payload, public_key
+from hillhold_bootsim.lab.images import Plan, Private, image_key, make_image, payload, public_key, public_pem
 from hillhold_signer.patches import make_patch
 from hillhold_verifier.errors import ImageError
 from hillhold_verifier.mcuboot import HEADER_SIZE, ImageKey, parse_image
@@ -119,6 +119,11 @@ class House:
         """The key that its bootloader has to hold."""
         return public_key(self.image_key)
 
+    @property
+    def boot_pem(self) -> bytes:
+        """That key in PEM."""
+        return public_pem(self.image_key)
+
     # --- going on -----------------------------------------------------------------------------------------------------
 
     def go_on(self, held: Held, now: int) -> None:
@@ -195,19 +200,31 @@ class House:
         return path
 
     def release(
-        self, counter: int | None = None, *, base: Release | None = None, expires: Mapping[str, int] = NEVER
+        self,
+        counter: int | None = None,
+        *,
+        base: Release | None = None,
+        whole: bool = False,
+        expires: Mapping[str, int] = NEVER,
     ) -> Release:
         """List the next honest release in place of all before, and publish it.
 
         Args:
             counter: its security counter, by default the board's.
             base: with a patch from this one.
+            whole: for all components, as a set; else for the first alone.
             expires: see `publish`.
         """
         self.counter = max(self.counter, counter or 0)
         version = self.next_version()
         data = self.image(version, self.counter)
         path = self._list(version, data)
+        if whole and len(self.device.components) > 1:
+            for component in range(1, len(self.device.components)):
+                other = self.image(version, tail=self.device.components[component])
+                self.offer(self.repo, version, other, self.counter, component=component)
+            for each in self.repo.entries:
+                self.repo.change(each, set=f"lab-{version}")
         if base:
             self.repo.add_patch(path, base.data, make_patch(base.data, data), algorithm="hhp1")
         self.publish(expires=expires)
@@ -225,14 +242,10 @@ class House:
         self.publish()
 
     def _list(self, version: str, data: bytes, **custom: object) -> str:
-        """List a release of all components in place of all before; return the path of the first."""
+        """List a release in place of all before; return its path."""
         self.repo.entries.clear()
         self.repo.blobs.clear()
-        path = self.offer(self.repo, version, data, self.counter, **custom)
-        for component in range(1, len(self.device.components)):
-            other = self.image(version, self.counter)
-            self.offer(self.repo, version, other, self.counter, component=component, **custom)
-        return path
+        return self.offer(self.repo, version, data, self.counter, **custom)
 
     def thief(self) -> Repo:
         """Return a copy of the repository with all its keys: what is done with it is nobody's word but a thief's."""

@@ -71,7 +71,12 @@ def sample_keys() -> dict[str, Private]:
 
 def public_key(private: Private) -> ImageKey:
     """Return what a bootloader holds of a key."""
-    return ImageKey.from_pem(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return ImageKey.from_pem(public_pem(private))
+
+
+def public_pem(private: Private) -> bytes:
+    """Return the public key in PEM."""
+    return private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from hillhold_bootsim.lab.bench import BOOT, Bench, NotTestedError, ran
 from hillhold_bootsim.lab.house import TOP
 from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
 from hillhold_bootsim.lab.reading import Ran, Reading
-from hillhold_bootsim.lab.target import CAN, Trials
-from hillhold_bootsim.lab.wire import GoneError
+from hillhold_bootsim.lab.target import CAN, GoneError, Trials
 from hillhold_verifier.errors import HillholdError, OperationalError
 
 WORDS: Final = "; by the board's own words: its running image cannot be read without its agent"
+VERSION: Final = "; told by its version alone: the bytes of its running image cannot be read"
 TRIAL_WAITS: Final = 60
 """How often a board whose image is on trial is looked at, a second apart, until its trial counts as one without an end."""
 
@@ -49,7 +49,10 @@ def examine(attack: Attack, bench: Bench) -> Result:
         return _result(
             case, bench, Verdict.INCONCLUSIVE, "the board could not be brought to run an honest release first"
         )
-    return _Trial(attack, bench).judge()
+    try:
+        return _Trial(attack, bench).judge()
+    except GoneError as error:
+        return _result(case, bench, Verdict.INCONCLUSIVE, f"the board was lost: {error}")
 
 
 def _lacking(case: Case, bench: Bench) -> str:
@@ -76,6 +79,7 @@ class _Trial:
     def __init__(self, attack: Attack, bench: Bench) -> None:
         self._attack, self._bench = attack, bench
         self._figures: dict[str, float] = {}
+        self._by_version = False
 
     def judge(self) -> Result:
         bench = self._bench
@@ -97,8 +101,8 @@ class _Trial:
             return self._done(*why)
         try:
             after, independent = self._after()
-        except GoneError as error:
-            return self._done(Verdict.INCONCLUSIVE, f"the board was lost: {error}")
+        except GoneError:
+            raise
         except HillholdError as error:
             bench.say("after the attack and a reset", str(error))
             return self._done(Verdict.FAIL, "the board does not answer any more after the attack and a reset")
@@ -114,8 +118,8 @@ class _Trial:
             self._attack.run(self._bench)
         except NotTestedError as error:
             return Verdict.NOT_TESTED, str(error)
-        except GoneError as error:
-            return Verdict.INCONCLUSIVE, f"the board was lost during the attack: {error}"
+        except GoneError:
+            raise
         except HillholdError as error:
             self._bench.say(f"the attack ended: {type(error).__name__}", str(error))
         return None
@@ -135,6 +139,7 @@ class _Trial:
         if found is None:
             self._state("after")
             return bench.words.said, False
+        self._by_version = any(not one.sha256 for one in found.running)
         bench.evidence.append(Evidence("state", "after a reset, read without its agent", found.lines()))
         return found, True
 
@@ -146,8 +151,8 @@ class _Trial:
             if after.trial:
                 self._end_trial()
             release = bench.update()
-        except GoneError as error:
-            return self._done(Verdict.INCONCLUSIVE, f"the board was lost after the attack: {error}")
+        except GoneError:
+            raise
         except HillholdError as error:
             bench.say(f"honest update: {type(error).__name__}", str(error))
             return self._done(
@@ -218,8 +223,9 @@ class _Trial:
         return found
 
     def _done(self, verdict: Verdict, reason: str, *, independent: bool = False) -> Result:
-        reads = "read" not in self._bench.target.lacks
-        words = "" if reads or verdict in (Verdict.NOT_TESTED, Verdict.INCONCLUSIVE) else WORDS
-        return Result(
-            self._attack.case.id, verdict, reason + words, independent, tuple(self._bench.evidence), self._figures
+        judged = verdict in (Verdict.PASS, Verdict.FAIL)
+        words = (
+            WORDS if judged and "read" in self._bench.target.lacks else VERSION if judged and self._by_version else ""
         )
+        evidence = tuple(self._bench.evidence)
+        return Result(self._attack.case.id, verdict, reason + words, independent, evidence, self._figures)

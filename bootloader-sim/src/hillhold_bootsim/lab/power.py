@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from hillhold_bootsim.lab.target import Spec, Target
+from hillhold_bootsim.lab.target import GoneError, Spec, Target
 from hillhold_bootsim.lab.through import Through
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.link import Stream, open_port
@@ -25,7 +25,7 @@ PATIENCE: Final = 30.0
 """Seconds that a command may take."""
 
 
-class SwitchError(OperationalError):
+class SwitchError(GoneError):
     """The power could not be switched: nothing is known of whether it is on."""
 
     hint = "try the switch by hand; the board may be without power now"
@@ -192,6 +192,11 @@ class PoweredSpec:
     def name(self) -> str:
         """The board's."""
         return self.spec.name
+
+    @property
+    def kind(self) -> str:
+        """The board's."""
+        return self.spec.kind
 
     @property
     def alone(self) -> bool:

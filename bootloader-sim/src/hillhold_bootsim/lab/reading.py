@@ -155,7 +155,11 @@ def _shift(layout: Layout, component: int, flags: tuple[int, int]) -> int:
 
 def _image_at(main: bytes, part: Partition, shift: int = 0) -> Ran | None:
     """The image that begins in a partition, by its own header; None where there is none."""
-    room = main[part.offset + shift : part.end]
+    return image_in(main[part.offset + shift : part.end])
+
+
+def image_in(room: bytes) -> Ran | None:
+    """The image that some bytes begin with, by its own header; None where there is none."""
     if len(room) < _IMAGE_HEADER.size:
         return None
     magic, _load, header, protected, size, _flags, major, minor, revision, build, _pad = _IMAGE_HEADER.unpack_from(room)

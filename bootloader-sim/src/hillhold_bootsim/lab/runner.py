@@ -88,7 +88,7 @@ def _anew(
                 (id(spec), case): pool.submit(_one, spec, case, seed, firmware) for spec in specs for case in ids
             }
         for spec in specs:
-            items, results = [Item(spec.name, "virtual")], []
+            items, results = [Item(spec.name, spec.kind)], []
             for case in ids:
                 try:
                     item, result = futures[id(spec), case].result() if futures else _one(spec, case, seed, firmware)
@@ -104,7 +104,8 @@ def _anew(
 def _one(spec: Spec, case: str, seed: int, firmware: Firmware) -> tuple[Item, Result]:
     bench = Bench(spec.make(seed), seed, firmware=firmware.data, header=firmware.header)
     try:
-        return bench.target.item, _examine(BY_ID[case], bench)
+        result = _examine(BY_ID[case], bench)
+        return bench.item, result
     finally:
         bench.close()
 
@@ -118,12 +119,12 @@ def _live(spec: Spec, ids: Sequence[str], seed: int, firmware: Firmware, report:
         for case in ids:
             results.append(Result(case, Verdict.NOT_TESTED, f"the board cannot be reached: {error}", False))
             report(spec.name, results[-1])
-        return Tested(Item(spec.name, "serial"), tuple(results))
+        return Tested(Item(spec.name, spec.kind), tuple(results))
     try:
         for case in ids:
             results.append(_examine(BY_ID[case], bench))
             report(spec.name, results[-1])
-        return Tested(bench.target.item, tuple(results))
+        return Tested(bench.item, tuple(results))
     finally:
         with suppress(HillholdError):
             bench.close()

@@ -12,11 +12,16 @@ from typing import Final, Protocol
 
 from hillhold_bootsim.lab.model import Item
 from hillhold_bootsim.lab.reading import Reading
+from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.link import Stream
 
 CAN: Final = ("reset", "read", "power", "clock", "trial")
 """What a target may be able to do beside giving a line: a hard reset, a reading of its flash without its agent, switching its power,
 setting its clock, scripting how trials end."""
+
+
+class GoneError(OperationalError):
+    """The laboratory's own way to the board failed: its port is gone, its adapter broke. That says nothing of the board."""
 
 
 class Trials(Enum):
@@ -35,14 +40,19 @@ class Target(Protocol):
         lacks: of `CAN`, what it cannot do, with the reason in words.
     """
 
-    item: Item
-    lacks: Mapping[str, str]
+    @property
+    def item(self) -> Item:
+        """See above."""
+
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """See above."""
 
     def open(self) -> Stream:
-        """Open a line to it; raises `OperationalError`."""
+        """Open a line to it; raises `GoneError`, as all of these."""
 
     def reset(self) -> None:
-        """Reset it from outside; raises `OperationalError`. Only where "reset" is not lacking; so on for the rest."""
+        """Reset it from outside. Only where "reset" is not lacking; so on for the rest."""
 
     def read(self) -> Reading | None:
         """Read what it runs without asking its agent; None where that failed this time."""
@@ -77,11 +87,16 @@ class Spec(Protocol):
 
     Attributes:
         name: what people call it.
+        kind: as of `model.Item`.
         alone: each case may have a board of its own, as new as this one; otherwise there is one board, which lives through all of them.
     """
 
     @property
     def name(self) -> str:
+        """See above."""
+
+    @property
+    def kind(self) -> str:
         """See above."""
 
     @property

@@ -71,6 +71,7 @@ class VirtualSpec:
     build: Callable[[VirtualSpec, Flash, House], VirtualBoard] | None = None
     line: Callable[[], LineModel] | None = None
 
+    kind = "virtual"
     alone = True
 
     @property
@@ -118,7 +119,6 @@ class VirtualTarget:
         self.board = (spec.build or right_board)(spec, flash, house)
         self.board.self_test = _SCRIPTS[Trials.PASS]
         self.line = spec.line() if spec.line else None
-        self.lacks: Mapping[str, str] = {}
         self._notes: list[str] = []
         self._seconds, self._set, self._at = 0.0, EPOCH, 0.0
         self.board.power_on()
@@ -136,6 +136,11 @@ class VirtualTarget:
             "software": f"stock: {spec.stock.value}" if spec.stock else "Hillhold's agent",
         }
         return Item(spec.name, "virtual", spec.hardware, spec.device.id, "", facts)
+
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """Nothing."""
+        return {}
 
     def open(self) -> Stream:
         """Its UART."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from hillhold_bootsim.lab.target import Target
+from hillhold_bootsim.lab.target import GoneError, Target
 from hillhold_bootsim.trace import trace
 from hillhold_bootsim.tracetext import event_lines
 from hillhold_verifier.answers import Body
@@ -31,17 +31,12 @@ SHOWN: Final = 160
 WIDTH: Final = 110
 
 
-class GoneError(OperationalError):
-    """The port is gone and does not come back: nothing is known of the board."""
-
-
 class Wire:
     """One open line.
 
     Attributes:
         chunks: what went over it since `forget`.
         sent, received: bytes, likewise.
-        gone: the port went away, and did not come back.
     """
 
     def __init__(self, target: Target, group: int = HILLHOLD_GROUP) -> None:
@@ -49,7 +44,7 @@ class Wire:
         self._stream = target.open()
         self._exchange = Exchange()
         self._sequence = self._resent = 0
-        self.gone = False
+        self._failing: float | None = None
         self.forget()
 
     def forget(self) -> None:
@@ -124,6 +119,7 @@ class Wire:
         """Return what comes, waiting at most `timeout` seconds for the first of it; raises `GoneError`."""
         data = self._try(lambda: self._stream.read(timeout))
         if isinstance(data, bytes) and data:
+            self._failing = None
             self._keep(Chunk(self._time(), False, data))
             self.received += len(data)
             return data
@@ -135,6 +131,10 @@ class Wire:
         while self._target.seconds() < end:
             heard += self.read(min(STEP, end - self._target.seconds()))
         return heard
+
+    def forgive(self) -> None:
+        """The board was without power: that its port was away meanwhile does not count."""
+        self._failing = None
 
     def close(self) -> None:
         """Let go of the line."""
@@ -159,19 +159,20 @@ class Wire:
         try:
             return act()
         except StreamError as error:
-            return self._come_back(error)
+            self._come_back(error)
+            return b""
 
-    def _come_back(self, error: StreamError) -> bytes:
-        end = self._target.seconds() + AWAY
+    def _come_back(self, error: StreamError) -> None:
+        """Open the port anew; raises `GoneError` where nothing came over it for `AWAY` seconds, though it may open."""
+        if self._failing is None:
+            self._failing = self._target.seconds()
         while True:
-            try:
+            if self._target.seconds() > self._failing + AWAY:
+                raise GoneError(f"the port is gone: {error}") from None
+            self._target.wait(STEP)
+            with suppress(OperationalError):
                 self._stream.reopen()
-                return b""
-            except OperationalError:
-                if self._target.seconds() > end:
-                    self.gone = True
-                    raise GoneError(f"the port is gone: {error}") from None
-                self._target.wait(STEP)
+                return
 
     def _keep(self, chunk: Chunk) -> None:
         if self.sent + self.received < KEPT:

@@ -164,10 +164,7 @@ def mark_after_expiry(bench: Bench) -> None:
 )
 def half_a_set(bench: Bench) -> None:
     house = bench.house
-    release = house.release()
-    for path in house.repo.entries:
-        house.repo.change(path, set="both")
-    house.publish()
+    release = house.release(whole=True)
     bench.check(house.repo)
     bench.upload(release.data)
     _tried(bench, release.data)
