@@ -1,39 +1,39 @@
 """CAMPAIGN.toml: what a laboratory orders, read strictly (docs/FORMAT.md, "Campaign file").
 
-    format = 1
-    title = "Update mechanism of the pump's controller"
-    seed = 1                                # optional, like all that follows but the items
+format = 1
+title = "Update mechanism of the pump's controller"
+seed = 1                                # optional, like all that follows but the items
 
-    [paper]
-    laboratory = "…"                        # address, customer, number, received, deviations, signatories
+[paper]
+laboratory = "…"                        # address, customer, number, received, deviations, signatories
 
-    [[item]]
-    name = "virtual"
-    board = "nrf52840dk"                    # or a board file
+[[item]]
+name = "virtual"
+board = "nrf52840dk"                    # or a board file
 
-    [[item]]
-    name = "unit 7"
-    port = "/dev/ttyACM0"                   # or adapter = "mine.py"
-    serial_number = "0042"
-    firmware = "app.bin"                    # what its images consist of
-    power = { hub = "1-1", port = 2 }       # or { on = […], off = […] }, or { relay = "/dev/ttyUSB1", on = "a0…", off = "a0…" }
+[[item]]
+name = "unit 7"
+port = "/dev/ttyACM0"                   # or adapter = "mine.py"
+serial_number = "0042"
+firmware = "app.bin"                    # what its images consist of
+power = { hub = "1-1", port = 2 }       # or { on = […], off = […] }, or { relay = "/dev/ttyUSB1", on = "a0…", off = "a0…" }
 
-    [attacks]
-    cases = ["all"]                         # groups, or ids
-    exclude = [{ case = "…", reason = "…" }]
+[attacks]
+cases = ["all"]                         # groups, or ids
+exclude = [{ case = "…", reason = "…" }]
 
-    [[line]]
-    name = "noisy"
-    baud = 115200
-    errors = 1e-4
-    updates = 3
+[[line]]
+name = "noisy"
+baud = 115200
+errors = 1e-4
+updates = 3
 
-    [power_cuts]
-    spread = 100                            # cuts in time, spread over an update
-    depth = 1                               # cuts at every flash operation of a virtual board
+[power_cuts]
+spread = 100                            # cuts in time, spread over an update
+depth = 1                               # cuts at every flash operation of a virtual board
 
-    [soak]
-    updates = 1000
+[soak]
+updates = 1000
 """
 
 from __future__ import annotations

@@ -84,9 +84,7 @@ class CutsWork:
             parts.append(self._one(bench, rig, whole.figures[DURATION], (number + moment) / self.order.spread))
             kept.add(parts[-1])
         good = f"after each of {len(parts)} cuts a whole authentic image ran, and the update came to its end"
-        return concluded(
-            self.case, bench, parts, "cut", good, Evidence("trace", "the last update", bench.wire.text())
-        )
+        return concluded(self.case, bench, parts, "cut", good, Evidence("trace", "the last update", bench.wire.text()))
 
     def _one(self, bench: Bench, rig: Rig, duration: float, share: float) -> Part:
         """One update, cut at a share of its time, and what became of it; raises `GoneError`."""

@@ -18,9 +18,9 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from threading import Lock
-from io import FileIO
 from typing import Any, Final
 
 from hillhold_bootsim.lab.errors import CampaignRefused
