@@ -53,6 +53,10 @@ class Table:
             raise self.error(name, expected, repr(value)[:80])
         return float(value)
 
+    def flag(self, name: str) -> bool:
+        """Take true or false; where it is not there, false."""
+        return self._take(name, bool, "true or false") if name in self._left else False
+
     def text(self, name: str, most: int = MAX_TEXT, default: str | None = None) -> str:
         """Take a text that is not empty; where it is not there, the default."""
         if default is not None and name not in self._left:

@@ -5,7 +5,7 @@ title = "Update mechanism of the pump's controller"
 seed = 1                                # optional, like all that follows but the items
 
 [paper]
-laboratory = "…"                        # address, customer, number, received, deviations, signatories
+laboratory = "…"                        # address, customer, number, received, issued, deviations, signatories
 
 [[item]]
 name = "virtual"
@@ -45,7 +45,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hillhold_bootsim.boards import BAUDS
 from hillhold_bootsim.lab.catalogue import CATALOGUE
@@ -54,6 +54,7 @@ from hillhold_bootsim.lab.model import Paper
 from hillhold_bootsim.lab.power import Command, Hub, Relay, Switching
 from hillhold_bootsim.line import FTDI_PACKET, LineModel
 from hillhold_bootsim.linefaults import MAX_BURST, LineFaults
+from hillhold_bootsim.stock import Stock
 from hillhold_bootsim.tables import Table
 from hillhold_signer.storage import read_file
 from hillhold_verifier.mcuboot import HEADER_SIZE
@@ -84,6 +85,8 @@ class ItemOrder:
         port: of a serial one; or "".
         adapter: path of a device adapter; or "".
         baud: of the port.
+        dtr: the port's DTR is wired to the board's reset.
+        stock: the virtual board is a stock one of this kind ("zephyr"); or "".
         serial_number: the maker's or the laboratory's.
         power: what switches it, or None.
         firmware: path of what its images consist of, or "" for noise.
@@ -95,6 +98,8 @@ class ItemOrder:
     port: str = ""
     adapter: str = ""
     baud: int = 115200
+    dtr: bool = False
+    stock: str = ""
     serial_number: str = ""
     power: Switching | None = None
     firmware: str = ""
@@ -209,7 +214,7 @@ def parse_order(data: bytes, what: str, folder: Path) -> Order:
     cuts = _cuts(top.table("power_cuts")) if top.has("power_cuts") else CutsOrder()
     soak = _soak(top.table("soak")) if top.has("soak") else 0
     seed = top.number("seed", default=0)
-    workers = top.number("workers", 1, MAX_WORKERS, default=None)
+    workers = top.number("workers", 1, MAX_WORKERS) if top.has("workers") else None
     scheduler = top.text("scheduler", default="")
     top.end()
     if not (attacks or lines or cuts.spread or cuts.depth or soak):
@@ -242,17 +247,15 @@ def _distinct(what: str, kind: str, names: Sequence[str]) -> None:
 
 
 def _paper(table: Table) -> Paper:
-    words = {name: table.text(name, MAX_TEXT, "") for name in _PAPER}
-    lists = {name: _texts(table, name) for name in ("deviations", "signatories")}
+    texts: dict[str, Any] = {name: table.text(name, MAX_TEXT, "") for name in _TEXTS}
+    lists: dict[str, Any] = {name: tuple(table.texts(name, most=MAX_LIST)) for name in _LISTS}
+    found = Paper(**texts, **lists)
     table.end()
-    return Paper(**words, **lists)
+    return found
 
 
-_PAPER: Final = ("laboratory", "address", "customer", "number", "received")
-
-
-def _texts(table: Table, name: str) -> tuple[str, ...]:
-    return tuple(table.texts(name, most=MAX_LIST))
+_TEXTS: Final = ("laboratory", "address", "customer", "number", "received", "issued")
+_LISTS: Final = ("deviations", "signatories")
 
 
 def _item(table: Table) -> ItemOrder:
@@ -264,6 +267,7 @@ def _item(table: Table) -> ItemOrder:
     (kind,) = kinds
     where = {kind: table.text(kind)}
     baud = table.number("baud", *BAUDS, default=115200) if kind == "port" else 115200
+    stock = table.one_of("stock", [each.value for each in Stock]) if kind == "board" and table.has("stock") else ""
     power = None
     if kind != "board":  # a virtual board has a switch of its own
         power = _power(table.table("power")) if table.has("power") else None
@@ -271,6 +275,8 @@ def _item(table: Table) -> ItemOrder:
         name,
         **where,
         baud=baud,
+        dtr=table.flag("dtr") if kind == "port" else False,
+        stock=stock,
         serial_number=table.text("serial_number", default=""),
         power=power,
         firmware=table.text("firmware", default=""),
@@ -331,7 +337,7 @@ def _unknown(table: Table, name: str, got: str, known: Sequence[str]) -> Campaig
 def _line(table: Table) -> LineOrder:
     name = table.matching("name", ID, 40)
     rates = {kind: table.fraction(kind) for kind in ("errors", "drops", "bursts", "noise")}
-    burst = table.number("burst_length", 1, MAX_BURST, default=LineFaults.burst_length)
+    burst = table.number("burst_length", 1, MAX_BURST, default=LineFaults().burst_length)
     found = LineOrder(
         name,
         table.number("baud", *BAUDS, default=115200),
@@ -347,10 +353,10 @@ def _line(table: Table) -> LineOrder:
 def _cuts(table: Table) -> CutsOrder:
     found = CutsOrder(
         table.number("spread", 0, MAX_CUTS, default=0),
-        table.fraction("seconds", 3600, CutsOrder.seconds),
+        table.fraction("seconds", 3600, CutsOrder().seconds),
         table.number("depth", 0, 9, default=0),
-        table.number("sample", 1, default=None),
-        table.number("size", 1024, MAX_FIRMWARE, default=CutsOrder.size),
+        table.number("sample", 1) if table.has("sample") else None,
+        table.number("size", 1024, MAX_FIRMWARE, default=CutsOrder().size),
     )
     table.end()
     return found

@@ -16,13 +16,13 @@ from typing import Final
 
 from hillhold_bootsim.lab.bench import BOOT, Bench, ran
 from hillhold_bootsim.lab.campaign import CutsOrder
-from hillhold_bootsim.lab.honest import DURATION, Kept, concluded, settled, state, update
+from hillhold_bootsim.lab.honest import DURATION, Kept, Stand, concluded, settled, state, update
 from hillhold_bootsim.lab.house import Release
 from hillhold_bootsim.lab.journal import Part
 from hillhold_bootsim.lab.judge import TRIAL_WAITS
 from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
 from hillhold_bootsim.lab.reading import Reading
-from hillhold_bootsim.lab.rig import PowerCutError, Rig
+from hillhold_bootsim.lab.rig import PowerCutError
 from hillhold_bootsim.lab.target import GoneError
 from hillhold_bootsim.line import LineModel
 from hillhold_verifier.errors import HillholdError
@@ -49,14 +49,15 @@ class CutsWork:
             f"The power is cut {self.order.spread} times, at moments spread over an update.",
             f"An update is measured; then each of {self.order.spread} updates loses its power in its own stretch of that time, for "
             f"{self.order.seconds:g} s. On a virtual board moments lie between the messages of an update, since its flash takes no time.",
-            "One whole authentic image runs when the power is back, no counter and no floor is lower, and the same update comes to its end.",
+            "One whole authentic image runs when the power is back, no counter and no floor is lower, and the update comes to its end.",
             ("fda-premarket:appendix-1.H-interruption", "en303645:5.9-2", "nist-sp-800-193:4.4", "iec62443-4-2:CR-7.1"),
             f"floors rise by {self.order.spread + 1}; each update wears the flash",
             needs=("power",),
         )
 
-    def do(self, bench: Bench, rig: Rig, kept: Kept) -> Result:
+    def do(self, bench: Stand, kept: Kept) -> Result:
         """See `honest.Work`."""
+        rig = bench.rig
         if why := rig.lacks.get("power"):
             return Result(self.case.id, Verdict.NOT_TESTED, why, False)
         if result := settled(self.case, bench):
@@ -64,12 +65,12 @@ class CutsWork:
         own = rig.model
         rig.model = own or (LineModel(BAUD) if bench.target.item.kind == "virtual" else None)
         try:
-            return self._cut(bench, rig, kept)
+            return self._cut(bench, kept)
         finally:
             rig.model, rig.cut_at = own, None
 
-    def _cut(self, bench: Bench, rig: Rig, kept: Kept) -> Result:
-        if not _falls_silent(bench, rig, self.order.seconds):
+    def _cut(self, bench: Stand, kept: Kept) -> Result:
+        if not _falls_silent(bench, self.order.seconds):
             reason = "the switch does not take the board's power away: it answers while it is off"
             return Result(self.case.id, Verdict.INCONCLUSIVE, reason, False, tuple(bench.evidence))
         whole = update(bench, bench.go_on().release())
@@ -81,13 +82,14 @@ class CutsWork:
         while len(parts) < self.order.spread and not any(part.problem for part in parts):
             number = len(parts)
             moment = random.Random(f"{bench.seed}/cut {number}").random()  # noqa: S311 - no secret
-            parts.append(self._one(bench, rig, whole.figures[DURATION], (number + moment) / self.order.spread))
+            parts.append(self._one(bench, whole.figures[DURATION], (number + moment) / self.order.spread))
             kept.add(parts[-1])
         good = f"after each of {len(parts)} cuts a whole authentic image ran, and the update came to its end"
         return concluded(self.case, bench, parts, "cut", good, Evidence("trace", "the last update", bench.wire.text()))
 
-    def _one(self, bench: Bench, rig: Rig, duration: float, share: float) -> Part:
+    def _one(self, bench: Stand, duration: float, share: float) -> Part:
         """One update, cut at a share of its time, and what became of it; raises `GoneError`."""
+        rig = bench.rig
         before, _ = state(bench)
         base = bench.current
         release = bench.go_on().release()
@@ -121,12 +123,13 @@ class CutsWork:
         return Part(figures, told, problem and f"at {when}: {problem}")
 
 
-def _falls_silent(bench: Bench, rig: Rig, seconds: float) -> bool:
+def _falls_silent(bench: Stand, seconds: float) -> bool:
     """Switch off and on; say whether the board was silent in between."""
 
     def answers() -> bool:
         return bool(bench.ask(Op.READ, Group.OS, OsCommand.MCUMGR_PARAMETERS, {}))
 
+    rig = bench.rig
     rig.cut()
     rig.wait(max(seconds, BOOT))
     try:

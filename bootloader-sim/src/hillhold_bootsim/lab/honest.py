@@ -14,7 +14,8 @@ from hillhold_bootsim.lab.judge import WORDS
 from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
 from hillhold_bootsim.lab.reading import Reading
 from hillhold_bootsim.lab.rig import Rig
-from hillhold_bootsim.lab.target import GoneError
+from hillhold_bootsim.lab.runner import Firmware
+from hillhold_bootsim.lab.target import GoneError, Target
 from hillhold_verifier.errors import HillholdError
 
 SHOWN: Final = 60
@@ -37,6 +38,19 @@ class Kept:
     add: Callable[[Part], None] = lambda _part: None
 
 
+class Stand(Bench):
+    """A bench with a rig between it and the board.
+
+    Args:
+        target: the board.
+        seed, firmware: as of `Bench`.
+    """
+
+    def __init__(self, target: Target, seed: int, firmware: Firmware) -> None:
+        self.rig = Rig(target)
+        super().__init__(self.rig, seed, firmware=firmware.data, header=firmware.header)
+
+
 class Work(Protocol):
     """One case of a campaign on one board: picklable, so that another process can do it."""
 
@@ -44,7 +58,7 @@ class Work(Protocol):
     def case(self) -> Case:
         """What the report says of it."""
 
-    def do(self, bench: Bench, rig: Rig, kept: Kept) -> Result:
+    def do(self, bench: Stand, kept: Kept) -> Result:
         """Do it, from the first part that was not done; raises `GoneError` where the board is lost on the way."""
 
 

@@ -245,7 +245,9 @@ class House:
         """List a release in place of all before; return its path."""
         self.repo.entries.clear()
         self.repo.blobs.clear()
-        return self.offer(self.repo, version, data, self.counter, **custom)
+        path = self.offer(self.repo, version, data, self.counter)
+        self.repo.change(path, **custom)
+        return path
 
     def thief(self) -> Repo:
         """Return a copy of the repository with all its keys: what is done with it is nobody's word but a thief's."""

@@ -7,8 +7,8 @@
     {"item": "unit 7", "case": "soak", "part": {…}}             one of many parts of a case
     {"item": "unit 7", "case": "soak", "result": {…}}           what came of the whole
 
-A line that a loss of power or a full disk cut short is the last one, has no end, and is done again. Whatever else is not as it was written is refused: what is
-handed in as one campaign must be one.
+A line that a loss of power or a full disk cut short is the last one, has no end, and is done again. Whatever else is not as it was written
+is refused: what is handed in as one campaign must be one.
 """
 
 from __future__ import annotations

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.campaign import LineOrder
-from hillhold_bootsim.lab.honest import Kept, concluded, settled, update
+from hillhold_bootsim.lab.honest import Kept, Stand, concluded, settled, update
 from hillhold_bootsim.lab.journal import Part
 from hillhold_bootsim.lab.model import Case, Evidence, Result
-from hillhold_bootsim.lab.rig import Rig
 from hillhold_bootsim.line import Direction
 from hillhold_bootsim.linefaults import Counts
 
@@ -38,11 +36,12 @@ class LineWork:
             needs=(),
         )
 
-    def do(self, bench: Bench, rig: Rig, kept: Kept) -> Result:
+    def do(self, bench: Stand, kept: Kept) -> Result:
         """See `honest.Work`."""
         if result := settled(self.case, bench):
             return result
-        parts, own = list(kept.parts), rig.model
+        parts, rig = list(kept.parts), bench.rig
+        own = rig.model
         try:
             while len(parts) < self.order.updates and not any(part.problem for part in parts):
                 rig.model = None  # what is not the update itself is not spoiled

@@ -63,9 +63,9 @@ class Reading:
 
     def below(self, before: Reading, *, floors: bool = True) -> Iterator[str]:
         """Say what is lower than it was; `floors`: they count, too."""
-        if before.counters is not None and self.counters is not None:
-            if any(now < was for was, now in zip(before.counters, self.counters, strict=True)):
-                yield "the security counter is lower than before"
+        counters = zip(before.counters or (), self.counters or (), strict=False)  # one side may not tell them
+        if any(now < was for was, now in counters):
+            yield "the security counter is lower than before"
         if floors and before.floors is not None and self.floors is not None:
             for name in before.floors:
                 if self.floors.get(name, 0) < before.floors[name]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hillhold_bootsim.lab.bench import Bench
-from hillhold_bootsim.lab.honest import Kept, concluded, settled, update
+from hillhold_bootsim.lab.honest import Kept, Stand, concluded, settled, update
 from hillhold_bootsim.lab.model import Case, Evidence, Result
-from hillhold_bootsim.lab.rig import Rig
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class SoakWork:
             needs=(),
         )
 
-    def do(self, bench: Bench, rig: Rig, kept: Kept) -> Result:
+    def do(self, bench: Stand, kept: Kept) -> Result:
         """See `honest.Work`."""
         if result := settled(self.case, bench):
             return result
