@@ -168,3 +168,37 @@ def test_where_the_pdfs_library_is_missing_it_says_what_to_install(work: Path) -
         [sys.executable, "-c", code, *words, "--no-pdf"], capture_output=True, text=True, check=False
     )
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_disk_that_is_full_leaves_nothing_behind(work: Path) -> None:
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); from hillhold_bootsim.cli import main; main()"
+    words = ["report", "make", "campaign.json", "--out", "report", "--no-pdf"]
+    before = sorted(Path().iterdir())
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "error: cannot write" in done.stderr
+    assert "hint: " in done.stderr
+    assert sorted(Path().iterdir()) == before
+
+
+def test_of_two_reports_made_at_once_one_is_there_whole_and_the_other_refused(work: Path) -> None:
+    words = [
+        sys.executable,
+        "-c",
+        "from hillhold_bootsim.cli import main; main()",
+        "report",
+        "make",
+        "campaign.json",
+        "--out",
+        "report",
+    ]
+    many = [
+        subprocess.Popen([*words, "--key", "file:lab.pem"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    ended = [(one.communicate()[1].decode(), one.returncode) for one in many]
+    assert sorted(code for _, code in ended) == [0, 1, 1], ended
+    assert all("never written over" in error for error, code in ended if code)
+    assert run("verify", "report", "--key", "lab.pub").exit_code == 0
+    assert sorted(path.name for path in Path().iterdir()) == ["campaign.json", "lab.pem", "lab.pub", "report"]

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from hillhold_bootsim.lab.model import Campaign
+from hillhold_bootsim.lab.report.charts import Box, Word, bars, stacked
 from hillhold_bootsim.lab.report.content import VIRTUAL, blocks
 from hillhold_bootsim.lab.report.page import POLICY, STYLE, page
 from labdata import campaign, with_texts
@@ -157,4 +158,21 @@ def test_failures_and_what_is_unclear_are_open_and_the_rest_is_folded() -> None:
 def test_plots_say_the_same_in_words() -> None:
     shown = made(campaign())
     assert "<desc>metadata: 2 pass; keys: 1 pass, 1 fail;" in shown
-    assert "power-cut-in-a-swap · pump board A: 340.2 s" in shown
+    assert "power-cut-in-a-swap · pump board A: 340.25 s" in shown
+
+
+def test_one_long_bar_does_not_dwarf_the_others_and_the_plot_says_how() -> None:
+    rows = [(f"case {number}", float(number)) for number in range(1, 60)]
+    plain, dwarfed = bars("Seconds", rows, "s"), bars("Seconds", [*rows, ("slow", 40_000.0)], "s")
+    assert plain.title == "Seconds (the longest 40 of 59)"
+    assert dwarfed.title == "Seconds (the longest 40 of 60, logarithmic scale)"
+    widths = [shape.width for shape in dwarfed.shapes if isinstance(shape, Box)]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[1] > widths[0] / 10
+    assert [shape.text for shape in dwarfed.shapes if isinstance(shape, Word)][1] == "40,000 s"
+
+
+def test_a_plot_of_nothing_and_of_zeros_is_drawn() -> None:
+    for rows in ([], [("a", 0.0)], [("a", -1.0), ("b", 0.0)]):
+        assert all(shape.width >= 0 for shape in bars("Seconds", rows, "s").shapes if isinstance(shape, Box))
+    assert stacked("Cases", {}, {"pass": "good"}).height > 0

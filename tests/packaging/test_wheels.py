@@ -287,6 +287,16 @@ def test_the_lab_brings_its_boards(alone: tuple[str, Alone]) -> None:
         assert {line.split()[0] for line in done.stdout.splitlines()} == shipped != set(), done.stderr
 
 
+def test_the_lab_brings_its_clauses_and_makes_a_pdf_only_with_the_extra(alone: tuple[str, Alone]) -> None:
+    name, environment = alone
+    if name == "hillhold-bootsim":
+        done = environment.python("from hillhold_bootsim.lab.clauses import rows; print(len(rows()))")
+        assert int(done.stdout) > 100, done.stderr
+        assert ("ModuleNotFoundError" in environment.python("import reportlab").stderr) == (
+            "report" not in environment.extras
+        )
+
+
 def test_without_pyserial_the_command_says_what_to_install(alone: tuple[str, Alone]) -> None:
     """Only the verifier comes without; beside the others a port that nobody listens on is what is wrong."""
     name, environment = alone

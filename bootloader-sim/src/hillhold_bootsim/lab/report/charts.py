@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import log
+from statistics import median
 from typing import Final
 
 WIDTH: Final = 700.0
@@ -17,6 +19,8 @@ RIGHT: Final = 540.0
 ROW: Final = 18.0
 BAR: Final = 12.0
 MAX_ROWS: Final = 40
+DWARFED: Final = 20.0
+"""How many times the median the longest bar may be on a linear scale."""
 LETTERS: Final = 44
 """Of a name that is longer, the rest is left out; tables have it whole."""
 
@@ -87,29 +91,34 @@ def stacked(title: str, rows: Mapping[str, Mapping[str, int]], fills: Mapping[st
 
 
 def bars(title: str, rows: Sequence[tuple[str, float]], unit: str) -> Chart:
-    """Return a bar for each row, the longest first, at most `MAX_ROWS` of them.
+    """Return a bar for each row, the longest first, at most `MAX_ROWS` of them; on a logarithmic scale where one would dwarf the others.
 
     Args:
         rows: name and value, 0 or more.
         unit: of the values.
     """
     shown = sorted(rows, key=lambda row: (-row[1], row[0]))[:MAX_ROWS]
-    most = max((value for _, value in shown), default=1.0) or 1.0
+    positive = [value for _, value in shown if value > 0]
+    most = max(positive, default=1.0)
+    dwarfed = bool(positive) and most > DWARFED * median(positive)
+    low = min(positive, default=1.0) / 2
+    notes = [f"the longest {MAX_ROWS} of {len(rows)}"] if len(rows) > len(shown) else []
+    notes += ["logarithmic scale"] if dwarfed else []
     shapes: list[Box | Word] = []
     for number, (name, value) in enumerate(shown):
         top = 4 + number * ROW
+        part = (log(value / low) / log(most / low) if dwarfed else value / most) if value > 0 else 0.0
+        width = part * (RIGHT - LEFT)
         shapes.append(Word(LEFT - 8, top + 10, _short(name), end=True))
-        width = max(0.0, value) / most * (RIGHT - LEFT)
         shapes.append(Box(LEFT, top, max(width, 0.5), BAR, "mark"))
-        shapes.append(Word(LEFT + width + 6, top + 10, f"{value:,.4g} {unit}"))
-    left_out = f" The longest {MAX_ROWS} of {len(rows)}." if len(rows) > len(shown) else ""
-    told = "; ".join(_told(shown, unit)) + left_out
-    return Chart(title + left_out, told, 8 + len(shown) * ROW, tuple(shapes))
+        shapes.append(Word(LEFT + width + 6, top + 10, f"{value:,.6g} {unit}"))
+    told = f"{title} ({', '.join(notes)})" if notes else title
+    return Chart(told, "; ".join(_told(shown, unit)), 8 + len(shown) * ROW, tuple(shapes))
 
 
 def _told(rows: Sequence[tuple[str, float]], unit: str) -> Iterator[str]:
     for name, value in rows:
-        yield f"{name}: {value:,.4g} {unit}"
+        yield f"{name}: {value:,.6g} {unit}"
 
 
 def _short(name: str) -> str:

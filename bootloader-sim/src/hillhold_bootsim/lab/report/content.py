@@ -32,6 +32,10 @@ MAX_NAMED: Final = 400
 """Characters of a list of names on page one."""
 MAX_DEVIATIONS: Final = 3
 """Deviations that page one has room for; all are in the section on them."""
+MAX_COLUMNS: Final = 5
+"""Figures beside each other in a table."""
+MAX_HEAD: Final = 40
+"""Characters of a figure's name above its column."""
 PLOTTED: Final = "seconds"
 """What the names of figures begin with that are plotted by case."""
 FILLS: Final = {
@@ -228,7 +232,7 @@ def _figures(summary: Summary) -> Iterator[Block]:
     for line in summary.lines:
         groups.setdefault(line.case.group, Counter())[line.outcome.value] += 1
     if groups:
-        yield Plot(stacked("Cases by group and what became of them, over all items.", groups, FILLS))
+        yield Plot(stacked("Cases by group and what became of them, over all items", groups, FILLS))
     many = len({line.tested.item.name for line in summary.lines}) > 1
     taken: dict[str, list[tuple[str, float]]] = {}
     for line in summary.lines:
@@ -237,17 +241,29 @@ def _figures(summary: Summary) -> Iterator[Block]:
                 label = f"{line.case.id} · {line.tested.item.name}" if many else line.case.id
                 taken.setdefault(name, []).append((label, value))
     for name, found in sorted(taken.items()):
-        yield Plot(bars(f"{name.capitalize()}, by case.", found, "s"))
-    rows = [
-        [Cell(line.case.id), Cell(short(line.tested.item.name, MAX_TITLE)), Cell(name), Cell(f"{value:,.6g}")]
-        for line in summary.lines
-        if line.result
-        for name, value in sorted(line.result.figures.items())
-    ]
-    if rows:
-        yield Table("All figures.", ("case", "item", "figure", "value"), rows, (32, 26, 26, 16))
-    else:
+        yield Plot(bars(f"{short(name, MAX_HEAD).capitalize()}, by case", found, "s"))
+    yield from _figure_tables(summary)
+
+
+def _figure_tables(summary: Summary) -> Iterator[Block]:
+    """A row for each case on an item, and a column for each figure, as many as fit beside each other."""
+    taken = [(line, line.result.figures) for line in summary.lines if line.result and line.result.figures]
+    names = sorted({name for _, figures in taken for name in figures})
+    if not names:
         yield Para("No figures were taken.")
+    for at in range(0, len(names), MAX_COLUMNS):
+        columns = names[at : at + MAX_COLUMNS]
+        rows = [
+            [
+                Cell(line.case.id),
+                Cell(short(line.tested.item.name, MAX_TITLE)),
+                *(Cell(f"{figures[name]:,.6g}" if name in figures else "–") for name in columns),
+            ]
+            for line, figures in taken
+            if any(name in figures for name in columns)
+        ]
+        shares = (30, 20, *(50 / len(columns) for _ in columns))
+        yield Table("All figures.", ("case", "item", *(short(name, MAX_HEAD) for name in columns)), rows, shares)
 
 
 def _validation(campaign: Campaign) -> Iterator[Block]:
@@ -269,7 +285,7 @@ def _validation(campaign: Campaign) -> Iterator[Block]:
         ]
         for check in campaign.checks
     ]
-    heads = ("board", "planted fault", "one of these has to fail", "failed", "")
+    heads = ("board", "planted fault", "one of these has to fail", "failed", "outcome")
     yield Table("Broken boards, and the cases that found them.", heads, rows, (16, 28, 21, 21, 14))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,13 +54,13 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write a report into a folder that is not there yet, or is empty: a report that was handed in is never written over.
 
     Raises:
-        ReportRefused: there is something else.
+        ReportRefused: there is something else, or somebody else's report came there meanwhile.
         StorageError: it cannot be written; the folder is as it was.
     """
     check_free(folder)
-    staged = folder.with_name(f".{folder.name}.tmp")
+    staged = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")  # another's own, where two are made at once
     try:
-        if staged.is_symlink() or staged.exists():
+        if staged.exists():
             shutil.rmtree(staged)  # of a process that was killed
         staged.mkdir(parents=True)
         for name, data in files.items():
@@ -70,6 +71,7 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
         staged.rename(folder)
     except OSError as error:
         _discard(staged)
+        check_free(folder)  # somebody else's report may have come first
         hint = "nothing was written; free some space or check permissions, and run the command again"
         raise StorageError(f"cannot write {folder}: {error.strerror or error}", hint=hint) from error
     except BaseException:

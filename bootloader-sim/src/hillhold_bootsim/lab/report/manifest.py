@@ -133,12 +133,16 @@ def _parse(text: str, path: Path) -> dict[str, tuple[int, str]]:
 
 
 def _files(folder: Path) -> set[str]:
-    """Names of all that lies in a folder, hidden ones and those below it, too. A link is none of the report's, whatever it leads to."""
+    """Names of all that lies in a folder, hidden ones and those below it, too. A link or a pipe is none of the report's files."""
     try:
         return {
-            f"{plain(path.relative_to(folder).as_posix())}{' (a link)' if path.is_symlink() else ''}"
+            plain(path.relative_to(folder).as_posix()) + _unlike_a_file(path)
             for path in folder.rglob("*")
             if path.is_symlink() or not path.is_dir()
         }
     except OSError as error:
         raise StorageError(f"cannot read {folder}: {error.strerror or error}") from error
+
+
+def _unlike_a_file(path: Path) -> str:
+    return " (a link)" if path.is_symlink() else "" if path.is_file() else " (no file)"

@@ -46,7 +46,7 @@ text-align:left;vertical-align:top}thead th{overflow-wrap:normal;border-bottom:2
 dl{display:grid;grid-template-columns:minmax(9rem,14rem) 1fr;margin:.6rem 0;border-top:1px solid var(--line)}
 dt,dd{margin:0;padding:.25rem .5rem;border-bottom:1px solid var(--line)}dt{color:var(--dim)}
 details{border:1px solid var(--line);margin:.4rem 0;padding:0 .8rem}summary{cursor:pointer;padding:.35rem 0}
-pre{white-space:pre-wrap;background:var(--soft);border:1px solid var(--line);padding:.6rem;font-size:12.5px;line-height:1.4}
+pre{margin:.2rem 0;white-space:pre-wrap;background:var(--soft);border:1px solid var(--line);padding:.6rem;font-size:12.5px;line-height:1.4}
 a{color:inherit}svg{max-width:100%;height:auto;display:block;margin:.3rem 0}svg text{font:11px system-ui,sans-serif;fill:var(--ink)}
 .f-good{fill:var(--good)}.f-bad{fill:var(--bad)}.f-warn{fill:var(--warn)}.f-dim{fill:var(--dim)}.f-faint{fill:var(--faint)}
 .f-mark{fill:var(--mark)}figure{margin:.6rem 0}figcaption{color:var(--dim)}
@@ -105,7 +105,7 @@ def _block(block: Block) -> Iterator[str]:
 
 def _table(table: Table) -> Iterator[str]:
     label = escape(one_line(table.caption))
-    yield f'<div class="wide" tabindex="0" role="region" aria-label="{label}"><table><caption>{label}</caption>'
+    yield f'<div class="wide" tabindex="0" role="group" aria-label="{label}"><table><caption>{label}</caption>'
     total = sum(table.shares)
     widths = "".join(f'<col style="width:{share / total * 100:.1f}%">' for share in table.shares)
     yield f"<colgroup>{widths}</colgroup>"
