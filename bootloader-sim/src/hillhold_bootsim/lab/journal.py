@@ -6,6 +6,7 @@
     {"item": "unit 7", "is": {…}}                               what the board is
     {"item": "unit 7", "case": "soak", "part": {…}}             one of many parts of a case
     {"item": "unit 7", "case": "soak", "result": {…}}           what came of the whole
+    {"ended": …}                                                all is done
 
 A line that a loss of power or a full disk cut short is the last one, has no end, and is done again. Whatever else is not as it was written
 is refused: what is handed in as one campaign must be one.
@@ -74,7 +75,7 @@ class Journal:
     """The journal of one campaign, whose folder is locked; threads may share it.
 
     Attributes:
-        began: when the campaign did, Unix seconds.
+        began, ended: when the campaign did, Unix seconds; None while it has not.
         items, parts, results: what is there.
     """
 
@@ -82,6 +83,7 @@ class Journal:
         self._file, self._path = file, path
         self._lock = Lock()
         self.began = 0
+        self.ended: int | None = None
         self.items: dict[str, Item] = {}
         self.parts: dict[Key, list[Part]] = {}
         self.results: dict[Key, Result] = {}
@@ -101,6 +103,13 @@ class Journal:
         """Write what came of a case."""
         self._write({"item": key[0], "case": key[1], "result": to_values(result, "result")})
         self.results[key] = result
+
+    def end(self, now: int) -> int:
+        """Write that all is done, once; return when that was."""
+        if self.ended is None:
+            self._write({"ended": now})
+            self.ended = now
+        return self.ended
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -140,6 +149,9 @@ class Journal:
                     raise CampaignRefused(what, expected=expected, got=got, hint=_ANOTHER)
 
     def _take_line(self, value: dict[str, Any], where: str) -> None:
+        if value.keys() == {"ended"} and type(value["ended"]) is int:
+            self.ended = value["ended"]
+            return
         names = {"item": str, "case": str, "is": dict, "part": dict, "result": dict}
         kinds = value.keys() - {"item", "case"}
         right = all(isinstance(value[name], names.get(name, type(None))) for name in value)
