@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,9 @@ power = { on = ["gpio", "set"], off = ["gpio", "clear; reboot"] }
 
 
 def test_attacks_are_in_the_order_of_the_catalogue_whatever_the_file_says() -> None:
-    found = order(SMALL.replace('["rollback-timestamp", "wrong-hardware", "lower-version"]', '["keys", "metadata", "keys"]'))
+    found = order(
+        SMALL.replace('["rollback-timestamp", "wrong-hardware", "lower-version"]', '["keys", "metadata", "keys"]')
+    )
     ids = [attack.case.id for attack in CATALOGUE if attack.case.group in ("keys", "metadata")]
     assert [*found.attacks] == [name for name in ids if name != "wrong-hardware"]
 
@@ -147,9 +150,9 @@ def test_any_bytes_are_refused_or_read(data: bytes) -> None:
         parse_order(data, "campaign.toml", Path())
 
 
-@given(at=st.integers(0, len(SMALL) - 1), new=st.sampled_from(["", "\0", "[", '"', "=", "\n", "é", "9" * 5000, "[" * 2000]))
+@given(
+    at=st.integers(0, len(SMALL) - 1), new=st.sampled_from(["", "\0", "[", '"', "=", "\n", "é", "9" * 5000, "[" * 2000])
+)
 def test_a_changed_file_is_refused_or_read(at: int, new: str) -> None:
-    try:
+    with suppress(CampaignRefused):
         order(SMALL[:at] + new + SMALL[at + 1 :])
-    except CampaignRefused:
-        pass

@@ -60,7 +60,9 @@ def test_a_journal_that_is_cut_short_anywhere_loses_the_last_line_alone(tmp_path
         (folder / NAME).write_bytes(data[:length])
         with opened(folder, HEAD, 6) as journal:
             whole = data[:length].count(b"\n")
-            have = len(journal.items) + sum(map(len, journal.parts.values())) + len(journal.results) + bool(journal.ended)
+            have = (
+                len(journal.items) + sum(map(len, journal.parts.values())) + len(journal.results) + bool(journal.ended)
+            )
             assert have == max(0, whole - 1)
             assert journal.began == (5 if whole else 6)
         assert written(folder).endswith(b"\n")
@@ -125,9 +127,12 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_at_once_in_one_folder_are_one_too_many(tmp_path: Path) -> None:
-    with opened(tmp_path, HEAD, 5):
-        with pytest.raises(LockedError, match="in use by another process"), opened(tmp_path, HEAD, 6):
-            pass
+    with (
+        opened(tmp_path, HEAD, 5),
+        pytest.raises(LockedError, match="in use by another process"),
+        opened(tmp_path, HEAD, 6),
+    ):
+        pass
     with opened(tmp_path, HEAD, 6) as journal:
         assert journal.began == 5
 

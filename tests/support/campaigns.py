@@ -12,7 +12,9 @@ from hillhold_bootsim.lab.conduct import Step, Task, conduct, inputs, summed_up
 from hillhold_bootsim.lab.journal import Head, opened
 from hillhold_bootsim.lab.model import Campaign
 from hillhold_bootsim.lab.runner import Firmware
-from hillhold_bootsim.lab.target import Spec
+from hillhold_bootsim.lab.serialport import LACKS
+from hillhold_bootsim.lab.target import Spec, Target
+from hillhold_bootsim.lab.through import Through
 from hillhold_bootsim.lab.virtual import VirtualSpec
 from hillhold_bootsim.powercut.pools import Here, Pool
 from hillhold_bootsim.powercut.runner import Runner
@@ -61,10 +63,18 @@ class OneBoard:
 
     def __init__(self, spec: VirtualSpec, name: str = "one board") -> None:
         self.name, self._spec = name, spec
-        self.target = spec.make(3)
+        self.target: Target = spec.make(3)
 
-    def make(self, seed: int) -> object:
+    def make(self, seed: int) -> Target:
         return self.target
+
+
+class Lacking(Through):
+    """A virtual board that lacks what many real ones lack."""
+
+    def __init__(self, target: Target, *names: str) -> None:
+        super().__init__(target)
+        self.lacks = {name: LACKS[name] for name in names}
 
 
 def go(

@@ -25,6 +25,7 @@ from hillhold_bootsim.lab.reading import Reading
 from hillhold_bootsim.lab.rig import PowerCutError
 from hillhold_bootsim.lab.target import GoneError
 from hillhold_bootsim.line import LineModel
+from hillhold_verifier.conversation import Request
 from hillhold_verifier.errors import HillholdError
 from hillhold_verifier.smp import Group, Op, OsCommand
 
@@ -125,17 +126,10 @@ class CutsWork:
 
 def _falls_silent(bench: Stand, seconds: float) -> bool:
     """Switch off and on; say whether the board was silent in between."""
-
-    def answers() -> bool:
-        return bool(bench.ask(Op.READ, Group.OS, OsCommand.MCUMGR_PARAMETERS, {}))
-
     rig = bench.rig
     rig.cut()
     rig.wait(max(seconds, BOOT))
-    try:
-        silent = not answers()
-    except GoneError:  # a port that goes away with the power
-        silent = True
+    silent = not bench.wire.answers(Request(Op.READ, Group.OS, OsCommand.MCUMGR_PARAMETERS, {}))
     rig.power(True)
     bench.wire.forgive()
     rig.wait(BOOT)

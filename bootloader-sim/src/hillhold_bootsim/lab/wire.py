@@ -45,6 +45,7 @@ class Wire:
         self._exchange = Exchange()
         self._sequence = self._resent = 0
         self._failing: float | None = None
+        self._patient = True
         self.forget()
 
     def forget(self) -> None:
@@ -132,6 +133,16 @@ class Wire:
             heard += self.read(min(STEP, end - self._target.seconds()))
         return heard
 
+    def answers(self, request: Request) -> bool:
+        """Send one message once; say whether an answer comes. A port that is gone has none, and is not waited for."""
+        self._patient = False
+        try:
+            return bool(self.ask(request))
+        except StreamError:
+            return False
+        finally:
+            self._patient = True
+
     def forgive(self) -> None:
         """The board was without power: that its port was away meanwhile does not count."""
         self._failing = None
@@ -159,6 +170,8 @@ class Wire:
         try:
             return act()
         except StreamError as error:
+            if not self._patient:
+                raise
             self._come_back(error)
             return b""
 
