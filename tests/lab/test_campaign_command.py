@@ -189,7 +189,7 @@ on)
         >> board.log 2>&1 < /dev/null &
     echo $! > pid
     for i in $(seq 200); do test -e tty && exit 0; sleep 0.05; done; exit 1;;
-off) kill -9 $(cat pid); rm -f tty;;
+off) kill -9 $(cat pid); rm -f pid tty;;
 esac
 """
 REAL = """
