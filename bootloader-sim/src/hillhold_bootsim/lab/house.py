@@ -33,12 +33,13 @@ FAR: Final = 2**40
 """A version that nobody comes to by counting: whoever states a higher one was not honest."""
 ROOT_EXPIRES: Final = 4_102_444_800
 """2100-01-01: a root of the lab must be the same bytes whenever it is made."""
+MAX_REVISION: Final = 999
 COUNTERS: Final = 1000
 """The highest security counter that the lab lets its line use: beyond it is an attack."""
 ALL: Final = ("targets", "line", "snapshot", "timestamp")
 """The roles below root."""
-TOP: Final = "9.9.9"
-"""The version that attackers give their images: above all of the lab's own, and never right."""
+TOP: Final = "TOP"
+"""What attackers call their images: a version above all of the lab's own, whatever that is now (`House.top`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class House:
         self.known: dict[str, str] = {}
         self.by_image_hash: dict[bytes, str] = {}
         self.counter = 1
-        self._number = 0
+        self._last = (1, 0, 0)
         self.repo = Repo(device.product, (device.hardware,))
         self.repo.max_security_counter = COUNTERS
         self.repo.offline_grace = 0
@@ -136,9 +137,7 @@ class House:
             if version < FAR:
                 repo.versions[role] = max(repo.versions[role], version)
         if held.version:
-            major, minor, revision = (int(part) for part in held.version.partition("+")[0].split("."))
-            if major == 1:
-                self._number = max(self._number, 1000 * minor + min(revision, 999))
+            self._last = max(self._last, _numbers(held.version))
         self.counter = max(self.counter, held.counter)
         self._date()
         if max(held.versions) >= FAR:
@@ -157,14 +156,21 @@ class House:
 
     # --- releases -----------------------------------------------------------------------------------------------------
 
+    @property
+    def top(self) -> str:
+        """A version above all of the lab's own."""
+        return f"{self._last[0] + 1}.0.0"
+
     def next_version(self) -> str:
         """Return a version above all before."""
-        self._number += 1
-        return f"1.{self._number // 1000}.{self._number % 1000}"
+        major, minor, revision = self._last
+        self._last = (major, minor, revision + 1) if revision < MAX_REVISION else (major, minor + 1, 0)
+        return ".".join(map(str, self._last))
 
     def skip_to(self, revision: int) -> None:
         """Have the next version end in this number, if none of a higher one was released."""
-        self._number = max(self._number, self._number // 1000 * 1000 + revision - 1)
+        major, minor, last = self._last
+        self._last = (major, minor, max(last, revision - 1))
 
     def image(
         self, version: str, counter: int | None = None, *, key: Private | None = None, tail: str = "", **more: object
@@ -175,9 +181,9 @@ class House:
             tail: images of one version that differ in this have the same length, and other last bytes.
             more: see `images.Plan`.
         """
-        counter = self.counter if counter is None else counter
-        code = payload(str(self.seed), version + tail, FIRMWARE, self._firmware)
-        plan = Plan(version, counter, header=self._header, **more)  # type: ignore[arg-type]
+        counter, number = self.counter if counter is None else counter, self._number(version)
+        code = payload(str(self.seed), number + tail, FIRMWARE, self._firmware)
+        plan = Plan(number, counter, header=self._header, **more)  # type: ignore[arg-type]
         return self.keep(make_image(code, plan, key or self.image_key), version)
 
     def keep(self, image: bytes, version: str) -> bytes:
@@ -195,7 +201,7 @@ class House:
         names = self.device.components
         named: Object = {} if names[component] == "app" else {"component": names[component]}
         file = FILE if component == 0 else f"{names[component]}.bin"
-        path = repo.add_release(version, data, counter=counter, file=file)
+        path = repo.add_release(self._number(version), data, counter=counter, file=file)
         repo.change(path, **{"format": "mcuboot", **named, **custom})
         return path
 
@@ -255,6 +261,9 @@ class House:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
+    def _number(self, version: str) -> str:
+        return self.top if version == TOP else version
+
     def key(self, name: str) -> SigningKey:
         """Return the key of that name, of this seed."""
         return key(f"hillhold lab {self.seed}: {name}")
@@ -296,3 +305,8 @@ class House:
             "targets": self.now + YEAR,
             "line": self.now + YEAR,
         }
+
+
+def _numbers(version: str) -> tuple[int, int, int]:
+    major, minor, revision = (int(part) for part in version.partition("+")[0].split("."))
+    return major, minor, revision

@@ -114,20 +114,25 @@ def make_image(payload: bytes, plan: Plan, key: Private | None) -> bytes:
         MAGIC, 0, plan.header, len(protected), len(payload), 0,
         version.major, version.minor, version.revision, version.build, 0,
     )  # fmt: skip
-    covered = header.ljust(plan.header, b"\0") + payload + protected
-    digest = sha256(covered[: plan.signed]).digest()
+    whole = header.ljust(plan.header, b"\xff") + payload + protected
+    digest = sha256(whole[: plan.signed]).digest()
     tlvs = [(TLV_SHA256, digest)]
     if key is not None:
         public = public_key(key)
         tlvs += [(TLV_KEYHASH, plan.key_hash or public.key_hash), (public.signature_tlv, _sign(key, digest))]
-    return covered + _area(_AREA, tlvs) + plan.trailing
+    return whole + _area(_AREA, tlvs) + plan.trailing
+
+
+def covered(image: bytes) -> bytes:
+    """Return what an image's hash has to cover."""
+    _magic, _load, header, protected, size = struct.unpack_from("<IIHHI", image)
+    return image[: header + size + protected]
 
 
 def unsigned(image: bytes) -> bytes:
     """Return an image with its hash alone: without key hash and signature."""
-    _magic, _load, header, protected, size = struct.unpack_from("<IIHHI", image)
-    covered = image[: header + size + protected]
-    return covered + _area(_AREA, [(TLV_SHA256, sha256(covered).digest())])
+    signed = covered(image)
+    return signed + _area(_AREA, [(TLV_SHA256, sha256(signed).digest())])
 
 
 def parse_version(text: str) -> ImageVersion:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hillhold_bootsim.lab.bench import BOOT, Bench, NotTestedError, ran
+from hillhold_bootsim.lab.bench import Bench, NotTestedError, ran
 from hillhold_bootsim.lab.house import TOP
 from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
 from hillhold_bootsim.lab.reading import Ran, Reading
+from hillhold_bootsim.lab.stockinstall import BOOT
 from hillhold_bootsim.lab.target import CAN, GoneError, Trials
 from hillhold_verifier.errors import HillholdError, OperationalError
 
@@ -223,6 +224,8 @@ class _Trial:
         return found
 
     def _done(self, verdict: Verdict, reason: str, *, independent: bool = False) -> Result:
+        if verdict is not Verdict.PASS:
+            self._bench.baseline = None  # what the next case begins with is installed anew
         judged = verdict in (Verdict.PASS, Verdict.FAIL)
         words = (
             WORDS if judged and "read" in self._bench.target.lacks else VERSION if judged and self._by_version else ""

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Final
 
 from hillhold_bootsim.lab.catalogue.clock import CLOCK_CASES
+from hillhold_bootsim.lab.catalogue.forward import FORWARD_CASES
 from hillhold_bootsim.lab.catalogue.frames import FRAME_CASES
+from hillhold_bootsim.lab.catalogue.freshness import FRESHNESS_CASES
 from hillhold_bootsim.lab.catalogue.image import IMAGE_CASES
 from hillhold_bootsim.lab.catalogue.keys import KEY_CASES
 from hillhold_bootsim.lab.catalogue.metadata import METADATA_CASES
@@ -23,8 +25,10 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
     *TRANSFER_CASES,
     *TRIAL_CASES,
     *METADATA_CASES,
+    *FRESHNESS_CASES,
     *RELEASE_CASES,
     *CLOCK_CASES,
     *KEY_CASES,
+    *FORWARD_CASES,
 )
 BY_ID: Final = {attack.case.id: attack for attack in CATALOGUE}

@@ -14,7 +14,7 @@ from hillhold_verifier.smp import HILLHOLD_GROUP, Group, Message, Op, encode
 FRAME_CASES: Final = Book("line")
 _add = FRAME_CASES.add
 STAYS = "It answers none of it, starts nothing, and serves whoever comes next."
-SOURCES: Final = (of.CR_3_5, of.SVV_3, of.CR_7_1)
+SOURCES: Final = (of.CR_3_5, of.SVV_3, of.CR_7_1, of.SYSTEM_TESTING)
 SMP: Final = ("smp",)
 _HEADER: Final = struct.Struct(">BBHHBB")
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from hillhold_bootsim.lab.bench import Bench, image_hash
+from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
 from hillhold_bootsim.lab.house import TOP
-from hillhold_bootsim.lab.images import image_key, public_key, sample_keys, unsigned
+from hillhold_bootsim.lab.images import covered, image_key, public_key, sample_keys, unsigned
+from hillhold_bootsim.lab.stockinstall import image_hash
 from hillhold_verifier.smp import ImageCommand
 
 IMAGE_CASES: Final = Book("image")
@@ -57,7 +58,7 @@ def image_noise(bench: Bench) -> None:
     "An image that nobody signed",
     how="An image whose hash is right, and which has no signature.",
     expected=STAYS,
-    sources=(of.TUF_ARBITRARY, of.MCUBOOT_SIGNATURE, of.EDR_3_14, of.CR_3_4, of.EN_VERIFY),
+    sources=(of.TUF_ARBITRARY, of.MCUBOOT_SIGNATURE, of.EDR_3_14, of.CR_3_4, of.EN_UPDATES, of.EN_VERIFY),
     leaves=RISES,
     needs=SMP,
 )
@@ -71,7 +72,7 @@ def image_unsigned(bench: Bench) -> None:
     "An image that a stranger signed",
     how="An image signed by a key that the bootloader does not hold; once under that key's name, once under the name of the right one.",
     expected=STAYS,
-    sources=(of.TUF_ARBITRARY, of.MCUBOOT_SIGNATURE, of.EDR_3_14, of.NIST_AUTHENTIC, of.EN_VERIFY),
+    sources=(of.TUF_ARBITRARY, of.MCUBOOT_SIGNATURE, of.EDR_3_14, of.TR_60601, of.NIST_AUTHENTIC, of.EN_VERIFY),
     leaves=RISES,
     needs=SMP,
 )
@@ -123,8 +124,8 @@ def image_altered(bench: Bench) -> None:
 )
 def image_prefix_signed(bench: Bench) -> None:
     house = bench.house
-    whole = len(house.image(TOP))
-    brought(bench, *(house.image(TOP, signed=count) for count in (32, 1024, whole // 2, whole - 200)))
+    whole = len(covered(house.image(TOP)))
+    brought(bench, *(house.image(TOP, signed=count) for count in (32, 1024, whole // 2, whole - 200, whole - 16)))
 
 
 @_add(
@@ -165,7 +166,7 @@ def image_others_signature(bench: Bench) -> None:
     how="After an update, a stock tool uploads the release from before, which is signed by the right key, and asks for its trial and its "
     "confirmation.",
     expected="It is refused, or not started: an attacker with the line does not bring back what was repaired.",
-    sources=(of.TUF_ROLLBACK, of.NIST_ROLLBACK, of.SMP_UNAUTHENTICATED, of.EDR_3_10, of.FDA_UPDATES),
+    sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC, of.SMP_UNAUTHENTICATED, of.EDR_3_10, of.FDA_UPDATES),
     needs=SMP,
 )
 def image_older_uploaded(bench: Bench) -> None:
@@ -179,7 +180,7 @@ def image_older_uploaded(bench: Bench) -> None:
     "The image that lies in the other slot, asked for by a stock tool",
     how="After an update, the release from before lies whole in the other slot. A stock tool asks for its trial and its confirmation.",
     expected="It is refused, or not started.",
-    sources=(of.TUF_ROLLBACK, of.NIST_ROLLBACK, of.SMP_UNAUTHENTICATED, of.EDR_3_10),
+    sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC, of.SMP_UNAUTHENTICATED, of.EDR_3_10),
     needs=SMP,
 )
 def image_step_back(bench: Bench) -> None:

@@ -12,9 +12,6 @@ from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
 from hillhold_bootsim.lab.forge import DAY
 from hillhold_bootsim.lab.house import Release
-from hillhold_verifier.agent import METADATA
-from hillhold_verifier.smp import Op
-from hillhold_verifier.wire import base_name, deflate
 
 METADATA_CASES: Final = Book("metadata")
 _add = METADATA_CASES.add
@@ -51,7 +48,7 @@ def listed(tree: dict[str, bytes], role: str) -> bytes:
     how="A release is published and withdrawn, and the board brought up to date. Then a courier brings the repository as it was before the "
     "withdrawal, every file of it authentic and unexpired.",
     expected=STAYS,
-    sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_ROLLBACK, of.EDR_3_10, of.NIST_ROLLBACK, of.FDA_UPDATES),
+    sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_ROLLBACK, of.EDR_3_10, of.NIST_AUTHENTIC, of.FDA_UPDATES),
     leaves=RISES,
 )
 def rollback_timestamp(bench: Bench) -> None:
@@ -115,6 +112,15 @@ def rollback_line(bench: Bench) -> None:
     leaves=RISES,
 )
 def rollback_targets(bench: Bench) -> None:
+    older = _allowed_once(bench)
+    thief = bench.house.thief()
+    thief.publish("timestamp", snapshot=thief.snapshot(targets=older))
+    bench.push(thief)
+    bench.stolen()
+
+
+def _allowed_once(bench: Bench) -> bytes:
+    """Targets that allowed the line another hardware, which the board has seen replaced; the line lists a release that names it."""
     house, repo = bench.house, bench.house.repo
     own = house.device.hardware
     repo.hardware = sorted([own, "other-board"])
@@ -125,10 +131,7 @@ def rollback_targets(bench: Bench) -> None:
     repo.change(release.path, hardware=sorted([own, "other-board"]))
     house.publish()
     bench.check(repo)
-    thief = house.thief()
-    thief.publish("timestamp", snapshot=thief.snapshot(targets=older))
-    bench.push(thief)
-    bench.stolen()
+    return older
 
 
 @_add(
@@ -151,6 +154,71 @@ def rollback_root(bench: Bench) -> None:
     bench.deliver(0, root)
     version = house.repo.versions["root"]
     bench.push({**before, **{f"metadata/{version + n}.root.json": root for n in (0, 1)}})
+
+
+@_add(
+    "relisted-line",
+    "Stolen online keys list a file again after another was listed, and withheld",
+    how="The board holds the line's file with a release. Timestamp and snapshot arrive that list its withdrawal, and that file is "
+    "withheld. Then who has the online keys lists the file that the board holds again.",
+    expected="What a snapshot listed is not undone by the next one: it refuses.",
+    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
+    leaves=RISES,
+)
+def relisted_line(bench: Bench) -> None:
+    house = bench.house
+    release = house.release()
+    bench.check(house.repo)
+    before = house.repo.files["line"]
+    house.repo.change(release.path, withdrawn=WITHDRAWN)
+    house.publish()
+    for number, role in ((1, "timestamp"), (2, "snapshot")):
+        bench.deliver(number, house.repo.files[role])
+    thief = house.thief()
+    thief.publish("timestamp", snapshot=thief.snapshot(line=before))
+    bench.push(thief)
+    bench.stolen()
+
+
+def _outlives(bench: Bench, role: str, before: bytes) -> None:
+    """The online keys are replaced, and whoever has the new ones lists an older file of a role whose keys stayed."""
+    house, repo = bench.house, bench.house.repo
+    thief = house.thief()
+    for online in ONLINE:
+        thief.keys[online] = [house.key(f"{online}/replaced")]
+    thief.publish("root")
+    snapshot = thief.snapshot(**{role: before})  # type: ignore[arg-type]
+    thief.publish("timestamp", snapshot=snapshot)
+    bench.push(thief)
+    repo.versions["root"] = thief.versions["root"]
+    bench.rotated = True
+    bench.stolen()
+
+
+@_add(
+    "rollback-line-after-rotation",
+    "An older file of the line, listed after the online keys were replaced",
+    how="The board has seen a withdrawal. The keys of timestamp and snapshot are replaced, with which their floors fall; who has the new "
+    "ones lists the line's file from before the withdrawal, which the line's own keys signed.",
+    expected="The line's floor stands on the line's keys, and holds: it refuses.",
+    sources=(of.TUF_FAST_FORWARD, of.TUF_TARGETS_ROLLBACK, of.TUF_COMPROMISE),
+    leaves="two more roots",
+)
+def rollback_line_after_rotation(bench: Bench) -> None:
+    _, before = withdrawn(bench)
+    _outlives(bench, "line", listed(before, bench.house.device.product))
+
+
+@_add(
+    "rollback-targets-after-rotation",
+    "Older top-level targets, listed after the online keys were replaced",
+    how="As rollback-line-after-rotation, with targets that allowed the line another hardware.",
+    expected="The floor of targets stands on the keys of targets, and holds: it refuses.",
+    sources=(of.TUF_FAST_FORWARD, of.TUF_TARGETS_ROLLBACK, of.TUF_DELEGATION),
+    leaves="two more roots",
+)
+def rollback_targets_after_rotation(bench: Bench) -> None:
+    _outlives(bench, "targets", _allowed_once(bench))
 
 
 @_add(
@@ -315,149 +383,3 @@ def dropped_role(bench: Bench) -> None:
     thief.publish("timestamp", snapshot=thief.snapshot(line=listed(before, product)))
     bench.push(thief)
     bench.stolen()
-
-
-# --- expiry -----------------------------------------------------------------------------------------------------------
-
-
-def _expired(bench: Bench, role: str) -> None:
-    house = bench.house
-    release = house.release(expires={role: house.now - 1})
-    bench.push(house.repo)
-    bench.smuggle(release.data)
-
-
-def _expiry(role: str, clause: str) -> None:
-    @_add(
-        f"expired-{role}",
-        f"A release under {'the product line' if role == 'line' else role} metadata that has expired",
-        how=f"All is signed and listed properly, and {role} expired a second before it was brought.",
-        expected="It installs nothing, and goes on running what it ran.",
-        sources=(clause, of.TUF_FREEZE, of.EDR_3_10),
-        leaves=RISES,
-    )
-    def expired(bench: Bench) -> None:
-        _expired(bench, role)
-
-
-for _role, _clause in (
-    ("timestamp", of.TUF_TIMESTAMP_EXPIRY),
-    ("snapshot", of.TUF_SNAPSHOT_EXPIRY),
-    ("targets", of.TUF_TARGETS_EXPIRY),
-    ("line", of.TUF_TARGETS_EXPIRY),
-):
-    _expiry(_role, _clause)
-
-
-@_add(
-    "expired-root",
-    "A release under a root that has expired",
-    how="The next root, signed by its quorum, has expired; all below it is new and in order.",
-    expected="It may follow the root, and installs nothing under it, until the next one.",
-    sources=(of.TUF_ROOT_EXPIRY, of.TUF_FREEZE),
-    leaves="two more roots",
-)
-def expired_root(bench: Bench) -> None:
-    house = bench.house
-    release = house.release()
-    house.rotate(expires={"root": house.now - 1})
-    bench.push(house.repo)
-    bench.smuggle(release.data)
-    bench.stolen()
-
-
-@_add(
-    "grace-beyond-cap",
-    "A line that claims more offline grace than its delegation allows",
-    how="The line claims 30 days; targets allow it one. Timestamp and snapshot expired two days ago.",
-    expected="It installs nothing: the weakest team does not set its own limits.",
-    sources=(of.TUF_FREEZE, of.TUF_DELEGATION),
-    leaves=RISES,
-)
-def grace_beyond_cap(bench: Bench) -> None:
-    house, repo = bench.house, bench.house.repo
-    cap, repo.max_offline_grace = repo.max_offline_grace, DAY
-    repo.offline_grace = 30 * DAY
-    release = house.release(expires=dict.fromkeys(ONLINE, house.now - 2 * DAY))
-    bench.push(repo)
-    bench.smuggle(release.data)
-    repo.offline_grace, repo.max_offline_grace = 0, cap
-
-
-# --- endless data, slow retrieval -------------------------------------------------------------------------------------
-
-
-@_add(
-    "endless-announced",
-    "Metadata that announces more than any file has",
-    how="For each file, lengths of a byte too many up to 2**63 are announced, packed and unpacked.",
-    expected="It refuses at once, and takes honest files afterwards.",
-    sources=(of.TUF_ENDLESS, of.CR_7_1, of.CR_3_5),
-)
-def endless_announced(bench: Bench) -> None:
-    for number in range(6):
-        for field in ("n", "l"):
-            for length in (1 << 20, 1 << 32, (1 << 63) - 1):
-                body: dict[str, object] = {
-                    "f": number,
-                    "n": 100,
-                    "l": 100,
-                    "b": base_name(b""),
-                    "d": b"",
-                    field: length,
-                }
-                bench.own(Op.WRITE, METADATA, **body)
-
-
-@_add(
-    "endless-pieces",
-    "Metadata that goes on beyond its announced end",
-    how="A file of 1000 bytes is announced, and pieces are sent on and on.",
-    expected="It refuses what is too much, and takes honest files afterwards.",
-    sources=(of.TUF_ENDLESS, of.CR_7_1),
-)
-def endless_pieces(bench: Bench) -> None:
-    for number in range(5):
-        at = 0
-        for _ in range(12):
-            head = {"o": at} if at else {"n": 1000, "l": 1000, "b": base_name(b"")}
-            bench.own(Op.WRITE, METADATA, f=number, **head, d=bytes(bench.room))
-            at += bench.room
-
-
-@_add(
-    "endless-inflated",
-    "A few bytes that inflate to very many",
-    how="A deflated file of two million zeros is sent as a file of the longest length that the board takes.",
-    expected="It stops at the announced length, and refuses.",
-    sources=(of.TUF_ENDLESS, of.CR_7_1, of.CR_3_5),
-)
-def endless_inflated(bench: Bench) -> None:
-    bomb = deflate(bytes(2_000_000), b"")[: bench.room]
-    for length in (1000, 100_000, 512 * 1024):
-        bench.own(Op.WRITE, METADATA, f=4, n=len(bomb), l=length, b=base_name(b""), d=bomb)
-
-
-@_add(
-    "slow-retrieval",
-    "Files that come a few bytes an hour, and never to an end",
-    how="A timestamp is begun and sent in pieces of eight bytes with an hour between them (a minute on a real board), and left at half; "
-    "then an image, likewise.",
-    expected="Whoever comes next is served: an update that does not end holds up no other.",
-    sources=(of.TUF_SLOW, of.CR_7_1),
-    leaves=RISES,
-)
-def slow_retrieval(bench: Bench) -> None:
-    house = bench.house
-    pause = 3600 if "clock" not in bench.target.lacks else 60
-    raw = house.repo.files["timestamp"]
-    packed = deflate(raw, b"")
-    for at in range(0, min(80, len(packed)), 8):
-        head = {"o": at} if at else {"n": len(packed), "l": len(raw), "b": base_name(b"")}
-        bench.own(Op.WRITE, METADATA, f=1, **head, d=packed[at : at + 8])
-        bench.wait(pause)
-    house.now = max(house.now, bench.target.now())
-    release = house.release()
-    bench.check(house.repo)
-    bench.upload(release.data, end=bench.room)
-    bench.wait(pause)

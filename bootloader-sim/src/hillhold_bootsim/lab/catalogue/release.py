@@ -140,7 +140,7 @@ def other_lines_file(bench: Bench) -> None:
     "The release from before is listed as the newest",
     how="The line lists the release that the board ran before, and nothing else, in metadata that are new.",
     expected="A version below the confirmed one is refused, without a signed permission to step down.",
-    sources=(of.TUF_ROLLBACK, of.NIST_ROLLBACK, of.EDR_3_10, of.FDA_UPDATES),
+    sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC, of.EDR_3_10, of.TR_60601, of.EN_UPDATES, of.FDA_UPDATES),
     leaves=RISES,
 )
 def lower_version(bench: Bench) -> None:
@@ -175,7 +175,7 @@ def lower_version_as_text(bench: Bench) -> None:
     "A permission to step down that does not name the confirmed version",
     how="The release from before is listed with a signed permission to step down to it, from another version than the board runs.",
     expected="It refuses: the permission names exact versions.",
-    sources=(of.TUF_ROLLBACK, of.NIST_ROLLBACK),
+    sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC),
     leaves=RISES,
 )
 def step_down_from_elsewhere(bench: Bench) -> None:
@@ -203,7 +203,7 @@ def same_version(bench: Bench) -> None:
     "A newer version with a security counter below the board's",
     how="The board's counter is raised by an honest release. Then a newer version with the counter of before is listed.",
     expected="It refuses: a counter never goes down.",
-    sources=(of.MCUBOOT_COUNTER, of.NIST_ROLLBACK, of.EDR_3_10, of.EDR_3_14),
+    sources=(of.MCUBOOT_COUNTER, of.NIST_AUTHENTIC, of.EDR_3_10, of.EDR_3_14),
     leaves="the security counter is one higher; it never goes down again",
 )
 def lower_counter(bench: Bench) -> None:
@@ -220,7 +220,7 @@ def lower_counter(bench: Bench) -> None:
     "An image whose own counter is below what its metadata state",
     how="Metadata state the board's counter, the image's header one less.",
     expected="Header and metadata have to agree: it is not installed.",
-    sources=(of.MCUBOOT_COUNTER, of.NIST_ROLLBACK),
+    sources=(of.MCUBOOT_COUNTER, of.NIST_AUTHENTIC),
     leaves=RISES,
 )
 def counter_that_lies(bench: Bench) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Final
 
-from hillhold_bootsim.lab.bench import Bench, image_hash
+from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
 from hillhold_bootsim.lab.forge import DAY
 from hillhold_bootsim.lab.house import TOP, Release
+from hillhold_bootsim.lab.stockinstall import image_hash
 from hillhold_signer.patches import make_patch
 from hillhold_verifier.smp import Group, ImageCommand, Op
 
@@ -39,7 +40,7 @@ def _tried(bench: Bench, *images: bytes) -> None:
     "Another image, uploaded under the hash of the chosen one",
     how="The board has chosen a release. An image of the same length, signed by the right image key, is uploaded under its hash.",
     expected=STAYS,
-    sources=(of.TUF_ARBITRARY, of.TUF_TARGETS_HASH, of.SMP_UNAUTHENTICATED, of.CR_3_4),
+    sources=(of.TUF_ARBITRARY, of.TUF_TARGET, of.SMP_UNAUTHENTICATED, of.CR_3_4),
     leaves=RISES,
 )
 def upload_under_chosen_hash(bench: Bench) -> None:
@@ -56,7 +57,7 @@ def upload_under_chosen_hash(bench: Bench) -> None:
     how="The first half of the chosen release is uploaded, and the board reset. Then the upload goes on with another image of the same "
     "length and the same first half, signed by the right image key.",
     expected=STAYS,
-    sources=(of.TUF_MIX, of.TUF_TARGETS_HASH, of.CR_3_4, of.SVV_3),
+    sources=(of.TUF_MIX, of.TUF_TARGET, of.CR_3_4, of.SVV_3),
     leaves=RISES,
 )
 def upload_goes_on_otherwise(bench: Bench) -> None:
@@ -210,7 +211,7 @@ def patch_swapped(bench: Bench) -> None:
     "A signed patch that makes another image than it says",
     how="The quorum signed a patch to its release; what it makes is another image, signed by the right image key.",
     expected="The result's hash is not the signed one: it refuses, and may take the honest image whole.",
-    sources=(of.TUF_TARGETS_HASH, of.CR_3_4, of.SVV_3),
+    sources=(of.TUF_TARGET, of.CR_3_4, of.SVV_3),
     leaves=RISES,
 )
 def patch_makes_other(bench: Bench) -> None:
@@ -230,7 +231,7 @@ def patch_makes_other(bench: Bench) -> None:
     "A signed patch that was made for another base than it says",
     how="The quorum signed a patch for the image that runs; it was made from another one, and gives other bytes without an error.",
     expected="The result's hash is not the signed one: it refuses, and may take the honest image whole.",
-    sources=(of.TUF_TARGETS_HASH, of.CR_3_4),
+    sources=(of.TUF_TARGET, of.CR_3_4),
     leaves=RISES,
 )
 def patch_of_other_base(bench: Bench) -> None:

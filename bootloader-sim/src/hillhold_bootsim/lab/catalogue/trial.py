@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from hillhold_bootsim.lab.bench import Bench, image_hash
+from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
 from hillhold_bootsim.lab.house import TOP
+from hillhold_bootsim.lab.stockinstall import image_hash
 from hillhold_bootsim.lab.target import Trials
 from hillhold_verifier.agent import APPLY
 from hillhold_verifier.smp import ImageCommand, Op
@@ -131,7 +132,7 @@ def trial_power_cuts(bench: Bench) -> None:
     how="While an image is on trial, and its version is not yet the board's, the image from before the running one is brought: by the "
     "line's list, and by a stock tool. Then the trial fails, and it is brought again.",
     expected="Nothing takes the place of the way back, and no older image runs.",
-    sources=(of.TUF_ROLLBACK, of.NIST_ROLLBACK, of.SMP_UNAUTHENTICATED),
+    sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC, of.SMP_UNAUTHENTICATED),
     leaves=RISES,
     needs=NEEDS,
 )
