@@ -181,6 +181,13 @@ def test_every_case_shows_all_its_evidence() -> None:
             assert all(evidence.text in text for evidence in result.evidence)
 
 
+def test_a_case_says_whether_its_verdict_rests_on_the_boards_words() -> None:
+    assert any("read independently of the board's agent" in line for line in section(only(PASS), "evidence"))
+    words = section(only(replace(PASS, independent=False)), "evidence")
+    assert any("rests on the board's own words" in line for line in words)
+    assert not any("read independently of" in line for line in words)
+
+
 def test_the_map_names_cases_verdicts_and_what_is_still_to_be_checked() -> None:
     lines = section(campaign(), "clauses")
     assert any(
@@ -189,6 +196,9 @@ def test_the_map_names_cases_verdicts_and_what_is_still_to_be_checked() -> None:
     )
     assert any(
         line.startswith("4.2.1.3 | ") and line.endswith("rollback-of-timestamp | 2 pass | checked") for line in lines
+    )
+    assert any(line.startswith("4.4.1 | ") and line.endswith("to be checked") for line in lines), (
+        "among rows that were checked"
     )
     assert any("SUM-5 | " in line and "no case | – | to be checked" in line for line in lines)
     assert not any("CVE-2020-15093" in line for line in lines), "literature only where a case names it"
@@ -210,3 +220,8 @@ def test_versions_and_hashes_of_everything_are_in() -> None:
     found = campaign()
     lines = section(found, "origins")
     assert {f"{name} | {value}" for name, value in {**found.versions, **found.hashes}.items()} <= set(lines)
+
+
+def test_versions_and_hashes_that_are_missing_are_not_stated() -> None:
+    lines = section(replace(campaign(), versions={}, hashes={}), "origins")
+    assert sum(line.endswith(": not stated.") for line in lines) == 2

@@ -125,6 +125,12 @@ def test_what_is_no_json_object_is_refused(data: bytes) -> None:
         from_json(data)
 
 
+def test_a_name_twice_in_one_object_is_refused() -> None:
+    """Readers disagree on which of the two counts."""
+    with pytest.raises(CampaignRefused, match="the name 'kind' twice in one object"):
+        from_json(GOOD.replace(b'"kind": "virtual"', b'"kind": "virtual", "kind": "serial"'))
+
+
 def test_a_number_beyond_doubles_is_refused() -> None:
     with pytest.raises(CampaignRefused, match="double precision"):
         from_json(GOOD.replace(b"340.25", b"1e999"))

@@ -51,6 +51,10 @@ def test_a_report_as_it_was_signed_is_good(folder: Path) -> None:
     assert verify(folder, VERIFIER).good
 
 
+def test_a_report_is_good_only_without_any_finding() -> None:
+    assert not any(one.good for one in (findings(changed=("a",)), findings(missing=("a",)), findings(added=("a",))))
+
+
 def test_the_same_campaign_and_key_give_the_same_files() -> None:
     assert report_files(campaign(), SIGNER) == FILES
 

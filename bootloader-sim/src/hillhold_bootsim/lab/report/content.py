@@ -291,18 +291,16 @@ def _validation(campaign: Campaign) -> Iterator[Block]:
 
 def _origins(campaign: Campaign) -> Iterator[Block]:
     yield Heading(2, "Origins: versions and hashes", "origins")
-    yield Table(
-        "Versions of the tool, its parts and the system.",
-        ("what", "version"),
-        [[Cell(name), Cell(value)] for name, value in sorted(campaign.versions.items())],
-        (40, 60),
+    tables = (
+        ("Versions of the tool, its parts and the system", "version", campaign.versions),
+        ("SHA-256 of what went in", "SHA-256", campaign.hashes),
     )
-    yield Table(
-        "SHA-256 of what went in.",
-        ("what", "SHA-256"),
-        [[Cell(name), Cell(value)] for name, value in sorted(campaign.hashes.items())],
-        (30, 70),
-    )
+    for caption, head, values in tables:
+        if values:
+            rows = [[Cell(name), Cell(value)] for name, value in sorted(values.items())]
+            yield Table(f"{caption}.", ("what", head), rows, (30, 70))
+        else:
+            yield Para(f"{caption}: not stated.", Tone.WARN)
 
 
 def _about(campaign: Campaign) -> Iterator[Block]:

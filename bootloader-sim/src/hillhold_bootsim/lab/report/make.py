@@ -57,7 +57,6 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
         ReportRefused: there is something else, or somebody else's report came there meanwhile.
         StorageError: it cannot be written; the folder is as it was.
     """
-    check_free(folder)
     staged = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")  # another's own, where two are made at once
     try:
         if staged.exists():
@@ -71,7 +70,7 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
         staged.rename(folder)
     except OSError as error:
         _discard(staged)
-        check_free(folder)  # somebody else's report may have come first
+        check_free(folder)  # somebody else's report, most likely
         hint = "nothing was written; free some space or check permissions, and run the command again"
         raise StorageError(f"cannot write {folder}: {error.strerror or error}", hint=hint) from error
     except BaseException:

@@ -206,7 +206,8 @@ def _flow(block: Block, width: float) -> list[Any]:
         case Facts():
             return [_facts(block, width), Spacer(1, 6)] if block.rows else []
         case Table():
-            return [_paragraph(block.caption, tone=Tone.DIM, after=2), _table(block, width), Spacer(1, 8)]
+            caption = _paragraph(block.caption, tone=Tone.DIM, after=2)
+            return [CondPageBreak(70), caption, _table(block, width), Spacer(1, 8)]
         case Pre():
             title = _paragraph(block.title, tone=Tone.DIM, after=1)
             title.keepWithNext = True
