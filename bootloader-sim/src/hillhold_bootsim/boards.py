@@ -33,17 +33,18 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from hillhold_bootsim.bootflags import record_size
 from hillhold_bootsim.counter import entry_size
 from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import BootMode, Layout, Pair, Partition
 from hillhold_bootsim.swap import usable
+from hillhold_bootsim.tables import Table
 from hillhold_verifier.errors import MisuseError, OperationalError, Refused
 from hillhold_verifier.framing import SHARED, Transport
 from hillhold_verifier.smp_body import MAX_BODY
@@ -52,7 +53,6 @@ from hillhold_verifier.state import RESERVE
 FORMAT: Final = 1
 MAX_FILE: Final = 64 * 1024
 """Bytes of a board file."""
-MAX_TEXT: Final = 200
 MAX_NAME: Final = 64
 MAX_KEYS: Final = 16
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._+-]*")
@@ -65,8 +65,6 @@ BAUDS: Final = (300, 12_000_000)
 DEFAULT: Final = "virtual-m4-1m"
 """The board that is taken where none is named."""
 _SUFFIX: Final = ".toml"
-
-T = TypeVar("T")
 
 
 class BoardFileError(Refused):
@@ -167,19 +165,19 @@ def parse_board(text: str, what: str, folder: Path) -> Board:
         BoardFileError: it does not describe a board that can be.
     """
     try:
-        top = _Table(tomllib.loads(text), what)
+        top = Table(tomllib.loads(text), what, BoardFileError)
     except (ValueError, RecursionError) as error:  # ValueError: TOML's own, or a number of too many digits
         raise BoardFileError(what, expected="TOML", got=str(error)[:120]) from error
     top.number("format", FORMAT, FORMAT)
-    name, description, hardware = top.name("name"), top.text("description"), top.name("hardware")
+    name, description, hardware = _name(top, "name"), top.text("description"), _name(top, "hardware")
     mode = BootMode(top.one_of("boot", [mode.value for mode in BootMode]))
     buffer, buffers = top.number("buffer", MIN_BUFFER, MAX_BODY), top.number("buffers", 1, MAX_BUFFERS)
     baud = top.number("baud", *BAUDS)
     transports = _transports(top)
-    image_keys = top.texts("image_keys", MAX_KEYS)
+    image_keys = top.texts("image_keys", most=MAX_KEYS)
     geometry = _geometry(top.table("flash"))
     places = top.table("partitions")
-    flags, state, keys = places.pair("flags"), places.pair("state"), places.optional_pair("keys")
+    flags, state, keys = _pair(places, "flags"), _pair(places, "state"), _optional_pair(places, "keys")
     places.end()
     components = [_component(item) for item in top.tables("component")]
     top.end()
@@ -224,7 +222,7 @@ def _read(path: Path) -> str:
         raise BoardFileError(str(path), expected="UTF-8", got=f"byte {error.start} that is not") from error
 
 
-def _geometry(table: _Table) -> Geometry:
+def _geometry(table: Table) -> Geometry:
     runs = []
     for item in table.tables("sectors"):
         runs.append((item.number("count", 1), item.number("size", 1)))
@@ -237,8 +235,8 @@ def _geometry(table: _Table) -> Geometry:
         raise BoardFileError(f"{table.what}: {error}") from error
 
 
-def _transports(table: _Table) -> tuple[Transport, ...]:
-    names = table.texts("transports", len(Transport)) or [transport.value for transport in SHARED]
+def _transports(table: Table) -> tuple[Transport, ...]:
+    names = table.texts("transports", most=len(Transport)) or [transport.value for transport in SHARED]
     found = tuple(transport for transport in Transport if transport.value in names)
     if len(found) != len(names) or (len(found) > 1 and Transport.RAW in found):
         expected = "distinct ones of console and cobs, or raw alone"
@@ -246,10 +244,28 @@ def _transports(table: _Table) -> tuple[Transport, ...]:
     return found
 
 
-def _component(table: _Table) -> tuple[str, Pair]:
-    name, slots = table.name("name"), table.pair("slots")
+def _component(table: Table) -> tuple[str, Pair]:
+    name, slots = _name(table, "name"), _pair(table, "slots")
     table.end()
     return name, slots
+
+
+def _pair(table: Table, name: str) -> Pair:
+    both = table.tables(name)
+    if len(both) != 2:
+        raise table.error(name, "two ranges { offset, size }", len(both))
+    first, second = (Partition(item.number("offset"), item.number("size", 1)) for item in both)
+    for item in both:
+        item.end()
+    return first, second
+
+
+def _optional_pair(table: Table, name: str) -> Pair | None:
+    return _pair(table, name) if table.has(name) else None
+
+
+def _name(table: Table, name: str) -> str:
+    return table.matching(name, NAME, MAX_NAME)
 
 
 def _check_room(board: Board, what: str) -> None:
@@ -272,84 +288,3 @@ def _check_room(board: Board, what: str) -> None:
         _ = board.image_sizes
     except MisuseError as error:
         raise BoardFileError(f"{what}: {error}") from error
-
-
-class _Table:
-    """A table of the file; every entry is to be taken, each of its type."""
-
-    def __init__(self, value: Mapping[str, object], what: str) -> None:
-        self._left, self.what = dict(value), what
-
-    def number(self, name: str, low: int = 0, high: int = 2**32 - 1) -> int:
-        expected = f"an integer from {low} to {high}" if low != high else str(low)
-        value = self._take(name, int, expected)
-        if not low <= value <= high:
-            # Hexadecimal: decimal digits beyond a few thousand are an error of their own.
-            raise self._error(name, expected, f"{value:#x}"[:40] if abs(value) > 2**32 else value)
-        return value
-
-    def text(self, name: str) -> str:
-        expected = f"a text of 1 to {MAX_TEXT} printable characters"
-        value = self._take(name, str, expected)
-        if not 0 < len(value) <= MAX_TEXT or not value.isprintable():
-            raise self._error(name, expected, repr(value)[:80])
-        return value
-
-    def name(self, name: str) -> str:
-        expected = f"a name of up to {MAX_NAME} characters, {NAME.pattern}"
-        value = self._take(name, str, expected)
-        if len(value) > MAX_NAME or not NAME.fullmatch(value):
-            raise self._error(name, expected, repr(value)[:80])
-        return value
-
-    def one_of(self, name: str, known: Iterable[str]) -> str:
-        expected = " or ".join(known)
-        value = self._take(name, str, expected)
-        if value not in known:
-            raise self._error(name, expected, repr(value)[:80])
-        return value
-
-    def texts(self, name: str, most: int) -> list[str]:
-        """An optional list."""
-        expected = f"a list of up to {most} texts"
-        value = self._take(name, list, expected) if name in self._left else []
-        if len(value) > most or not all(isinstance(item, str) and item and item.isprintable() for item in value):
-            raise self._error(name, expected, repr(value)[:80])
-        return value
-
-    def table(self, name: str) -> _Table:
-        return _Table(self._take(name, dict, "a table"), f"{self.what}: {name}")
-
-    def tables(self, name: str) -> list[_Table]:
-        expected = "a list of tables, not empty"
-        value = self._take(name, list, expected)
-        if not value or not all(isinstance(item, dict) for item in value):
-            raise self._error(name, expected, repr(value)[:80])
-        return [_Table(item, f"{self.what}: {name} {at}") for at, item in enumerate(value)]
-
-    def pair(self, name: str) -> Pair:
-        both = self.tables(name)
-        if len(both) != 2:
-            raise self._error(name, "two ranges { offset, size }", len(both))
-        first, second = (Partition(item.number("offset"), item.number("size", 1)) for item in both)
-        for item in both:
-            item.end()
-        return first, second
-
-    def optional_pair(self, name: str) -> Pair | None:
-        return self.pair(name) if name in self._left else None
-
-    def end(self) -> None:
-        if self._left:
-            raise BoardFileError(self.what, expected="keys that there are", got=repr(sorted(self._left)[0])[:80])
-
-    def _take(self, name: str, kind: type[T], expected: str) -> T:
-        if name not in self._left:
-            raise self._error(name, expected, "none")
-        value = self._left.pop(name)
-        if type(value) is not kind:  # a bool is no integer
-            raise self._error(name, expected, f"{type(value).__name__} {value!r}"[:80])
-        return value
-
-    def _error(self, name: str, expected: str, got: object) -> BoardFileError:
-        return BoardFileError(f"{self.what}: {name}", expected=expected, got=got)

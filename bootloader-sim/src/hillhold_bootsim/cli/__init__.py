@@ -17,6 +17,7 @@ from hillhold_bootsim.cli.plan import plan
 from hillhold_bootsim.cli.ports import ports
 from hillhold_bootsim.cli.powercut import powercut
 from hillhold_bootsim.cli.report import report
+from hillhold_bootsim.cli.run import run
 from hillhold_bootsim.cli.selfcheck import command as selfcheck
 from hillhold_bootsim.cli.trace import trace
 from hillhold_signer.cli.terminal import App
@@ -55,9 +56,10 @@ def main() -> None:
       hillhold-lab ports  which serial ports there are
       hillhold-lab report the report on a campaign: make it, check it
       hillhold-lab selfcheck  show that the attacks find what they are for
+      hillhold-lab run    conduct a campaign of all that, and make its report
       hillhold-lab trace  what went over a line that hillhold-device captured
     """
 
 
-for _command in (attack, board, boards, demo, identify, line, plan, ports, powercut, report, selfcheck, trace):
+for _command in (attack, board, boards, demo, identify, line, plan, ports, powercut, report, run, selfcheck, trace):
     main.add_command(_command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from hillhold_bootsim.lab.target import Spec, Time
 from hillhold_bootsim.lab.virtual import VirtualSpec
 from hillhold_bootsim.stock import Stock
 from hillhold_signer.cli.terminal import FILE
+from hillhold_signer.plain import plain
 
 F = TypeVar("F", bound=Callable[..., Any])
 WORLD = Time(lambda: int(time.time()), time.monotonic, time.sleep)
@@ -117,11 +118,16 @@ def plan_lines(cases: Sequence[Attack], targets: Sequence[Spec]) -> Iterator[str
 
 def ask(cases: Sequence[Attack], targets: Sequence[Spec], *, yes: bool) -> None:
     """Ask a person before anything is done to a board that is not virtual; raises `click.UsageError` where they decline."""
-    real = [spec for spec in targets if not spec.alone]
-    if not real or yes:
+    if real := [spec for spec in targets if not spec.alone]:
+        agree(plan_lines(cases, real), yes=yes)
+
+
+def agree(lines: Iterable[str], *, yes: bool) -> None:
+    """Show what will be done to a real board, and ask; raises `click.UsageError` where a person declines, or nobody is there."""
+    if yes:
         return
-    for line in plan_lines(cases, real):
-        click.echo(line, err=True)
+    for line in lines:
+        click.echo(plain(line), err=True)
     try:
         agreed = click.confirm("do that?", err=True)
     except click.Abort:

@@ -70,7 +70,7 @@ def make(
     write_report(folder, files)
     summary = summarise(found)
     value = {
-        **_value(found, summary),
+        **value_of(found, summary),
         "report": str(folder),
         "files": {name: len(data) for name, data in sorted(files.items())},
         "key": signer.verifier.vkey if signer else None,
@@ -80,7 +80,7 @@ def make(
         if signer
         else UNSIGNED
     )
-    lines = [*_lines(found, summary), f"{folder}: {', '.join(sorted(files))}", signed]
+    lines = [*lines_of(found, summary), f"{folder}: {', '.join(sorted(files))}", signed]
     emit(value, [*lines, *(["no PDF (--no-pdf)"] if PDF not in files else [])], as_json=as_json)
 
 
@@ -120,8 +120,8 @@ def show(place: Path, as_json: bool) -> None:
     """Show what a campaign came to: a campaign's JSON file, or the folder of a report. No signature is checked."""
     found = _read(place / CAMPAIGN if place.is_dir() else place)
     summary = summarise(found)
-    lines = [*_lines(found, summary), *_cases(summary), "no signature was checked: `hillhold-lab report verify`"]
-    emit(_value(found, summary), lines, as_json=as_json)
+    lines = [*lines_of(found, summary), *_cases(summary), "no signature was checked: `hillhold-lab report verify`"]
+    emit(value_of(found, summary), lines, as_json=as_json)
 
 
 def _read(path: Path) -> Campaign:
@@ -133,7 +133,8 @@ def _told(found: Findings) -> list[str]:
     return [f"{kind}: {', '.join(names)}" for kind, names in kinds if names]
 
 
-def _value(campaign: Campaign, summary: Summary) -> dict[str, object]:
+def value_of(campaign: Campaign, summary: Summary) -> dict[str, object]:
+    """What a campaign came to, for JSON."""
     return {
         "title": campaign.title,
         "number": campaign.paper.number,
@@ -156,7 +157,8 @@ def _value(campaign: Campaign, summary: Summary) -> dict[str, object]:
     }
 
 
-def _lines(campaign: Campaign, summary: Summary) -> Iterator[str]:
+def lines_of(campaign: Campaign, summary: Summary) -> Iterator[str]:
+    """What a campaign came to, in short."""
     number = f", {campaign.paper.number}" if campaign.paper.number else ""
     yield f"{campaign.title}{number}: {dated(campaign.began)} to {dated(campaign.ended)}"
     if summary.virtual:

@@ -159,22 +159,26 @@ class Bench:
             OperationalError: the board does not run it then.
             HillholdError: it refuses.
         """
-        held = self.look().held
-        house = self.house
-        house.go_on(held, max(house.now, self.target.now()))
+        house = self.go_on()
         if self.is_stolen:
             house.rotate()
             self.is_stolen, self.rotated = False, True
-        release = house.release(counter, whole=not self.words.said.running)
-        if self.is_stock:
-            self.wire.run(install(release.data))
-        else:
-            self.wire.run(Courier(TreeSource(house.repo.tree)).push())
-        said = self.look().said
-        if said.trial or not said.running or not said.running[0].is_same(ran(release)):
+        release = self.install(house.release(counter, whole=not self.words.said.running))
+        self.raised = max(self.raised, counter or 0)
+        return release
+
+    def go_on(self) -> House:
+        """Look at the board, and take its maker to where it is and to the present; raises as `words.look`."""
+        words = self.look()
+        self.house.go_on(words.held, max(self.house.now, self.target.now()))
+        return self.house
+
+    def install(self, release: Release) -> Release:
+        """Bring an honest release that is published, and have it confirmed; raises as `update`."""
+        self.send(release)
+        if not self.runs(release):
             raise OperationalError("the board does not run the honest release that it was sent, confirmed")
         self.baseline = release
-        self.raised = max(self.raised, counter or 0)
         return release
 
     def serves(self) -> None:
@@ -186,6 +190,18 @@ class Bench:
         except HillholdError as error:
             self.say(f"honest update before a reset: {type(error).__name__}", str(error))
             self.wrong.append("an honest update is refused after the attack, as long as the board is not reset")
+
+    def send(self, release: Release) -> None:
+        """Bring an honest release that is published; raises `HillholdError` where the board refuses it, or does not answer."""
+        if self.is_stock:
+            self.wire.run(install(release.data))
+        else:
+            self.wire.run(Courier(TreeSource(self.house.repo.tree)).push())
+
+    def runs(self, release: Release) -> bool:
+        """Look at the board; say whether by its words it runs a release, confirmed."""
+        said = self.look().said
+        return not said.trial and bool(said.running) and said.running[0].is_same(ran(release))
 
     @property
     def item(self) -> Item:

@@ -234,9 +234,7 @@ class House:
         self.counter = max(self.counter, counter or 0)
         version = self.next_version()
         data = self.image(version, self.counter)
-        self.repo.entries.clear()
-        self.repo.blobs.clear()
-        path = self.offer(self.repo, version, data, self.counter)
+        path = self._list(version, data)
         if whole and len(self.device.components) > 1:
             for component in range(1, len(self.device.components)):
                 other = self.image(version, tail=self.device.components[component])
@@ -253,6 +251,19 @@ class House:
         data = self.image(TOP)
         self.offer(repo, TOP, data, self.counter)
         return data
+
+    def back(self, release: Release, above: Release) -> None:
+        """Publish an older release in place of all others, as one that a board may step down to from the one above."""
+        self._list(release.version, release.data, downgrade_from=[above.version])
+        self.publish()
+
+    def _list(self, version: str, data: bytes, **custom: object) -> str:
+        """List a release in place of all before; return its path."""
+        self.repo.entries.clear()
+        self.repo.blobs.clear()
+        path = self.offer(self.repo, version, data, self.counter)
+        self.repo.change(path, **custom)
+        return path
 
     def thief(self) -> Repo:
         """Return a copy of the repository with all its keys: what is done with it is nobody's word but a thief's."""

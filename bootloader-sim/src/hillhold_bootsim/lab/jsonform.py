@@ -37,7 +37,7 @@ def to_json(campaign: Campaign) -> bytes:
         CampaignRefused: figures that are no numbers, or what `from_json` would refuse.
     """
     _check(campaign)
-    value = {"format": FORMAT, **_out(campaign, "campaign")}
+    value = {"format": FORMAT, **to_values(campaign, "campaign")}
     return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
@@ -64,7 +64,7 @@ def from_json(data: bytes, what: str = "campaign") -> Campaign:
             "a later hillhold-lab wrote it" if isinstance(found, int) and found > FORMAT else "is it a campaign's file?"
         )
         raise CampaignRefused(f"format of {what}", expected=FORMAT, got=repr(found)[:40], hint=hint)
-    campaign: Campaign = _into(Campaign, value, what)
+    campaign: Campaign = from_values(Campaign, value, what)
     _check(campaign)
     return campaign
 
@@ -89,15 +89,16 @@ def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def _out(value: Any, where: str) -> Any:
+def to_values(value: Any, where: str) -> Any:
+    """Return a part of the model as JSON has it; `where` names it in errors. Raises `CampaignRefused`: a figure that is no number."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _out(getattr(value, field.name), f"{where}.{field.name}") for field in fields(value)}
+        return {field.name: to_values(getattr(value, field.name), f"{where}.{field.name}") for field in fields(value)}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {name: _out(item, f"{where}.{name}"[:120]) for name, item in value.items()}
+        return {name: to_values(item, f"{where}.{name}"[:120]) for name, item in value.items()}
     if isinstance(value, tuple):
-        return [_out(item, where) for item in value]
+        return [to_values(item, where) for item in value]
     if isinstance(value, float):
         if not math.isfinite(value):
             raise CampaignRefused(where, expected="a number", got=value)
@@ -105,16 +106,17 @@ def _out(value: Any, where: str) -> Any:
     return value
 
 
-def _into(kind: Any, value: Any, where: str) -> Any:
+def from_values(kind: Any, value: Any, where: str) -> Any:
+    """Return what JSON states, as a part of the model of this kind; raises `CampaignRefused`: it is none."""
     if is_dataclass(kind):
         return _record(kind, value, where)
     origin = get_origin(kind)
     if origin is tuple:
         item = get_args(kind)[0]
-        return tuple(_into(item, one, f"{where}[{number}]") for number, one in enumerate(_is(value, list, where)))
+        return tuple(from_values(item, one, f"{where}[{number}]") for number, one in enumerate(_is(value, list, where)))
     if origin is Mapping:
         item = get_args(kind)[1]
-        return {name: _into(item, one, f"{where}.{name}"[:120]) for name, one in _is(value, dict, where).items()}
+        return {name: from_values(item, one, f"{where}.{name}"[:120]) for name, one in _is(value, dict, where).items()}
     if isinstance(kind, type) and issubclass(kind, Enum):
         if value not in [one.value for one in kind]:
             raise CampaignRefused(where, expected=_one_of([one.value for one in kind]), got=repr(value)[:40])
@@ -140,7 +142,7 @@ def _record(kind: Any, value: Any, where: str) -> Any:
     for name in given:
         if name not in hints:
             raise CampaignRefused(where, expected=_one_of(list(hints)), got=repr(name)[:40])
-    return kind(**{name: _into(hint, given[name], f"{where}.{name}") for name, hint in hints.items()})
+    return kind(**{name: from_values(hint, given[name], f"{where}.{name}") for name, hint in hints.items()})
 
 
 def _is(value: Any, kind: type, where: str) -> Any:

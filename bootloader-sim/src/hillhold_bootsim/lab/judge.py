@@ -211,18 +211,13 @@ class _Trial:
                 yield f"{self._name(runs)} was confirmed, and did not test itself"
         if after.marked:
             yield "an image is marked for a trial at the next boot"
+        yield from after.below(before, floors=not bench.rotated)
         if before.counters is not None and after.counters is not None:
-            if any(now < was for was, now in zip(before.counters, after.counters, strict=True)):
-                yield "the security counter is lower than before"
             top = max(bench.current.counter, bench.house.counter)
             if any(now > max(was, top) for was, now in zip(before.counters, after.counters, strict=True)):
                 yield "the security counter is higher than any honest release's"
             if after.counters[0] < bench.raised:
                 yield "the security counter did not follow an honest release that was confirmed"
-        if before.floors is not None and after.floors is not None and not bench.rotated:
-            for name in before.floors:
-                if after.floors.get(name, 0) < before.floors[name]:
-                    yield f"the floor of {name} is lower than before"
 
     def _name(self, image: Ran) -> str:
         """Words for an image that are the same for any seed."""

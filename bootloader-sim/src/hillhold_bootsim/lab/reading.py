@@ -8,7 +8,7 @@ which slot the bootloader started.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -60,6 +60,16 @@ class Reading:
     marked: bool | None = None
     counters: tuple[int, ...] | None = None
     floors: Mapping[str, int] | None = None
+
+    def below(self, before: Reading, *, floors: bool = True) -> Iterator[str]:
+        """Say what is lower than it was; `floors`: they count, too."""
+        counters = zip(before.counters or (), self.counters or (), strict=False)  # one side may not tell them
+        if any(now < was for was, now in counters):
+            yield "the security counter is lower than before"
+        if floors and before.floors is not None and self.floors is not None:
+            for name in before.floors:
+                if self.floors.get(name, 0) < before.floors[name]:
+                    yield f"the floor of {name} is lower than before"
 
     def lines(self) -> str:
         """Tell it, a line each."""

@@ -116,7 +116,7 @@ def anew(
 def _one(spec: Spec, case: str, seed: int, firmware: Firmware) -> tuple[Item, Result]:
     bench = Bench(spec.make(seed), seed, firmware=firmware.data, header=firmware.header)
     try:
-        result = _examine(BY_ID[case], bench)
+        result = attempt(BY_ID[case], bench)
         return bench.item, result
     finally:
         bench.close()
@@ -134,7 +134,7 @@ def _live(spec: Spec, ids: Sequence[str], seed: int, firmware: Firmware, report:
         return Tested(Item(spec.name, spec.kind), tuple(results))
     try:
         for case in ids:
-            results.append(_examine(BY_ID[case], bench))
+            results.append(attempt(BY_ID[case], bench))
             report(spec.name, results[-1])
         return Tested(bench.item, tuple(results))
     finally:
@@ -142,8 +142,8 @@ def _live(spec: Spec, ids: Sequence[str], seed: int, firmware: Firmware, report:
             bench.close()
 
 
-def _examine(attack: Attack, bench: Bench) -> Result:
-    """A case; a fault of the lab's own code is no verdict on the board, and ends nothing else."""
+def attempt(attack: Attack, bench: Bench) -> Result:
+    """Do a case; a fault of the lab's own code is no verdict on the board, and ends nothing else."""
     try:
         return examine(attack, bench)
     except Exception as error:

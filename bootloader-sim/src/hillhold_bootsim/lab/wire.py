@@ -43,8 +43,9 @@ class Wire:
         self._target, self._group = target, group
         self._stream = target.open()
         self._exchange = Exchange()
-        self._sequence = 0
+        self._sequence = self._resent = 0
         self._failing: float | None = None
+        self._patient = True
         self.forget()
 
     def forget(self) -> None:
@@ -104,6 +105,11 @@ class Wire:
         """How messages lie on this line, as the last conversation found."""
         return self._exchange.transport or Transport.CONSOLE
 
+    @property
+    def resent(self) -> int:
+        """How often a request was sent again, since the line was opened."""
+        return self._resent + self._exchange.resent
+
     def write(self, data: bytes) -> None:
         """Put bytes on the line; raises `GoneError`."""
         self._keep(Chunk(self._time(), True, data))
@@ -127,6 +133,20 @@ class Wire:
             heard += self.read(min(STEP, end - self._target.seconds()))
         return heard
 
+    def answers(self, request: Request) -> bool:
+        """Send one message once; say whether an answer comes. A port that is gone has none, and is not waited for."""
+        self._patient = False
+        try:
+            return bool(self.ask(request))
+        except StreamError:
+            return False
+        finally:
+            self._patient = True
+
+    def forgive(self) -> None:
+        """The board was without power: that its port was away meanwhile does not count."""
+        self._failing = None
+
     def close(self) -> None:
         """Let go of the line."""
         with suppress(OperationalError):
@@ -143,12 +163,15 @@ class Wire:
     def _begin_anew(self) -> None:
         """A conversation that broke off must not be answered in the next one."""
         transport = self._exchange.transport
+        self._resent += self._exchange.resent
         self._exchange = Exchange(transport=transport, sequence=self._sequence + 128)
 
     def _try(self, act: Callable[[], object]) -> object:
         try:
             return act()
         except StreamError as error:
+            if not self._patient:
+                raise
             self._come_back(error)
             return b""
 
