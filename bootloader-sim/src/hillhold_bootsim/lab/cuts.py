@@ -14,7 +14,7 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from hillhold_bootsim.lab.bench import BOOT, Bench, ran
+from hillhold_bootsim.lab.bench import Bench, ran
 from hillhold_bootsim.lab.campaign import CutsOrder
 from hillhold_bootsim.lab.honest import DURATION, Kept, Stand, concluded, settled, state, update
 from hillhold_bootsim.lab.house import Release
@@ -23,6 +23,7 @@ from hillhold_bootsim.lab.judge import TRIAL_WAITS
 from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
 from hillhold_bootsim.lab.reading import Reading
 from hillhold_bootsim.lab.rig import PowerCutError
+from hillhold_bootsim.lab.stockinstall import BOOT
 from hillhold_bootsim.lab.target import GoneError
 from hillhold_bootsim.line import LineModel
 from hillhold_verifier.conversation import Request
