@@ -10,11 +10,10 @@ First the switch is tried: one that leaves the board running would prove anythin
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from typing import Final
 
-from hillhold_bootsim.lab.bench import BOOT, Bench, ran
+from hillhold_bootsim.lab.bench import Bench, ran
 from hillhold_bootsim.lab.campaign import CutsOrder
 from hillhold_bootsim.lab.honest import DURATION, Kept, Stand, concluded, settled, state, update
 from hillhold_bootsim.lab.house import Release
@@ -23,6 +22,7 @@ from hillhold_bootsim.lab.judge import TRIAL_WAITS
 from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
 from hillhold_bootsim.lab.reading import Reading
 from hillhold_bootsim.lab.rig import PowerCutError
+from hillhold_bootsim.lab.stockinstall import BOOT
 from hillhold_bootsim.lab.target import GoneError
 from hillhold_bootsim.line import LineModel
 from hillhold_verifier.conversation import Request
@@ -82,7 +82,7 @@ class CutsWork:
         parts = list(kept.parts)
         while len(parts) < self.order.spread and not any(part.problem for part in parts):
             number = len(parts)
-            moment = random.Random(f"{bench.seed}/cut {number}").random()  # noqa: S311 - no secret
+            moment = int.from_bytes(bench.noise(f"cut {number}", 4)) / 2**32
             parts.append(self._one(bench, whole.figures[DURATION], (number + moment) / self.order.spread))
             kept.add(parts[-1])
         good = f"after each of {len(parts)} cuts a whole authentic image ran, and the update came to its end"
