@@ -10,7 +10,6 @@ First the switch is tried: one that leaves the board running would prove anythin
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,7 +82,7 @@ class CutsWork:
         parts = list(kept.parts)
         while len(parts) < self.order.spread and not any(part.problem for part in parts):
             number = len(parts)
-            moment = random.Random(f"{bench.seed}/cut {number}").random()  # noqa: S311 - no secret
+            moment = int.from_bytes(bench.noise(f"cut {number}", 4)) / 2**32
             parts.append(self._one(bench, whole.figures[DURATION], (number + moment) / self.order.spread))
             kept.add(parts[-1])
         good = f"after each of {len(parts)} cuts a whole authentic image ran, and the update came to its end"
