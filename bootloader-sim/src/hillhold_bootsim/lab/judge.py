@@ -180,6 +180,8 @@ class _Trial:
             return self._done(
                 Verdict.FAIL, "the board says that it runs an honest newer release, and does not", independent=True
             )
+        if bench.wrong:
+            return self._done(Verdict.FAIL, bench.wrong[0], independent=independent)
         said = "as before, and its maker's next release came in"
         return self._done(Verdict.PASS, f"the board runs {said}", independent=independent)
 
@@ -197,7 +199,6 @@ class _Trial:
 
     def _problems(self, before: Reading, after: Reading) -> Iterator[str]:
         bench, baseline = self._bench, ran(self._bench.current)
-        yield from bench.wrong
         if not after.running:
             yield "nothing runs after the attack and a reset"
         else:

@@ -7,18 +7,27 @@ from contextlib import suppress
 from typing import Any, Final
 
 from hillhold_bootsim.lab.broken.plant import Plant, Shelf
-from hillhold_verifier import agent, wire
+from hillhold_verifier import agent, agent_image, framing, smp_console, trust, wire
 from hillhold_verifier.agent import Agent
-from hillhold_verifier.errors import SmpError
+from hillhold_verifier.errors import Refused
 from hillhold_verifier.framing import Receiver
 from hillhold_verifier.metadata import parse_time
 from hillhold_verifier.smp import Op, OsCommand
+from hillhold_verifier.transfer import SlotTransfer
 from hillhold_verifier.trust import Trust
 
 SERVING: Final = Shelf()
 _add = SERVING.add
 MEMORY: Final = 32 * 1024
 """Bytes that such a board has for what it has not looked at yet."""
+
+
+TRIES: Final = 300
+"""Signatures that such a board can verify before its watchdog bites."""
+
+
+class CannotHappenError(Exception):
+    """Its makers did not expect this, and its software stops."""
 
 
 class OutOfMemoryError(Exception):
@@ -57,18 +66,114 @@ def keeps_all_that_never_ended(plant: Plant) -> None:
     plant.replace(Receiver, "feed", make)
 
 
-@_add("stops-at-a-malformed-message", "Its software stops at a message that is malformed.", "message-malformed")
-def stops_at_a_malformed_message(plant: Plant) -> None:
+def _stops(id: str, sentence: str, find: str, *places: tuple[Any, str]) -> None:
+    """A board whose software stops where the right one refuses, or finds nothing."""
+
+    @_add(id, sentence, find)
+    def plant(plant: Plant) -> None:
+        def make(right: Any) -> Any:
+            def act(*args: Any) -> Any:
+                try:
+                    found = right(*args)
+                except Refused as error:
+                    raise CannotHappenError(str(error)) from error
+                if found is None:
+                    raise CannotHappenError
+                return found
+
+            return act
+
+        for holder, name in places:
+            plant.replace(holder, name, make)
+
+
+_stops(
+    "stops-at-a-malformed-message",
+    "Its software stops at a message that is malformed.",
+    "message-malformed",
+    (agent, "decode"),
+)
+_stops("stops-at-another-type", "Its software stops at a field of another type than it expects.", "odd-messages",
+       (agent, "int_field"), (agent_image, "int_field"), (agent_image, "bytes_field"))  # fmt: skip
+_stops(
+    "stops-at-bad-base64",
+    "Its software stops at a console line that is not base64.",
+    "frames-console",
+    (smp_console, "_unbase64"),
+)
+_stops(
+    "stops-at-a-bad-frame",
+    "Its software stops at a COBS frame that leads beyond its end.",
+    "frames-cobs",
+    (framing, "uncobs"),
+)
+_stops(
+    "stops-at-what-is-no-image",
+    "Its software stops at bytes that are no image.",
+    "image-noise",
+    (agent_image, "read_image"),
+)
+
+
+@_add("overruns-its-buffer", "It takes messages of any length into a buffer that has one.", "message-too-long")
+def overruns_its_buffer(plant: Plant) -> None:
+    def making(right: Any) -> Any:
+        return lambda line, limit, transports: right(line, 4 * limit, transports)
+
+    def answering(right: Any) -> Any:
+        def answer(board: Any, packet: bytes, clock: int | None) -> Any:
+            if len(packet) > board._platform.buffer:
+                raise CannotHappenError
+            return right(board, packet, clock)
+
+        return answer
+
+    plant.replace(Receiver, "__init__", making)
+    plant.replace(Agent, "answer", answering)
+
+
+@_add("overruns-its-slot", "It takes pieces of an upload beyond the end that was announced.", "upload-in-disorder")
+def overruns_its_slot(plant: Plant) -> None:
     def make(right: Any) -> Any:
-        def decode(packet: bytes) -> Any:
-            try:
-                return right(packet)
-            except SmpError as error:
-                raise AssertionError("cannot happen") from error
+        def write(one: Any, offset: int, data: bytes) -> Any:
+            running = one._context.state.transfer
+            if running and one._writer and one._writer.offset == offset and offset + len(data) > running.content[1]:
+                raise CannotHappenError
+            return right(one, offset, data)
 
-        return decode
+        return write
 
-    plant.replace(agent, "decode", make)
+    plant.replace(SlotTransfer, "write", make)
+
+
+@_add(
+    "takes-more-than-was-announced", "It takes pieces of metadata beyond the end that was announced.", "endless-pieces"
+)
+def takes_more_than_was_announced(plant: Plant) -> None:
+    def make(right: Any) -> Any:
+        def metadata(board: Any, body: Any, *rest: Any) -> Any:
+            coming, data = board._incoming, body.get("d")
+            if body.get("o") and coming and isinstance(data, bytes) and len(coming.packed + data) > coming.announced:
+                raise CannotHappenError
+            return right(board, body, *rest)
+
+        return metadata
+
+    plant.replace(Agent, "_metadata", make)
+
+
+@_add("tries-every-key-on-every-signature", "It tries every key of a file on every signature, until its watchdog bites.",
+      "many-signatures-timestamp", "many-signatures-root")  # fmt: skip
+def tries_every_key_on_every_signature(plant: Plant) -> None:
+    def make(right: Any) -> Any:
+        def verify(envelope: Any, name: str, role: Any, keys: Any, *rest: Any) -> Any:
+            if len(envelope.signatures) * len(keys) > TRIES:
+                raise CannotHappenError
+            return right(envelope, name, role, keys, *rest)
+
+        return verify
+
+    plant.replace(trust, "verify", make)
 
 
 @_add("inflates-without-a-limit", "It inflates what comes, and looks at the length afterwards.", "endless-inflated")

@@ -12,7 +12,7 @@ from hillhold_verifier import metadata, session, trust
 from hillhold_verifier.errors import MetadataError, SignatureError
 from hillhold_verifier.keys import SCHEMES, Key
 from hillhold_verifier.metadata import ROOT, Envelope, parse_root
-from hillhold_verifier.roles import Role, Root, Signature
+from hillhold_verifier.roles import Role, Root, Signature, Targets
 from hillhold_verifier.trust import Trust
 
 SIGNING: Final = Shelf()
@@ -110,6 +110,21 @@ def believes_key_ids(plant: Plant) -> None:
     plant.replace(trust, "verify", _counting(counts, lambda role: role.threshold))
 
 
+@_add("believes-what-is-listed", "It verifies no signature of the line's file, since its lister states its hash.",
+      "strangers-line", "one-of-two-line", "changed-after-signing")  # fmt: skip
+def believes_what_is_listed(plant: Plant) -> None:
+    product = plant.house.device.product
+
+    def make(right: Any) -> Any:
+        def verify(envelope: Envelope[Any], name: str, *rest: Any) -> Any:
+            of_line = isinstance(envelope.signed, Targets) and not envelope.signed.delegations
+            return frozenset() if name in (product, "") and of_line else right(envelope, name, *rest)
+
+        return verify
+
+    plant.replace(trust, "verify", make)
+
+
 @_add(
     "keeps-a-stale-delegator",
     "A key that targets once delegated the line to goes on counting for it.",
@@ -162,6 +177,19 @@ def skips_versions_of_root(plant: Plant) -> None:
             else:
                 found = right(_under(held, held.root, version=version - 1), data)
             return found
+
+        return update
+
+    plant.replace(session, "update_root", make)
+
+
+@_add("goes-back-to-an-older-root", "It follows a root of a lower version, if its quorum signed it.", "rollback-root")
+def goes_back_to_an_older_root(plant: Plant) -> None:
+    def make(right: Any) -> Any:
+        def update(held: Trust, data: bytes) -> Trust:
+            older = min(parse_root(data).signed.version - 1, held.root.signed.version)
+            found: Trust = right(_under(held, held.root, version=older), data)
+            return replace(held, root=found.root)
 
         return update
 

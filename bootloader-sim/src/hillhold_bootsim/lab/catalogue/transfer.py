@@ -106,8 +106,8 @@ def upload_cut_goes_on_otherwise(bench: Bench) -> None:
     needs=("smp",),
 )
 def upload_in_disorder(bench: Bench) -> None:
-    data = bench.house.image(TOP) if bench.is_stock else chosen(bench).data
-    data = data[:-1] + bytes([data[-1] ^ 1])  # nothing that could rightly run
+    right = bench.house.image(TOP) if bench.is_stock else chosen(bench).data
+    data = right[:-1] + bytes([right[-1] ^ 1])  # nothing that could rightly run
     first: dict[str, object] = {
         "image": 0,
         "off": 0,
@@ -137,6 +137,9 @@ def upload_in_disorder(bench: Bench) -> None:
     bench.image(ImageCommand.UPLOAD, **first)
     bench.image(ImageCommand.UPLOAD, off=len(data) - 1, data=b"\0" * bench.room)
     bench.upload(data + bytes(2 * bench.room), length=len(data))
+    if not bench.is_stock:  # of what is chosen, all but the last bytes, and then too many
+        bench.upload(right, end=len(right) - 10)
+        bench.image(ImageCommand.UPLOAD, off=len(right) - 10, data=bytes(bench.room))
     _tried(bench, data)
 
 
