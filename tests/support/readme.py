@@ -22,7 +22,7 @@ from lab import BIN
 
 _BLOCK: Final = re.compile(r"^<!-- (run|file: (\S+)) -->\n```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _EXIT: Final = re.compile(r"# exit (\d+)")
-TIMEOUT: Final = 180
+TIMEOUT: Final = 300
 
 
 @dataclass(frozen=True)

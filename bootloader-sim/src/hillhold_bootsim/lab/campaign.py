@@ -67,7 +67,8 @@ MAX_LINES: Final = 64
 MAX_LIST: Final = 200
 MAX_WORKERS: Final = 1024
 MAX_CUTS: Final = 100_000
-MAX_SOAK: Final = 1_000_000
+MAX_SOAK: Final = 500_000
+"""Updates of which the journal has room."""
 MAX_TEXT: Final = 2000
 MAX_FIRMWARE: Final = 16 * 1024 * 1024
 ALL: Final = "all"

@@ -142,6 +142,6 @@ def _summed(parts: Sequence[Part], what: str) -> dict[str, float]:
         values = [part.figures[name] for part in parts if name in part.figures]
         found[name] = round(sum(values), 3)
         if name == DURATION:
-            found["seconds, mean"] = round(sum(values) / len(values), 3)
-            found["seconds, longest"] = max(values)
+            found["mean seconds"] = round(sum(values) / len(values), 3)
+            found["longest seconds"] = max(values)
     return found

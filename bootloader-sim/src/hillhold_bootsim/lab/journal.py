@@ -201,13 +201,14 @@ def opened(folder: Path, head: Head, now: int) -> Iterator[Journal]:
     path = folder / NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        others = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK)
     except OSError as error:
         raise StorageError(f"cannot make {folder}: {error.strerror or error}") from error
+    if others and NAME not in others:
+        expected = "a campaign's folder, or an empty one"
+        raise CampaignRefused(str(folder), expected=expected, got=f"a folder with {others[0]}", hint=_ANOTHER)
     with locked(folder / LOCK, tries=1):
         data = read_optional(path, MAX_BYTES)
-        if data is None and (others := [entry.name for entry in folder.iterdir() if entry.name != LOCK]):
-            got = f"a folder with {sorted(others)[0]}"
-            raise CampaignRefused(str(folder), expected="a campaign's folder, or an empty one", got=got, hint=_ANOTHER)
         whole = (data or b"")[: (data or b"").rfind(b"\n") + 1]
         lines = whole.split(b"\n")[:-1]
         try:

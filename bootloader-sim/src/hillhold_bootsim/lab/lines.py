@@ -33,6 +33,7 @@ class LineWork:
             + (f"; a burst has {faults.burst_length} bytes." if faults.bursts else "."),
             "Every update comes in, is confirmed, and nothing is lower after it.",
             ("fda-premarket:appendix-1.H-interruption", "iec62443-4-1:SVV-1", "iec81001-5-1:5.7.1"),
+            f"floors rise by {order.updates}; each update wears the flash",
             needs=(),
         )
 
