@@ -78,7 +78,7 @@ def test_a_fault_is_taken_out_when_the_boards_code_raises() -> None:
         seen.append(vars(trust)["check_expiry"])
         raise ZeroDivisionError
 
-    board.feed = feed  # type: ignore[method-assign]
+    board.feed = feed  # type: ignore[assignment, method-assign]
     plant.grow(board)
     with pytest.raises(ZeroDivisionError):
         board.feed(b"", None)
