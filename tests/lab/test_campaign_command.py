@@ -129,7 +129,14 @@ def test_a_plan_says_what_will_be_done_and_does_nothing(small: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=pytest.mark.deep),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.deep),
+    ],
+)
 def test_a_campaign_that_is_killed_goes_on(small: Path, how: signal.Signals) -> None:
     (small / "small.toml").write_text(
         SMALL.replace("updates = 4", "updates = 60").replace('["rollback-timestamp", ', '["metadata", ')
@@ -230,6 +237,7 @@ def bench(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 def test_a_board_on_a_port_whose_power_a_command_switches(bench: Path) -> None:
     done = lab(bench, "run", "real.toml", "--yes", "--json", timeout=300)
     assert done.code == 0, done.out + done.err

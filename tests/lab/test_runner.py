@@ -97,7 +97,14 @@ def test_a_right_board_passes_the_whole_catalogue() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nrf52840dk", "nrf5340dk", "nucleo_l073rz"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("nrf52840dk", marks=pytest.mark.deep),
+        "nrf5340dk",
+        pytest.param("nucleo_l073rz", marks=pytest.mark.deep),
+    ],
+)
 def test_right_boards_of_other_makes_pass_it_too(name: str) -> None:
     (tested,) = run(CATALOGUE, [virtual(name)], SEED, 2)
     verdicts = {result.case: result.verdict for result in tested.results if result.verdict is not Verdict.PASS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 
 import pytest
 from click.testing import CliRunner, Result
@@ -156,7 +157,8 @@ def test_the_command_exits_with_1_where_a_row_is_off(monkeypatch: pytest.MonkeyP
             report(row)  # type: ignore[operator]
         return rows
 
-    monkeypatch.setattr("hillhold_bootsim.cli.selfcheck.selfcheck", found)
+    # The module by its name in sys.modules: in the package, the command has the same name.
+    monkeypatch.setattr(import_module("hillhold_bootsim.cli.selfcheck"), "selfcheck", found)
     done = lab("--full")
     assert done.exit_code == 1
     assert "NOT FOUND; expected expired-line to fail" in done.output

@@ -23,6 +23,7 @@ from hillhold_bootsim.lab.images import Plan, Private, image_key, make_image, pa
 from hillhold_signer.patches import make_patch
 from hillhold_verifier.errors import ImageError, OperationalError
 from hillhold_verifier.mcuboot import HEADER_SIZE, ImageKey, parse_image
+from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.select import Device
 
 NEVER: Final[Mapping[str, int]] = MappingProxyType({})
@@ -242,7 +243,7 @@ class House:
             for each in self.repo.entries:
                 self.repo.change(each, set=f"lab-{version}")
         if base:
-            self.repo.add_patch(path, base.data, make_patch(base.data, data), algorithm="hhp1")
+            self.repo.add_patch(path, base.data, make_patch(base.data, data), algorithm=ALGORITHM)
         self.publish(expires=expires)
         return Release(version, path, data, self.counter)
 

@@ -12,6 +12,7 @@ from hillhold_bootsim.lab.forge import DAY
 from hillhold_bootsim.lab.house import TOP, Release
 from hillhold_bootsim.lab.stockinstall import image_hash
 from hillhold_signer.patches import make_patch
+from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.smp import Group, ImageCommand, Op
 
 TRANSFER_CASES: Final = Book("image")
@@ -234,7 +235,7 @@ def patch_makes_other(bench: Bench) -> None:
     release = house.release()
     bench.allow(release)
     wrong = make_patch(base.data, house.image(TOP))
-    house.repo.add_patch(release.path, base.data, wrong, algorithm="hhp1")
+    house.repo.add_patch(release.path, base.data, wrong, algorithm=ALGORITHM)
     house.publish()
     tree = {path: data for path, data in house.repo.tree.items() if data != release.data}
     bench.push(tree)
@@ -254,7 +255,7 @@ def patch_of_other_base(bench: Bench) -> None:
     release = house.release()
     bench.allow(release)
     other = house.image("1.250.250")
-    house.repo.add_patch(release.path, base.data, make_patch(other, release.data), algorithm="hhp1")
+    house.repo.add_patch(release.path, base.data, make_patch(other, release.data), algorithm=ALGORITHM)
     house.publish()
     tree = {path: data for path, data in house.repo.tree.items() if data != release.data}
     bench.push(tree)
