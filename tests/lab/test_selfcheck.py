@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from click.testing import CliRunner, Result
@@ -74,7 +75,7 @@ def test_a_fault_is_taken_out_when_the_boards_code_raises() -> None:
     right = vars(trust)["check_expiry"]
     seen: list[object] = []
 
-    def feed(*_: object) -> bytes:
+    def feed(data: bytes, now: int | None) -> bytes:
         seen.append(vars(trust)["check_expiry"])
         raise ZeroDivisionError
 
@@ -156,7 +157,7 @@ def test_the_command_exits_with_1_where_a_row_is_off(monkeypatch: pytest.MonkeyP
             report(row)  # type: ignore[operator]
         return rows
 
-    monkeypatch.setattr("hillhold_bootsim.cli.selfcheck.selfcheck", found)
+    monkeypatch.setattr(sys.modules["hillhold_bootsim.cli.selfcheck"], "selfcheck", found)
     done = lab("--full")
     assert done.exit_code == 1
     assert "NOT FOUND; expected expired-line to fail" in done.output

@@ -8,8 +8,7 @@ from __future__ import annotations
 import random
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from io import BytesIO
@@ -22,9 +21,9 @@ from imgtool import keys as imgtool_keys
 from imgtool.version import decode_version
 
 from forge import Repo
+from hillhold_bootsim.lab.tree import TreeSource as TreeSource
 from hillhold_signer.patches import make_patch
 from hillhold_verifier.mcuboot import ImageKey
-from hillhold_verifier.sources import AbsentError, Content, FileContent
 
 IMAGE_LENGTH: Final = 5000
 """Bytes of a firmware, before header and TLVs: two and a half sectors."""
@@ -126,22 +125,3 @@ def bundle(tree: Mapping[str, bytes]) -> bytes:
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, data)
     return out.getvalue()
-
-
-class TreeSource:
-    """A `Source` over a published tree, which may go on changing."""
-
-    def __init__(self, tree: Mapping[str, bytes]) -> None:
-        self.tree = tree
-
-    def metadata(self, name: str) -> bytes | None:
-        return self.tree.get(f"metadata/{name}")
-
-    @contextmanager
-    def target(self, path: str, sha256: bytes) -> Iterator[Content]:
-        folder, _, name = path.rpartition("/")
-        try:
-            data = self.tree[f"targets/{folder}/{sha256.hex()}.{name}"]
-        except KeyError:
-            raise AbsentError(f"target {path}: missing") from None
-        yield FileContent(BytesIO(data), path)

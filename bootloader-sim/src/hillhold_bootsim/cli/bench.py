@@ -106,7 +106,7 @@ def firmware_of(path: Path | None, header: int) -> Firmware:
 
 def plan_lines(cases: Sequence[Attack], targets: Sequence[Spec]) -> Iterator[str]:
     """What will be done, and what stays of it, in words."""
-    yield f"{len(cases)} attacks on {', '.join(f'{spec.name} ({spec.kind})' for spec in targets)}"
+    yield f"{len(cases)} attack{'s' if len(cases) != 1 else ''} on {', '.join(f'{spec.name} ({spec.kind})' for spec in targets)}"
     yield "before each, an honest release of the lab is installed and confirmed; after each, the board is reset and another one follows"
     yield "what stays on a board that is not virtual, and cannot be undone:"
     yield "  the image that ran before is gone from both slots, and the lab's releases take its place"

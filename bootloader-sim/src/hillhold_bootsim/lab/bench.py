@@ -14,35 +14,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256, shake_256
-from io import BytesIO
 from typing import Final, TypeVar
 
 from hillhold_bootsim.lab.forge import Repo
 from hillhold_bootsim.lab.house import House, Release
 from hillhold_bootsim.lab.model import Evidence, Item
 from hillhold_bootsim.lab.reading import Ran, Reading
+from hillhold_bootsim.lab.stockinstall import BOOT, image_hash, install
 from hillhold_bootsim.lab.target import GoneError, Target, Trials
 from hillhold_bootsim.lab.tree import TreeSource
 from hillhold_bootsim.lab.wire import Wire
 from hillhold_bootsim.lab.words import Words, look
 from hillhold_verifier.agent import METADATA
 from hillhold_verifier.answers import Body
-from hillhold_verifier.conversation import Conversation, Pause, Request, Upload
+from hillhold_verifier.conversation import Conversation, Request
 from hillhold_verifier.courier import Courier, Pushed
 from hillhold_verifier.errors import HillholdError, OperationalError
-from hillhold_verifier.mcuboot import parse_image
 from hillhold_verifier.select import Device
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Op, OsCommand
-from hillhold_verifier.sources import FileContent
-from hillhold_verifier.stock import confirm_stock, meet, refuse_error
-from hillhold_verifier.stock import look as look_again
 from hillhold_verifier.wire import base_name, deflate
 
 T = TypeVar("T")
 STOCK: Final = Device("lab", "stock", "", ("app",))
 """What a stock board is taken for, which does not say."""
-BOOT: Final = 1.0
-"""Seconds that a board is left alone after a reset, before it is asked anything."""
 ROOM: Final = 160
 """Bytes of a message that its header and its other fields take, at most."""
 
@@ -173,7 +167,7 @@ class Bench:
             self.is_stolen, self.rotated = False, True
         release = house.release(counter, whole=not self.words.said.running)
         if self.is_stock:
-            self.wire.run(_install(release.data))
+            self.wire.run(install(release.data))
         else:
             self.wire.run(Courier(TreeSource(house.repo.tree)).push())
         said = self.look().said
@@ -346,7 +340,7 @@ class Bench:
         house = self.house
         release = house.release()
         if self.is_stock:
-            self.tried("trial", _install(release.data, confirm=False))
+            self.tried("trial", install(release.data, confirm=False))
         else:
             self.tried("trial", Courier(TreeSource(house.repo.tree)).push())
         said = self.look().said
@@ -388,31 +382,5 @@ def is_error(answer: Body) -> bool:
     return not answer or "err" in answer or bool(answer.get("rc"))
 
 
-def image_hash(data: bytes) -> bytes:
-    """The hash by which SMP names an image; of what is no image, of all its bytes."""
-    try:
-        return parse_image(data).sha256
-    except HillholdError:
-        return sha256(data).digest()
-
-
 def _files(tree: Mapping[str, bytes] | Repo) -> Mapping[str, bytes]:
     return tree.tree if isinstance(tree, Repo) else tree
-
-
-def _install(data: bytes, *, confirm: bool = True) -> Conversation[None]:
-    """Install on a stock board, whose own check is that of the image's signature."""
-    board = yield from meet()
-    if board is None:
-        raise OperationalError("the board answers now as a stock board, now as one of ours")
-    first = {"image": 0, "len": len(data), "sha": sha256(data).digest()}
-    content = FileContent(BytesIO(data), "image")
-    refuse_error((yield Upload(content, len(data), first, "image", board.buffer, board.window)), "upload")
-    if not board.recovery:
-        body = {"hash": image_hash(data), "confirm": False}
-        refuse_error((yield Request(Op.WRITE, Group.IMAGE, ImageCommand.STATE, body, slow=True)), "test")
-    yield Request(Op.WRITE, Group.OS, OsCommand.RESET, {}, once=True)
-    yield Pause(BOOT)
-    board = yield from look_again(board, booting=True)
-    if confirm and not board.recovery:
-        yield from confirm_stock(board)

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hillhold_bootsim.lab.bench import BOOT, Bench, NotTestedError, ran
+from hillhold_bootsim.lab.bench import Bench, NotTestedError, ran
 from hillhold_bootsim.lab.house import TOP
 from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
 from hillhold_bootsim.lab.reading import Ran, Reading
+from hillhold_bootsim.lab.stockinstall import BOOT
 from hillhold_bootsim.lab.target import CAN, CRASHED, GoneError, Trials
 from hillhold_verifier.errors import HillholdError, OperationalError
 

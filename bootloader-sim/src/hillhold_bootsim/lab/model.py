@@ -32,7 +32,8 @@ class Case:
         sources: ids of clauses and literature (`clauses`).
         leaves: what it leaves behind on a board for good ("floors of timestamp and snapshot rise"), or "" for nothing.
         needs: what the board must be able to do, else the case is not tested: "metadata" (Hillhold's group), "smp", "reset", "read"
-            (its running image can be read independently), "power", "clock" (its clock can be set), "components".
+            (its running image can be read independently), "power", "clock" (its clock can be set), "trial" (it can be told how its
+            trials end), "components" (more than one).
     """
 
     id: str

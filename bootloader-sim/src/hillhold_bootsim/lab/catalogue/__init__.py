@@ -9,7 +9,9 @@ from typing import Final
 
 from hillhold_bootsim.lab.catalogue.apart import APART_CASES
 from hillhold_bootsim.lab.catalogue.clock import CLOCK_CASES
+from hillhold_bootsim.lab.catalogue.forward import FORWARD_CASES
 from hillhold_bootsim.lab.catalogue.frames import FRAME_CASES
+from hillhold_bootsim.lab.catalogue.freshness import FRESHNESS_CASES
 from hillhold_bootsim.lab.catalogue.image import IMAGE_CASES
 from hillhold_bootsim.lab.catalogue.keys import KEY_CASES
 from hillhold_bootsim.lab.catalogue.metadata import METADATA_CASES
@@ -24,9 +26,11 @@ CATALOGUE: Final[tuple[Attack, ...]] = (
     *TRANSFER_CASES,
     *TRIAL_CASES,
     *METADATA_CASES,
+    *FRESHNESS_CASES,
     *RELEASE_CASES,
     *CLOCK_CASES,
     *KEY_CASES,
+    *FORWARD_CASES,
     *APART_CASES,
 )
 BY_ID: Final = {attack.case.id: attack for attack in CATALOGUE}

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from hillhold_bootsim.lab.bench import Bench, image_hash
+from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
 from hillhold_bootsim.lab.house import TOP
 from hillhold_bootsim.lab.images import covered, image_key, public_key, sample_keys, unsigned
+from hillhold_bootsim.lab.stockinstall import image_hash
 from hillhold_verifier.smp import ImageCommand
 
 IMAGE_CASES: Final = Book("image")

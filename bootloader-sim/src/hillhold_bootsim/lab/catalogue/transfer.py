@@ -5,11 +5,12 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Final
 
-from hillhold_bootsim.lab.bench import Bench, image_hash
+from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
 from hillhold_bootsim.lab.forge import DAY
 from hillhold_bootsim.lab.house import TOP, Release
+from hillhold_bootsim.lab.stockinstall import image_hash
 from hillhold_signer.patches import make_patch
 from hillhold_verifier.smp import Group, ImageCommand, Op
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from hillhold_bootsim.lab.bench import Bench, image_hash
+from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
 from hillhold_bootsim.lab.house import TOP
+from hillhold_bootsim.lab.stockinstall import image_hash
 from hillhold_bootsim.lab.target import Trials
 from hillhold_verifier.agent import APPLY
 from hillhold_verifier.smp import ImageCommand, Op
