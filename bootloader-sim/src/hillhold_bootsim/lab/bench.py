@@ -6,7 +6,7 @@
     bench.push(thief.tree)                  # what the board says to that is kept, and decides nothing
     bench.stolen()                          # the judge replaces keys before the honest update
 
-All that an attack sends goes over the line; only clock, power and the script of a virtual application are turned from behind.
+All that an attack sends goes over the line; only clock, power and a virtual application's script are turned from behind.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Op, OsCom
 from hillhold_verifier.wire import base_name, deflate
 
 T = TypeVar("T")
-STOCK: Final = Device("lab", "stock", "", ("app",))
-"""What a stock board is taken for, which does not say."""
+STOCK: Final = Device("lab", "stock", "", ("app",))  # what a stock board, which does not say, is taken for
 ROOM: Final = 160
 """Bytes of a message that its header and its other fields take, at most."""
 
@@ -72,12 +71,11 @@ class Bench:
         self._words: Words | None = None
         self.baseline: Release | None = None
         self.is_stolen = False
-        self.evidence: list[Evidence] = []
         self.begin()
 
     def begin(self) -> None:
         """Begin another case: what the one before noted and asked for is gone."""
-        self.evidence = []
+        self.evidence: list[Evidence] = []
         self.allowed: dict[Ran, bool] = {}
         self.rotated = False
         self.raised = 0
@@ -224,11 +222,11 @@ class Bench:
 
     def push(self, tree: Mapping[str, bytes] | Repo, *, patches: bool = True, reset: bool = True) -> Pushed | None:
         """Let a courier bring what is in a tree, as far as the board goes along; None where it refused."""
-        return self.tried("push", Courier(TreeSource(_files(tree))).push(patches=patches, reset=reset))
+        return self.tried("push", Courier(_source(tree)).push(patches=patches, reset=reset))
 
     def check(self, tree: Mapping[str, bytes] | Repo) -> Body:
         """Let a courier bring the metadata of a tree; return what the board chose, {} where it refused."""
-        found = self.tried("metadata", Courier(TreeSource(_files(tree))).check())
+        found = self.tried("metadata", Courier(_source(tree)).check())
         return found[1] if found else {}
 
     def deliver(self, number: int, raw: bytes) -> Body:
@@ -398,5 +396,5 @@ def is_error(answer: Body) -> bool:
     return not answer or "err" in answer or bool(answer.get("rc"))
 
 
-def _files(tree: Mapping[str, bytes] | Repo) -> Mapping[str, bytes]:
-    return tree.tree if isinstance(tree, Repo) else tree
+def _source(tree: Mapping[str, bytes] | Repo) -> TreeSource:
+    return TreeSource(tree.tree if isinstance(tree, Repo) else tree)
