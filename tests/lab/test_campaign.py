@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from campaigns import BEGAN, SMALL, Lacking, OneBoard, go, order, seeded, verdicts
+from hillhold_bootsim.lab import conduct as conduct_module
+from hillhold_bootsim.lab.broken import BY_ID
 from hillhold_bootsim.lab.catalogue import CATALOGUE
 from hillhold_bootsim.lab.conduct import NOT_CHOSEN, Step, Tell
 from hillhold_bootsim.lab.journal import NAME
@@ -15,6 +18,7 @@ from hillhold_bootsim.lab.jsonform import from_json, to_json
 from hillhold_bootsim.lab.model import Campaign, Verdict
 from hillhold_bootsim.lab.operations import NO_OPERATIONS
 from hillhold_bootsim.lab.report.summary import Standing, summarise
+from hillhold_bootsim.lab.selfcheck import selfcheck
 from hillhold_bootsim.lab.serialport import LACKS
 from hillhold_bootsim.lab.target import GoneError, Target
 from hillhold_bootsim.lab.through import Through
@@ -116,6 +120,25 @@ def test_several_items_are_told_apart(tmp_path: Path) -> None:
     ]
     assert found.tested[1].item.serial_number == "0042"
     assert [result.case for result in found.tested[1].results if result.verdict is Verdict.PASS] == DONE
+
+
+def test_the_tool_validates_itself_first_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    boards = (BY_ID["ignores-expiry-timestamp"], BY_ID["right"])
+    monkeypatch.setattr(conduct_module, "selfcheck", partial(selfcheck, boards))
+    ordered = order(SMALL.replace("seed = 3", "seed = 3\nselfcheck = true"))
+    steps: list[Step] = []
+    with pytest.raises(Stop):
+        go(ordered, tmp_path, tell=stop_after(1))
+    assert not summarise(found := go(ordered, tmp_path, tell=steps.append)).unfound
+    assert [step.case for step in steps] == [*(board.id for board in boards), *DONE]
+    assert [(row.board, row.found, row.good) for row in found.checks] == [
+        ("ignores-expiry-timestamp", ("expired-timestamp",), True),
+        ("right", (), True),
+    ]
+    assert found.finished
+    again: list[Step] = []
+    assert go(ordered, tmp_path, tell=again.append) == found
+    assert again == []
 
 
 # --- boards that live through it ---------------------------------------------------------------------------------------

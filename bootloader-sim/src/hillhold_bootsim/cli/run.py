@@ -98,7 +98,7 @@ def run(
     Every result is kept in DIR as it comes. Run again with the same file and folder, a campaign that was interrupted goes on. At the end
     DIR holds campaign.json and, in `report`, the report. What virtual boards come to does not depend on the workers.
 
-    Exit code 0: no case failed; 1: some did, or the file is refused; 3: a board was lost, or the disk is full, and not all is done.
+    Exit code 0: no case failed; 1: some did, or the tool's validation of itself, or the file is refused; 3: a board was lost, or the disk is full, and not all is done.
     """
     order = read_order(file)
     order = order if seed is None else replace(order, seed=seed)
@@ -123,7 +123,7 @@ def run(
     summary = summarise(found)
     value = {**value_of(found, summary), "finished": found.finished, "folder": str(folder)}
     emit(value, [*lines_of(found, summary), *lines], as_json=as_json)
-    if any(result.verdict is Verdict.FAIL for tested in found.tested for result in tested.results):
+    if summary.unfound or any(result.verdict is Verdict.FAIL for tested in found.tested for result in tested.results):
         context.exit(REFUSED)
     if not found.finished:
         raise UnfinishedError("; ".join(f"{name}: {why}" for name, why in ended.items()))

@@ -3,6 +3,7 @@
 format = 1
 title = "Update mechanism of the pump's controller"
 seed = 1                                # optional, like all that follows but the items
+selfcheck = true                        # first, the tool's validation of itself
 
 [paper]
 laboratory = "…"                        # address, customer, number, received, issued, deviations, signatories
@@ -169,6 +170,7 @@ class Order:
         soak: updates back and forth; 0 for none.
         workers: processes, or None for as many as there are CPUs.
         scheduler: of a Dask cluster for power cuts, or "".
+        selfcheck: the tool's validation of itself comes first.
         folder: what its paths are relative to.
         digest: SHA-256 of the file, in hexadecimal.
     """
@@ -184,6 +186,7 @@ class Order:
     seed: int = 0
     workers: int | None = None
     scheduler: str = ""
+    selfcheck: bool = False
     folder: Path = Path()
     digest: str = ""
 
@@ -217,12 +220,13 @@ def parse_order(data: bytes, what: str, folder: Path) -> Order:
     seed = top.number("seed", default=0)
     workers = top.number("workers", 1, MAX_WORKERS) if top.has("workers") else None
     scheduler = top.text("scheduler", default="")
+    validates = top.flag("selfcheck")
     top.end()
     if not (attacks or lines or cuts.spread or cuts.depth or soak):
         raise CampaignRefused(what, expected="at least one of attacks, line, power_cuts, soak", got="nothing to do")
     digest = sha256(data).hexdigest()
     return Order(
-        title, paper, items, attacks, excluded, lines, cuts, soak, seed, workers, scheduler, folder, digest
+        title, paper, items, attacks, excluded, lines, cuts, soak, seed, workers, scheduler, validates, folder, digest
     )  # fmt: skip
 
 

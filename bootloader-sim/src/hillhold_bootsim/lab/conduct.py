@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,7 @@ from hillhold_bootsim.lab.lines import LineWork
 from hillhold_bootsim.lab.model import Campaign, Case, Evidence, Item, Result, Tested, Verdict
 from hillhold_bootsim.lab.operations import NO_OPERATIONS, OperationsWork, Pools
 from hillhold_bootsim.lab.runner import Firmware, attempt
+from hillhold_bootsim.lab.selfcheck import selfcheck
 from hillhold_bootsim.lab.soak import SoakWork
 from hillhold_bootsim.lab.target import GoneError, Spec
 from hillhold_bootsim.powercut.pools import WorkerLostError, processes
@@ -142,6 +144,13 @@ def conduct(
         WorkerLostError, ClusterError: a process is gone.
     """
     works, seed = works_of(order), order.seed
+    if order.selfcheck and not journal.checks:
+        rows = count(1)
+        journal.add_checks(
+            selfcheck(
+                seed=seed, workers=workers, report=lambda row: tell(Step("selfcheck", row.board, done=next(rows)))
+            )
+        )
     real = [task for task in tasks if not task.spec.alone]
     stop = threading.Event()
     ended: dict[str, str] = {}
@@ -175,7 +184,7 @@ def summed_up(
     works = works_of(order)
     done = [work.case for work in works]
     others = [attack.case for attack in CATALOGUE if attack.case.id not in {case.id for case in done}]
-    tested, finished = [], True
+    tested, finished = [], bool(journal.checks) or not order.selfcheck
     for task in tasks:
         name = task.order.name
         results = [journal.results.get((name, case.id)) for case in done]
@@ -185,7 +194,7 @@ def summed_up(
     hashes = inputs(order)
     return Campaign(
         order.title, order.paper, journal.began, now, order.seed, (*done, *others), tuple(tested),
-        versions=versions, hashes=hashes, finished=finished,
+        checks=journal.checks, versions=versions, hashes=hashes, finished=finished,
     )  # fmt: skip
 
 

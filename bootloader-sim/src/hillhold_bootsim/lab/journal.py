@@ -3,6 +3,7 @@
 `journal.jsonl` in the campaign's folder: one JSON object a line, each on the disk before the next thing is done to a board.
 
     {"format": 1, "began": …, "seed": …, "hashes": {…}, "versions": {…}}
+    {"checks": […]}                                             the tool's validation of itself, all of it
     {"item": "unit 7", "is": {…}}                               what the board is
     {"item": "unit 7", "case": "soak", "part": {…}}             one of many parts of a case
     {"item": "unit 7", "case": "soak", "result": {…}}           what came of the whole
@@ -26,7 +27,7 @@ from typing import Any, Final
 
 from hillhold_bootsim.lab.errors import CampaignRefused
 from hillhold_bootsim.lab.jsonform import from_values, to_values
-from hillhold_bootsim.lab.model import Item, Result
+from hillhold_bootsim.lab.model import Check, Item, Result
 from hillhold_signer.errors import StorageError
 from hillhold_signer.storage import locked, read_optional
 
@@ -76,6 +77,7 @@ class Journal:
 
     Attributes:
         began, ended: when the campaign did, Unix seconds; None while it has not.
+        checks: the tool's validation of itself; empty before it.
         items, parts, results: what is there.
     """
 
@@ -84,9 +86,15 @@ class Journal:
         self._lock = Lock()
         self.began = 0
         self.ended: int | None = None
+        self.checks: tuple[Check, ...] = ()
         self.items: dict[str, Item] = {}
         self.parts: dict[Key, list[Part]] = {}
         self.results: dict[Key, Result] = {}
+
+    def add_checks(self, checks: tuple[Check, ...]) -> None:
+        """Write what the tool's validation of itself came to."""
+        self._write({"checks": to_values(checks, "checks")})
+        self.checks = checks
 
     def add_item(self, name: str, item: Item) -> None:
         """Write what a board is, where that is news; raises `StorageError`, as all of these."""
@@ -151,6 +159,9 @@ class Journal:
     def _take_line(self, value: dict[str, Any], where: str) -> None:
         if value.keys() == {"ended"} and type(value["ended"]) is int:
             self.ended = value["ended"]
+            return
+        if value.keys() == {"checks"} and not self.checks:
+            self.checks = from_values(tuple[Check, ...], value["checks"], where)
             return
         names = {"item": str, "case": str, "is": dict, "part": dict, "result": dict}
         kinds = value.keys() - {"item", "case"}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
+from hillhold_bootsim.lab.broken import BOARDS
 from hillhold_bootsim.lab.campaign import ItemOrder, Order, firmware_of
 from hillhold_bootsim.lab.conduct import AttackWork, works_of
 from hillhold_bootsim.lab.house import FIRMWARE
@@ -72,6 +73,8 @@ def plan_value(order: Order) -> dict[str, Any]:
 def plan_lines(order: Order) -> Iterator[str]:
     """Return the plan in lines."""
     yield f"{order.title}: {len(works_of(order))} cases on {len(order.items)} item{'s' if len(order.items) > 1 else ''}"
+    if order.selfcheck:
+        yield f"first the tool's validation of itself, on {len(BOARDS)} boards that are broken on purpose, or right"
     for item in order.items:
         yield from _item_lines(order, item)
     yield "on each, in this order:"
