@@ -98,7 +98,8 @@ def run(
     Every result is kept in DIR as it comes. Run again with the same file and folder, a campaign that was interrupted goes on. At the end
     DIR holds campaign.json and, in `report`, the report. What virtual boards come to does not depend on the workers.
 
-    Exit code 0: no case failed; 1: some did, or the tool's validation of itself, or the file is refused; 3: a board was lost, or the disk is full, and not all is done.
+    Exit code 0: no case failed; 1: some did, or the tool's validation of itself did, or the file is refused; 3: a board was lost, or the
+    disk is full, and not all is done.
     """
     order = read_order(file)
     order = order if seed is None else replace(order, seed=seed)
