@@ -115,6 +115,7 @@ def test_only_new_blobs_are_copied(service: Replica, tmp_path: Path, clock: Simp
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_a_back_up_is_of_one_moment_while_releases_go_on(make: Make, tmp_path: Path, kind: str) -> None:
     live, end, errors = started(make(kind)), threading.Event(), list[Exception]()
+    released = threading.Semaphore(0)
 
     def publish() -> None:
         try:
@@ -122,18 +123,22 @@ def test_a_back_up_is_of_one_moment_while_releases_go_on(make: Make, tmp_path: P
                 if end.is_set():
                     return
                 live.publish(f"1.{number}.0", seed=number % 3)
+                released.release()
         except Exception as error:
             errors.append(error)
 
     thread = threading.Thread(target=publish)
     thread.start()
     try:
-        made = [backup(live.data, tmp_path / f"kept-{number}", [SIGNER]) for number in range(3)]
+        made = []
+        for number in range(3):  # each while the next release is under way
+            assert released.acquire(timeout=60), errors
+            made.append(backup(live.data, tmp_path / f"kept-{number}", [SIGNER]))
     finally:
         end.set()
         thread.join()
     assert not errors
-    assert len({item.tables["files"].sha256 for item in made}) > 1, "releases went on"
+    assert len({item.tables["files"].sha256 for item in made}) == 3, "releases went on"
     for number, item in enumerate(made):
         restore(tmp_path / f"kept-{number}", item.name, make("sqlite").data, KEYS)  # where all of it is verified
 

@@ -235,11 +235,11 @@ def test_an_interruption_ends_the_processes_and_the_next_time_goes_on(tmp_path: 
         if done == 3:
             raise KeyboardInterrupt
 
-    before = children()  # of other tests' servers
+    others = children()  # other tests' servers
     first, second = Counting(), Counting()
     with first, pytest.raises(KeyboardInterrupt), Making(folder, first, stop) as making:
         making.make(world.task(ALL), world.read)
-    assert children() <= before
+    assert children() <= others
     assert [item for item in folder.rglob(".*") if item.is_file()] == []
     with second, Making(folder, second) as making:
         assert len(making.make(world.task(ALL), world.read).kept) == 8

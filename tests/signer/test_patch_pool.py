@@ -77,15 +77,15 @@ def test_a_pool_that_is_closed_ends_what_is_under_way(tmp_path: Path, monkeypatc
             except ToolError as error:
                 said.append(str(error))
 
-    before = children()  # of other tests' servers
+    others = children()  # other tests' servers
     thread = threading.Thread(target=run)
     thread.start()
-    while children() <= before:
+    while children() <= others:
         time.sleep(0.01)
     pool.close()
     thread.join(60)
     assert len(said) == 1
-    assert children() <= before
+    assert children() <= others
     with pytest.raises(ToolError):
         list(pool.make([Job(1, b"", b"", tmp_path / "out")]))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -157,7 +158,9 @@ def verify_tree(path: Path, now: int, root: bytes | None = None) -> Seen:
         StorageError: a file cannot be read.
     """
     layout = published_tree(path)
-    views = [(name, look(lambda file: published_files(layout, file), now, root)) for name, look in OPINIONS]
+    # Each file is read once: both see the same bytes, though somebody publishes meanwhile.
+    files = cache(lambda file: published_files(layout, file))
+    views = [(name, look(files, now, root)) for name, look in OPINIONS]
     first, seen = views[0]
     for name, other in views[1:]:
         if other != seen:
