@@ -15,7 +15,6 @@ it is a fault of the bench, and never a verdict on the board.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +22,7 @@ from typing import Any, Final
 from hillhold_bootsim.lab.model import Item
 from hillhold_bootsim.lab.reading import Ran, Reading, image_in
 from hillhold_bootsim.lab.serialport import LACKS
-from hillhold_bootsim.lab.target import GoneError, Time, Trials
+from hillhold_bootsim.lab.target import GoneError, Outside, Time
 from hillhold_verifier.link import Stream
 
 REQUIRED: Final = ("send", "receive")
@@ -58,16 +57,16 @@ class AdapterSpec:
         return AdapterTarget(self)
 
 
-class AdapterTarget:
+class AdapterTarget(Outside):
     """See `target.Target`."""
 
     def __init__(self, spec: AdapterSpec) -> None:
-        self._path, self._world = spec.path, spec.world
+        self._path = spec.path
         self._module = _load(spec.path)
         if missing := [name for name in REQUIRED if not callable(getattr(self._module, name, None))]:
             raise AdapterError(f"adapter {spec.path}: expected functions {' and '.join(REQUIRED)}, got no {missing[0]}")
         can = {name for name, function in _CAN.items() if any(map(self._has, function))}
-        self.lacks: Mapping[str, str] = {name: why for name, why in LACKS.items() if name not in can}
+        super().__init__(spec.world, {name: why for name, why in LACKS.items() if name not in can})
         self.item = Item(spec.name, "adapter", facts={"adapter": str(spec.path)})
 
     def open(self) -> Stream:
@@ -94,30 +93,6 @@ class AdapterTarget:
     def power(self, on: bool) -> None:
         """See the adapter."""
         self.call("power", on)
-
-    def set_clock(self, seconds: int | None) -> None:
-        """Adapters set none."""
-        raise AdapterError(f"{LACKS['clock']} to {seconds}")
-
-    def trials(self, how: Trials) -> None:
-        """Adapters script none."""
-        raise AdapterError(f"{LACKS['trial']}: {how.value}")
-
-    def now(self) -> int:
-        """The world's time."""
-        return self._world.now()
-
-    def seconds(self) -> float:
-        """The world's clock that only goes forward."""
-        return self._world.seconds()
-
-    def wait(self, seconds: float) -> None:
-        """Let the world go on."""
-        self._world.wait(seconds)
-
-    def notes(self) -> list[str]:
-        """Adapters note nothing."""
-        return []
 
     def close(self) -> None:
         """See the adapter."""

@@ -6,13 +6,12 @@ who can read its flash, or switch its power, describes that in a device adapter 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from hillhold_bootsim.lab.model import Item
 from hillhold_bootsim.lab.reading import Reading
-from hillhold_bootsim.lab.target import GoneError, Time, Trials
+from hillhold_bootsim.lab.target import GoneError, Outside, Time
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.link import Stream, open_port, set_dtr
 
@@ -56,13 +55,12 @@ class SerialSpec:
         return SerialTarget(self)
 
 
-class SerialTarget:
+class SerialTarget(Outside):
     """See `target.Target`."""
 
     def __init__(self, spec: SerialSpec) -> None:
-        self._spec, self._world = spec, spec.world
+        super().__init__(spec.world, {name: why for name, why in LACKS.items() if not (spec.dtr and name == "reset")})
         self._stream = open_port(spec.port, spec.baud)
-        self.lacks: Mapping[str, str] = {name: why for name, why in LACKS.items() if not (spec.dtr and name == "reset")}
         self.item = Item(spec.port, "serial", facts={"port": spec.port, "baud": str(spec.baud)})
 
     def open(self) -> Stream:
@@ -85,30 +83,6 @@ class SerialTarget:
     def power(self, on: bool) -> None:
         """It cannot be switched."""
         raise GoneError(f"{LACKS['power']} {'on' if on else 'off'}")
-
-    def set_clock(self, seconds: int | None) -> None:
-        """It cannot be set."""
-        raise GoneError(f"{LACKS['clock']} to {seconds}")
-
-    def trials(self, how: Trials) -> None:
-        """They cannot be scripted."""
-        raise GoneError(f"{LACKS['trial']}: {how.value}")
-
-    def now(self) -> int:
-        """The world's time."""
-        return self._world.now()
-
-    def seconds(self) -> float:
-        """The world's clock that only goes forward."""
-        return self._world.seconds()
-
-    def wait(self, seconds: float) -> None:
-        """Let the world go on."""
-        self._world.wait(seconds)
-
-    def notes(self) -> list[str]:
-        """Nothing is seen behind the line."""
-        return []
 
     def close(self) -> None:
         """Let go of the port."""

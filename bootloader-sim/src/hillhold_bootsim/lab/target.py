@@ -123,3 +123,34 @@ class Time:
     now: Callable[[], int]
     seconds: Callable[[], float]
     wait: Callable[[float], None]
+
+
+class Outside:
+    """What all targets share that live in the world's time, and can neither set a clock nor script a trial; see `Target`."""
+
+    def __init__(self, world: Time, lacks: Mapping[str, str]) -> None:
+        self._world, self.lacks = world, lacks
+
+    def set_clock(self, seconds: int | None) -> None:
+        """It cannot be set."""
+        raise GoneError(f"{self.lacks['clock']} to {seconds}")
+
+    def trials(self, how: Trials) -> None:
+        """They cannot be scripted."""
+        raise GoneError(f"{self.lacks['trial']}: {how.value}")
+
+    def now(self) -> int:
+        """The world's time."""
+        return self._world.now()
+
+    def seconds(self) -> float:
+        """The world's clock that only goes forward."""
+        return self._world.seconds()
+
+    def wait(self, seconds: float) -> None:
+        """Let the world go on."""
+        self._world.wait(seconds)
+
+    def notes(self) -> list[str]:
+        """Nothing is seen behind the line."""
+        return []
