@@ -68,11 +68,11 @@ def test_a_real_board_is_asked_for_and_without_a_yes_nothing_is_done(tmp_path: P
         assert not (tmp_path / "touched").exists()
 
 
-def test_a_yes_goes_on(tmp_path: Path) -> None:
+def test_a_yes_goes_on_and_what_could_not_be_tested_is_no_success(tmp_path: Path) -> None:
     adapter = tmp_path / "none.py"
     adapter.write_text("")
     result = lab("attack", "rollback-line", "--adapter", adapter, "--yes")
-    assert result.exit_code == 0
+    assert result.exit_code == 3
     assert "NOT TESTED" in result.stdout
 
 

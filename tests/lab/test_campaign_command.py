@@ -83,6 +83,15 @@ def test_a_case_that_fails_is_exit_code_1(small: Path) -> None:
     assert "FAIL         one  line-noisy" in done.out
 
 
+def test_what_is_not_decided_is_exit_code_3(small: Path) -> None:
+    item = '[[item]]\nname = "one"\nboard = "virtual-m4-1m"\nstock = "zephyr"\n'
+    (small / "small.toml").write_text(f'format = 1\ntitle = "None"\n{item}[attacks]\ncases = ["rollback-line"]\n')
+    done = lab(small, "run", "small.toml")
+    assert done.code == 3, done.out + done.err
+    assert "NOT DECIDED: nothing was tested" in done.out
+    assert (small / "small/report/report.html").exists()
+
+
 def test_a_board_that_is_not_there_is_exit_code_3_and_what_is_done_is_kept(small: Path) -> None:
     (small / "small.toml").write_text(SMALL + '[[item]]\nname = "unit 7"\nport = "./no-such-port"\n')
     done = lab(small, "run", "small.toml", "--yes")
@@ -272,4 +281,4 @@ def test_a_board_on_a_port_goes_on_in_the_middle_of_its_cuts(bench: Path) -> Non
     assert done.code == 0, done.out + done.err
     lines = [json.loads(line) for line in journal.read_bytes().splitlines()]
     parts = [line["part"]["text"] for line in lines if "part" in line and line["case"] == "power-cuts-spread"]
-    assert len(parts) == 3
+    assert len(parts) == 3, done.out + (bench / "real/campaign.json").read_text()

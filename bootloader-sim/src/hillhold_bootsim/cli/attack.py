@@ -13,7 +13,7 @@ from hillhold_bootsim.cli.bench import ask, chosen, firmware_of, target_options,
 from hillhold_bootsim.lab.catalogue import CATALOGUE
 from hillhold_bootsim.lab.model import Result, Tested, Verdict
 from hillhold_bootsim.lab.runner import run
-from hillhold_signer.cli.terminal import FILE, REFUSED, json_option
+from hillhold_signer.cli.terminal import FILE, OPERATIONAL, REFUSED, json_option
 from hillhold_signer.plain import plain
 
 COLOURS = {
@@ -104,7 +104,7 @@ def attack(
     After each the board is reset, and what runs then is read without asking its agent, where the board allows that. A real board has to
     trust the root of `hillhold-lab plan --provisioning DIR`, and is asked for before it is touched.
 
-    Exit code 0: no case failed; 1: some did.
+    Exit code 0: all that was tested passed; 1: a case failed; 3: a case was inconclusive, or none could be tested.
     """
     if listing:
         show_list(as_json=as_json)
@@ -119,5 +119,8 @@ def attack(
     else:
         for one in tested:
             click.echo(f"{plain(one.item.name)}: {counts(one.results)}")
-    if any(result.verdict is Verdict.FAIL for one in tested for result in one.results):
+    verdicts = {result.verdict for one in tested for result in one.results}
+    if Verdict.FAIL in verdicts:
         context.exit(REFUSED)
+    if Verdict.INCONCLUSIVE in verdicts or Verdict.PASS not in verdicts:
+        context.exit(OPERATIONAL)

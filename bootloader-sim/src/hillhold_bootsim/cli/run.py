@@ -25,13 +25,13 @@ from hillhold_bootsim.lab.campaign import ItemOrder, Order, firmware_of, read_or
 from hillhold_bootsim.lab.conduct import Step, Task, conduct, inputs, summed_up, works_of
 from hillhold_bootsim.lab.journal import Head, Journal, opened
 from hillhold_bootsim.lab.jsonform import to_json
-from hillhold_bootsim.lab.model import Campaign, Verdict
+from hillhold_bootsim.lab.model import Campaign
 from hillhold_bootsim.lab.operations import Pools
 from hillhold_bootsim.lab.planning import plan_lines
 from hillhold_bootsim.lab.power import PoweredSpec
 from hillhold_bootsim.lab.report.make import CAMPAIGN, report_files, write_report
 from hillhold_bootsim.lab.report.manifest import report_signer
-from hillhold_bootsim.lab.report.summary import summarise
+from hillhold_bootsim.lab.report.summary import Standing, summarise
 from hillhold_bootsim.lab.runner import Firmware
 from hillhold_bootsim.lab.serialport import SerialSpec
 from hillhold_bootsim.lab.target import Spec
@@ -40,6 +40,7 @@ from hillhold_bootsim.powercut.runner import Runner
 from hillhold_bootsim.stock import Stock
 from hillhold_signer.cli.terminal import (
     FILE,
+    OPERATIONAL,
     PATH,
     REFUSED,
     edge,
@@ -98,8 +99,8 @@ def run(
     Every result is kept in DIR as it comes. Run again with the same file and folder, a campaign that was interrupted goes on. At the end
     DIR holds campaign.json and, in `report`, the report. What virtual boards come to does not depend on the workers.
 
-    Exit code 0: no case failed; 1: some did, or the tool's validation of itself did, or the file is refused; 3: a board was lost, or the
-    disk is full, and not all is done.
+    Exit code 0: all that was tested passed; 1: a case failed, or the tool's validation of itself did, or the file is refused; 3: not
+    decided: a case was inconclusive, a board was lost, or the disk is full.
     """
     order = read_order(file)
     order = order if seed is None else replace(order, seed=seed)
@@ -124,10 +125,12 @@ def run(
     summary = summarise(found)
     value = {**value_of(found, summary), "finished": found.finished, "folder": str(folder)}
     emit(value, [*lines_of(found, summary), *lines], as_json=as_json)
-    if summary.unfound or any(result.verdict is Verdict.FAIL for tested in found.tested for result in tested.results):
+    if summary.unfound or summary.standing is Standing.FAILED:
         context.exit(REFUSED)
     if not found.finished:
         raise UnfinishedError("; ".join(f"{name}: {why}" for name, why in ended.items()))
+    if summary.standing is Standing.UNDECIDED:
+        context.exit(OPERATIONAL)
 
 
 # --- inside -----------------------------------------------------------------------------------------------------------

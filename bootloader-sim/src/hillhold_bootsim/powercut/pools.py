@@ -178,9 +178,12 @@ def processes(workers: int, preload: tuple[str, ...] = ()) -> Iterator[ProcessPo
         yield executor
     finally:
         # Whether all is done, or Ctrl-C came: they hold nothing, and must not be waited for.
-        for process in set(multiprocessing.active_children()) - others:
+        mine = set(multiprocessing.active_children()) - others
+        for process in mine:
             process.kill()
         executor.shutdown(cancel_futures=True)
+        for process in mine:  # an executor that broke while it started them does not
+            process.join()
 
 
 @contextmanager
