@@ -262,6 +262,7 @@ def test_a_board_on_a_port_whose_power_a_command_switches(bench: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 def test_a_board_on_a_port_goes_on_in_the_middle_of_its_cuts(bench: Path) -> None:
     journal = bench / "real/journal.jsonl"
     process = subprocess.Popen(

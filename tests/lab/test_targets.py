@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -124,6 +124,36 @@ def test_a_target_that_vanishes_is_inconclusive_and_never_a_verdict(left: int) -
     result = examine(BY_ID["rollback-line"], Bench(target, SEED))
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "lost" in result.reason
+
+
+def test_a_campaign_that_dies_anywhere_in_an_update_leaves_a_board_that_the_next_one_settles() -> None:
+    """Also where it dies while the board tests itself: nothing may be sent to it until its trial has ended."""
+
+    class Died(Exception):
+        pass
+
+    ways, done = 0, False
+    while not done:
+        bench = Bench(VirtualSpec().make(SEED), SEED)
+        bench.settle()
+        release, reads, read = bench.go_on().release(), iter(range(ways)), bench.wire.read
+
+        def dying(timeout: float, reads: Iterator[int] = reads, read: Callable[[float], bytes] = read) -> bytes:
+            if next(reads, None) is None:
+                raise Died
+            return read(timeout)
+
+        bench.wire.read = dying  # type: ignore[method-assign]
+        try:
+            bench.send(release)
+            done = True
+        except Died:
+            ways += 1
+        another = Bench(bench.target, SEED)
+        another.settle()
+        assert another.evidence == [], f"after {ways} reads"
+        assert another.runs(another.current)
+    assert ways > 10
 
 
 def test_a_port_that_opens_again_and_again_and_never_works_is_gone() -> None:

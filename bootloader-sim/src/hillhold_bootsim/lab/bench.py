@@ -35,6 +35,8 @@ from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Op, OsCom
 from hillhold_verifier.wire import base_name, deflate
 
 T = TypeVar("T")
+TRIAL_WAITS: Final = 60
+"""Looks at a board that is on trial, `BOOT` seconds apart, before nobody believes that the trial ends."""
 STOCK: Final = Device("lab", "stock", "", ("app",))  # what a stock board, which does not say, is taken for
 ROOM: Final = 160
 """Bytes of a message that its header and its other fields take, at most."""
@@ -125,6 +127,14 @@ class Bench:
             self._house = House(self.seed, device, self.target.now(), firmware=self._firmware, header=self._header)
         return self._words
 
+    def rest(self) -> Words:
+        """Look at the board until no trial is under way, at most `TRIAL_WAITS` times; return the last look. Raises as `look`."""
+        for _ in range(TRIAL_WAITS):
+            if not self.look().said.trial:
+                break
+            self.wait(BOOT)
+        return self.words
+
     def settle(self) -> None:
         """Have the board run an honest release, confirmed, and nothing marked: what every case begins with.
 
@@ -132,7 +142,7 @@ class Bench:
             HillholdError: that cannot be had, and why.
         """
         self.script(Trials.PASS)
-        said, release = self.look().said, self.baseline
+        said, release = self.rest().said, self.baseline
         at_rest = not said.trial and not said.marked and not self.is_stolen
         if release and at_rest and said.running and said.running[0].is_same(ran(release)):
             return

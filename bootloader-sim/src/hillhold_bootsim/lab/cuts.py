@@ -18,7 +18,6 @@ from hillhold_bootsim.lab.campaign import CutsOrder
 from hillhold_bootsim.lab.honest import DURATION, Kept, Stand, concluded, settled, state, update
 from hillhold_bootsim.lab.house import Release
 from hillhold_bootsim.lab.journal import Part
-from hillhold_bootsim.lab.judge import TRIAL_WAITS
 from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
 from hillhold_bootsim.lab.reading import Reading
 from hillhold_bootsim.lab.rig import PowerCutError
@@ -155,10 +154,7 @@ def _problem(before: Reading, after: Reading, base: Release, release: Release) -
 def _finish(bench: Bench, release: Release) -> str:
     """Finish the update; say why it cannot be, or ""."""
     for _ in range(TRIES):
-        for _ in range(TRIAL_WAITS):
-            if not bench.look().said.trial:
-                break
-            bench.wait(BOOT)
+        bench.rest()
         if bench.runs(release):
             bench.baseline = release
             return ""

@@ -18,14 +18,11 @@ from hillhold_bootsim.lab.bench import Bench, NotTestedError, ran
 from hillhold_bootsim.lab.house import TOP
 from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
 from hillhold_bootsim.lab.reading import Ran, Reading
-from hillhold_bootsim.lab.stockinstall import BOOT
 from hillhold_bootsim.lab.target import CAN, CRASHED, GoneError, Trials
 from hillhold_verifier.errors import HillholdError, OperationalError
 
 WORDS: Final = "; by the board's own words: its running image cannot be read without its agent"
 VERSION: Final = "; told by its version alone: the bytes of its running image cannot be read"
-TRIAL_WAITS: Final = 60
-"""How often a board whose image is on trial is looked at, a second apart, until its trial counts as one without an end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +186,8 @@ class _Trial:
         """Let an honest image that is on trial come to its end."""
         bench = self._bench
         bench.reset()
-        for _ in range(TRIAL_WAITS):
-            if not bench.look().said.trial:
-                return
-            bench.wait(BOOT)
-        raise OperationalError("the trial of an honest release does not come to an end")
+        if bench.rest().said.trial:
+            raise OperationalError("the trial of an honest release does not come to an end")
 
     # --- the rules ----------------------------------------------------------------------------------------------------
 
