@@ -9,14 +9,19 @@ from typing import Any
 import pytest
 
 from hillhold_bootsim.counter import OtpCounter
-from hillhold_bootsim.lab.bench import Bench, NotTestedError
-from hillhold_bootsim.lab.judge import Attack, examine
+from hillhold_bootsim.lab.bench import Bench
+from hillhold_bootsim.lab.catalogue import BY_ID
+from hillhold_bootsim.lab.errors import NotTestedError
+from hillhold_bootsim.lab.judge import BESIDE, Attack, examine
 from hillhold_bootsim.lab.model import Case, Result, Verdict
+from hillhold_bootsim.lab.reading import Ran, Reading
 from hillhold_bootsim.lab.target import Trials
+from hillhold_bootsim.lab.through import Through
 from hillhold_bootsim.lab.virtual import VirtualSpec, VirtualTarget
 from hillhold_verifier import trust
-from hillhold_verifier.errors import OperationalError
+from hillhold_verifier.errors import MismatchError, OperationalError
 from hillhold_verifier.keys import Key
+from hillhold_verifier.link import Stream
 from labboards import SEED, TRUSTING, ZEPHYR, examined
 
 
@@ -266,11 +271,121 @@ def test_an_attack_may_find_that_a_board_is_in_no_position_for_it() -> None:
     assert (result.verdict, result.reason) == (Verdict.NOT_TESTED, "the moon is in the wrong phase")
 
 
+def test_what_a_board_did_counts_also_where_it_was_in_no_position_for_the_attack() -> None:
+    def wipe(bench: Bench) -> None:
+        board = behind(bench).board
+        for part in board.layout.slots[0]:
+            board.flash.erase(part.offset, part.size)
+        raise NotTestedError("the moon is in the wrong phase")
+
+    assert judged(wipe).reason == "nothing runs after the attack and a reset"
+
+
 def test_an_attack_that_ends_in_a_refusal_is_judged_all_the_same() -> None:
     def refused(_: Bench) -> None:
-        raise OperationalError("no answer from the board, asked 5 times")
+        raise MismatchError("an image", expected="its hash", got="another")
 
     assert judged(refused).verdict is Verdict.PASS
+
+
+def test_an_attack_that_could_not_be_done_to_its_end_is_no_pass() -> None:
+    def failed(_: Bench) -> None:
+        raise OperationalError("the board does not run the honest release that it was sent, confirmed")
+
+    result = judged(failed)
+    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, "the attack did not come to its end")
+
+
+def test_an_honest_release_that_is_refused_in_the_middle_of_an_attack_is_no_pass() -> None:
+    def refused(bench: Bench) -> None:
+        bench.set_clock(2**40)
+        bench.update()
+
+    result = judged(refused, needs=("metadata", "clock"))
+    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, "the attack did not come to its end")
+
+
+class Mute(Through):
+    """A line that loses all that goes to the board until some moment."""
+
+    until = 0.0
+
+    def open(self) -> Stream:
+        stream, line = super().open(), self
+
+        class Lost:
+            def write(self, data: bytes, /) -> object:
+                return stream.write(data) if line.seconds() >= line.until else len(data)
+
+            def read(self, timeout: float, /) -> bytes:
+                return stream.read(timeout)
+
+            def reopen(self) -> None:
+                stream.reopen()
+
+            def close(self) -> None:
+                stream.close()
+
+        return Lost()
+
+
+@pytest.mark.parametrize("seconds", [1, 20, 40, 60])
+@pytest.mark.parametrize("case", ["image-older-uploaded", "image-same-version-uploaded"])
+def test_an_attack_that_did_not_arrive_is_no_pass(case: str, seconds: int) -> None:
+    line = Mute(ZEPHYR.make(SEED))
+
+    def late(bench: Bench) -> None:
+        line.until = line.seconds() + seconds
+        BY_ID[case].run(bench)
+
+    result = examine(Attack(BY_ID[case].case, late), Bench(line, SEED))
+    assert result.verdict is not Verdict.PASS
+    if result.verdict is Verdict.INCONCLUSIVE:
+        assert result.reason in (
+            "messages of the attack got no answer: who knows what arrived",
+            "the attack did not come to its end",
+        )
+
+
+class ByVersion(Through):
+    """A board of which nothing but the version can be read."""
+
+    def read(self) -> Reading | None:
+        found = super().read()
+        return found and Reading(tuple(Ran(version=one.version) for one in found.running))
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        ("image-same-version-uploaded", "another image of the version 1.0.1 runs after the attack and a reset"),
+        ("confirmed-without-a-trial", "the image 1.0.2 was confirmed, and did not test itself"),
+    ],
+)
+def test_what_a_board_admits_counts_where_its_version_alone_can_be_read(case: str, reason: str) -> None:
+    result = examine(BY_ID[case], Bench(ByVersion(ZEPHYR.make(SEED)), SEED))
+    assert (result.verdict, result.independent, result.reason) == (Verdict.FAIL, False, reason + BESIDE)
+
+
+class Misread(Through):
+    """A laboratory that reads something else than what the board runs."""
+
+    def read(self) -> Reading | None:
+        return Reading((Ran(version="1.0.0"),))
+
+
+def test_a_wrong_reading_of_the_laboratory_is_no_verdict_on_the_board() -> None:
+    result = examine(BY_ID["rollback-line"], Bench(Misread(VirtualSpec().make(SEED)), SEED))
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.reason.startswith("before the attack, what is read of the board is not the release")
+
+
+def test_an_image_that_was_confirmed_at_once_is_not_tested_and_no_fault() -> None:
+    def at_once(bench: Bench) -> None:
+        bench.script = lambda how: None  # type: ignore[method-assign]
+        bench.trial()
+
+    assert judged(at_once, needs=("smp",)).verdict is Verdict.NOT_TESTED
 
 
 def test_a_crash_of_the_boards_software_fails_though_the_watchdog_resets_it(monkeypatch: pytest.MonkeyPatch) -> None:

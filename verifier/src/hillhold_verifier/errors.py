@@ -49,6 +49,10 @@ class OperationalError(HillholdError):
     exit_code = 3
 
 
+class NoAnswerError(OperationalError):
+    """The board did not answer, however often it was asked."""
+
+
 class Refused(HillholdError):
     """The input is refused, and says what was expected and what came.
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from hillhold_verifier.answers import Body
 from hillhold_verifier.conversation import Conversation, Pause, Request, T, Upload
-from hillhold_verifier.errors import MisuseError, OperationalError, SmpError
+from hillhold_verifier.errors import MisuseError, NoAnswerError, SmpError
 from hillhold_verifier.framing import SHARED, Framed, Receiver, Transport, frame, frame_size
 from hillhold_verifier.probing import PARAMETERS, Probing
 from hillhold_verifier.smp import Message, Op, decode, encode
@@ -150,7 +150,7 @@ class Exchange:
             now: seconds of a clock that only goes forward.
 
         Raises:
-            OperationalError: nobody answers.
+            NoAnswerError: nobody answers.
             Whatever the conversation raises.
         """
         for receiver in self._receivers:
@@ -301,7 +301,7 @@ class Exchange:
     def _give_up_after(self, timeouts: int, *, booting: bool = False) -> None:
         tries = max(self._timing.tries, self._timing.booting_tries) if booting else self._timing.tries
         if timeouts + 1 >= tries:
-            raise OperationalError(f"no answer from the board, asked {tries} times")
+            raise NoAnswerError(f"no answer from the board, asked {tries} times")
 
     def _message(self, event: Framed, now: float) -> None:
         try:

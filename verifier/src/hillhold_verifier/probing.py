@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from hillhold_verifier.conversation import Request
-from hillhold_verifier.errors import OperationalError
+from hillhold_verifier.errors import NoAnswerError
 from hillhold_verifier.framing import Transport
 from hillhold_verifier.smp import Group, Op, OsCommand
 
@@ -56,7 +56,7 @@ class Probing:
             now: seconds of a clock that only goes forward.
 
         Raises:
-            OperationalError: nothing answered in time.
+            NoAnswerError: nothing answered in time.
         """
         self._began = now if self._began is None else self._began
         if now < self.due:
@@ -72,7 +72,7 @@ class Probing:
             self.due = now + self._wait
             return Transport.COBS
         if now - self._began >= self._patience:
-            raise OperationalError(
+            raise NoAnswerError(
                 f"no answer from the board in {self._patience:g} s at {self._baud} baud; tried console and raw"
             )
         if self._turn is Transport.CONSOLE and not self._clean:

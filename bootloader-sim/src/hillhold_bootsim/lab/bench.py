@@ -16,6 +16,7 @@ from dataclasses import replace
 from hashlib import sha256, shake_256
 from typing import Final, TypeVar
 
+from hillhold_bootsim.lab.errors import NotTestedError
 from hillhold_bootsim.lab.forge import Repo
 from hillhold_bootsim.lab.house import House, Release
 from hillhold_bootsim.lab.model import Evidence, Item
@@ -29,7 +30,7 @@ from hillhold_verifier.agent import METADATA
 from hillhold_verifier.answers import Body
 from hillhold_verifier.conversation import Conversation, Request
 from hillhold_verifier.courier import Courier, Pushed
-from hillhold_verifier.errors import HillholdError, OperationalError
+from hillhold_verifier.errors import HillholdError, OperationalError, Refused
 from hillhold_verifier.select import Device
 from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Op, OsCommand
 from hillhold_verifier.wire import base_name, deflate
@@ -40,10 +41,6 @@ TRIAL_WAITS: Final = 60
 STOCK: Final = Device("lab", "stock", "", ("app",))  # what a stock board, which does not say, is taken for
 ROOM: Final = 160
 """Bytes of a message that its header and its other fields take, at most."""
-
-
-class NotTestedError(Exception):
-    """An attack finds that this board is in no position for it; the reason in words."""
 
 
 class Bench:
@@ -164,8 +161,7 @@ class Bench:
             counter: its security counter, by default the board's.
 
         Raises:
-            OperationalError: the board does not run it then.
-            HillholdError: it refuses.
+            OperationalError: the board refuses it, or does not run it then.
         """
         house = self.go_on()
         if self.is_stolen:
@@ -183,7 +179,10 @@ class Bench:
 
     def install(self, release: Release) -> Release:
         """Bring an honest release that is published, and have it confirmed; raises as `update`."""
-        self.send(release)
+        try:
+            self.send(release)
+        except Refused as refusal:
+            raise OperationalError(f"an honest release is refused: {refusal}") from refusal
         if not self.runs(release):
             raise OperationalError("the board does not run the honest release that it was sent, confirmed")
         self.baseline = release
@@ -232,11 +231,11 @@ class Bench:
 
     def push(self, tree: Mapping[str, bytes] | Repo, *, patches: bool = True, reset: bool = True) -> Pushed | None:
         """Let a courier bring what is in a tree, as far as the board goes along; None where it refused."""
-        return self.tried("push", Courier(_source(tree)).push(patches=patches, reset=reset))
+        return self.tried("push", Courier(TreeSource.of(tree)).push(patches=patches, reset=reset))
 
     def check(self, tree: Mapping[str, bytes] | Repo) -> Body:
         """Let a courier bring the metadata of a tree; return what the board chose, {} where it refused."""
-        found = self.tried("metadata", Courier(_source(tree)).check())
+        found = self.tried("metadata", Courier(TreeSource.of(tree)).check())
         return found[1] if found else {}
 
     def deliver(self, number: int, raw: bytes) -> Body:
@@ -262,11 +261,6 @@ class Bench:
         self.is_stolen = True
 
     # --- what an attack sends message by message ----------------------------------------------------------------------
-
-    @property
-    def group(self) -> int:
-        """The number of Hillhold's group."""
-        return HILLHOLD_GROUP
 
     @property
     def room(self) -> int:
@@ -306,7 +300,7 @@ class Bench:
                 named = sha256(data).digest() if digest is None else digest
                 body |= {"image": 0, "len": len(data) if length is None else length, "sha": named}
             answer = dict(self.image(ImageCommand.UPLOAD, **body))
-            if is_error(answer) or answer.get("off") != min(stop, at + self.room):
+            if answer.get("rc") or answer.get("off") != min(stop, at + self.room):
                 break
         return answer
 
@@ -359,18 +353,19 @@ class Bench:
 
         Raises:
             NotTestedError: the image confirmed itself at once, or the board has no trials.
+            OperationalError: the board does not run it.
         """
         self.script(Trials.WAIT)
         house = self.house
         release = house.release()
-        if self.is_stock:
-            self.tried("trial", install(release.data, confirm=False))
-        else:
-            self.tried("trial", Courier(TreeSource(house.repo.tree)).push())
+        stock, source = self.is_stock, TreeSource(house.repo.tree)
+        self.tried("trial", install(release.data, confirm=False) if stock else Courier(source).push())
         said = self.look().said
-        if not (said.trial and said.running and said.running[0].is_same(ran(release))):
+        if not (said.running and said.running[0].is_same(ran(release))):
+            raise OperationalError("the board does not run the honest release that was to be tried")
+        self.allow(release, trial=bool(said.trial))
+        if not said.trial:
             raise NotTestedError("no image stays on trial here: it is confirmed before anything can be tried")
-        self.allow(release, trial=True)
         return release
 
     def allow(self, release: Release, *, trial: bool = False) -> None:
@@ -399,12 +394,3 @@ class Bench:
 def ran(release: Release) -> Ran:
     """The release as a reading names it."""
     return Ran(sha256(release.data).hexdigest(), len(release.data), release.version)
-
-
-def is_error(answer: Body) -> bool:
-    """The board refused, or did not answer."""
-    return not answer or "err" in answer or bool(answer.get("rc"))
-
-
-def _source(tree: Mapping[str, bytes] | Repo) -> TreeSource:
-    return TreeSource(tree.tree if isinstance(tree, Repo) else tree)

@@ -1,4 +1,4 @@
-"""What the laboratory's tools refuse."""
+"""What the laboratory's tools refuse, and what they cannot do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from hillhold_signer.errors import SignerRefused
 
 class CampaignRefused(SignerRefused):
     """A campaign's data that cannot be read, or that contradict themselves."""
+
+
+class NotTestedError(Exception):
+    """An attack finds that a board is in no position for it; the reason in words."""
 
 
 class ReportRefused(SignerRefused):

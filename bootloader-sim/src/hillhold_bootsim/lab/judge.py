@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from hillhold_bootsim.lab.bench import Bench, NotTestedError, ran
+from hillhold_bootsim.lab.bench import Bench, ran
+from hillhold_bootsim.lab.errors import NotTestedError
 from hillhold_bootsim.lab.house import TOP
 from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
 from hillhold_bootsim.lab.reading import Ran, Reading
 from hillhold_bootsim.lab.target import CAN, CRASHED, GoneError, Trials
-from hillhold_verifier.errors import HillholdError, OperationalError
+from hillhold_verifier.errors import HillholdError, OperationalError, Refused
 
 WORDS: Final = "; by the board's own words: its running image cannot be read without its agent"
 VERSION: Final = "; told by its version alone: the bytes of its running image cannot be read"
+BESIDE: Final = "; by the board's own words: what is read of it shows a version alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,21 @@ def _result(case: Case, bench: Bench, verdict: Verdict, reason: str, *, independ
     return Result(case.id, verdict, reason, independent, tuple(bench.evidence))
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One look at a board: what it says, where it was asked, and what is read of it, where that can be done."""
+
+    said: Reading | None
+    read: Reading | None
+
+    def beside(self, after: _Seen) -> Iterator[tuple[Reading, Reading, bool]]:
+        """What can be compared with a later look, and whether it is independent of the board's agent."""
+        if self.read and after.read:
+            yield self.read, after.read, True
+        if self.said and after.said:
+            yield self.said, after.said, False
+
+
 class _Trial:
     """One attack and its judgement."""
 
@@ -79,13 +96,18 @@ class _Trial:
         self._attack, self._bench = attack, bench
         self._figures: dict[str, float] = {}
         self._by_version = False
+        self._instead: tuple[Verdict, str] | None = None
+        """What a pass turns into: an attack that did not take place proves nothing."""
 
     def judge(self) -> Result:
         bench = self._bench
         before = self._state("before")
+        if (read := before.read) and not (read.running and read.running[0].is_same(ran(bench.current))):
+            reason = "before the attack, what is read of the board is not the release that it says it runs"
+            return self._done(Verdict.INCONCLUSIVE, reason)
         bench.wire.forget()
         began = bench.target.seconds()
-        why = self._attempt()
+        self._attempt()
         wire = bench.wire
         self._figures = {
             "bytes to the board": wire.sent,
@@ -95,36 +117,38 @@ class _Trial:
         bench.evidence.append(Evidence("trace", "what went over the line", wire.text()))
         if notes := bench.target.notes():
             bench.evidence.append(Evidence("note", "behind the line", "\n".join(notes)))
-        if why is not None:
-            self._restore()
-            return self._done(*why)
         if any(note.startswith(CRASHED) for note in notes):
-            return self._done(Verdict.FAIL, "the board's software crashed during the attack")
+            self._restore()
+            return self._done(Verdict.FAIL, "the board's software crashed during the attack", independent=True)
         try:
             self._answers()
-            after, independent = self._after()
+            after = self._after()
         except GoneError:
             raise
         except HillholdError as error:
             bench.say("after the attack and a reset", str(error))
             return self._done(Verdict.FAIL, "the board does not answer any more after the attack and a reset")
-        if problem := next(self._problems(before, after), None):
-            return self._done(Verdict.FAIL, problem, independent=independent)
-        return self._honest(after, independent)
+        for was, now, independent in before.beside(after):
+            if problem := next(self._problems(was, now), None):
+                return self._done(Verdict.FAIL, problem, independent=independent)
+        return self._honest(after)
 
     # --- in order -----------------------------------------------------------------------------------------------------
 
-    def _attempt(self) -> tuple[Verdict, str] | None:
-        """Do it; return a verdict where it came to no judgement."""
+    def _attempt(self) -> None:
+        """Do it, and note where it was not done."""
         try:
             self._attack.run(self._bench)
         except NotTestedError as error:
-            return Verdict.NOT_TESTED, str(error)
+            self._instead = Verdict.NOT_TESTED, str(error)
         except GoneError:
             raise
         except HillholdError as error:
             self._bench.say(f"the attack ended: {type(error).__name__}", str(error))
-        return None
+            if not isinstance(error, Refused):
+                self._instead = Verdict.INCONCLUSIVE, "the attack did not come to its end"
+        if self._bench.wire.unanswered and self._instead is None:
+            self._instead = Verdict.INCONCLUSIVE, "messages of the attack got no answer: who knows what arrived"
 
     def _restore(self) -> None:
         if "clock" not in self._bench.target.lacks:
@@ -141,26 +165,25 @@ class _Trial:
             self._bench.say("after the attack, without a reset", str(error))
             self._bench.wrong.append("the board does not answer after the attack, as long as it is not reset")
 
-    def _after(self) -> tuple[Reading, bool]:
-        """Reset, and read; whether that was without the board's agent."""
+    def _after(self) -> _Seen:
+        """Reset, and read; where that does not show the bytes of what runs, the board's words count, too."""
         bench = self._bench
         if "clock" not in bench.target.lacks:
             bench.set_clock(None)
         bench.reset()
         found = bench.read()
-        if found is None:
-            self._state("after")
-            return bench.words.said, False
-        self._by_version = any(not one.sha256 for one in found.running)
+        if found is None or any(not one.sha256 for one in found.running):
+            self._by_version = found is not None
+            return self._state("after", found)
         bench.evidence.append(Evidence("state", "after a reset, read without its agent", found.lines()))
-        return found, True
+        return _Seen(None, found)
 
-    def _honest(self, after: Reading, independent: bool) -> Result:
+    def _honest(self, after: _Seen) -> Result:
         """The maker's next release still comes in."""
-        bench = self._bench
+        bench, independent = self._bench, after.read is not None
         self._restore()
         try:
-            if after.trial:
+            if any(one and one.trial for one in (after.said, after.read)):
                 self._end_trial()
             release = bench.update()
         except GoneError:
@@ -179,6 +202,8 @@ class _Trial:
             )
         if bench.wrong:
             return self._done(Verdict.FAIL, bench.wrong[0], independent=independent)
+        if self._instead:
+            return self._done(*self._instead)
         said = "as before, and its maker's next release came in"
         return self._done(Verdict.PASS, f"the board runs {said}", independent=independent)
 
@@ -204,6 +229,9 @@ class _Trial:
                 yield f"{self._name(runs)} is on trial"
             if only_trial and after.trial is False:
                 yield f"{self._name(runs)} was confirmed, and did not test itself"
+        for was, runs in zip(before.running[1:], after.running[1:], strict=False):
+            if not any(runs.is_same(one) for one in (was, *bench.allowed)):
+                yield f"{self._name(runs)} runs on another component after the attack and a reset"
         if after.marked:
             yield "an image is marked for a trial at the next boot"
         yield from after.below(before, floors=not bench.rotated)
@@ -225,22 +253,23 @@ class _Trial:
         other = "another image of the version" if version == current.version else "the image"
         return f"{other} {version}" if version else "an image that the lab did not make"
 
-    def _state(self, when: str) -> Reading:
-        """Look at the board, through its line and behind it; what was read counts, else its words."""
+    def _state(self, when: str, found: Reading | None = None) -> _Seen:
+        """Look at the board, through its line and, unless that was done, behind it."""
         bench = self._bench
         said = bench.look().said
         bench.evidence.append(Evidence("words", f"{when}: what the board says", said.lines()))
-        if (found := bench.read()) is None:
-            return said
-        bench.evidence.append(Evidence("state", f"{when}: read without its agent", found.lines()))
-        return found
+        if (found := found or bench.read()) is not None:
+            bench.evidence.append(Evidence("state", f"{when}: read without its agent", found.lines()))
+        return _Seen(said, found)
 
     def _done(self, verdict: Verdict, reason: str, *, independent: bool = False) -> Result:
         if verdict is not Verdict.PASS:
             self._bench.baseline = None  # what the next case begins with is installed anew
-        judged = verdict in (Verdict.PASS, Verdict.FAIL)
-        words = (
-            WORDS if judged and "read" in self._bench.target.lacks else VERSION if judged and self._by_version else ""
-        )
+        words = ""
+        if verdict in (Verdict.PASS, Verdict.FAIL):
+            if "read" in self._bench.target.lacks:
+                words = WORDS
+            elif self._by_version:
+                words = VERSION if independent else BESIDE
         evidence = tuple(self._bench.evidence)
         return Result(self._attack.case.id, verdict, reason + words, independent, evidence, self._figures)

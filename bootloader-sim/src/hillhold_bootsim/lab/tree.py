@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 
+from hillhold_bootsim.lab.forge import Repo
 from hillhold_verifier.sources import AbsentError, Content, FileContent
 
 
@@ -14,6 +15,11 @@ class TreeSource:
 
     def __init__(self, tree: Mapping[str, bytes]) -> None:
         self.tree = tree
+
+    @classmethod
+    def of(cls, tree: Mapping[str, bytes] | Repo) -> TreeSource:
+        """The source over a tree, or over what a repository has published."""
+        return cls(tree.tree if isinstance(tree, Repo) else tree)
 
     def metadata(self, name: str) -> bytes | None:
         """Return a file of `metadata/`."""

@@ -12,7 +12,7 @@ from hillhold_bootsim.tracetext import event_lines
 from hillhold_verifier.answers import Body
 from hillhold_verifier.capture import Chunk
 from hillhold_verifier.conversation import Conversation, Request, T
-from hillhold_verifier.errors import OperationalError, SmpError
+from hillhold_verifier.errors import NoAnswerError, OperationalError, SmpError
 from hillhold_verifier.exchange import Exchange
 from hillhold_verifier.framing import Framed, Receiver, Transport, frame
 from hillhold_verifier.link import StreamError
@@ -37,6 +37,7 @@ class Wire:
     Attributes:
         chunks: what went over it since `forget`.
         sent, received: bytes, likewise.
+        unanswered: messages that no answer came to, however often they were sent, likewise.
     """
 
     def __init__(self, target: Target, group: int = HILLHOLD_GROUP) -> None:
@@ -51,14 +52,14 @@ class Wire:
     def forget(self) -> None:
         """Begin a new trace."""
         self.chunks: list[Chunk] = []
-        self.sent = self.received = 0
+        self.sent = self.received = self.unanswered = 0
         self._start = self._target.seconds()
 
     def run(self, conversation: Conversation[T]) -> T:
         """Carry a conversation to its end.
 
         Raises:
-            OperationalError: nobody answers.
+            NoAnswerError: nobody answers.
             GoneError: the port failed and did not come back.
             Whatever the conversation raises.
         """
@@ -71,7 +72,8 @@ class Wire:
                 due = exchange.due()
                 wait = STEP if due is None else min(STEP, max(due - target.seconds(), 0.0))
                 exchange.receive(self.read(wait), target.seconds())
-        except BaseException:
+        except BaseException as error:
+            self.unanswered += isinstance(error, NoAnswerError)
             self._begin_anew()
             raise
         result: T = exchange.result  # type: ignore[assignment]
@@ -89,6 +91,7 @@ class Wire:
             for event in receiver.feed(self.read(STEP)):
                 if isinstance(event, Framed) and (body := self._answer(event.data, message)) is not None:
                     return body
+        self.unanswered += 1
         return {}
 
     @staticmethod

@@ -13,7 +13,7 @@ from hillhold_bootsim.lab.house import TOP, Release
 from hillhold_bootsim.lab.stockinstall import image_hash
 from hillhold_signer.patches import make_patch
 from hillhold_verifier.patch import ALGORITHM
-from hillhold_verifier.smp import Group, ImageCommand, Op
+from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Op
 
 TRANSFER_CASES: Final = Book("image")
 _add = TRANSFER_CASES.add
@@ -299,7 +299,7 @@ def odd_messages(bench: Bench) -> None:
         {"hash": bytes(31), "confirm": True, "off": -1, "n": -1, "l": 1 << 63, "b": b"x", "f": -1, "d": b""},
         {"a": [[[[{"b": [1, 2, {"c": b"x" * 40}]}]]]]},
     )
-    groups = (Group.OS, Group.IMAGE) if bench.is_stock else (Group.OS, Group.IMAGE, bench.group)
+    groups = (Group.OS, Group.IMAGE) if bench.is_stock else (Group.OS, Group.IMAGE, HILLHOLD_GROUP)
     for group in groups:
         for command in range(16):
             if (group, command) == (Group.OS, 5):
