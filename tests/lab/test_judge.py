@@ -10,6 +10,7 @@ import pytest
 
 from hillhold_bootsim.counter import OtpCounter
 from hillhold_bootsim.lab.bench import Bench
+from hillhold_bootsim.lab.broken.plant import PAIR
 from hillhold_bootsim.lab.catalogue import BY_ID
 from hillhold_bootsim.lab.errors import NotTestedError
 from hillhold_bootsim.lab.judge import BESIDE, Attack, examine
@@ -231,20 +232,20 @@ def test_a_counter_that_does_not_follow_an_honest_release_is_found(monkeypatch: 
     assert result.reason == "the security counter did not follow an honest release that was confirmed"
 
 
-def test_a_lie_of_the_agent_about_what_runs_does_not_help_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("component", [0, 1])
+def test_a_lie_of_the_agent_about_what_runs_does_not_help_it(component: int) -> None:
     """The board says that it runs the honest release; its flash says what it started."""
 
     def swap_images(bench: Bench) -> None:
         board = behind(bench).board
-        first, second = board.layout.slots[0]
         data = bench.house.image("TOP")
-        running = board.control.flags().running
-        part = (first, second)[running or 0]
+        part = board.layout.slots[component][board.control.flags(component).running or 0]
         board.flash.erase(part.offset, part.size)
         board.flash.program(part.offset, data + b"\xff" * (-len(data) % 4))
 
-    result = judged(swap_images)
-    assert result.reason == "the attacker's image runs after the attack and a reset"
+    where = " on another component" if component else ""
+    result = judged(swap_images, spec=PAIR)
+    assert result.reason == f"the attacker's image runs{where} after the attack and a reset"
     assert result.independent
 
 

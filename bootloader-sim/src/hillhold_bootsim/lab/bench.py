@@ -58,6 +58,7 @@ class Bench:
         allowed: further releases that may run after the attack, and whether only on trial.
         rotated: keys were replaced in this case, with which floors fall.
         is_stolen: keys have to be replaced before the next honest release.
+        others: what the components behind the first run, where this case installed that.
         raised: the highest counter of an honest release that was confirmed in this case; 0 for none.
         wrong: what was seen in this case that no right board does, in sentences.
     """
@@ -76,6 +77,7 @@ class Bench:
         """Begin another case: what the one before noted and asked for is gone."""
         self.evidence: list[Evidence] = []
         self.allowed: dict[Ran, bool] = {}
+        self.others: tuple[Ran, ...] = ()
         self.rotated = False
         self.raised = 0
         self.wrong: list[str] = []
@@ -154,11 +156,12 @@ class Bench:
             self.update()
         self.rotated = False
 
-    def update(self, counter: int | None = None) -> Release:
+    def update(self, counter: int | None = None, *, whole: bool = False) -> Release:
         """Install the next honest release, and have it confirmed; it is the baseline from then on.
 
         Args:
             counter: its security counter, by default the board's.
+            whole: for all components.
 
         Raises:
             OperationalError: the board refuses it, or does not run it then.
@@ -167,7 +170,7 @@ class Bench:
         if self.is_stolen:
             house.rotate()
             self.is_stolen, self.rotated = False, True
-        release = self.install(house.release(counter, whole=not self.words.said.running))
+        release = self.install(house.release(counter, whole=whole or not self.words.said.running))
         self.raised = max(self.raised, counter or 0)
         return release
 
@@ -186,6 +189,7 @@ class Bench:
         if not self.runs(release):
             raise OperationalError("the board does not run the honest release that it was sent, confirmed")
         self.baseline = release
+        self.others = tuple(ran(release, other) for other in release.others) or self.others
         return release
 
     def serves(self) -> None:
@@ -287,26 +291,23 @@ class Bench:
         length: int | None = None,
         start: int = 0,
         end: int | None = None,
+        component: int = 0,
     ) -> Body:
-        """Upload as a stock tool does, from `start` to `end`; return the last answer.
-
-        Args:
-            digest, length: what the first piece states, by default the truth.
-        """
+        """Upload as a stock tool does, from `start` to `end`, with `digest` and `length`, by default true ones; return the last answer."""
         stop, answer = len(data) if end is None else end, dict[str, object]()
         for at in range(start, stop, self.room):
             body: dict[str, object] = {"off": at, "data": data[at : min(stop, at + self.room)]}
             if at == 0:
                 named = sha256(data).digest() if digest is None else digest
-                body |= {"image": 0, "len": len(data) if length is None else length, "sha": named}
+                body |= {"image": component, "len": len(data) if length is None else length, "sha": named}
             answer = dict(self.image(ImageCommand.UPLOAD, **body))
             if answer.get("rc") or answer.get("off") != min(stop, at + self.room):
                 break
         return answer
 
-    def smuggle(self, data: bytes, *, digest: bytes | None = None) -> None:
+    def smuggle(self, data: bytes, *, digest: bytes | None = None, component: int = 0) -> None:
         """Do all that a stock tool can to have a board run an image: upload, test, reset, confirm, reset."""
-        self.upload(data, digest=digest)
+        self.upload(data, digest=digest, component=component)
         for confirm in (False, True):
             self.image(ImageCommand.STATE, hash=image_hash(data), confirm=confirm)
             self.soft_reset()
@@ -391,6 +392,7 @@ class Bench:
         self.target.close()
 
 
-def ran(release: Release) -> Ran:
-    """The release as a reading names it."""
-    return Ran(sha256(release.data).hexdigest(), len(release.data), release.version)
+def ran(release: Release, data: bytes | None = None) -> Ran:
+    """The release's image, or another of its images, as a reading names it."""
+    data = release.data if data is None else data
+    return Ran(sha256(data).hexdigest(), len(data), release.version)

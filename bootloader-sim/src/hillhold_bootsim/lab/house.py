@@ -51,13 +51,15 @@ class Release:
 
     Attributes:
         path: its name in metadata.
-        data: the image.
+        data: the image, for the first component.
+        others: the images for the other components, of a set.
     """
 
     version: str
     path: str
     data: bytes
     counter: int = 1
+    others: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,16 +238,16 @@ class House:
         version = self.next_version()
         data = self.image(version, self.counter)
         path = self._list(version, data)
-        if whole and len(self.device.components) > 1:
-            for component in range(1, len(self.device.components)):
-                other = self.image(version, tail=self.device.components[component])
+        others = tuple(self.image(version, tail=name) for name in self.device.components[1:]) if whole else ()
+        if others:
+            for component, other in enumerate(others, 1):
                 self.offer(self.repo, version, other, self.counter, component=component)
             for each in self.repo.entries:
                 self.repo.change(each, set=f"lab-{version}")
         if base:
             self.repo.add_patch(path, base.data, make_patch(base.data, data), algorithm=ALGORITHM)
         self.publish(expires=expires)
-        return Release(version, path, data, self.counter)
+        return Release(version, path, data, self.counter, others)
 
     def evil(self, repo: Repo) -> bytes:
         """List the attacker's image in a repository: signed by the lab's image key, above all versions, and nobody's release."""

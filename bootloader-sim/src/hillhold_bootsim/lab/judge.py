@@ -229,7 +229,7 @@ class _Trial:
                 yield f"{self._name(runs)} is on trial"
             if only_trial and after.trial is False:
                 yield f"{self._name(runs)} was confirmed, and did not test itself"
-        for was, runs in zip(before.running[1:], after.running[1:], strict=False):
+        for was, runs in zip(bench.others or before.running[1:], after.running[1:], strict=False):
             if not any(runs.is_same(one) for one in (was, *bench.allowed)):
                 yield f"{self._name(runs)} runs on another component after the attack and a reset"
         if after.marked:

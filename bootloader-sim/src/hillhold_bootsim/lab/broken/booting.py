@@ -9,7 +9,7 @@ from hillhold_bootsim import bootloader
 from hillhold_bootsim.bootflags import confirmed
 from hillhold_bootsim.bootloader import Bootloader, FixedKeys
 from hillhold_bootsim.counter import OtpCounter
-from hillhold_bootsim.lab.broken.plant import Plant, Shelf, always
+from hillhold_bootsim.lab.broken.plant import PAIR, Plant, Shelf, always
 from hillhold_bootsim.lab.images import public_key, sample_keys
 from hillhold_verifier import mcuboot
 
@@ -34,6 +34,27 @@ def boots_without_a_signature(plant: Plant) -> None:
 )
 def boots_without_a_hash(plant: Plant) -> None:
     plant.replace(mcuboot, "check_hash", lambda _right: lambda image, _read: image.sha256)
+
+
+@_add(
+    "verifies-the-first-component",
+    "It checks the signature of its first component's image, and no other's.",
+    "image-unsigned",
+    "image-foreign-key",
+    spec=PAIR,
+)
+def verifies_the_first_component(plant: Plant) -> None:
+    def make(right: Any) -> Any:
+        def verified(board: Any, component: int, slot: int, keys: Any) -> Any:
+            if component == 0:
+                return right(board, component, slot, keys)
+            read = board._reader(component, slot)
+            image = mcuboot.read_image(read, board._slots[component].size)
+            return bootloader.Booted(slot, image, bootloader._sha256(read, image.length), keys[0])
+
+        return verified
+
+    plant.replace(Bootloader, "_verified", make)
 
 
 @_add("boots-by-the-first-half", "It takes a hash over the first half of an image for one over all of it.",

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from hillhold_bootsim.bootloader import Bootloader
-from hillhold_bootsim.lab.broken.plant import Plant, Shelf, always
+from hillhold_bootsim.lab.broken.plant import PAIR, Plant, Shelf, always
+from hillhold_bootsim.lab.virtual import VirtualSpec
 from hillhold_verifier import installer, select
 from hillhold_verifier.release import Release, Version
 from hillhold_verifier.roles import TargetFile
@@ -101,10 +102,12 @@ def compares_versions_as_text(plant: Plant) -> None:
     plant.replace(Version, "__lt__", lambda _right: lambda one, other: str(one) < str(other))
 
 
-def _against(id: str, sentence: str, *finds: str, takes: Callable[[Release, Installed], bool]) -> None:
+def _against(
+    id: str, sentence: str, *finds: str, takes: Callable[[Release, Installed], bool], spec: VirtualSpec | None = None
+) -> None:
     """A board that installs more than it should, by its own comparison with what it runs."""
 
-    @_add(id, sentence, *finds)
+    @_add(id, sentence, *finds, spec=spec)
     def plant(plant: Plant) -> None:
         def make(right: Any) -> Any:
             def against(release: Release, confirmed: Installed | None, floor: int) -> Any:
@@ -132,6 +135,13 @@ _against(
     takes=lambda _release, _confirmed: True,
 )
 _against(
+    "compares-the-first-components-version",
+    "It compares the version of its first component, and takes any for the others.",
+    "other-component-lower-version",
+    takes=lambda release, _confirmed: release.component != "app",
+    spec=PAIR,
+)
+_against(
     "steps-down-from-anywhere",
     "It takes a permission to step down from one version for one from any version.",
     "step-down-from-elsewhere",
@@ -149,6 +159,23 @@ def ignores_the_counter(plant: Plant) -> None:
     plant.replace(
         Bootloader, "_trusted", lambda _right: lambda board, part, slot, _floor, keys: board._verified(part, slot, keys)
     )
+
+
+@_add(
+    "counts-for-the-first-component",
+    "It compares the security counter of its first component, and of no other.",
+    "other-component-lower-counter",
+    spec=PAIR,
+)
+def counts_for_the_first_component(plant: Plant) -> None:
+    def choice(right: Any) -> Any:
+        return lambda release, held, floor: right(release, held, floor if release.component == "app" else 0)
+
+    def boot(right: Any) -> Any:
+        return lambda board, part, slot, floor, keys: right(board, part, slot, 0 if part else floor, keys)
+
+    plant.replace(select, "_against", choice)
+    plant.replace(Bootloader, "_trusted", boot)
 
 
 @_add("believes-metadata-for-the-image", "It goes by the version that metadata state, and does not look at the image's own.",

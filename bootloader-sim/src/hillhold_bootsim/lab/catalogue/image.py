@@ -6,6 +6,7 @@ it is uploaded, tried and confirmed by the messages of a stock tool.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Final
 
 from hillhold_bootsim.lab.bench import Bench
@@ -26,17 +27,17 @@ SIGNATURE: Final = 64
 
 
 def brought(bench: Bench, *images: bytes) -> None:
-    """Bring images in every way that this board has."""
+    """Bring images in every way that this board has, for each of its components."""
     house = bench.house
-    for data in images:
+    for component, data in product(range(len(house.device.components)), images):
         if not bench.is_stock:
             repo = house.repo
             repo.entries.clear()
             repo.blobs.clear()
-            house.offer(repo, TOP, data, house.counter)
+            house.offer(repo, TOP, data, house.counter, component=component)
             house.publish()
             bench.push(repo, patches=False)
-        bench.smuggle(data)
+        bench.smuggle(data, component=component)
 
 
 @_add(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from hillhold_bootsim.lab.bench import Bench
@@ -16,10 +17,10 @@ _add = RELEASE_CASES.add
 RISES = "the floors of timestamp, snapshot, targets and line rise"
 
 
-def _brought(bench: Bench, release: Release) -> None:
+def _brought(bench: Bench, release: Release, component: int = 0) -> None:
     """Bring it in every way that there is: by a courier, and by a stock tool after the courier brought the metadata."""
     bench.push(bench.house.repo)
-    bench.smuggle(release.data)
+    bench.smuggle(release.data, component=component)
 
 
 def _other(id: str, sentence: str, how: str, sources: tuple[str, ...], **custom: object) -> None:
@@ -216,6 +217,42 @@ def lower_counter(bench: Bench) -> None:
 
 
 @_add(
+    "other-component-lower-version",
+    "The release from before is listed as the newest for another component than the first",
+    how="After an update of all components, the image from before of each but the first is listed alone, and brought.",
+    expected="Each component's version is compared with its own: it refuses.",
+    sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC, of.EDR_3_10),
+    leaves=RISES,
+    needs=("metadata", "components"),
+)
+def other_component_lower_version(bench: Bench) -> None:
+    before = bench.update(whole=True)
+    bench.update(whole=True)
+    for component, data in enumerate(before.others, 1):
+        _listed_alone(bench, replace(before, data=data), component)
+
+
+@_add(
+    "other-component-lower-counter",
+    "A newer version with a security counter below the board's for another component than the first",
+    how="The counters of all components are raised by an honest release. Then, for each but the first, a newer version with the counter of "
+    "before is listed alone, and brought.",
+    expected="Each component has its counter, and none goes down: it refuses.",
+    sources=(of.MCUBOOT_COUNTER, of.NIST_AUTHENTIC, of.EDR_3_10, of.EDR_3_14),
+    leaves="the security counter is one higher; it never goes down again",
+    needs=("metadata", "components"),
+)
+def other_component_lower_counter(bench: Bench) -> None:
+    house = bench.house
+    lower = house.counter
+    release = bench.update(lower + 1, whole=True)
+    for component in range(1, len(house.device.components)):
+        version = house.next_version()
+        data = house.image(version, lower)
+        _listed_alone(bench, replace(release, version=version, data=data, counter=lower), component)
+
+
+@_add(
     "counter-that-lies",
     "An image whose own counter is below what its metadata state",
     how="Metadata state the board's counter, the image's header one less.",
@@ -260,14 +297,14 @@ def counter_above_cap(bench: Bench) -> None:
     _listed_alone(bench, Release(version, f"{house.device.product}/{version}/app.bin", data, COUNTERS + 1))
 
 
-def _listed_alone(bench: Bench, release: Release, **custom: Any) -> None:
+def _listed_alone(bench: Bench, release: Release, component: int = 0, **custom: Any) -> None:
     """List this and nothing else, in honest metadata, and bring it."""
     house, repo = bench.house, bench.house.repo
     repo.entries.clear()
     repo.blobs.clear()
-    house.offer(repo, release.version, release.data, release.counter, **custom)
+    house.offer(repo, release.version, release.data, release.counter, component=component, **custom)
     house.publish()
-    _brought(bench, release)
+    _brought(bench, release, component)
 
 
 # --- withdrawal -------------------------------------------------------------------------------------------------------
