@@ -22,6 +22,8 @@ STEP: Final = 0.5
 """Seconds that one read may wait."""
 ANSWER: Final = 3.0
 """Seconds that a board has for the answer to a message that may get none."""
+TRIES: Final = 3
+"""How often such a message is sent: a bad line must not spoil an attack."""
 AWAY: Final = 30.0
 """Seconds that a port may be away when its board resets."""
 KEPT: Final = 4 * 1024 * 1024
@@ -79,18 +81,19 @@ class Wire:
         result: T = exchange.result  # type: ignore[assignment]
         return result
 
-    def ask(self, request: Request, *, version: int = 1) -> Body:
-        """Send one message once; return the answer's body, {} where none came within `ANSWER` seconds."""
+    def ask(self, request: Request, *, version: int = 1, tries: int = TRIES) -> Body:
+        """Send one message, the same again where no answer came within `ANSWER` seconds; return the answer's body, {} without one."""
         self._sequence = (self._sequence + 1) % 256
         transport = self.transport
         message = Message(request.op, request.group, request.command, self._sequence, request.body, version)
-        self.write(frame(encode(message), transport))
-        receiver = Receiver(MAX_MESSAGE, (transport,))
-        end = self._target.seconds() + ANSWER
-        while self._target.seconds() < end:
-            for event in receiver.feed(self.read(STEP)):
-                if isinstance(event, Framed) and (body := self._answer(event.data, message)) is not None:
-                    return body
+        for _ in range(tries):
+            self.write(frame(encode(message), transport))
+            receiver = Receiver(MAX_MESSAGE, (transport,))
+            end = self._target.seconds() + ANSWER
+            while self._target.seconds() < end:
+                for event in receiver.feed(self.read(STEP)):
+                    if isinstance(event, Framed) and (body := self._answer(event.data, message)) is not None:
+                        return body
         self.unanswered += 1
         return {}
 
@@ -140,7 +143,7 @@ class Wire:
         """Send one message once; say whether an answer comes. A port that is gone has none, and is not waited for."""
         self._patient = False
         try:
-            return bool(self.ask(request))
+            return bool(self.ask(request, tries=1))
         except StreamError:
             return False
         finally:
