@@ -36,7 +36,7 @@ def identify(
         facts = {
             "hardware": item.hardware,
             "identity": item.identity,
-            **item.facts,
+            **{name: value for name, value in item.facts.items() if name.removeprefix("no ") not in lacks},
             "running": ", ".join(running) or "nothing",
         }
         values.append({"board": item.name, "kind": item.kind, "facts": facts, "lacks": dict(lacks)})

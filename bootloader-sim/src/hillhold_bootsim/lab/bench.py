@@ -216,8 +216,9 @@ class Bench:
 
     @property
     def item(self) -> Item:
-        """What the target is, with what the board said of itself when it was looked at."""
-        item, words = self.target.item, self._words
+        """What the target is and what it lacks, with what the board said of itself when it was looked at."""
+        lacks = {f"no {name}": why for name, why in self.target.lacks.items()}
+        item, words = replace(self.target.item, facts={**self.target.item.facts, **lacks}), self._words
         if words is None:
             return item
         device = words.device
