@@ -76,6 +76,17 @@ def test_a_file_that_changed_does_not_go_on(small: Path, change: tuple[str, str]
     assert (small / "small/campaign.json").read_bytes() == before
 
 
+def test_a_board_file_that_changed_does_not_go_on(small: Path) -> None:
+    (small / "small.toml").write_text(SMALL.replace("virtual-m4-1m", "mine.toml"))
+    shown = lab(small, "boards", "show", "virtual-m4-1m").out
+    (small / "mine.toml").write_text(shown)
+    assert lab(small, "run", "small.toml").code == 0
+    (small / "mine.toml").write_text(shown + "# another\n")
+    done = lab(small, "run", "small.toml")
+    assert done.code == 1
+    assert "SHA-256 of the board file mine.toml, since the campaign began" in done.err
+
+
 def test_a_case_that_fails_is_exit_code_1(small: Path) -> None:
     (small / "small.toml").write_text(SMALL.replace("errors = 1e-4", "drops = 1"))
     done = lab(small, "run", "small.toml")

@@ -22,7 +22,7 @@ from hillhold_bootsim.cli.bench import WORLD, agree, virtual
 from hillhold_bootsim.cli.report import lines_of, value_of
 from hillhold_bootsim.lab.adapter import AdapterSpec
 from hillhold_bootsim.lab.campaign import ItemOrder, Order, firmware_of, read_order
-from hillhold_bootsim.lab.conduct import Step, Task, conduct, inputs, summed_up, works_of
+from hillhold_bootsim.lab.conduct import Step, Task, board_file, conduct, inputs, summed_up, works_of
 from hillhold_bootsim.lab.journal import Head, Journal, opened
 from hillhold_bootsim.lab.jsonform import to_json
 from hillhold_bootsim.lab.model import Campaign
@@ -104,6 +104,9 @@ def run(
     """
     order = read_order(file)
     order = order if seed is None else replace(order, seed=seed)
+    head = Head(
+        order.seed, inputs(order), _versions()
+    )  # before anything of it is used: at the end it has to be the same
     tasks = [_task(order, item) for item in order.items]
     signer = (
         report_signer(load_signer(uri, load_public(public) if public else None, secrets(passphrase_fd)))
@@ -113,7 +116,6 @@ def run(
     if any(not item.is_virtual for item in order.items):
         agree(plan_lines(order), yes=yes)
     folder = folder or Path(file.stem)
-    head = Head(order.seed, inputs(order), _versions())
     count = workers or order.workers or os.cpu_count() or 1
     with opened(folder, head, edge().now()) as journal:
         with _told(order, journal, quiet=as_json) as tell:
@@ -139,8 +141,8 @@ def run(
 def _task(order: Order, item: ItemOrder) -> Task:
     firmware = Firmware(firmware_of(order, item), item.header)
     if item.is_virtual:
-        # A file of its own lies beside the campaign's; a name is one of those that ship.
-        name = str(order.folder / item.board) if item.board.endswith(".toml") else item.board
+        path = board_file(order, item)
+        name = str(path.absolute()) if path else item.board
         return Task(item, virtual(name, Stock(item.stock) if item.stock else None), firmware, find_board(name))
     spec: Spec = (
         SerialSpec(item.port, WORLD, item.baud, item.dtr)
