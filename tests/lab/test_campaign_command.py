@@ -103,6 +103,17 @@ def test_what_is_not_decided_is_exit_code_3(small: Path) -> None:
     assert (small / "small/report/report.html").exists()
 
 
+def test_an_item_on_which_nothing_was_decided_is_exit_code_3(small: Path) -> None:
+    right = '[[item]]\nname = "right"\nboard = "virtual-m4-1m"\n'
+    stock = right.replace("right", "stock") + 'stock = "zephyr"\n'
+    (small / "small.toml").write_text(
+        f'format = 1\ntitle = "Two"\n{right}{stock}[attacks]\ncases = ["rollback-line"]\n'
+    )
+    done = lab(small, "run", "small.toml")
+    assert done.code == 3, done.out + done.err
+    assert "NOT DECIDED: 1 cases passed, but nothing was tested to an end on stock" in done.out
+
+
 def test_a_board_that_is_not_there_is_exit_code_3_and_what_is_done_is_kept(small: Path) -> None:
     (small / "small.toml").write_text(SMALL + '[[item]]\nname = "unit 7"\nport = "./no-such-port"\n')
     done = lab(small, "run", "small.toml", "--yes")

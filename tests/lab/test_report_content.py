@@ -60,6 +60,11 @@ def only(*results: Result, kind: str = "serial", finished: bool = True, checks: 
     return replace(found, cases=cases, tested=tested, finished=finished, checks=checks)
 
 
+def beside(found: Campaign, *results: Result) -> Campaign:
+    """With a second item."""
+    return replace(found, tested=(*found.tested, OnOneItem(Item("another board", "serial"), results)))
+
+
 PASS = Result("one-key-twice", Verdict.PASS, "refused", True)
 FAIL = replace(PASS, verdict=Verdict.FAIL)
 UNTESTED = Result("image-cut-short", Verdict.NOT_TESTED, "no way to read", False)
@@ -92,7 +97,13 @@ def test_a_real_board_has_no_such_notice() -> None:
     ("found", "standing", "headline"),
     [
         (only(PASS), Standing.PASSED, "PASSED: all 1 tested cases passed"),
-        (only(PASS, UNTESTED), Standing.PASSED, "PASSED: all 1 tested cases passed"),
+        (only(PASS, UNTESTED), Standing.PASSED, "PASSED: all 1 tested cases passed, 1 of 2 planned were not tested"),
+        (
+            beside(only(PASS, UNTESTED), replace(PASS, verdict=Verdict.NOT_TESTED), UNTESTED),
+            Standing.UNDECIDED,
+            "NOT DECIDED: 1 cases passed, but nothing was tested to an end on another board",
+        ),
+        (beside(only(PASS), FAIL), Standing.FAILED, "FAILED: 1 of 2 tested cases failed"),
         (only(FAIL, UNTESTED), Standing.FAILED, "FAILED: 1 of 1 tested cases failed"),
         (only(FAIL, UNCLEAR, finished=False, checks=(BROKEN,)), Standing.FAILED, "FAILED: 1 of 1"),
         (only(PASS, UNCLEAR), Standing.UNDECIDED, "NOT DECIDED: 1 cases passed, but 1 inconclusive"),

@@ -99,8 +99,8 @@ def run(
     Every result is kept in DIR as it comes. Run again with the same file and folder, a campaign that was interrupted goes on. At the end
     DIR holds campaign.json and, in `report`, the report. What virtual boards come to does not depend on the workers.
 
-    Exit code 0: all that was tested passed; 1: a case failed, or the tool's validation of itself did, or the file is refused; 3: not
-    decided: a case was inconclusive, a board was lost, or the disk is full.
+    Exit code 0: all that was tested passed, on each item; 1: a case failed, or the tool's validation of itself did, or the file is
+    refused; 3: not decided: a case was inconclusive, on an item none could be tested, a board was lost, or the disk is full.
     """
     order = read_order(file)
     order = order if seed is None else replace(order, seed=seed)

@@ -1,7 +1,7 @@
 """What a campaign comes to: counts, and the verdict in one sentence.
 
 A case counts once for each item that it was planned for. What was planned and has no result was not reached, and says so: silence is
-never taken for a pass.
+never taken for a pass, and an item on which nothing was decided is not covered by what others passed.
 """
 
 from __future__ import annotations
@@ -10,8 +10,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from hillhold_bootsim.lab.model import Campaign, Case, Result, Tested, Verdict
+
+MAX_NAME: Final = 60
+"""Characters of an item's name in the verdict's sentence."""
 
 
 class Outcome(Enum):
@@ -83,7 +87,7 @@ def summarise(campaign: Campaign) -> Summary:
     lines = tuple(_lines(campaign))
     counts = Counter(line.outcome for line in lines)
     unfound = tuple(check.board for check in campaign.checks if not check.good)
-    standing, headline = _verdict(campaign, counts, unfound)
+    standing, headline = _verdict(campaign, lines, unfound)
     own_words = sum(
         line.result is not None and line.result.verdict in (Verdict.PASS, Verdict.FAIL) and not line.result.independent
         for line in lines
@@ -103,20 +107,27 @@ def _lines(campaign: Campaign) -> Iterator[Line]:
                 yield Line(tested, case, None)
 
 
-def _verdict(campaign: Campaign, counts: Counter[Outcome], unfound: Sequence[str]) -> tuple[Standing, str]:
+def _verdict(campaign: Campaign, lines: Sequence[Line], unfound: Sequence[str]) -> tuple[Standing, str]:
+    counts = Counter(line.outcome for line in lines)
     passed, failed = counts[Outcome.PASS], counts[Outcome.FAIL]
-    decided = passed + failed
     if failed:
-        return Standing.FAILED, f"FAILED: {failed} of {decided} tested cases failed"
-    if not decided:
+        return Standing.FAILED, f"FAILED: {failed} of {passed + failed} tested cases failed"
+    if not passed:
         return Standing.UNDECIDED, "NOT DECIDED: nothing was tested to an end"
     open_ends = []
     if counts[Outcome.INCONCLUSIVE]:
         open_ends.append(f"{counts[Outcome.INCONCLUSIVE]} inconclusive")
     if counts[Outcome.NOT_REACHED] or not campaign.finished:
         open_ends.append(f"the campaign was not finished ({counts[Outcome.NOT_REACHED]} not reached)")
+    decided = {line.tested.item.name for line in lines if line.outcome is Outcome.PASS}
+    if untested := [tested.item.name for tested in campaign.tested if tested.item.name not in decided]:
+        more = f" and {len(untested) - 1} more" if len(untested) > 1 else ""
+        open_ends.append(f"nothing was tested to an end on {untested[0][:MAX_NAME]}{more}")
     if unfound:
         open_ends.append("the tool's own validation failed")
     if open_ends:
         return Standing.UNDECIDED, f"NOT DECIDED: {passed} cases passed, but {', '.join(open_ends)}"
-    return Standing.PASSED, f"PASSED: all {passed} tested cases passed"
+    left = (
+        f", {counts[Outcome.NOT_TESTED]} of {len(lines)} planned were not tested" if counts[Outcome.NOT_TESTED] else ""
+    )
+    return Standing.PASSED, f"PASSED: all {passed} tested cases passed{left}"
