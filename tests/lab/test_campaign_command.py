@@ -56,6 +56,37 @@ def test_a_report_is_signed_by_the_key_that_is_given(small: Path) -> None:
     done = lab(small, "run", "small.toml", "--key", "file:lab.pem", "--out", "out")
     assert done.code == 0, done.err
     assert lab(small, "report", "verify", "out/report", "--key", "lab.pub").code == 0
+    assert lab(small, "run", "small.toml", "--key", "file:lab.pem", "--out", "out").code == 0
+
+
+def test_a_report_that_is_there_does_not_stay_unsigned_where_a_key_is_given(small: Path) -> None:
+    assert run("hillhold", "key", "new", "lab.pem", "--no-passphrase", cwd=small).code == 0
+    assert lab(small, "run", "small.toml").code == 0
+    signed = ("run", "small.toml", "--key", "file:lab.pem")
+    done = lab(small, *signed)
+    assert done.code == 1
+    assert "a report is there already" in done.err
+    assert "hint: the report is never written over: `hillhold-lab report make small/campaign.json" in done.err
+    assert lab(small, "run", "small.toml").code == 0
+    other = lab(small, "report", "make", "small/campaign.json", "--out", "other", "--key", "file:lab.pem")
+    assert other.code == 0
+    (small / "small/report").rename(small / "unsigned")
+    (small / "other").rename(small / "small/report")
+    assert lab(small, *signed).code == 0
+    (small / "small/report/junit.xml").unlink()
+    done = lab(small, *signed)
+    assert (done.code, "got a changed one" in done.err) == (1, True)
+
+
+def test_what_is_no_report_is_said_before_anything_is_done(small: Path) -> None:
+    (small / "out/report").mkdir(parents=True)
+    (small / "out/journal.jsonl").touch()
+    (small / "out/report/mine.txt").touch()
+    done = lab(small, "run", "small.toml", "--out", "out")
+    assert done.code == 1
+    assert "PASS" not in done.out
+    (small / "out/report/mine.txt").unlink()
+    assert lab(small, "run", "small.toml", "--out", "out").code == 0
 
 
 @pytest.mark.parametrize(
