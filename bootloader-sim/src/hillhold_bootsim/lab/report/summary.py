@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from hillhold_bootsim.lab.model import Campaign, Case, Result, Tested, Verdict
+from hillhold_bootsim.lab.judge import VERSION, WORDS
+from hillhold_bootsim.lab.model import Campaign, Case, Result, Tested
 
 MAX_NAME: Final = 60
 """Characters of an item's name in the verdict's sentence."""
@@ -26,6 +27,19 @@ class Outcome(Enum):
     INCONCLUSIVE = "inconclusive"
     NOT_TESTED = "not tested"
     NOT_REACHED = "not reached"
+
+
+class Basis(Enum):
+    """What a verdict rests on."""
+
+    IMAGE = "image"
+    """The bytes of the running image, read without the board's agent."""
+    VERSION = "version"
+    """Its version alone, read without the board's agent."""
+    SEEN = "seen"
+    """A crash, or silence."""
+    WORDS = "words"
+    """What the board said."""
 
 
 class Standing(Enum):
@@ -50,6 +64,17 @@ class Line:
         return Outcome(self.result.verdict.value) if self.result else Outcome.NOT_REACHED
 
     @property
+    def basis(self) -> Basis | None:
+        """What its verdict rests on; None without one."""
+        if self.result is None or self.outcome not in (Outcome.PASS, Outcome.FAIL):
+            return None
+        if self.result.independent:
+            return Basis.VERSION if self.reason.endswith(VERSION) else Basis.IMAGE
+        # A board that can be read, and was not: it crashed, or is silent, and nobody had to take its word for that.
+        seen = self.outcome is Outcome.FAIL and not self.reason.endswith(WORDS)
+        return Basis.SEEN if seen else Basis.WORDS
+
+    @property
     def reason(self) -> str:
         """Why, in a sentence."""
         return self.result.reason if self.result else "planned, but the campaign ended before it"
@@ -64,7 +89,7 @@ class Summary:
         standing: what the whole comes to.
         headline: the verdict in a sentence.
         counts: by outcome.
-        own_words: decided cases in which the verdict rests on the board's words alone.
+        bases: decided cases by what the verdict rests on.
         virtual: names of the items that are virtual boards.
         unfound: boards of the tool's validation on which it did not find what it should, or found what is not there.
     """
@@ -73,7 +98,7 @@ class Summary:
     standing: Standing
     headline: str
     counts: Counter[Outcome]
-    own_words: int
+    bases: Counter[Basis]
     virtual: tuple[str, ...]
     unfound: tuple[str, ...]
 
@@ -88,12 +113,9 @@ def summarise(campaign: Campaign) -> Summary:
     counts = Counter(line.outcome for line in lines)
     unfound = tuple(check.board for check in campaign.checks if not check.good)
     standing, headline = _verdict(campaign, lines, unfound)
-    own_words = sum(
-        line.result is not None and line.result.verdict in (Verdict.PASS, Verdict.FAIL) and not line.result.independent
-        for line in lines
-    )
+    bases = Counter(line.basis for line in lines if line.basis)
     virtual = tuple(tested.item.name for tested in campaign.tested if tested.item.kind == "virtual")
-    return Summary(lines, standing, headline, counts, own_words, virtual, unfound)
+    return Summary(lines, standing, headline, counts, bases, virtual, unfound)
 
 
 def _lines(campaign: Campaign) -> Iterator[Line]:
