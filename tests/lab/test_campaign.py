@@ -6,6 +6,7 @@ import os
 import shutil
 from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -163,6 +164,21 @@ def test_one_board_goes_on_in_the_middle_of_a_case(whole: Campaign, tmp_path: Pa
     assert len(again) == 2 + 3 + 4 + len(DONE) - steps
     (soak,) = (result for result in found.tested[0].results if result.case == "soak")
     assert soak.figures["updates"] == 4
+
+
+def test_boards_that_live_through_it_do_so_at_once(whole: Campaign, tmp_path: Path) -> None:
+    two = order(SMALL.replace("[attacks]", '[[item]]\nname = "two"\nboard = "b"\n[attacks]'))
+    meet, met = Barrier(2), set[str]()
+
+    def tell(step: Step) -> None:
+        if step.item not in met:
+            met.add(step.item)
+            meet.wait(60)  # in turn the second would not begin before the first is done
+
+    found = go(two, tmp_path, {name: OneBoard(VirtualSpec()) for name in ("one", "two")}, tell)
+    expected = [row[1:] for row in verdicts(whole)]
+    for name in ("one", "two"):
+        assert [row[1:] for row in verdicts(found) if row[0] == name] == expected
 
 
 class Vanishing(OneBoard):

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from campaigns import SMALL
+from clusters import started
 from hillhold_bootsim.lab.jsonform import from_json
 from hillhold_bootsim.lab.report.summary import summarise
 from lab import BIN, Done, run
@@ -185,6 +186,20 @@ def test_a_plan_says_what_will_be_done_and_does_nothing(small: Path) -> None:
     assert [item["kind"] for item in value["items"]] == ["virtual", "serial"]
     assert value["items"][1]["seconds"] > 60
     assert not (small / "small").exists()
+
+
+@pytest.mark.slow
+def test_a_cluster_finds_what_one_worker_finds(small: Path) -> None:
+    text = SMALL.split("[attacks]")[0] + "[power_cuts]\ndepth = 1\n"
+    (small / "small.toml").write_text(text)
+    assert lab(small, "run", "small.toml", "--workers", "1", "--out", "one").code == 0
+    with started(small, 2) as there:
+        done = lab(small, "run", "small.toml", "--scheduler", there.address, "--out", "many")
+    assert done.code == 0, done.err
+    one, many = (from_json((small / name / "campaign.json").read_bytes()) for name in ("one", "many"))
+    assert many.tested == one.tested
+    (cuts,) = (result for result in many.tested[0].results if result.case == "power-cuts-at-operations")
+    assert cuts.figures["cuts"] > 100
 
 
 # --- interrupted ------------------------------------------------------------------------------------------------------
