@@ -76,6 +76,14 @@ def test_a_yes_goes_on_and_what_could_not_be_tested_is_no_success(tmp_path: Path
     assert "NOT TESTED" in result.stdout
 
 
+def test_what_one_board_passed_says_nothing_of_one_that_is_not_there() -> None:
+    both = ("--board", "virtual-m4-1m", "--port", "./no-such-port", "--yes")
+    result = lab("attack", "rollback-timestamp", *both, "--workers", 1)
+    assert result.exit_code == 3
+    assert "virtual-m4-1m: 1 pass" in result.stdout
+    assert "./no-such-port: 1 not tested" in result.stdout
+
+
 def test_the_plan_says_what_stays_and_writes_what_a_board_has_to_trust(tmp_path: Path) -> None:
     result = lab("plan", "lower-counter", "--provisioning", tmp_path / "new", "--seed", 5)
     assert result.exit_code == 0, result.output

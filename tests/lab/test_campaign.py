@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
+import hillhold_bootsim
 from campaigns import BEGAN, SMALL, Lacking, OneBoard, go, order, seeded, verdicts
 from hillhold_bootsim.lab import conduct as conduct_module
 from hillhold_bootsim.lab.broken import BY_ID
 from hillhold_bootsim.lab.catalogue import CATALOGUE
-from hillhold_bootsim.lab.conduct import NOT_CHOSEN, Step, Tell
+from hillhold_bootsim.lab.conduct import NOT_CHOSEN, Step, Tell, _code, inputs
+from hillhold_bootsim.lab.errors import CampaignRefused
 from hillhold_bootsim.lab.journal import NAME
 from hillhold_bootsim.lab.jsonform import from_json, to_json
 from hillhold_bootsim.lab.model import Campaign, Verdict
@@ -162,6 +166,21 @@ def test_one_board_goes_on_in_the_middle_of_a_case(whole: Campaign, tmp_path: Pa
     assert soak.figures["updates"] == 4
 
 
+def test_boards_that_live_through_it_do_so_at_once(whole: Campaign, tmp_path: Path) -> None:
+    two = order(SMALL.replace("[attacks]", '[[item]]\nname = "two"\nboard = "b"\n[attacks]'))
+    meet, met = Barrier(2), set[str]()
+
+    def tell(step: Step) -> None:
+        if step.item not in met:
+            met.add(step.item)
+            meet.wait(60)  # in turn the second would not begin before the first is done
+
+    found = go(two, tmp_path, {name: OneBoard(VirtualSpec()) for name in ("one", "two")}, tell)
+    expected = [row[1:] for row in verdicts(whole)]
+    for name in ("one", "two"):
+        assert [row[1:] for row in verdicts(found) if row[0] == name] == expected
+
+
 class Vanishing(OneBoard):
     """After so many bytes the way to the board is gone."""
 
@@ -234,6 +253,38 @@ def test_a_line_that_lets_nothing_through_fails(tmp_path: Path) -> None:
     (line,) = (result for result in found.tested[0].results if result.case == "line-noisy")
     assert (line.verdict, line.reason) == (Verdict.FAIL, "update 1 failed")
     assert summarise(found).standing is Standing.FAILED
+
+
+INPUTS = SMALL.replace('board = "virtual-m4-1m"', 'board = "mine.toml"\nfirmware = "app.bin"')
+"""A campaign with a board file and firmware beside it."""
+
+
+@pytest.mark.parametrize("name", ["mine.toml", "app.bin"])
+def test_what_went_in_and_changed_meanwhile_is_refused_until_it_is_as_it_was(tmp_path: Path, name: str) -> None:
+    for each in ("mine.toml", "app.bin"):
+        (tmp_path / each).write_bytes(b"before")
+    ordered = order(INPUTS, tmp_path)
+    began = inputs(ordered)
+
+    def change(_step: Step) -> None:
+        (tmp_path / name).write_bytes(b"after")
+
+    for tell in (change, lambda _step: None):  # at the end of the run, and at the beginning of the next
+        with pytest.raises(CampaignRefused, match=rf"SHA-256 of the .* {name}, since the campaign began"):
+            go(ordered, tmp_path / "out", tell=tell)
+    (tmp_path / name).write_bytes(b"before")
+    found = go(ordered, tmp_path / "out")
+    assert found.finished
+    assert found.hashes == began
+
+
+def test_boards_and_clauses_that_ship_count_as_code(tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(Path(hillhold_bootsim.__file__).parent, tmp_path / "copy"))
+    whole = _code(copied)
+    for path in (copied / "boards/nrf52840dk.toml", copied / "lab/clauses/eu-cra.toml", copied / "uart.py"):
+        path.write_bytes(path.read_bytes() + b"\n")
+        assert _code(copied) != whole
+        whole = _code(copied)
 
 
 def test_a_full_disk_ends_a_campaign_and_it_goes_on(

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from campaigns import SMALL
+from clusters import started
 from hillhold_bootsim.lab.jsonform import from_json
 from hillhold_bootsim.lab.report.summary import summarise
 from lab import BIN, Done, run
@@ -56,6 +57,37 @@ def test_a_report_is_signed_by_the_key_that_is_given(small: Path) -> None:
     done = lab(small, "run", "small.toml", "--key", "file:lab.pem", "--out", "out")
     assert done.code == 0, done.err
     assert lab(small, "report", "verify", "out/report", "--key", "lab.pub").code == 0
+    assert lab(small, "run", "small.toml", "--key", "file:lab.pem", "--out", "out").code == 0
+
+
+def test_a_report_that_is_there_does_not_stay_unsigned_where_a_key_is_given(small: Path) -> None:
+    assert run("hillhold", "key", "new", "lab.pem", "--no-passphrase", cwd=small).code == 0
+    assert lab(small, "run", "small.toml").code == 0
+    signed = ("run", "small.toml", "--key", "file:lab.pem")
+    done = lab(small, *signed)
+    assert done.code == 1
+    assert "a report is there already" in done.err
+    assert "hint: the report is never written over: `hillhold-lab report make small/campaign.json" in done.err
+    assert lab(small, "run", "small.toml").code == 0
+    other = lab(small, "report", "make", "small/campaign.json", "--out", "other", "--key", "file:lab.pem")
+    assert other.code == 0
+    (small / "small/report").rename(small / "unsigned")
+    (small / "other").rename(small / "small/report")
+    assert lab(small, *signed).code == 0
+    (small / "small/report/junit.xml").unlink()
+    done = lab(small, *signed)
+    assert (done.code, "got a changed one" in done.err) == (1, True)
+
+
+def test_what_is_no_report_is_said_before_anything_is_done(small: Path) -> None:
+    (small / "out/report").mkdir(parents=True)
+    (small / "out/journal.jsonl").touch()
+    (small / "out/report/mine.txt").touch()
+    done = lab(small, "run", "small.toml", "--out", "out")
+    assert done.code == 1
+    assert "PASS" not in done.out
+    (small / "out/report/mine.txt").unlink()
+    assert lab(small, "run", "small.toml", "--out", "out").code == 0
 
 
 @pytest.mark.parametrize(
@@ -76,6 +108,17 @@ def test_a_file_that_changed_does_not_go_on(small: Path, change: tuple[str, str]
     assert (small / "small/campaign.json").read_bytes() == before
 
 
+def test_a_board_file_that_changed_does_not_go_on(small: Path) -> None:
+    (small / "small.toml").write_text(SMALL.replace("virtual-m4-1m", "mine.toml"))
+    shown = lab(small, "boards", "show", "virtual-m4-1m").out
+    (small / "mine.toml").write_text(shown)
+    assert lab(small, "run", "small.toml").code == 0
+    (small / "mine.toml").write_text(shown + "# another\n")
+    done = lab(small, "run", "small.toml")
+    assert done.code == 1
+    assert "SHA-256 of the board file mine.toml, since the campaign began" in done.err
+
+
 def test_a_case_that_fails_is_exit_code_1(small: Path) -> None:
     (small / "small.toml").write_text(SMALL.replace("errors = 1e-4", "drops = 1"))
     done = lab(small, "run", "small.toml")
@@ -90,6 +133,17 @@ def test_what_is_not_decided_is_exit_code_3(small: Path) -> None:
     assert done.code == 3, done.out + done.err
     assert "NOT DECIDED: nothing was tested" in done.out
     assert (small / "small/report/report.html").exists()
+
+
+def test_an_item_on_which_nothing_was_decided_is_exit_code_3(small: Path) -> None:
+    right = '[[item]]\nname = "right"\nboard = "virtual-m4-1m"\n'
+    stock = right.replace("right", "stock") + 'stock = "zephyr"\n'
+    (small / "small.toml").write_text(
+        f'format = 1\ntitle = "Two"\n{right}{stock}[attacks]\ncases = ["rollback-line"]\n'
+    )
+    done = lab(small, "run", "small.toml")
+    assert done.code == 3, done.out + done.err
+    assert "NOT DECIDED: 1 cases passed, but nothing was tested to an end on stock" in done.out
 
 
 def test_a_board_that_is_not_there_is_exit_code_3_and_what_is_done_is_kept(small: Path) -> None:
@@ -132,6 +186,20 @@ def test_a_plan_says_what_will_be_done_and_does_nothing(small: Path) -> None:
     assert [item["kind"] for item in value["items"]] == ["virtual", "serial"]
     assert value["items"][1]["seconds"] > 60
     assert not (small / "small").exists()
+
+
+@pytest.mark.slow
+def test_a_cluster_finds_what_one_worker_finds(small: Path) -> None:
+    text = SMALL.split("[attacks]")[0] + "[power_cuts]\ndepth = 1\n"
+    (small / "small.toml").write_text(text)
+    assert lab(small, "run", "small.toml", "--workers", "1", "--out", "one").code == 0
+    with started(small, 2) as there:
+        done = lab(small, "run", "small.toml", "--scheduler", there.address, "--out", "many")
+    assert done.code == 0, done.err
+    one, many = (from_json((small / name / "campaign.json").read_bytes()) for name in ("one", "many"))
+    assert many.tested == one.tested
+    (cuts,) = (result for result in many.tested[0].results if result.case == "power-cuts-at-operations")
+    assert cuts.figures["cuts"] > 100
 
 
 # --- interrupted ------------------------------------------------------------------------------------------------------

@@ -8,16 +8,18 @@ import threading
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from campaigns import Lacking
 from hillhold_bootsim.flash import Cut, Operation
+from hillhold_bootsim.lab import cuts
 from hillhold_bootsim.lab.campaign import CutsOrder
 from hillhold_bootsim.lab.cuts import CutsWork
-from hillhold_bootsim.lab.honest import Kept, Stand
-from hillhold_bootsim.lab.house import House
+from hillhold_bootsim.lab.honest import DURATION, Kept, Stand, update
+from hillhold_bootsim.lab.house import House, Release
 from hillhold_bootsim.lab.journal import Part
 from hillhold_bootsim.lab.model import Result, Verdict
 from hillhold_bootsim.lab.power import Command, Hub, Powered, PoweredSpec, Relay, SwitchError
@@ -299,6 +301,35 @@ def test_cuts_go_on_where_they_were_interrupted() -> None:
     second = cut(VirtualSpec().make(3), 5, kept=Kept(kept[:3], again.append))
     assert [part.text.split(":")[0] for part in again] == [part.text.split(":")[0] for part in kept[3:]]
     assert (second.verdict, second.reason) == (first.verdict, first.reason)
+
+
+def slowly(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """So many of the updates that are measured take a hundred times as long as any other."""
+    left = [times]
+
+    def slow(bench: Stand, release: Release) -> Part:
+        part = update(bench, release)
+        left[0] -= 1
+        figures = {**part.figures, DURATION: part.figures[DURATION] * (100 if left[0] >= 0 else 1)}
+        return replace(part, figures=figures)
+
+    monkeypatch.setattr(cuts, "update", slow)
+
+
+def test_cuts_that_come_when_the_update_is_over_show_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    slowly(monkeypatch, 2)
+    result = cut(VirtualSpec().make(3))
+    assert (result.verdict, result.independent) == (Verdict.INCONCLUSIVE, False)
+    assert result.reason == "6 of 6 cuts came when the update was over, and show nothing"
+    assert result.figures["cuts behind the update's end"] == 6
+
+
+def test_an_update_that_is_slow_for_once_does_not_move_the_cuts_behind_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = cut(VirtualSpec().make(3))
+    slowly(monkeypatch, 1)
+    assert cut(VirtualSpec().make(3)) == expected
 
 
 def test_an_update_that_fails_without_a_cut_is_no_verdict_on_cuts() -> None:

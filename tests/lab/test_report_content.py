@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from hillhold_bootsim.lab.judge import VERSION, WORDS
 from hillhold_bootsim.lab.model import Campaign, Check, Item, Result, Verdict
 from hillhold_bootsim.lab.model import Tested as OnOneItem  # pytest takes Test… for a class of tests
 from hillhold_bootsim.lab.report.content import VIRTUAL, blocks
 from hillhold_bootsim.lab.report.document import Block, Facts, Fold, Heading, Notice, Para, Pre, Table, Tone
-from hillhold_bootsim.lab.report.summary import Outcome, Standing, summarise
+from hillhold_bootsim.lab.report.summary import Basis, Outcome, Standing, summarise
 from labdata import campaign
 
 
@@ -60,6 +61,11 @@ def only(*results: Result, kind: str = "serial", finished: bool = True, checks: 
     return replace(found, cases=cases, tested=tested, finished=finished, checks=checks)
 
 
+def beside(found: Campaign, *results: Result) -> Campaign:
+    """With a second item."""
+    return replace(found, tested=(*found.tested, OnOneItem(Item("another board", "serial"), results)))
+
+
 PASS = Result("one-key-twice", Verdict.PASS, "refused", True)
 FAIL = replace(PASS, verdict=Verdict.FAIL)
 UNTESTED = Result("image-cut-short", Verdict.NOT_TESTED, "no way to read", False)
@@ -92,7 +98,13 @@ def test_a_real_board_has_no_such_notice() -> None:
     ("found", "standing", "headline"),
     [
         (only(PASS), Standing.PASSED, "PASSED: all 1 tested cases passed"),
-        (only(PASS, UNTESTED), Standing.PASSED, "PASSED: all 1 tested cases passed"),
+        (only(PASS, UNTESTED), Standing.PASSED, "PASSED: all 1 tested cases passed, 1 of 2 planned were not tested"),
+        (
+            beside(only(PASS, UNTESTED), replace(PASS, verdict=Verdict.NOT_TESTED), UNTESTED),
+            Standing.UNDECIDED,
+            "NOT DECIDED: 1 cases passed, but nothing was tested to an end on another board",
+        ),
+        (beside(only(PASS), FAIL), Standing.FAILED, "FAILED: 1 of 2 tested cases failed"),
         (only(FAIL, UNTESTED), Standing.FAILED, "FAILED: 1 of 1 tested cases failed"),
         (only(FAIL, UNCLEAR, finished=False, checks=(BROKEN,)), Standing.FAILED, "FAILED: 1 of 1"),
         (only(PASS, UNCLEAR), Standing.UNDECIDED, "NOT DECIDED: 1 cases passed, but 1 inconclusive"),
@@ -124,6 +136,43 @@ def test_a_planned_case_without_a_result_was_not_reached_and_keeps_the_whole_fro
 def test_page_one_says_how_many_verdicts_rest_on_the_boards_words() -> None:
     assert "2 of 6 verdicts rest on the board's own words" in notices(campaign())[1].text
     assert "own words" not in notices(only(PASS))[0].text
+
+
+CRASHED = replace(FAIL, reason="the board's software crashed during the attack", independent=False)
+
+
+@pytest.mark.parametrize(
+    ("result", "basis", "words"),
+    [
+        (PASS, Basis.IMAGE, ""),
+        (replace(PASS, reason=f"refused{VERSION}"), Basis.VERSION, "1 of 1 verdicts rest on the version of what ran"),
+        (
+            replace(PASS, reason=f"refused{WORDS}", independent=False),
+            Basis.WORDS,
+            "1 of 1 verdicts rest on the board's own words",
+        ),
+        (
+            replace(FAIL, reason=f"it crashed{WORDS}", independent=False),
+            Basis.WORDS,
+            "1 of 1 verdicts rest on the board's own words",
+        ),
+        (CRASHED, Basis.SEEN, "1 of 1 verdicts rest on a crash of the board, or on its silence"),
+    ],
+    ids=["image", "version", "words", "crash, in words", "crash"],
+)
+def test_page_one_and_the_case_say_what_a_verdict_rests_on(result: Result, basis: Basis, words: str) -> None:
+    found = only(result)
+    (line,) = summarise(found).lines
+    assert line.basis is basis
+    assert words in notices(found)[0].text
+    assert "verdicts rest" not in notices(found)[0].text or words
+    told = " ".join(section(found, "evidence"))
+    assert ("own words" in told.replace(WORDS, ""), "by its bytes" in told) == (
+        basis is Basis.WORDS,
+        basis is Basis.IMAGE,
+    )
+    (counts,) = (block for block in page_one(found) if isinstance(block, Table))
+    assert counts.rows[0][-1].text == str(int(basis is Basis.IMAGE))
 
 
 def test_page_one_says_that_the_validation_was_not_run_or_failed() -> None:

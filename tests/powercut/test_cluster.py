@@ -1,19 +1,14 @@
-"""The workers of a Dask cluster: a scheduler and two worker processes on loopback, as `dask scheduler` and `dask worker` start them."""
+"""The workers of a Dask cluster find what one process finds, and whatever becomes of them is said."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from clusters import started
 from cuts import small
 from hillhold_bootsim.powercut.pools import ClusterError, Here, WorkerLostError, cluster
 from hillhold_bootsim.powercut.runner import Plan, Runner
@@ -22,39 +17,6 @@ from planted import FORGETFUL
 pytestmark = pytest.mark.slow
 
 SIZE = 5000
-
-
-@dataclass(frozen=True)
-class Cluster:
-    address: str
-    workers: tuple[subprocess.Popen[bytes], ...]
-
-
-@contextmanager
-def started(folder: Path, workers: int) -> Iterator[Cluster]:
-    file = folder / "scheduler.json"
-    quiet = ("--host", "127.0.0.1", "--no-dashboard")
-    with ExitStack() as stack:
-
-        def start(module: str, *words: str) -> subprocess.Popen[bytes]:
-            # From the tests' folder, so that the planted designs can be imported there.
-            process = subprocess.Popen(
-                [sys.executable, "-m", f"distributed.cli.{module}", *quiet, "--scheduler-file", str(file), *words],
-                stderr=subprocess.DEVNULL,
-                cwd=Path(__file__).parents[1] / "support",
-            )
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            return process
-
-        start("dask_scheduler", "--port", "0")
-        end = time.monotonic() + 60
-        while not file.exists() or not file.read_text().strip():
-            assert time.monotonic() < end, "the scheduler did not start"
-            time.sleep(0.1)
-        local = ("--no-nanny", "--local-directory", str(folder))
-        running = tuple(start("dask_worker", "--nthreads", str(number + 1), *local) for number in range(workers))
-        yield Cluster(json.loads(file.read_text())["address"], running)
 
 
 def test_a_cluster_finds_what_one_process_finds(tmp_path: Path) -> None:

@@ -104,7 +104,8 @@ def attack(
     After each the board is reset, and what runs then is read without asking its agent, where the board allows that. A real board has to
     trust the root of `hillhold-lab plan --provisioning DIR`, and is asked for before it is touched.
 
-    Exit code 0: all that was tested passed; 1: a case failed; 3: a case was inconclusive, or none could be tested.
+    Exit code 0: all that was tested passed, on each board; 1: a case failed; 3: a case was inconclusive, or on one of the boards none
+    could be tested.
     """
     if listing:
         show_list(as_json=as_json)
@@ -119,8 +120,9 @@ def attack(
     else:
         for one in tested:
             click.echo(f"{plain(one.item.name)}: {counts(one.results)}")
-    verdicts = {result.verdict for one in tested for result in one.results}
-    if Verdict.FAIL in verdicts:
+    verdicts = [{result.verdict for result in one.results} for one in tested]
+    if any(Verdict.FAIL in found for found in verdicts):
         context.exit(REFUSED)
-    if Verdict.INCONCLUSIVE in verdicts or Verdict.PASS not in verdicts:
+    # Each board for itself: what one passed says nothing of another, which may not even be there.
+    if any(Verdict.INCONCLUSIVE in found or Verdict.PASS not in found for found in verdicts):
         context.exit(OPERATIONAL)

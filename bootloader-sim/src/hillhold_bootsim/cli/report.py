@@ -15,7 +15,7 @@ from hillhold_bootsim.lab.report.content import VIRTUAL, dated
 from hillhold_bootsim.lab.report.make import CAMPAIGN, PDF, check_free, report_files, write_report
 from hillhold_bootsim.lab.report.manifest import Findings, report_signer, report_verifier
 from hillhold_bootsim.lab.report.manifest import verify as verify_report
-from hillhold_bootsim.lab.report.summary import Outcome, Summary, summarise
+from hillhold_bootsim.lab.report.summary import Basis, Outcome, Summary, summarise
 from hillhold_signer.cli.terminal import FILE, FOLDER, PATH, emit, json_option, passphrase_option, secrets
 from hillhold_signer.keys import load_public, load_signer
 from hillhold_signer.storage import read_file
@@ -141,7 +141,7 @@ def value_of(campaign: Campaign, summary: Summary) -> dict[str, object]:
         "standing": summary.standing.value,
         "headline": summary.headline,
         "counts": {outcome.value: summary.counts[outcome] for outcome in Outcome},
-        "on_own_words": summary.own_words,
+        "on_own_words": summary.bases[Basis.WORDS],
         "virtual": list(summary.virtual),
         "validation": None if not campaign.checks else not summary.unfound,
         "cases": [
@@ -169,6 +169,5 @@ def lines_of(campaign: Campaign, summary: Summary) -> Iterator[str]:
 def _cases(summary: Summary) -> Iterator[str]:
     width = max((len(line.case.id) for line in summary.lines), default=0)
     for line in summary.lines:
-        alone = line.outcome in (Outcome.PASS, Outcome.FAIL) and line.result and not line.result.independent
-        words = " (the board's own words)" if alone else ""
+        words = " (the board's own words)" if line.basis is Basis.WORDS else ""
         yield f"  {line.outcome.value:<13}{line.case.id:<{width}}  {line.tested.item.name}: {line.reason}{words}"

@@ -22,15 +22,17 @@ from hillhold_bootsim.cli.bench import WORLD, agree, virtual
 from hillhold_bootsim.cli.report import lines_of, value_of
 from hillhold_bootsim.lab.adapter import AdapterSpec
 from hillhold_bootsim.lab.campaign import ItemOrder, Order, firmware_of, read_order
-from hillhold_bootsim.lab.conduct import Step, Task, conduct, inputs, summed_up, works_of
+from hillhold_bootsim.lab.conduct import Step, Task, board_file, conduct, inputs, summed_up, works_of
+from hillhold_bootsim.lab.errors import ReportRefused
 from hillhold_bootsim.lab.journal import Head, Journal, opened
 from hillhold_bootsim.lab.jsonform import to_json
 from hillhold_bootsim.lab.model import Campaign
 from hillhold_bootsim.lab.operations import Pools
 from hillhold_bootsim.lab.planning import plan_lines
 from hillhold_bootsim.lab.power import PoweredSpec
-from hillhold_bootsim.lab.report.make import CAMPAIGN, report_files, write_report
-from hillhold_bootsim.lab.report.manifest import report_signer
+from hillhold_bootsim.lab.report.make import CAMPAIGN, check_free, report_files, write_report
+from hillhold_bootsim.lab.report.manifest import NAME as MANIFEST
+from hillhold_bootsim.lab.report.manifest import report_signer, verify
 from hillhold_bootsim.lab.report.summary import Standing, summarise
 from hillhold_bootsim.lab.runner import Firmware
 from hillhold_bootsim.lab.serialport import SerialSpec
@@ -99,11 +101,14 @@ def run(
     Every result is kept in DIR as it comes. Run again with the same file and folder, a campaign that was interrupted goes on. At the end
     DIR holds campaign.json and, in `report`, the report. What virtual boards come to does not depend on the workers.
 
-    Exit code 0: all that was tested passed; 1: a case failed, or the tool's validation of itself did, or the file is refused; 3: not
-    decided: a case was inconclusive, a board was lost, or the disk is full.
+    Exit code 0: all that was tested passed, on each item; 1: a case failed, or the tool's validation of itself did, or the file is
+    refused; 3: not decided: a case was inconclusive, on an item none could be tested, a board was lost, or the disk is full.
     """
     order = read_order(file)
     order = order if seed is None else replace(order, seed=seed)
+    head = Head(
+        order.seed, inputs(order), _versions()
+    )  # before anything of it is used: at the end it has to be the same
     tasks = [_task(order, item) for item in order.items]
     signer = (
         report_signer(load_signer(uri, load_public(public) if public else None, secrets(passphrase_fd)))
@@ -113,15 +118,15 @@ def run(
     if any(not item.is_virtual for item in order.items):
         agree(plan_lines(order), yes=yes)
     folder = folder or Path(file.stem)
-    head = Head(order.seed, inputs(order), _versions())
     count = workers or order.workers or os.cpu_count() or 1
     with opened(folder, head, edge().now()) as journal:
+        is_there = _has_report(folder / REPORT, signer)  # known before a week is spent on it
         with _told(order, journal, quiet=as_json) as tell:
             ended = _conduct(order, tasks, journal, count, scheduler or order.scheduler, tell)
         found = _kept(folder, order, tasks, journal, ended)
         lines = [f"{folder / CAMPAIGN}: what was found"]
         if found.finished:
-            lines += _report(folder / REPORT, found, signer)
+            lines += _report(folder / REPORT, found, signer, is_there=is_there)
     summary = summarise(found)
     value = {**value_of(found, summary), "finished": found.finished, "folder": str(folder)}
     emit(value, [*lines_of(found, summary), *lines], as_json=as_json)
@@ -139,8 +144,8 @@ def run(
 def _task(order: Order, item: ItemOrder) -> Task:
     firmware = Firmware(firmware_of(order, item), item.header)
     if item.is_virtual:
-        # A file of its own lies beside the campaign's; a name is one of those that ship.
-        name = str(order.folder / item.board) if item.board.endswith(".toml") else item.board
+        path = board_file(order, item)
+        name = str(path.absolute()) if path else item.board
         return Task(item, virtual(name, Stock(item.stock) if item.stock else None), firmware, find_board(name))
     spec: Spec = (
         SerialSpec(item.port, WORLD, item.baud, item.dtr)
@@ -180,9 +185,34 @@ def _kept(folder: Path, order: Order, tasks: list[Task], journal: Journal, ended
     return found
 
 
-def _report(folder: Path, campaign: Campaign, signer: NoteSigner | None) -> list[str]:
+def _has_report(folder: Path, signer: NoteSigner | None) -> bool:
+    """Say whether the campaign's report is there.
+
+    Raises:
+        ReportRefused: it is something else, or a key is given and it is not as that key signed it.
+        StorageError: it cannot be read.
+    """
+    try:
+        check_free(folder)
+    except ReportRefused:
+        if not (folder / MANIFEST).is_file():
+            raise
+    else:
+        return False
+    if signer:
+        again = f"the report is never written over: `hillhold-lab report make {folder.parent / CAMPAIGN} --out DIR --key URI` makes another"
+        try:
+            good = verify(folder, signer.verifier).good
+        except ReportRefused as error:
+            raise ReportRefused(f"--key, where a report is there already: {error}", hint=again) from error
+        if not good:
+            raise ReportRefused(f"{folder}", expected="the report as --key signed it", got="a changed one", hint=again)
+    return True
+
+
+def _report(folder: Path, campaign: Campaign, signer: NoteSigner | None, *, is_there: bool) -> list[str]:
     """Make the report, unless it is there."""
-    if folder.exists():
+    if is_there:
         return [f"{folder}: the report is there already, and was left as it is"]
     with_pdf = find_spec(PDF) is not None
     files = report_files(campaign, signer, with_pdf=with_pdf)

@@ -25,7 +25,7 @@ from typing import Final
 import hillhold_bootsim
 import hillhold_signer
 import hillhold_verifier
-from hillhold_bootsim.boards import Board
+from hillhold_bootsim.boards import NAME, Board
 from hillhold_bootsim.lab.campaign import ItemOrder, Order, firmware_of
 from hillhold_bootsim.lab.catalogue import BY_ID, CATALOGUE
 from hillhold_bootsim.lab.cuts import CutsWork
@@ -44,6 +44,7 @@ from hillhold_signer.errors import StorageError
 from hillhold_signer.storage import read_file
 from hillhold_verifier.errors import HillholdError
 
+BOARD_FILE: Final = ".toml"
 NOT_CHOSEN: Final = "not part of this campaign: its file does not choose it"
 MAX_INPUT: Final = 16 * 1024 * 1024
 
@@ -107,8 +108,14 @@ def works_of(order: Order) -> tuple[Work | OperationsWork, ...]:
     return (*found, *map(AttackWork, order.attacks))
 
 
+def board_file(order: Order, item: ItemOrder) -> Path | None:
+    """Return the file that describes a virtual item, beside the campaign's; None where it is of those that ship, or a real one."""
+    is_file = item.is_virtual and (item.board.endswith(BOARD_FILE) or not NAME.fullmatch(item.board))
+    return order.folder / item.board if is_file else None
+
+
 def inputs(order: Order) -> dict[str, str]:
-    """Return SHA-256 of all that a campaign's results depend on beside its boards, by name; raises `StorageError`."""
+    """Return SHA-256 of all that a campaign's results depend on beside real boards, by name; raises `StorageError`."""
     catalogue = [to_values(attack.case, attack.case.id) for attack in CATALOGUE]
     found = {
         "campaign file": order.digest,
@@ -117,6 +124,8 @@ def inputs(order: Order) -> dict[str, str]:
     for package in (hillhold_bootsim, hillhold_signer, hillhold_verifier):
         found[f"code of {package.__name__}"] = _code(Path(package.__file__ or "").parent)
     for item in order.items:
+        if path := board_file(order, item):
+            found[f"board file {item.board}"] = sha256(read_file(path, MAX_INPUT)).hexdigest()
         if item.firmware:
             found[f"firmware {item.firmware}"] = sha256(firmware_of(order, item)).hexdigest()
         if item.adapter:
@@ -180,7 +189,12 @@ def summed_up(
         versions: of the tool and what it runs on.
         ended: as `conduct` returned it.
         now: Unix seconds, when it ended.
+
+    Raises:
+        CampaignRefused: what went in is not any more what the campaign began with.
+        StorageError: or it cannot be read.
     """
+    journal.head.require(inputs(order), versions)
     works = works_of(order)
     done = [work.case for work in works]
     others = [attack.case for attack in CATALOGUE if attack.case.id not in {case.id for case in done}]
@@ -191,10 +205,9 @@ def summed_up(
         finished &= all(results)
         left = [Result(case.id, Verdict.NOT_TESTED, _left_out(order, case), False) for case in others]
         tested.append(Tested(_item(task, journal, ended), (*filter(None, results), *left)))
-    hashes = inputs(order)
     return Campaign(
         order.title, order.paper, journal.began, now, order.seed, (*done, *others), tuple(tested),
-        checks=journal.checks, versions=versions, hashes=hashes, finished=finished,
+        checks=journal.checks, versions=versions, hashes=journal.head.hashes, finished=finished,
     )  # fmt: skip
 
 
@@ -214,8 +227,9 @@ def _item(task: Task, journal: Journal, ended: Mapping[str, str]) -> Item:
 
 
 def _code(folder: Path) -> str:
+    """SHA-256 of a package with its data: boards and clauses."""
     digest = sha256()
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".toml")):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

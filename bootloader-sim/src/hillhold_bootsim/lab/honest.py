@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from hillhold_bootsim.lab.bench import Bench, ran
 from hillhold_bootsim.lab.house import Release
 from hillhold_bootsim.lab.journal import Part
-from hillhold_bootsim.lab.judge import WORDS
+from hillhold_bootsim.lab.judge import VERSION, WORDS
 from hillhold_bootsim.lab.model import Case, Evidence, Result, Verdict
 from hillhold_bootsim.lab.reading import Reading
 from hillhold_bootsim.lab.rig import Rig
@@ -98,12 +98,24 @@ def update(bench: Bench, release: Release) -> Part:
     return Part(figures, told, problem)
 
 
-def settled(case: Case, bench: Bench) -> Result | None:
-    """Begin with an honest release that runs; a result where that cannot be had. Raises `GoneError`."""
+def settled(case: Case, bench: Bench, kept: Kept, what: str) -> Result | None:
+    """Begin with an honest release that runs, and keep what the board says and holds then.
+
+    Args:
+        kept: its parts were done by an earlier run.
+        what: a part is called.
+
+    Returns:
+        A result where that cannot be had, or a part failed already. Raises `GoneError`.
+    """
     bench.begin()
+    if any(part.problem for part in kept.parts):
+        return concluded(case, bench, kept.parts, what, "")
     try:
         bench.look()
         bench.settle()
+        when = f"before {what} {len(kept.parts) + 1}"
+        bench.evidence += [_said(bench, when), *_read(bench, when)[0]]
     except GoneError:
         raise
     except HillholdError as error:
@@ -114,25 +126,58 @@ def settled(case: Case, bench: Bench) -> Result | None:
 
 
 def concluded(case: Case, bench: Bench, parts: Sequence[Part], what: str, good: str, *extra: Evidence) -> Result:
-    """Return what many parts come to.
+    """Return what many parts come to; raises `GoneError`.
 
     Args:
         what: a part is called.
         good: what is said if all of them are right.
     """
     bad = next((number for number, part in enumerate(parts, 1) if part.problem), 0)
-    reads = "read" not in bench.target.lacks
     reason = f"{what} {bad} failed" if bad else good
     lines = [f"{number:>6}  {part.text or part.problem}" for number, part in enumerate(parts, 1)]
     if len(lines) > SHOWN:
         lines = [*lines[: SHOWN // 2], f"… {len(lines) - SHOWN} more …", *lines[-SHOWN // 2 :]]
-    evidence = [*bench.evidence, Evidence("note", f"each {what}", "\n".join(lines))]
+    after, how = _after(bench, f"after {what} {len(parts)}", failed=bool(bad))
+    evidence = [*bench.evidence, Evidence("note", f"each {what}", "\n".join(lines)), *extra, *after]
     if bad:
         evidence.insert(0, Evidence("words", f"{what} {bad}", parts[bad - 1].problem))
     verdict = Verdict.FAIL if bad else Verdict.PASS
-    return Result(
-        case.id, verdict, reason + ("" if reads else WORDS), reads, (*evidence, *extra), _summed(parts, f"{what}s")
-    )
+    return Result(case.id, verdict, reason + how, how != WORDS, tuple(evidence), _summed(parts, f"{what}s"))
+
+
+def _said(bench: Bench, when: str) -> Evidence:
+    """What a board says of itself; raises as `words.look`."""
+    return Evidence("words", f"{when}: what the board says", bench.look().said.lines())
+
+
+def _read(bench: Bench, when: str) -> tuple[list[Evidence], str]:
+    """What is read without a board's words, and what a verdict on it has to say of how that was done."""
+    if (found := bench.read()) is None:
+        return [], WORDS
+    how = VERSION if any(not one.sha256 for one in found.running) else ""
+    return [Evidence("state", f"{when}: read without its agent", found.lines())], how
+
+
+def _after(bench: Bench, when: str, *, failed: bool) -> tuple[list[Evidence], str]:
+    """What a board says and holds in the end; one that does not answer any more is read all the same.
+
+    Args:
+        failed: that is known already, and a board that is lost now changes nothing.
+    """
+    seen: list[Evidence] = []
+    try:
+        try:
+            seen.append(_said(bench, when))
+        except GoneError:
+            raise
+        except HillholdError as error:
+            seen.append(Evidence("words", f"{when}: {type(error).__name__}", str(error)))
+        read, how = _read(bench, when)
+    except GoneError as error:
+        if not failed:
+            raise
+        read, how = [Evidence("note", f"{when}: the board was lost", str(error))], WORDS
+    return [*seen, *read], how
 
 
 def _summed(parts: Sequence[Part], what: str) -> dict[str, float]:

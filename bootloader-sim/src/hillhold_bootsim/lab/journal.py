@@ -36,6 +36,7 @@ NAME: Final = "journal.jsonl"
 LOCK: Final = ".lock"
 MAX_BYTES: Final = 256 * 1024 * 1024
 _ANOTHER: Final = "another campaign is another folder: --out DIR"
+_CHANGED: Final = f"with what it began with it goes on; {_ANOTHER}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,22 @@ class Head:
 
     Attributes:
         seed: of all that is random.
-        hashes: SHA-256 of campaign file, catalogue, firmware, by name.
+        hashes: SHA-256 of campaign file, catalogue, board files, firmware, by name.
         versions: of the tool and what it runs on, by name.
     """
 
     seed: int
     hashes: Mapping[str, str]
     versions: Mapping[str, str]
+
+    def require(self, hashes: Mapping[str, str], versions: Mapping[str, str]) -> None:
+        """Raise `CampaignRefused` where these are not the same."""
+        for kind, before, now in (("SHA-256", self.hashes, hashes), ("version", self.versions, versions)):
+            for name in sorted({*before, *now}):
+                if before.get(name) != now.get(name):
+                    expected, got = before.get(name, "none"), now.get(name, "none")
+                    what = f"{kind} of the {name}, since the campaign began"
+                    raise CampaignRefused(what, expected=expected, got=got, hint=_CHANGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +86,14 @@ class Journal:
     """The journal of one campaign, whose folder is locked; threads may share it.
 
     Attributes:
+        head: what it began with.
         began, ended: when the campaign did, Unix seconds; None while it has not.
         checks: the tool's validation of itself; empty before it.
         items, parts, results: what is there.
     """
 
-    def __init__(self, file: FileIO, path: Path) -> None:
-        self._file, self._path = file, path
+    def __init__(self, file: FileIO, path: Path, head: Head) -> None:
+        self._file, self._path, self.head = file, path, head
         self._lock = Lock()
         self.began = 0
         self.ended: int | None = None
@@ -121,12 +132,12 @@ class Journal:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def begin(self, head: Head, now: int) -> None:
+    def begin(self, now: int) -> None:
         """Write the first line."""
-        self._write({"format": FORMAT, "began": now, **to_values(head, "head")})
+        self._write({"format": FORMAT, "began": now, **to_values(self.head, "head")})
         self.began = now
 
-    def take(self, lines: list[bytes], head: Head) -> None:
+    def take(self, lines: list[bytes]) -> None:
         """Take what an earlier run wrote; raises `CampaignRefused`."""
         for number, line in enumerate(lines, 1):
             where = f"{self._path} line {number}"
@@ -137,24 +148,19 @@ class Journal:
             if not isinstance(value, dict):
                 raise CampaignRefused(where, expected="an object", got=type(value).__name__, hint=_ANOTHER)
             if number == 1:
-                self._take_head(value, where, head)
+                self._take_head(value, where)
             else:
                 self._take_line(value, where)
 
-    def _take_head(self, value: dict[str, Any], where: str, head: Head) -> None:
+    def _take_head(self, value: dict[str, Any], where: str) -> None:
         found = value.pop("format", None), value.pop("began", None)
         if found[0] != FORMAT or not isinstance(found[1], int):
             raise CampaignRefused(where, expected=f"the journal of a campaign, format {FORMAT}", got=repr(found)[:80])
         self.began = found[1]
         was: Head = from_values(Head, value, where)
-        if was.seed != head.seed:
-            raise CampaignRefused("seed of the campaign", expected=was.seed, got=head.seed, hint=_ANOTHER)
-        for kind, before, now in (("SHA-256", was.hashes, head.hashes), ("version", was.versions, head.versions)):
-            for name in sorted({*before, *now}):
-                if before.get(name) != now.get(name):
-                    expected, got = before.get(name, "none"), now.get(name, "none")
-                    what = f"{kind} of the {name}, since the campaign began"
-                    raise CampaignRefused(what, expected=expected, got=got, hint=_ANOTHER)
+        if was.seed != self.head.seed:
+            raise CampaignRefused("seed of the campaign", expected=was.seed, got=self.head.seed, hint=_ANOTHER)
+        was.require(self.head.hashes, self.head.versions)
 
     def _take_line(self, value: dict[str, Any], where: str) -> None:
         if value.keys() == {"ended"} and type(value["ended"]) is int:
@@ -228,11 +234,11 @@ def opened(folder: Path, head: Head, now: int) -> Iterator[Journal]:
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
         with file:
-            journal = Journal(file, path)
+            journal = Journal(file, path, head)
             if lines:
-                journal.take(lines, head)
+                journal.take(lines)
             file.seek(len(whole))
             file.truncate()
             if not lines:
-                journal.begin(head, now)
+                journal.begin(now)
             yield journal

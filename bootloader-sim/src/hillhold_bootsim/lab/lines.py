@@ -39,7 +39,7 @@ class LineWork:
 
     def do(self, bench: Stand, kept: Kept) -> Result:
         """See `honest.Work`."""
-        if result := settled(self.case, bench):
+        if result := settled(self.case, bench, kept, "update"):
             return result
         parts, rig = list(kept.parts), bench.rig
         own = rig.model

@@ -35,7 +35,7 @@ class SoakWork:
 
     def do(self, bench: Stand, kept: Kept) -> Result:
         """See `honest.Work`."""
-        if result := settled(self.case, bench):
+        if result := settled(self.case, bench, kept, "update"):
             return result
         parts, below = list(kept.parts), None
         while len(parts) < self.updates and not any(part.problem for part in parts):

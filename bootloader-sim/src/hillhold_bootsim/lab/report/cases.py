@@ -7,7 +7,7 @@ from typing import Final
 
 from hillhold_bootsim.lab.model import Campaign, Case
 from hillhold_bootsim.lab.report.document import Block, Cell, Facts, Fold, Heading, Para, Pre, Table, Tone
-from hillhold_bootsim.lab.report.summary import Line, Outcome, Summary
+from hillhold_bootsim.lab.report.summary import Basis, Line, Outcome, Summary
 
 TONES: Final = {
     Outcome.PASS: Tone.GOOD,
@@ -15,6 +15,21 @@ TONES: Final = {
     Outcome.INCONCLUSIVE: Tone.WARN,
     Outcome.NOT_TESTED: Tone.DIM,
     Outcome.NOT_REACHED: Tone.DIM,
+}
+RESTS: Final = {
+    Basis.IMAGE: ("What ran was read independently of the board's agent, by its bytes.", Tone.DIM),
+    Basis.VERSION: (
+        "This verdict rests on the version of what ran, read independently of the board's agent; its bytes could not be read.",
+        Tone.WARN,
+    ),
+    Basis.SEEN: (
+        "This verdict rests on what was seen of the board, a crash or its silence: no running image was read.",
+        Tone.DIM,
+    ),
+    Basis.WORDS: (
+        "This verdict rests on the board's own words: its running image could not be read independently.",
+        Tone.WARN,
+    ),
 }
 KINDS: Final = {
     "trace": "decoded trace",
@@ -80,14 +95,8 @@ def _result(line: Line) -> Iterator[Block]:
     yield Para(line.reason)
     if line.result is None:
         return
-    if line.outcome in (Outcome.PASS, Outcome.FAIL):
-        if line.result.independent:
-            yield Para("The running image was read independently of the board's agent, after a reset.", Tone.DIM)
-        else:
-            yield Para(
-                "This verdict rests on the board's own words: its running image could not be read independently.",
-                Tone.WARN,
-            )
+    if line.basis:
+        yield Para(*RESTS[line.basis])
     if line.result.figures:
         yield Facts([(name, f"{value:,.6g}") for name, value in sorted(line.result.figures.items())])
     for evidence in line.result.evidence:

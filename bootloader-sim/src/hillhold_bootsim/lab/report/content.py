@@ -22,7 +22,7 @@ from hillhold_bootsim.lab.report.document import (
     Tone,
 )
 from hillhold_bootsim.lab.report.mapping import clause_blocks
-from hillhold_bootsim.lab.report.summary import Outcome, Standing, Summary, summarise
+from hillhold_bootsim.lab.report.summary import Basis, Outcome, Standing, Summary, summarise
 
 VIRTUAL: Final = "VIRTUAL BOARD: THIS REPORT PROVES NOTHING ABOUT A PRODUCT"
 """What page one says before anything else of a simulated board."""
@@ -45,6 +45,12 @@ FILLS: Final = {
     Outcome.NOT_TESTED.value: "dim",
     Outcome.NOT_REACHED.value: "faint",
 }
+RESTS: Final = {
+    Basis.WORDS: "the board's own words: its image could not be read independently",
+    Basis.VERSION: "the version of what ran, read independently of the board's agent: the bytes of its image could not be read",
+    Basis.SEEN: "a crash of the board, or on its silence: there was no image to read",
+}
+"""What verdicts rest on that are not by the bytes of an image."""
 TONES: Final = {Standing.PASSED: Tone.GOOD, Standing.FAILED: Tone.BAD, Standing.UNDECIDED: Tone.WARN}
 
 
@@ -124,11 +130,10 @@ def _verdict_text(campaign: Campaign, summary: Summary) -> str:
     ]
     if counts[Outcome.NOT_TESTED] or counts[Outcome.NOT_REACHED]:
         told.append("What was not tested, and why, has a section of its own.")
-    if summary.own_words:
-        decided = counts[Outcome.PASS] + counts[Outcome.FAIL]
-        told.append(
-            f"{summary.own_words} of {decided} verdicts rest on the board's own words: its image could not be read independently."
-        )
+    decided = counts[Outcome.PASS] + counts[Outcome.FAIL]
+    for basis, words in RESTS.items():
+        if count := summary.bases[basis]:
+            told.append(f"{count} of {decided} verdicts rest on {words}.")
     if not campaign.finished:
         told.append("The campaign was not finished.")
     told.append(_validated(campaign, summary))
@@ -150,7 +155,7 @@ def _counts(campaign: Campaign, summary: Summary) -> Table:
         lines = [line for line in summary.lines if line.tested is tested]
         counts = Counter(line.outcome for line in lines)
         numbers = [Cell(str(counts[outcome]), _count_tone(outcome, counts[outcome])) for outcome in Outcome]
-        read = sum(bool(line.result and line.result.independent) for line in lines)
+        read = sum(line.basis is Basis.IMAGE for line in lines)
         rows.append([Cell(short(tested.item.name, MAX_TITLE)), Cell(tested.item.kind), *numbers, Cell(str(read))])
     heads = ("item", "kind", *(outcome.value for outcome in Outcome), "image read")
     return Table("Cases by item and what became of them.", heads, rows, (26, 10, 8, 8, 13, 12, 13, 10))

@@ -1,7 +1,7 @@
 """What a campaign comes to: counts, and the verdict in one sentence.
 
 A case counts once for each item that it was planned for. What was planned and has no result was not reached, and says so: silence is
-never taken for a pass.
+never taken for a pass, and an item on which nothing was decided is not covered by what others passed.
 """
 
 from __future__ import annotations
@@ -10,8 +10,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
-from hillhold_bootsim.lab.model import Campaign, Case, Result, Tested, Verdict
+from hillhold_bootsim.lab.judge import VERSION, WORDS
+from hillhold_bootsim.lab.model import Campaign, Case, Result, Tested
+
+MAX_NAME: Final = 60
+"""Characters of an item's name in the verdict's sentence."""
 
 
 class Outcome(Enum):
@@ -22,6 +27,19 @@ class Outcome(Enum):
     INCONCLUSIVE = "inconclusive"
     NOT_TESTED = "not tested"
     NOT_REACHED = "not reached"
+
+
+class Basis(Enum):
+    """What a verdict rests on."""
+
+    IMAGE = "image"
+    """The bytes of the running image, read without the board's agent."""
+    VERSION = "version"
+    """Its version alone, read without the board's agent."""
+    SEEN = "seen"
+    """A crash, or silence."""
+    WORDS = "words"
+    """What the board said."""
 
 
 class Standing(Enum):
@@ -46,6 +64,17 @@ class Line:
         return Outcome(self.result.verdict.value) if self.result else Outcome.NOT_REACHED
 
     @property
+    def basis(self) -> Basis | None:
+        """What its verdict rests on; None without one."""
+        if self.result is None or self.outcome not in (Outcome.PASS, Outcome.FAIL):
+            return None
+        if self.result.independent:
+            return Basis.VERSION if self.reason.endswith(VERSION) else Basis.IMAGE
+        # A board that can be read, and was not: it crashed, or is silent, and nobody had to take its word for that.
+        seen = self.outcome is Outcome.FAIL and not self.reason.endswith(WORDS)
+        return Basis.SEEN if seen else Basis.WORDS
+
+    @property
     def reason(self) -> str:
         """Why, in a sentence."""
         return self.result.reason if self.result else "planned, but the campaign ended before it"
@@ -60,7 +89,7 @@ class Summary:
         standing: what the whole comes to.
         headline: the verdict in a sentence.
         counts: by outcome.
-        own_words: decided cases in which the verdict rests on the board's words alone.
+        bases: decided cases by what the verdict rests on.
         virtual: names of the items that are virtual boards.
         unfound: boards of the tool's validation on which it did not find what it should, or found what is not there.
     """
@@ -69,7 +98,7 @@ class Summary:
     standing: Standing
     headline: str
     counts: Counter[Outcome]
-    own_words: int
+    bases: Counter[Basis]
     virtual: tuple[str, ...]
     unfound: tuple[str, ...]
 
@@ -83,13 +112,10 @@ def summarise(campaign: Campaign) -> Summary:
     lines = tuple(_lines(campaign))
     counts = Counter(line.outcome for line in lines)
     unfound = tuple(check.board for check in campaign.checks if not check.good)
-    standing, headline = _verdict(campaign, counts, unfound)
-    own_words = sum(
-        line.result is not None and line.result.verdict in (Verdict.PASS, Verdict.FAIL) and not line.result.independent
-        for line in lines
-    )
+    standing, headline = _verdict(campaign, lines, unfound)
+    bases = Counter(line.basis for line in lines if line.basis)
     virtual = tuple(tested.item.name for tested in campaign.tested if tested.item.kind == "virtual")
-    return Summary(lines, standing, headline, counts, own_words, virtual, unfound)
+    return Summary(lines, standing, headline, counts, bases, virtual, unfound)
 
 
 def _lines(campaign: Campaign) -> Iterator[Line]:
@@ -103,20 +129,27 @@ def _lines(campaign: Campaign) -> Iterator[Line]:
                 yield Line(tested, case, None)
 
 
-def _verdict(campaign: Campaign, counts: Counter[Outcome], unfound: Sequence[str]) -> tuple[Standing, str]:
+def _verdict(campaign: Campaign, lines: Sequence[Line], unfound: Sequence[str]) -> tuple[Standing, str]:
+    counts = Counter(line.outcome for line in lines)
     passed, failed = counts[Outcome.PASS], counts[Outcome.FAIL]
-    decided = passed + failed
     if failed:
-        return Standing.FAILED, f"FAILED: {failed} of {decided} tested cases failed"
-    if not decided:
+        return Standing.FAILED, f"FAILED: {failed} of {passed + failed} tested cases failed"
+    if not passed:
         return Standing.UNDECIDED, "NOT DECIDED: nothing was tested to an end"
     open_ends = []
     if counts[Outcome.INCONCLUSIVE]:
         open_ends.append(f"{counts[Outcome.INCONCLUSIVE]} inconclusive")
     if counts[Outcome.NOT_REACHED] or not campaign.finished:
         open_ends.append(f"the campaign was not finished ({counts[Outcome.NOT_REACHED]} not reached)")
+    decided = {line.tested.item.name for line in lines if line.outcome is Outcome.PASS}
+    if untested := [tested.item.name for tested in campaign.tested if tested.item.name not in decided]:
+        more = f" and {len(untested) - 1} more" if len(untested) > 1 else ""
+        open_ends.append(f"nothing was tested to an end on {untested[0][:MAX_NAME]}{more}")
     if unfound:
         open_ends.append("the tool's own validation failed")
     if open_ends:
         return Standing.UNDECIDED, f"NOT DECIDED: {passed} cases passed, but {', '.join(open_ends)}"
-    return Standing.PASSED, f"PASSED: all {passed} tested cases passed"
+    left = (
+        f", {counts[Outcome.NOT_TESTED]} of {len(lines)} planned were not tested" if counts[Outcome.NOT_TESTED] else ""
+    )
+    return Standing.PASSED, f"PASSED: all {passed} tested cases passed{left}"
