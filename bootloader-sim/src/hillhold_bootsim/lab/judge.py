@@ -119,7 +119,7 @@ class _Trial:
             bench.evidence.append(Evidence("note", "behind the line", "\n".join(notes)))
         if any(note.startswith(CRASHED) for note in notes):
             self._restore()
-            return self._done(Verdict.FAIL, "the board's software crashed during the attack", independent=True)
+            return self._done(Verdict.FAIL, "the board's software crashed during the attack")
         try:
             self._answers()
             after = self._after()

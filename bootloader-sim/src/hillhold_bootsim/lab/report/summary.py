@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from hillhold_bootsim.lab.judge import VERSION, WORDS
+from hillhold_bootsim.lab.judge import BESIDE, VERSION, WORDS
 from hillhold_bootsim.lab.model import Campaign, Case, Result, Tested
 
 MAX_NAME: Final = 60
@@ -71,7 +71,7 @@ class Line:
         if self.result.independent:
             return Basis.VERSION if self.reason.endswith(VERSION) else Basis.IMAGE
         # A board that can be read, and was not: it crashed, or is silent, and nobody had to take its word for that.
-        seen = self.outcome is Outcome.FAIL and not self.reason.endswith(WORDS)
+        seen = self.outcome is Outcome.FAIL and not self.reason.endswith((WORDS, BESIDE))
         return Basis.SEEN if seen else Basis.WORDS
 
     @property
