@@ -11,13 +11,13 @@ from typing import Final
 from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
-from hillhold_bootsim.lab.catalogue.metadata import RISES, WITHDRAWN, listed
+from hillhold_bootsim.lab.catalogue.leaves import FLOORS, ROTATED
+from hillhold_bootsim.lab.catalogue.metadata import WITHDRAWN, listed
 from hillhold_bootsim.lab.target import Trials
 from hillhold_verifier.framing import frame
 from hillhold_verifier.smp import Group, ImageCommand, Message, Op, encode
 
 _METADATA, _TRIAL, _KEYS = Book("metadata"), Book("trial"), Book("keys")
-ROTATED: Final = "one more root, since keys are replaced afterwards"
 
 
 # --- metadata ---------------------------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def mix_snapshot_signed_anew(bench: Bench) -> None:
     "nothing asks for its trial.",
     expected="A mark is for the image that was there: nothing is tried.",
     sources=(of.TUF_MIX, of.SUM_4, of.SMP_UNAUTHENTICATED),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def other_image_under_a_mark(bench: Bench) -> None:
     house = bench.house
@@ -80,7 +80,7 @@ def other_image_under_a_mark(bench: Bench) -> None:
     "the same bytes are sent again, before and after a reset.",
     expected="A confirmation is judged when it comes: it is refused.",
     sources=(of.SMP_UNAUTHENTICATED, of.SUM_4, of.EDR_3_10),
-    leaves=RISES,
+    leaves=FLOORS,
     needs=("metadata", "trial"),
 )
 def confirmation_replayed(bench: Bench) -> None:
@@ -99,7 +99,7 @@ def confirmation_replayed(bench: Bench) -> None:
     how="A release with a higher counter comes on trial, and fails its test. Its maker goes on with the counter of before.",
     expected="Only a confirmed image raises the counter: the board goes back, and takes the next release.",
     sources=(of.MCUBOOT_COUNTER, of.NIST_RECOVER, of.CR_7_1),
-    leaves=RISES,
+    leaves=FLOORS,
     needs=("metadata", "trial"),
 )
 def counter_of_a_failed_trial(bench: Bench) -> None:
@@ -124,6 +124,7 @@ def counter_of_a_failed_trial(bench: Bench) -> None:
     how="The quorum of root, tricked once, signs a next root with root keys that nobody has.",
     expected="A root is signed by its own quorum too, or nobody could ever follow it: it refuses.",
     sources=(of.TUF_ROOT, of.CR_7_1),
+    leaves=ROTATED,
 )
 def root_without_its_own_quorum(bench: Bench) -> None:
     house = bench.house

@@ -7,12 +7,12 @@ from typing import Final
 from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
+from hillhold_bootsim.lab.catalogue.leaves import FLOORS
 from hillhold_bootsim.lab.forge import DAY, YEAR
 from hillhold_verifier.smp import Group, Op, OsCommand
 
 CLOCK_CASES: Final = Book("time")
 _add = CLOCK_CASES.add
-RISES = "the floors of timestamp, snapshot, targets and line rise"
 YEAR_2099: Final = 4_070_908_800
 
 
@@ -23,7 +23,7 @@ YEAR_2099: Final = 4_070_908_800
     "and the release is brought.",
     expected="A clock that goes back un-expires nothing: it installs nothing.",
     sources=(of.TUF_FREEZE, of.TUF_TARGETS_EXPIRY, of.SVV_1),
-    leaves=RISES,
+    leaves=FLOORS,
     needs=("metadata", "clock"),
 )
 def clock_set_back(bench: Bench) -> None:
@@ -43,7 +43,7 @@ def clock_set_back(bench: Bench) -> None:
     how="The clock is set to 2099 and beyond, and a release is brought; a reset; then the clock is right again.",
     expected="It refuses while the clock is wrong, and takes honest files afterwards: no clock leaves a trace.",
     sources=(of.TUF_FREEZE, of.CR_7_1, of.SVV_1),
-    leaves=RISES,
+    leaves=FLOORS,
     needs=("metadata", "clock"),
 )
 def clock_far_ahead(bench: Bench) -> None:
@@ -62,7 +62,7 @@ def clock_far_ahead(bench: Bench) -> None:
     how="A release is published. The board's clock goes past the expiry of the timestamp, and the files are brought, unchanged.",
     expected="It installs nothing.",
     sources=(of.TUF_FREEZE, of.TUF_TIMESTAMP_EXPIRY, of.EDR_3_10),
-    leaves=RISES,
+    leaves=FLOORS,
     needs=("metadata", "clock"),
 )
 def clock_passes_expiry(bench: Bench) -> None:
@@ -79,7 +79,7 @@ def clock_passes_expiry(bench: Bench) -> None:
     how="SMP's command for the date sets it back and far ahead; then a release is brought whose line's file has expired.",
     expected="No message sets the clock by which expiry is judged.",
     sources=(of.SMP_UNAUTHENTICATED, of.TUF_FREEZE, of.CR_3_5),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def date_from_the_line(bench: Bench) -> None:
     house = bench.house

@@ -8,7 +8,7 @@ from typing import Final
 from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
-from hillhold_bootsim.lab.catalogue.keys import ROTATED
+from hillhold_bootsim.lab.catalogue.leaves import ROTATED, TWO_ROOTS
 from hillhold_bootsim.lab.forge import DAY, MAX_VERSION, Repo
 
 FORWARD_CASES: Final = Book("keys")
@@ -25,7 +25,7 @@ def _forward(role: str, made: Callable[[Repo], None]) -> None:
         "it. Then the stolen keys are replaced, by a root that a courier brings.",
         expected="Once the keys are replaced, honest files are taken again.",
         sources=(of.TUF_FAST_FORWARD, of.TUF_COMPROMISE, of.CR_7_1),
-        leaves=ROTATED,
+        leaves=TWO_ROOTS,
     )
     def forwarded(bench: Bench) -> None:
         thief = bench.house.thief()

@@ -7,7 +7,8 @@ from typing import Final
 from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
-from hillhold_bootsim.lab.catalogue.metadata import ONLINE, RISES
+from hillhold_bootsim.lab.catalogue.leaves import FLOORS, TWO_ROOTS
+from hillhold_bootsim.lab.catalogue.metadata import ONLINE
 from hillhold_bootsim.lab.forge import DAY
 from hillhold_verifier.agent import METADATA
 from hillhold_verifier.smp import Op
@@ -34,7 +35,7 @@ def _expiry(role: str, clause: str) -> None:
         how=f"All is signed and listed properly, and {role} expired a second before it was brought.",
         expected="It installs nothing, and goes on running what it ran.",
         sources=(clause, of.TUF_FREEZE, of.EDR_3_10),
-        leaves=RISES,
+        leaves=FLOORS,
     )
     def expired(bench: Bench) -> None:
         _expired(bench, role)
@@ -55,7 +56,7 @@ for _role, _clause in (
     how="The next root, signed by its quorum, has expired; all below it is new and in order.",
     expected="It may follow the root, and installs nothing under it, until the next one.",
     sources=(of.TUF_ROOT_EXPIRY, of.TUF_FREEZE),
-    leaves="two more roots",
+    leaves=TWO_ROOTS,
 )
 def expired_root(bench: Bench) -> None:
     house = bench.house
@@ -73,7 +74,7 @@ def expired_root(bench: Bench) -> None:
     how="The line claims 30 days; targets allow it one. Timestamp and snapshot expired two days ago.",
     expected="It installs nothing: the weakest team does not set its own limits.",
     sources=(of.TUF_FREEZE, of.TUF_DELEGATION),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def grace_beyond_cap(bench: Bench) -> None:
     house, repo = bench.house, bench.house.repo
@@ -146,7 +147,7 @@ def endless_inflated(bench: Bench) -> None:
     "then an image, likewise.",
     expected="Whoever comes next is served: an update that does not end holds up no other.",
     sources=(of.TUF_SLOW, of.CR_7_1),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def slow_retrieval(bench: Bench) -> None:
     house = bench.house

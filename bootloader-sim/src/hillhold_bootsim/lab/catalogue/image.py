@@ -11,6 +11,7 @@ from typing import Final
 from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
+from hillhold_bootsim.lab.catalogue.leaves import FLOORS_THERE
 from hillhold_bootsim.lab.house import TOP
 from hillhold_bootsim.lab.images import covered, image_key, public_key, sample_keys, unsigned
 from hillhold_bootsim.lab.stockinstall import image_hash
@@ -18,7 +19,6 @@ from hillhold_verifier.smp import ImageCommand
 
 IMAGE_CASES: Final = Book("image")
 _add = IMAGE_CASES.add
-RISES = "on a board with metadata, floors of timestamp, snapshot, targets and line rise"
 STAYS = "It is not started; the board goes on running what it ran."
 SMP: Final = ("smp",)
 SIGNATURE: Final = 64
@@ -45,7 +45,7 @@ def brought(bench: Bench, *images: bytes) -> None:
     how="Noise is uploaded as an image, and noise behind the header of a right one.",
     expected=STAYS,
     sources=(of.TUF_ARBITRARY, of.SVV_3, of.EDR_3_14, of.CR_3_5),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=SMP,
 )
 def image_noise(bench: Bench) -> None:
@@ -59,7 +59,7 @@ def image_noise(bench: Bench) -> None:
     how="An image whose hash is right, and which has no signature.",
     expected=STAYS,
     sources=(of.TUF_ARBITRARY, of.MCUBOOT_SIGNATURE, of.EDR_3_14, of.CR_3_4, of.EN_UPDATES, of.EN_VERIFY),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=SMP,
 )
 def image_unsigned(bench: Bench) -> None:
@@ -73,7 +73,7 @@ def image_unsigned(bench: Bench) -> None:
     how="An image signed by a key that the bootloader does not hold; once under that key's name, once under the name of the right one.",
     expected=STAYS,
     sources=(of.TUF_ARBITRARY, of.MCUBOOT_SIGNATURE, of.EDR_3_14, of.TR_60601, of.NIST_AUTHENTIC, of.EN_VERIFY),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=SMP,
 )
 def image_foreign_key(bench: Bench) -> None:
@@ -88,7 +88,7 @@ def image_foreign_key(bench: Bench) -> None:
     how="Images signed with the private keys that lie in MCUboot's repository for everybody: Ed25519, ECDSA P-256 and RSA-2048.",
     expected="No product's bootloader holds them: it is not started.",
     sources=(of.MCUBOOT_SAMPLES, of.MCUBOOT_SIGNATURE, of.SUM_4, of.EDR_3_14),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=SMP,
 )
 def image_sample_key(bench: Bench) -> None:
@@ -101,7 +101,7 @@ def image_sample_key(bench: Bench) -> None:
     how="One bit is changed in the header, at the payload's beginning, middle and end, in the protected part and in the signature.",
     expected=STAYS,
     sources=(of.TUF_ARBITRARY, of.MCUBOOT_SIGNATURE, of.CR_3_4, of.EN_VERIFY, of.FDA_INTEGRITY),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=SMP,
 )
 def image_altered(bench: Bench) -> None:
@@ -119,7 +119,7 @@ def image_altered(bench: Bench) -> None:
     "code.",
     expected="The hash is over all of an image: it is not started.",
     sources=(of.MCUBOOT_SIGNATURE, of.SVV_3, of.EDR_3_14, of.CR_3_4),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=SMP,
 )
 def image_prefix_signed(bench: Bench) -> None:
@@ -134,7 +134,7 @@ def image_prefix_signed(bench: Bench) -> None:
     how="A signed image is cut off in its payload, and within its signature.",
     expected=STAYS,
     sources=(of.MCUBOOT_SIGNATURE, of.SVV_3, of.EDR_3_14),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=SMP,
 )
 def image_truncated(bench: Bench) -> None:
@@ -148,7 +148,7 @@ def image_truncated(bench: Bench) -> None:
     how="An image whose own hash is right carries the signature of the image that runs.",
     expected=STAYS,
     sources=(of.MCUBOOT_SIGNATURE, of.EDR_3_14),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=SMP,
 )
 def image_others_signature(bench: Bench) -> None:
@@ -167,6 +167,7 @@ def image_others_signature(bench: Bench) -> None:
     "confirmation.",
     expected="It is refused, or not started: an attacker with the line does not bring back what was repaired.",
     sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC, of.SMP_UNAUTHENTICATED, of.EDR_3_10, of.FDA_UPDATES),
+    leaves=FLOORS_THERE,
     needs=SMP,
 )
 def image_older_uploaded(bench: Bench) -> None:
@@ -181,6 +182,7 @@ def image_older_uploaded(bench: Bench) -> None:
     how="After an update, the release from before lies whole in the other slot. A stock tool asks for its trial and its confirmation.",
     expected="It is refused, or not started.",
     sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC, of.SMP_UNAUTHENTICATED, of.EDR_3_10),
+    leaves=FLOORS_THERE,
     needs=SMP,
 )
 def image_step_back(bench: Bench) -> None:

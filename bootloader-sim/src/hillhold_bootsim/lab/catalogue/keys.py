@@ -11,6 +11,7 @@ from typing import Final
 from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
+from hillhold_bootsim.lab.catalogue.leaves import ROTATED
 from hillhold_bootsim.lab.forge import MAX_VERSION, Object, Repo, SigningKey
 from hillhold_bootsim.lab.house import ALL, TOP, House
 from hillhold_bootsim.lab.images import image_key
@@ -19,7 +20,6 @@ from hillhold_verifier.metadata import MAX_SIGNATURES
 KEY_CASES: Final = Book("keys")
 _add = KEY_CASES.add
 
-ROTATED = "one more root, since keys are replaced afterwards"
 STAYS = "It refuses, and goes on running what it ran."
 
 
@@ -221,6 +221,7 @@ _root(
     how="A root of a version far ahead, signed by root's quorum, is sent as the next one.",
     expected="Each root is the next version: it refuses, and follows the honest next one.",
     sources=(of.TUF_ROOT_VERSION, of.TUF_FAST_FORWARD),
+    leaves=ROTATED,
 )
 def root_skips_version(bench: Bench) -> None:
     house = bench.house

@@ -10,6 +10,7 @@ from typing import Final
 from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
+from hillhold_bootsim.lab.catalogue.leaves import FLOORS, ROOT, ROTATED, TWO_ROOTS
 from hillhold_bootsim.lab.forge import DAY
 from hillhold_bootsim.lab.house import Release
 
@@ -18,7 +19,6 @@ _add = METADATA_CASES.add
 
 ONLINE = ("timestamp", "snapshot")
 WITHDRAWN = "it stops the pump"
-RISES = "the floors of timestamp, snapshot, targets and line rise"
 STAYS = "It refuses, and goes on running what it ran."
 
 
@@ -49,7 +49,7 @@ def listed(tree: dict[str, bytes], role: str) -> bytes:
     "withdrawal, every file of it authentic and unexpired.",
     expected=STAYS,
     sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_ROLLBACK, of.EDR_3_10, of.NIST_AUTHENTIC, of.FDA_UPDATES),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def rollback_timestamp(bench: Bench) -> None:
     _, before = withdrawn(bench)
@@ -62,7 +62,7 @@ def rollback_timestamp(bench: Bench) -> None:
     how="As rollback-timestamp, with a reset between the withdrawal and the older files: what was learnt has to outlive it.",
     expected=STAYS,
     sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_ROLLBACK, of.EDR_3_14),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def rollback_timestamp_after_reset(bench: Bench) -> None:
     _, before = withdrawn(bench)
@@ -76,7 +76,7 @@ def rollback_timestamp_after_reset(bench: Bench) -> None:
     how="Who has the timestamp key signs a new timestamp that lists the snapshot from before a withdrawal.",
     expected=STAYS,
     sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
-    leaves=RISES,
+    leaves=ROTATED,
 )
 def rollback_snapshot(bench: Bench) -> None:
     _, before = withdrawn(bench)
@@ -92,7 +92,7 @@ def rollback_snapshot(bench: Bench) -> None:
     how="Who has the keys of timestamp and snapshot signs both anew, listing the line's file from before a withdrawal.",
     expected=STAYS,
     sources=(of.TUF_TARGETS_ROLLBACK, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
-    leaves=RISES,
+    leaves=ROTATED,
 )
 def rollback_line(bench: Bench) -> None:
     _, before = withdrawn(bench)
@@ -109,7 +109,7 @@ def rollback_line(bench: Bench) -> None:
     "that names that hardware beside the board's.",
     expected=STAYS,
     sources=(of.TUF_TARGETS_ROLLBACK, of.TUF_DELEGATION, of.TUF_COMPROMISE),
-    leaves=RISES,
+    leaves=ROTATED,
 )
 def rollback_targets(bench: Bench) -> None:
     older = _allowed_once(bench)
@@ -141,7 +141,7 @@ def _allowed_once(bench: Bench) -> bytes:
     "replaced keys signed, with a release that was withdrawn at the rotation.",
     expected=STAYS,
     sources=(of.TUF_ROOT_VERSION, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
-    leaves="one more root",
+    leaves=ROOT,
 )
 def rollback_root(bench: Bench) -> None:
     house = bench.house
@@ -163,7 +163,7 @@ def rollback_root(bench: Bench) -> None:
     "withheld. Then who has the online keys lists the file that the board holds again.",
     expected="What a snapshot listed is not undone by the next one: it refuses.",
     sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
-    leaves=RISES,
+    leaves=ROTATED,
 )
 def relisted_line(bench: Bench) -> None:
     house = bench.house
@@ -202,7 +202,7 @@ def _outlives(bench: Bench, role: str, before: bytes) -> None:
     "ones lists the line's file from before the withdrawal, which the line's own keys signed.",
     expected="The line's floor stands on the line's keys, and holds: it refuses.",
     sources=(of.TUF_FAST_FORWARD, of.TUF_TARGETS_ROLLBACK, of.TUF_COMPROMISE),
-    leaves="two more roots",
+    leaves=TWO_ROOTS,
 )
 def rollback_line_after_rotation(bench: Bench) -> None:
     _, before = withdrawn(bench)
@@ -215,7 +215,7 @@ def rollback_line_after_rotation(bench: Bench) -> None:
     how="As rollback-line-after-rotation, with targets that allowed the line another hardware.",
     expected="The floor of targets stands on the keys of targets, and holds: it refuses.",
     sources=(of.TUF_FAST_FORWARD, of.TUF_TARGETS_ROLLBACK, of.TUF_DELEGATION),
-    leaves="two more roots",
+    leaves=TWO_ROOTS,
 )
 def rollback_targets_after_rotation(bench: Bench) -> None:
     _outlives(bench, "targets", _allowed_once(bench))
@@ -227,7 +227,7 @@ def rollback_targets_after_rotation(bench: Bench) -> None:
     how="The board holds timestamp and snapshot that have expired by now. Older ones that expire later list a release that was withdrawn.",
     expected=STAYS,
     sources=(of.EXPIRED_GUARDS, of.TUF_ROLLBACK),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def older_than_expired(bench: Bench) -> None:
     house = bench.house
@@ -245,7 +245,7 @@ def older_than_expired(bench: Bench) -> None:
     how="The line's quorum allows offline use. A stick from before a withdrawal comes to a board that has seen the withdrawal.",
     expected="It refuses: grace is for what is late, not for what is older than what the board knows.",
     sources=(of.TUF_ROLLBACK, of.EDR_3_10, of.FDA_UPDATES),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def bundle_older_than_device(bench: Bench) -> None:
     house = bench.house
@@ -269,7 +269,7 @@ def bundle_older_than_device(bench: Bench) -> None:
     "withdrawal.",
     expected="A timestamp of the held version changes nothing.",
     sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_COMPROMISE),
-    leaves=RISES,
+    leaves=ROTATED,
 )
 def same_version_timestamp(bench: Bench) -> None:
     _, before = withdrawn(bench)
@@ -287,7 +287,7 @@ def same_version_timestamp(bench: Bench) -> None:
     how="Who has the line's quorum, and no online key, signs the listed version again without the withdrawal, and puts it in its place.",
     expected="The listed hash names another file: it refuses.",
     sources=(of.TUF_TARGETS_HASH, of.TUF_MIX),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def same_version_line(bench: Bench) -> None:
     house = bench.house
@@ -327,7 +327,7 @@ def _mixed(bench: Bench, role: str) -> None:
     how="The newest timestamp is served with the snapshot of before a withdrawal, under the name of the listed one.",
     expected=STAYS,
     sources=(of.TUF_MIX, of.TUF_SNAPSHOT_HASH),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def mix_snapshot(bench: Bench) -> None:
     _mixed(bench, "snapshot")
@@ -339,7 +339,7 @@ def mix_snapshot(bench: Bench) -> None:
     how="Newest timestamp and snapshot are served with the line's file of before a withdrawal, under the name of the listed one.",
     expected=STAYS,
     sources=(of.TUF_MIX, of.TUF_TARGETS_HASH),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def mix_line(bench: Bench) -> None:
     _mixed(bench, "line")
@@ -352,7 +352,7 @@ def mix_line(bench: Bench) -> None:
     "uploads the release, and asks for its trial.",
     expected="Where a file of the chain is missing, nothing may be installed.",
     sources=(of.TUF_FREEZE, of.TUF_MIX),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def withheld_line(bench: Bench) -> None:
     house = bench.house
@@ -372,7 +372,7 @@ def withheld_line(bench: Bench) -> None:
     "before it.",
     expected=STAYS,
     sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_COMPROMISE),
-    leaves=RISES,
+    leaves=ROTATED,
 )
 def dropped_role(bench: Bench) -> None:
     product = bench.house.device.product

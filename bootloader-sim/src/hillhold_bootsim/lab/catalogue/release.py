@@ -7,13 +7,13 @@ from typing import Any, Final
 from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
+from hillhold_bootsim.lab.catalogue.leaves import COUNTER, FLOORS, ROTATED
 from hillhold_bootsim.lab.forge import Repo
 from hillhold_bootsim.lab.house import COUNTERS, Release
 from hillhold_verifier.smp import ImageCommand
 
 RELEASE_CASES: Final = Book("metadata")
 _add = RELEASE_CASES.add
-RISES = "the floors of timestamp, snapshot, targets and line rise"
 
 
 def _brought(bench: Bench, release: Release) -> None:
@@ -29,7 +29,7 @@ def _other(id: str, sentence: str, how: str, sources: tuple[str, ...], **custom:
         how=f"{how} It is brought by a courier, then by the messages of a stock tool.",
         expected="It passes the release over, and goes on running what it ran.",
         sources=sources,
-        leaves=RISES,
+        leaves=FLOORS,
     )
     def brought(bench: Bench) -> None:
         house = bench.house
@@ -101,7 +101,7 @@ _other(
     how="The line lists, beside nothing else, a target of the product valve.",
     expected="It passes the release over, and goes on running what it ran.",
     sources=(of.TUF_WRONG, of.TUF_DELEGATION),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def wrong_product(bench: Bench) -> None:
     house = bench.house
@@ -119,7 +119,7 @@ def wrong_product(bench: Bench) -> None:
     how="Who has the online keys lists, under the name of this board's line, the file of another line that its own team signed.",
     expected="It refuses, and goes on running what it ran.",
     sources=(of.TUF_WRONG, of.TUF_DELEGATION, of.TUF_COMPROMISE),
-    leaves="one more root, since keys are replaced afterwards",
+    leaves=ROTATED,
 )
 def other_lines_file(bench: Bench) -> None:
     house = bench.house
@@ -141,7 +141,7 @@ def other_lines_file(bench: Bench) -> None:
     how="The line lists the release that the board ran before, and nothing else, in metadata that are new.",
     expected="A version below the confirmed one is refused, without a signed permission to step down.",
     sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC, of.EDR_3_10, of.TR_60601, of.EN_UPDATES, of.FDA_UPDATES),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def lower_version(bench: Bench) -> None:
     before = bench.current
@@ -155,7 +155,7 @@ def lower_version(bench: Bench) -> None:
     how="The board runs a version whose last number has two digits; one with a single digit is listed, that a text would sort behind it.",
     expected="Versions are compared number by number: it refuses.",
     sources=(of.TUF_ROLLBACK, of.SVV_3),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def lower_version_as_text(bench: Bench) -> None:
     house = bench.house
@@ -176,7 +176,7 @@ def lower_version_as_text(bench: Bench) -> None:
     how="The release from before is listed with a signed permission to step down to it, from another version than the board runs.",
     expected="It refuses: the permission names exact versions.",
     sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def step_down_from_elsewhere(bench: Bench) -> None:
     before = bench.current
@@ -190,7 +190,7 @@ def step_down_from_elsewhere(bench: Bench) -> None:
     how="The line lists an image of the confirmed version with other content, signed by the image key.",
     expected="It refuses.",
     sources=(of.TUF_ROLLBACK, of.SUM_4),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def same_version(bench: Bench) -> None:
     house, now = bench.house, bench.current
@@ -204,7 +204,7 @@ def same_version(bench: Bench) -> None:
     how="The board's counter is raised by an honest release. Then a newer version with the counter of before is listed.",
     expected="It refuses: a counter never goes down.",
     sources=(of.MCUBOOT_COUNTER, of.NIST_AUTHENTIC, of.EDR_3_10, of.EDR_3_14),
-    leaves="the security counter is one higher; it never goes down again",
+    leaves=COUNTER,
 )
 def lower_counter(bench: Bench) -> None:
     house = bench.house
@@ -221,7 +221,7 @@ def lower_counter(bench: Bench) -> None:
     how="Metadata state the board's counter, the image's header one less.",
     expected="Header and metadata have to agree: it is not installed.",
     sources=(of.MCUBOOT_COUNTER, of.NIST_AUTHENTIC),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def counter_that_lies(bench: Bench) -> None:
     house = bench.house
@@ -236,7 +236,7 @@ def counter_that_lies(bench: Bench) -> None:
     how="Metadata state a version above all, the image's header an older one.",
     expected="Header and metadata have to agree: it is not installed.",
     sources=(of.TUF_ROLLBACK, of.TUF_WRONG),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def version_that_lies(bench: Bench) -> None:
     house, before = bench.house, bench.current
@@ -251,7 +251,7 @@ def version_that_lies(bench: Bench) -> None:
     how="The line's quorum lists a release with a counter one above what its delegation allows.",
     expected="It passes the release over: the weakest team cannot burn a fuse.",
     sources=(of.MCUBOOT_COUNTER, of.TUF_DELEGATION, of.CR_7_1),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def counter_above_cap(bench: Bench) -> None:
     house = bench.house
@@ -279,7 +279,7 @@ def _listed_alone(bench: Bench, release: Release, **custom: Any) -> None:
     how="A release is uploaded whole. Then metadata arrive that withdraw it, and a stock tool asks for its trial.",
     expected="Marking repeats the choice under the metadata of now: it refuses.",
     sources=(of.SUM_4, of.TUF_ROLLBACK, of.EDR_3_10),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def withdrawn_after_upload(bench: Bench) -> None:
     house = bench.house
@@ -298,7 +298,7 @@ def withdrawn_after_upload(bench: Bench) -> None:
     how="A release is uploaded and marked. Then metadata arrive that withdraw it, and the board is reset.",
     expected="It does not try the release.",
     sources=(of.SUM_4, of.TUF_ROLLBACK, of.EDR_3_10),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def withdrawn_after_mark(bench: Bench) -> None:
     house = bench.house

@@ -8,6 +8,7 @@ from typing import Final
 from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
+from hillhold_bootsim.lab.catalogue.leaves import FLOORS
 from hillhold_bootsim.lab.forge import DAY
 from hillhold_bootsim.lab.house import TOP, Release
 from hillhold_bootsim.lab.stockinstall import image_hash
@@ -17,7 +18,6 @@ from hillhold_verifier.smp import Group, ImageCommand, Op
 
 TRANSFER_CASES: Final = Book("image")
 _add = TRANSFER_CASES.add
-RISES = "the floors of timestamp, snapshot, targets and line rise"
 TRIES: Final = 16
 """Images of the attacker's of which one may make a patch as long as the signed one."""
 STAYS = "It refuses at the end, and goes on running what it ran; the next upload begins from zero."
@@ -44,7 +44,7 @@ def _tried(bench: Bench, *images: bytes) -> None:
     how="The board has chosen a release. An image of the same length, signed by the right image key, is uploaded under its hash.",
     expected=STAYS,
     sources=(of.TUF_ARBITRARY, of.TUF_TARGET, of.SMP_UNAUTHENTICATED, of.CR_3_4),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def upload_under_chosen_hash(bench: Bench) -> None:
     release = chosen(bench)
@@ -61,7 +61,7 @@ def upload_under_chosen_hash(bench: Bench) -> None:
     "length and the same first half, signed by the right image key.",
     expected=STAYS,
     sources=(of.TUF_MIX, of.TUF_TARGET, of.CR_3_4, of.SVV_3),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def upload_goes_on_otherwise(bench: Bench) -> None:
     release = chosen(bench)
@@ -82,7 +82,7 @@ def upload_goes_on_otherwise(bench: Bench) -> None:
     how="As upload-goes-on-otherwise, with the power cut in place of a reset.",
     expected=STAYS,
     sources=(of.TUF_MIX, of.CR_3_4, of.NIST_RECOVER),
-    leaves=RISES,
+    leaves=FLOORS,
     needs=("metadata", "power"),
 )
 def upload_cut_goes_on_otherwise(bench: Bench) -> None:
@@ -103,7 +103,7 @@ def upload_cut_goes_on_otherwise(bench: Bench) -> None:
     "beyond the announced end.",
     expected="It takes none of it, and the next honest upload.",
     sources=(of.CR_3_5, of.SVV_3, of.SMP_UNAUTHENTICATED, of.TUF_ENDLESS),
-    leaves=RISES,
+    leaves=FLOORS,
     needs=("smp",),
 )
 def upload_in_disorder(bench: Bench) -> None:
@@ -150,7 +150,7 @@ def upload_in_disorder(bench: Bench) -> None:
     how="A release is uploaded whole. The board's clock passes the expiry of its timestamp, and a stock tool asks for the trial.",
     expected="Marking repeats the choice, and nothing is current: it refuses.",
     sources=(of.TUF_FREEZE, of.TUF_TIMESTAMP_EXPIRY),
-    leaves=RISES,
+    leaves=FLOORS,
     needs=("metadata", "clock"),
 )
 def mark_after_expiry(bench: Bench) -> None:
@@ -166,7 +166,7 @@ def mark_after_expiry(bench: Bench) -> None:
     how="The line lists images for all components as a set. One of them is uploaded, and its trial asked for.",
     expected="Half a set is never marked.",
     sources=(of.TUF_MIX, of.SUM_4),
-    leaves=RISES,
+    leaves=FLOORS,
     needs=("metadata", "components"),
 )
 def half_a_set(bench: Bench) -> None:
@@ -201,7 +201,7 @@ def _as_long(bench: Bench, release: Release, length: int) -> bytes:
     "of them of the same length; then one with a changed byte.",
     expected="It refuses the patch, and may take the honest image whole.",
     sources=(of.TUF_ARBITRARY, of.TUF_TARGETS_HASH, of.CR_3_4),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def patch_swapped(bench: Bench) -> None:
     house = bench.house
@@ -228,7 +228,7 @@ def patch_swapped(bench: Bench) -> None:
     how="The quorum signed a patch to its release; what it makes is another image, signed by the right image key.",
     expected="The result's hash is not the signed one: it refuses, and may take the honest image whole.",
     sources=(of.TUF_TARGET, of.CR_3_4, of.SVV_3),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def patch_makes_other(bench: Bench) -> None:
     house, base = bench.house, bench.current
@@ -248,7 +248,7 @@ def patch_makes_other(bench: Bench) -> None:
     how="The quorum signed a patch for the image that runs; it was made from another one, and gives other bytes without an error.",
     expected="The result's hash is not the signed one: it refuses, and may take the honest image whole.",
     sources=(of.TUF_TARGET, of.CR_3_4),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def patch_of_other_base(bench: Bench) -> None:
     house, base = bench.house, bench.current
@@ -268,7 +268,7 @@ def patch_of_other_base(bench: Bench) -> None:
     how="The board is told to apply a patch before one came, after half of one, and twice.",
     expected="It refuses, and goes on running what it ran.",
     sources=(of.CR_3_5, of.SVV_3),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def apply_in_disorder(bench: Bench) -> None:
     house, base = bench.house, bench.current

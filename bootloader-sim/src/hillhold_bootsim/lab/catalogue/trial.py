@@ -10,6 +10,7 @@ from typing import Final
 from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
+from hillhold_bootsim.lab.catalogue.leaves import FAILED, FLOORS_THERE
 from hillhold_bootsim.lab.house import TOP
 from hillhold_bootsim.lab.stockinstall import image_hash
 from hillhold_bootsim.lab.target import Trials
@@ -18,7 +19,6 @@ from hillhold_verifier.smp import ImageCommand, Op
 
 TRIAL_CASES: Final = Book("trial")
 _add = TRIAL_CASES.add
-RISES = "on a board with metadata, floors of timestamp, snapshot, targets and line rise"
 NEEDS: Final = ("smp", "trial")
 
 
@@ -28,7 +28,7 @@ NEEDS: Final = ("smp", "trial")
     how="While an image is on trial, a stock tool erases every slot that it can name. Then the image fails its test.",
     expected="The other slot is the only way back: it is not erased, and the board goes back.",
     sources=(of.SMP_UNAUTHENTICATED, of.NIST_RECOVER, of.SUM_4, of.CR_7_1),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=NEEDS,
 )
 def other_slot_erased(bench: Bench) -> None:
@@ -45,7 +45,7 @@ def other_slot_erased(bench: Bench) -> None:
     how="While an image is on trial, its own bytes, noise and the attacker's image are uploaded. Then the image fails its test.",
     expected="The other slot is the only way back: it is not written, and the board goes back.",
     sources=(of.SMP_UNAUTHENTICATED, of.NIST_RECOVER, of.SUM_4),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=NEEDS,
 )
 def other_slot_written(bench: Bench) -> None:
@@ -67,7 +67,7 @@ def other_slot_written(bench: Bench) -> None:
     how="While an image is on trial, and its own test has not passed, a stock tool confirms it: without a hash, and with its own.",
     expected="Confirmation comes from the image's own test: it is refused.",
     sources=(of.SMP_UNAUTHENTICATED, of.SUM_4, of.EDR_3_10),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=NEEDS,
 )
 def confirmed_from_the_wire(bench: Bench) -> None:
@@ -82,7 +82,7 @@ def confirmed_from_the_wire(bench: Bench) -> None:
     how="A newer release is uploaded, and a stock tool confirms it before it ever ran.",
     expected="It has to run its trial first: it is refused.",
     sources=(of.SMP_UNAUTHENTICATED, of.SUM_4, of.EDR_3_10),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=NEEDS,
 )
 def confirmed_without_a_trial(bench: Bench) -> None:
@@ -102,7 +102,7 @@ def confirmed_without_a_trial(bench: Bench) -> None:
     how="While an image is on trial, ten resets are asked for over the line.",
     expected="Resets confirm nothing: the image stays on trial, or the board goes back.",
     sources=(of.SMP_UNAUTHENTICATED, of.CR_7_1, of.NIST_RECOVER),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=("smp",),
 )
 def trial_resets(bench: Bench) -> None:
@@ -117,7 +117,7 @@ def trial_resets(bench: Bench) -> None:
     how="While an image is on trial, the power is taken away and given back ten times.",
     expected="Cuts confirm nothing, fail nothing, and hold nobody for ever: the image stays on trial, or the board goes back.",
     sources=(of.CR_7_1, of.NIST_RECOVER, of.SUM_4),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=("smp", "power"),
 )
 def trial_power_cuts(bench: Bench) -> None:
@@ -133,7 +133,7 @@ def trial_power_cuts(bench: Bench) -> None:
     "line's list, and by a stock tool. Then the trial fails, and it is brought again.",
     expected="Nothing takes the place of the way back, and no older image runs.",
     sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC, of.SMP_UNAUTHENTICATED),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=NEEDS,
 )
 def trial_downgrade(bench: Bench) -> None:
@@ -159,7 +159,7 @@ def trial_downgrade(bench: Bench) -> None:
     "time its test would pass.",
     expected="What failed here is passed over: a carrier cannot wear a board down.",
     sources=(of.SUM_4, of.CR_7_1),
-    leaves=f"{RISES}; the board remembers one failed image",
+    leaves=FAILED,
     needs=("metadata", "trial"),
 )
 def failed_image_again(bench: Bench) -> None:
@@ -179,7 +179,7 @@ def failed_image_again(bench: Bench) -> None:
     how="A release is on trial. Metadata withdraw it; then the board is reset.",
     expected="The trial ends, and no reset brings it back.",
     sources=(of.SUM_4, of.FDA_UPDATES),
-    leaves=RISES,
+    leaves=FLOORS_THERE,
     needs=("metadata",),
 )
 def withdrawn_during_trial(bench: Bench) -> None:
