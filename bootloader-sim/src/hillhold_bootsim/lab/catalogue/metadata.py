@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from hillhold_bootsim.lab.bench import Bench
+from hillhold_bootsim.lab.catalogue import kinds
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
 from hillhold_bootsim.lab.catalogue.leaves import FLOORS, ROOT, ROTATED, TWO_ROOTS
@@ -48,7 +49,7 @@ def listed(tree: dict[str, bytes], role: str) -> bytes:
     how="A release is published and withdrawn, and the board brought up to date. Then a courier brings the repository as it was before the "
     "withdrawal, every file of it authentic and unexpired.",
     expected=STAYS,
-    sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_ROLLBACK, of.EDR_3_10, of.NIST_AUTHENTIC, of.FDA_UPDATES),
+    sources=(of.TUF_TIMESTAMP_ROLLBACK, *kinds.MITIGATION, *kinds.REPLAYED),
     leaves=FLOORS,
 )
 def rollback_timestamp(bench: Bench) -> None:
@@ -61,7 +62,7 @@ def rollback_timestamp(bench: Bench) -> None:
     "An older state of the repository is served again after the board lost its power",
     how="As rollback-timestamp, with a reset between the withdrawal and the older files: what was learnt has to outlive it.",
     expected=STAYS,
-    sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_ROLLBACK, of.EDR_3_14),
+    sources=(of.TUF_TIMESTAMP_ROLLBACK, *kinds.REPLAYED),
     leaves=FLOORS,
 )
 def rollback_timestamp_after_reset(bench: Bench) -> None:
@@ -75,7 +76,7 @@ def rollback_timestamp_after_reset(bench: Bench) -> None:
     "A stolen timestamp key lists an older snapshot",
     how="Who has the timestamp key signs a new timestamp that lists the snapshot from before a withdrawal.",
     expected=STAYS,
-    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
+    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_COMPROMISE, *kinds.COMBINED, *kinds.REPLAYED),
     leaves=ROTATED,
 )
 def rollback_snapshot(bench: Bench) -> None:
@@ -91,7 +92,7 @@ def rollback_snapshot(bench: Bench) -> None:
     "Stolen online keys list an older file of the product line",
     how="Who has the keys of timestamp and snapshot signs both anew, listing the line's file from before a withdrawal.",
     expected=STAYS,
-    sources=(of.TUF_TARGETS_ROLLBACK, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
+    sources=(of.TUF_TARGETS_ROLLBACK, of.TUF_COMPROMISE, *kinds.COMBINED, *kinds.REPLAYED),
     leaves=ROTATED,
 )
 def rollback_line(bench: Bench) -> None:
@@ -108,7 +109,7 @@ def rollback_line(bench: Bench) -> None:
     how="Targets once allowed the line another hardware, and do so no more. Who has the online keys lists the older targets with a release "
     "that names that hardware beside the board's.",
     expected=STAYS,
-    sources=(of.TUF_TARGETS_ROLLBACK, of.TUF_DELEGATION, of.TUF_COMPROMISE),
+    sources=(of.TUF_TARGETS_ROLLBACK, of.TUF_DELEGATION, of.TUF_COMPROMISE, of.FDA_REPLAY, *kinds.COMBINED),
     leaves=ROTATED,
 )
 def rollback_targets(bench: Bench) -> None:
@@ -140,7 +141,7 @@ def _allowed_once(bench: Bench) -> bytes:
     how="All keys below root are replaced, and the board follows. Then the root before is sent as the next one, and a repository that the "
     "replaced keys signed, with a release that was withdrawn at the rotation.",
     expected=STAYS,
-    sources=(of.TUF_ROOT_VERSION, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
+    sources=(of.TUF_ROOT_VERSION, of.TUF_COMPROMISE, *kinds.ROOT, *kinds.REPLAYED),
     leaves=ROOT,
 )
 def rollback_root(bench: Bench) -> None:
@@ -162,7 +163,7 @@ def rollback_root(bench: Bench) -> None:
     how="The board holds the line's file with a release. Timestamp and snapshot arrive that list its withdrawal, and that file is "
     "withheld. Then who has the online keys lists the file that the board holds again.",
     expected="What a snapshot listed is not undone by the next one: it refuses.",
-    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
+    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_COMPROMISE, *kinds.COMBINED, *kinds.REPLAYED),
     leaves=ROTATED,
 )
 def relisted_line(bench: Bench) -> None:
@@ -201,7 +202,7 @@ def _outlives(bench: Bench, role: str, before: bytes) -> None:
     how="The board has seen a withdrawal. The keys of timestamp and snapshot are replaced, with which their floors fall; who has the new "
     "ones lists the line's file from before the withdrawal, which the line's own keys signed.",
     expected="The line's floor stands on the line's keys, and holds: it refuses.",
-    sources=(of.TUF_FAST_FORWARD, of.TUF_TARGETS_ROLLBACK, of.TUF_COMPROMISE),
+    sources=(of.TUF_FAST_FORWARD, of.TUF_TARGETS_ROLLBACK, of.TUF_COMPROMISE, *kinds.COMBINED, *kinds.REPLAYED),
     leaves=TWO_ROOTS,
 )
 def rollback_line_after_rotation(bench: Bench) -> None:
@@ -214,7 +215,7 @@ def rollback_line_after_rotation(bench: Bench) -> None:
     "Older top-level targets, listed after the online keys were replaced",
     how="As rollback-line-after-rotation, with targets that allowed the line another hardware.",
     expected="The floor of targets stands on the keys of targets, and holds: it refuses.",
-    sources=(of.TUF_FAST_FORWARD, of.TUF_TARGETS_ROLLBACK, of.TUF_DELEGATION),
+    sources=(of.TUF_FAST_FORWARD, of.TUF_TARGETS_ROLLBACK, of.TUF_DELEGATION, of.FDA_REPLAY, *kinds.COMBINED),
     leaves=TWO_ROOTS,
 )
 def rollback_targets_after_rotation(bench: Bench) -> None:
@@ -226,7 +227,7 @@ def rollback_targets_after_rotation(bench: Bench) -> None:
     "What has expired still guards against what is older",
     how="The board holds timestamp and snapshot that have expired by now. Older ones that expire later list a release that was withdrawn.",
     expected=STAYS,
-    sources=(of.EXPIRED_GUARDS, of.TUF_ROLLBACK),
+    sources=(of.EXPIRED_GUARDS, *kinds.WEAKNESS, *kinds.REPLAYED),
     leaves=FLOORS,
 )
 def older_than_expired(bench: Bench) -> None:
@@ -244,7 +245,7 @@ def older_than_expired(bench: Bench) -> None:
     "A stick that is older than the device, within its offline grace",
     how="The line's quorum allows offline use. A stick from before a withdrawal comes to a board that has seen the withdrawal.",
     expected="It refuses: grace is for what is late, not for what is older than what the board knows.",
-    sources=(of.TUF_ROLLBACK, of.EDR_3_10, of.FDA_UPDATES),
+    sources=kinds.REPLAYED,
     leaves=FLOORS,
 )
 def bundle_older_than_device(bench: Bench) -> None:
@@ -268,7 +269,7 @@ def bundle_older_than_device(bench: Bench) -> None:
     how="Who has the online keys signs timestamp and snapshot again, in the versions that the board holds, listing the line from before a "
     "withdrawal.",
     expected="A timestamp of the held version changes nothing.",
-    sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_COMPROMISE),
+    sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_COMPROMISE, *kinds.COMBINED, *kinds.REPLAYED),
     leaves=ROTATED,
 )
 def same_version_timestamp(bench: Bench) -> None:
@@ -286,7 +287,7 @@ def same_version_timestamp(bench: Bench) -> None:
     "The line's file, signed anew in the version that is listed",
     how="Who has the line's quorum, and no online key, signs the listed version again without the withdrawal, and puts it in its place.",
     expected="The listed hash names another file: it refuses.",
-    sources=(of.TUF_TARGETS_HASH, of.TUF_MIX),
+    sources=(of.TUF_TARGETS_HASH, of.TUF_MIX, *kinds.COMBINED),
     leaves=FLOORS,
 )
 def same_version_line(bench: Bench) -> None:
@@ -326,7 +327,7 @@ def _mixed(bench: Bench, role: str) -> None:
     "The snapshot of one time with the timestamp of another",
     how="The newest timestamp is served with the snapshot of before a withdrawal, under the name of the listed one.",
     expected=STAYS,
-    sources=(of.TUF_MIX, of.TUF_SNAPSHOT_HASH),
+    sources=(of.TUF_MIX, of.TUF_SNAPSHOT_HASH, *kinds.REPLAYED),
     leaves=FLOORS,
 )
 def mix_snapshot(bench: Bench) -> None:
@@ -338,7 +339,7 @@ def mix_snapshot(bench: Bench) -> None:
     "The line's file of one time with the snapshot of another",
     how="Newest timestamp and snapshot are served with the line's file of before a withdrawal, under the name of the listed one.",
     expected=STAYS,
-    sources=(of.TUF_MIX, of.TUF_TARGETS_HASH),
+    sources=(of.TUF_MIX, of.TUF_TARGETS_HASH, *kinds.REPLAYED),
     leaves=FLOORS,
 )
 def mix_line(bench: Bench) -> None:
@@ -351,7 +352,7 @@ def mix_line(bench: Bench) -> None:
     how="The board has chosen a release. A timestamp arrives whose line withdraws it, and the line's file is withheld; then a stock tool "
     "uploads the release, and asks for its trial.",
     expected="Where a file of the chain is missing, nothing may be installed.",
-    sources=(of.TUF_FREEZE, of.TUF_MIX),
+    sources=(of.TUF_FREEZE, of.TUF_MIX, *kinds.MITIGATION),
     leaves=FLOORS,
 )
 def withheld_line(bench: Bench) -> None:
@@ -371,7 +372,7 @@ def withheld_line(bench: Bench) -> None:
     how="A new snapshot does not list the line any more, so that a withdrawal would be forgotten; the next one lists the line's file from "
     "before it.",
     expected=STAYS,
-    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_COMPROMISE),
+    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_COMPROMISE, *kinds.COMBINED, *kinds.REPLAYED),
     leaves=ROTATED,
 )
 def dropped_role(bench: Bench) -> None:

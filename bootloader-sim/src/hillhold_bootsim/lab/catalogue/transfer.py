@@ -6,6 +6,7 @@ from hashlib import sha256
 from typing import Final
 
 from hillhold_bootsim.lab.bench import Bench
+from hillhold_bootsim.lab.catalogue import kinds
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
 from hillhold_bootsim.lab.catalogue.leaves import FLOORS
@@ -43,7 +44,7 @@ def _tried(bench: Bench, *images: bytes) -> None:
     "Another image, uploaded under the hash of the chosen one",
     how="The board has chosen a release. An image of the same length, signed by the right image key, is uploaded under its hash.",
     expected=STAYS,
-    sources=(of.TUF_ARBITRARY, of.TUF_TARGET, of.SMP_UNAUTHENTICATED, of.CR_3_4),
+    sources=(of.TUF_ARBITRARY, of.TUF_TARGET, *kinds.WHOLE, *kinds.UNASKED),
     leaves=FLOORS,
 )
 def upload_under_chosen_hash(bench: Bench) -> None:
@@ -60,7 +61,7 @@ def upload_under_chosen_hash(bench: Bench) -> None:
     how="The first half of the chosen release is uploaded, and the board reset. Then the upload goes on with another image of the same "
     "length and the same first half, signed by the right image key.",
     expected=STAYS,
-    sources=(of.TUF_MIX, of.TUF_TARGET, of.CR_3_4, of.SVV_3),
+    sources=(of.TUF_MIX, of.TUF_TARGET, of.FDA_INTERRUPTION, of.FDA_CRC, *kinds.WEAKNESS, *kinds.WHOLE),
     leaves=FLOORS,
 )
 def upload_goes_on_otherwise(bench: Bench) -> None:
@@ -81,7 +82,7 @@ def upload_goes_on_otherwise(bench: Bench) -> None:
     "An upload that a loss of power ends, and that goes on with other content",
     how="As upload-goes-on-otherwise, with the power cut in place of a reset.",
     expected=STAYS,
-    sources=(of.TUF_MIX, of.CR_3_4, of.NIST_RECOVER),
+    sources=(of.TUF_MIX, of.FDA_INTERRUPTION, of.EN_POWER, of.CR_7_4, *kinds.WHOLE),
     leaves=FLOORS,
     needs=("metadata", "power"),
 )
@@ -102,7 +103,7 @@ def upload_cut_goes_on_otherwise(bench: Bench) -> None:
     how="Pieces at offsets that nobody asked for, first pieces whose fields are missing, negative, huge or of another type, and bytes "
     "beyond the announced end.",
     expected="It takes none of it, and the next honest upload.",
-    sources=(of.CR_3_5, of.SVV_3, of.SMP_UNAUTHENTICATED, of.TUF_ENDLESS),
+    sources=(of.TUF_ENDLESS, *kinds.LIMITS, *kinds.MALFORMED, *kinds.UNASKED),
     leaves=FLOORS,
     needs=("smp",),
 )
@@ -149,7 +150,7 @@ def upload_in_disorder(bench: Bench) -> None:
     "A release that is uploaded, and tried once its metadata have expired",
     how="A release is uploaded whole. The board's clock passes the expiry of its timestamp, and a stock tool asks for the trial.",
     expected="Marking repeats the choice, and nothing is current: it refuses.",
-    sources=(of.TUF_FREEZE, of.TUF_TIMESTAMP_EXPIRY),
+    sources=(of.TUF_FREEZE, of.TUF_TIMESTAMP_EXPIRY, *kinds.MITIGATION, *kinds.UNASKED),
     leaves=FLOORS,
     needs=("metadata", "clock"),
 )
@@ -165,7 +166,7 @@ def mark_after_expiry(bench: Bench) -> None:
     "One image of a set that belongs together",
     how="The line lists images for all components as a set. One of them is uploaded, and its trial asked for.",
     expected="Half a set is never marked.",
-    sources=(of.TUF_MIX, of.SUM_4),
+    sources=(of.TUF_MIX, of.EN_UPDATABLE, *kinds.MITIGATION),
     leaves=FLOORS,
     needs=("metadata", "components"),
 )
@@ -200,7 +201,7 @@ def _as_long(bench: Bench, release: Release, length: int) -> bytes:
     how="A patch that makes an image of the attacker's, signed by the right image key, is served in the place of the listed patch, one "
     "of them of the same length; then one with a changed byte.",
     expected="It refuses the patch, and may take the honest image whole.",
-    sources=(of.TUF_ARBITRARY, of.TUF_TARGETS_HASH, of.CR_3_4),
+    sources=(of.TUF_ARBITRARY, of.TUF_TARGETS_HASH, of.FDA_CRC, *kinds.WHOLE),
     leaves=FLOORS,
 )
 def patch_swapped(bench: Bench) -> None:
@@ -227,7 +228,7 @@ def patch_swapped(bench: Bench) -> None:
     "A signed patch that makes another image than it says",
     how="The quorum signed a patch to its release; what it makes is another image, signed by the right image key.",
     expected="The result's hash is not the signed one: it refuses, and may take the honest image whole.",
-    sources=(of.TUF_TARGET, of.CR_3_4, of.SVV_3),
+    sources=(of.TUF_TARGET, *kinds.WEAKNESS, *kinds.WHOLE),
     leaves=FLOORS,
 )
 def patch_makes_other(bench: Bench) -> None:
@@ -247,7 +248,7 @@ def patch_makes_other(bench: Bench) -> None:
     "A signed patch that was made for another base than it says",
     how="The quorum signed a patch for the image that runs; it was made from another one, and gives other bytes without an error.",
     expected="The result's hash is not the signed one: it refuses, and may take the honest image whole.",
-    sources=(of.TUF_TARGET, of.CR_3_4),
+    sources=(of.TUF_TARGET, *kinds.WHOLE),
     leaves=FLOORS,
 )
 def patch_of_other_base(bench: Bench) -> None:
@@ -267,7 +268,7 @@ def patch_of_other_base(bench: Bench) -> None:
     "The command to apply a patch, where there is none",
     how="The board is told to apply a patch before one came, after half of one, and twice.",
     expected="It refuses, and goes on running what it ran.",
-    sources=(of.CR_3_5, of.SVV_3),
+    sources=kinds.MALFORMED,
     leaves=FLOORS,
 )
 def apply_in_disorder(bench: Bench) -> None:
@@ -289,7 +290,7 @@ def apply_in_disorder(bench: Bench) -> None:
     how="Commands 0 to 15 of the groups OS (but for the reset), image and Hillhold's, read and written, with empty, foreign and nested "
     "bodies.",
     expected="It answers with errors or not at all, and serves whoever comes next.",
-    sources=(of.CR_3_5, of.SVV_3, of.SMP_UNAUTHENTICATED),
+    sources=(*kinds.LIMITS, *kinds.MALFORMED, *kinds.AVAILABLE, *kinds.UNASKED),
     needs=("smp",),
 )
 def odd_messages(bench: Bench) -> None:
