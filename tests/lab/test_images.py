@@ -10,10 +10,18 @@ from imgtool import image as imgtool_image
 from imgtool import keys as imgtool_keys
 from imgtool.version import decode_version
 
+from hillhold_bootsim.board import VirtualBoard
+from hillhold_bootsim.bootloader import FixedKeys
+from hillhold_bootsim.flash import Flash
+from hillhold_bootsim.lab.broken.plant import Plant
+from hillhold_bootsim.lab.house import House
 from hillhold_bootsim.lab.images import Plan, covered, image_key, make_image, public_key, sample_keys, unsigned
+from hillhold_bootsim.lab.model import Verdict
+from hillhold_bootsim.lab.virtual import VirtualSpec, right_board
 from hillhold_signer.examples import MCUBOOT_SAMPLES, name_of_hash
 from hillhold_verifier.errors import ImageSignatureError, MisuseError
 from hillhold_verifier.mcuboot import parse_image, verify_image
+from labboards import examined
 
 KEY = image_key("test")
 PAYLOAD = bytes(range(256)) * 8
@@ -44,7 +52,21 @@ def test_the_sample_keys_are_mcuboots(name: str) -> None:
     assert name_of_hash(public_key(private).key_hash.hex()) == f"MCUboot's published sample key {name}"
     data = make_image(PAYLOAD, Plan("1.0.0"), private)
     assert verify_image(parse_image(data), read(data), [public_key(private)]) == public_key(private)
-    assert name in MCUBOOT_SAMPLES.values()
+
+
+def test_every_sample_key_that_hillhold_knows_is_tried_but_one() -> None:
+    assert set(MCUBOOT_SAMPLES.values()) - sample_keys().keys() == {"root-ec-p384.pem"}
+    assert sample_keys().keys() <= set(MCUBOOT_SAMPLES.values())
+
+
+@pytest.mark.parametrize("name", sample_keys())
+def test_a_bootloader_that_holds_any_of_them_is_found(name: str) -> None:
+    def holding(spec: VirtualSpec, flash: Flash, house: House) -> VirtualBoard:
+        plant = Plant(house)
+        plant.replace(FixedKeys, "keys", lambda right: lambda held: (*right(held), public_key(sample_keys()[name])))
+        return plant.grow(right_board(spec, flash, house))
+
+    assert examined("image-sample-key", VirtualSpec(build=holding)).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize("count", [32, 100, 1000])

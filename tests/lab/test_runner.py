@@ -14,6 +14,7 @@ from hillhold_bootsim.cli.bench import virtual
 from hillhold_bootsim.lab import model, runner
 from hillhold_bootsim.lab.bench import Bench
 from hillhold_bootsim.lab.catalogue import BY_ID, CATALOGUE, sources
+from hillhold_bootsim.lab.catalogue.leaves import COUNTER, LASTING, ROOT, ROTATED, TWO_ROOTS, lasting
 from hillhold_bootsim.lab.judge import examine
 from hillhold_bootsim.lab.model import Result, Verdict
 from hillhold_bootsim.lab.runner import run
@@ -53,6 +54,14 @@ def test_the_catalogue_is_whole() -> None:
         for text in (case.how, case.expected):
             assert text.endswith("."), case.id
             assert "  " not in text, case.id
+
+
+def test_what_lasts_comes_last() -> None:
+    order = [lasting(attack.case.leaves) for attack in CATALOGUE]
+    assert order == sorted(order)
+    assert set(order) == set(range(len(LASTING))), "each kind is there, and nothing of no kind"
+    burning = [attack.case.id for attack in CATALOGUE if attack.case.leaves == COUNTER]
+    assert [attack.case.id for attack in CATALOGUE[-len(burning) :]] == burning == ["lower-counter"]
 
 
 def test_every_source_is_used() -> None:
@@ -120,10 +129,27 @@ def test_right_boards_of_other_makes_pass_it_too(name: str) -> None:
 
 @pytest.mark.slow
 def test_one_board_lives_through_the_whole_catalogue_in_its_order() -> None:
-    """As a real one has to: what one case leaves behind spoils no other."""
+    """As a real one has to: what one case leaves behind spoils no other, and each leaves for good what it says, and no more."""
     bench = Bench(VirtualSpec().make(SEED), SEED)
-    results = [examine(attack, bench) for attack in CATALOGUE]
-    assert [result.case for result in results if result.verdict is not Verdict.PASS] == OF_TWO
+    bench.settle()
+    roots, counter = held(bench)
+    for attack in CATALOGUE:
+        case = attack.case
+        result = examine(attack, bench)
+        assert result.verdict is (Verdict.NOT_TESTED if case.id in OF_TWO else Verdict.PASS), result
+        now = held(bench)
+        assert now[0] - roots == {ROOT: 1, ROTATED: 1, TWO_ROOTS: 2}.get(case.leaves, 0), case.id
+        assert now[1] - counter == (case.leaves == COUNTER and case.id not in OF_TWO), case.id
+        roots, counter = now
+
+
+def held(bench: Bench) -> tuple[int, int]:
+    """The version of the root, and the security counter, read from the flash."""
+    found = bench.read()
+    assert found is not None
+    assert found.floors is not None
+    assert found.counters is not None
+    return found.floors["root"], found.counters[0]
 
 
 def slow_line() -> LineModel:

@@ -36,7 +36,11 @@ _AREA, _PROTECTED = 0x6907, 0x6908
 _DIGEST: Final = utils.Prehashed(hashes.SHA256())
 
 # The private halves of sample keys in the root folder of https://github.com/mcu-tools/mcuboot: everybody has them.
-_SAMPLE_ED25519: Final = "28c970c9a1a8a8bc77786862d2e76d0d430a2b57c87cfc37904bcbaac874cbd8"
+_SAMPLES_ED25519: Final = {
+    "root-ed25519.pem": "28c970c9a1a8a8bc77786862d2e76d0d430a2b57c87cfc37904bcbaac874cbd8",
+    "root-ed25519-2.pem": "2655938e2d57b282dde27e4289216b46942cd515a83a7d891d1c2a3a6a70ee03",
+    "root-ed25519-unknown.pem": "61e2417380d44c8a74ece8bd6f4cd9de6d3ff7c30b48b507257cd1624632ba8d",
+}
 _SAMPLE_P256: Final = 0xD798D52F8301243BD3542B7E55ED4C74611900B0F9505A824FE1E8EC063BCFF1
 _SAMPLE_RSA2048: Final = (
     0xFF7D8F5BE67045C74A5CC8FE4159315D477AC645F2EE64D73C4690B8E2D665082B4AA0051F5978E7FE9DD3DF4A009AE3 << 640
@@ -45,6 +49,22 @@ _SAMPLE_RSA2048: Final = (
     0xD170BF82EDAE6F933A1170678EAF4AD9DE0B953C803EC21B01C312C2484E507E182454B6DAA5CB610500F7333E0D4C8B << 640
     | 0x0AB97F3CA3761B41D056031BE0321B787BFC917079A069B9CDF6D6A2B5AA3A899707702C23B5FC60332D7FF3EC655D9A << 256
     | 0x9817A2A95B2498F250576D6A17278E707953F9D1EE45BD0ED2E9F774AF111E6B,
+)
+_SAMPLE_RSA3072: Final = (
+    int(
+        "e5bf240823a33c7ad9d931818534a0f1a5c45a86b178ce710d5b7203b26e35d38e28cbeaaff1f47b34523ef3cc5c6e6f"
+        "f3cd0fa8cf814601c4cd7d46b5240208fe1d68271ed0780172b651aae357319c67d51927a69a910e819ab35959de1676"
+        "7cb3ff35b2adf9fcece943ea4a81337c498823c9241b7f9a491021d5de8697ea0fc365c114e899e0616c86e20028bc1a"
+        "61fc45da3e7dec687528eeeef9c83e879cbc5cc5ae02fff66cf4d3879910f15b5005aba73daaa1e30308b0a16cffd4f1",
+        16,
+    ),
+    int(
+        "c8c2b1d568dc756ec05384e6328598eddc1c8229e10731277bbcf98609da6ec9c56ae751a408b1fc8053d06d3f943101"
+        "5e36be8fc579e89cbbc4254b9898b4e389e37f30a7d1b6ed387384dc1ced18fede59138337edaefd5f7193abfbcb847b"
+        "34e2f313bfb5fd2ba9698596e6e428f59d6f09a994eccb885eae9bf414b71c3f2f4bd22978340824a43d1b434844df67"
+        "68bc327cb934117043a84d159575aeb038bc07d5b9650d25f5d6365cb0b1f06c7b16873c500f3912f8afb5fa42ddb5eb",
+        16,
+    ),
 )
 
 
@@ -56,17 +76,20 @@ def image_key(name: str) -> ed25519.Ed25519PrivateKey:
 
 @cache
 def sample_keys() -> dict[str, Private]:
-    """Return sample keys that MCUboot publishes, by the names of their files."""
-    p, q = _SAMPLE_RSA2048
-    d = rsa.rsa_recover_private_exponent(65537, p, q)
-    numbers = rsa.RSAPrivateNumbers(
-        p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), rsa.RSAPublicNumbers(65537, p * q)
-    )
-    return {
-        "root-ed25519.pem": ed25519.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(_SAMPLE_ED25519)),
-        "root-ec-p256.pem": ec.derive_private_key(_SAMPLE_P256, ec.SECP256R1()),
-        "root-rsa-2048.pem": numbers.private_key(),
+    """Return the sample keys that MCUboot publishes, by the names of their files: all but P-384, which signs images over SHA-384."""
+    found: dict[str, Private] = {
+        name: ed25519.Ed25519PrivateKey.from_private_bytes(bytes.fromhex(private))
+        for name, private in _SAMPLES_ED25519.items()
     }
+    found["root-ec-p256.pem"] = ec.derive_private_key(_SAMPLE_P256, ec.SECP256R1())
+    return found | {"root-rsa-2048.pem": _rsa(*_SAMPLE_RSA2048), "root-rsa-3072.pem": _rsa(*_SAMPLE_RSA3072)}
+
+
+def _rsa(p: int, q: int) -> rsa.RSAPrivateKey:
+    """Return the key that two primes make."""
+    d = rsa.rsa_recover_private_exponent(65537, p, q)
+    public = rsa.RSAPublicNumbers(65537, p * q)
+    return rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public).private_key()
 
 
 def public_key(private: Private) -> ImageKey:

@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import Final
 
 from hillhold_bootsim.lab.bench import Bench
+from hillhold_bootsim.lab.catalogue import kinds
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
-from hillhold_bootsim.lab.catalogue.metadata import RISES, WITHDRAWN, listed
+from hillhold_bootsim.lab.catalogue.leaves import FLOORS, ROTATED
+from hillhold_bootsim.lab.catalogue.metadata import WITHDRAWN, listed
 from hillhold_bootsim.lab.target import Trials
 from hillhold_verifier.framing import frame
 from hillhold_verifier.smp import Group, ImageCommand, Message, Op, encode
 
 _METADATA, _TRIAL, _KEYS = Book("metadata"), Book("trial"), Book("keys")
-ROTATED: Final = "one more root, since keys are replaced afterwards"
 
 
 # --- metadata ---------------------------------------------------------------------------------------------------------
@@ -29,7 +30,7 @@ ROTATED: Final = "one more root, since keys are replaced afterwards"
     how="Who has the key of snapshot, and not that of timestamp, signs the listed version again with the line's file from before a "
     "withdrawal, and puts it in its place. The board has seen neither.",
     expected="The timestamp lists another hash: it refuses.",
-    sources=(of.TUF_SNAPSHOT_HASH, of.TUF_MIX, of.TUF_COMPROMISE),
+    sources=(of.TUF_SNAPSHOT_HASH, of.TUF_MIX, of.TUF_COMPROMISE, *kinds.MITIGATION, *kinds.COMBINED),
     leaves=ROTATED,
 )
 def mix_snapshot_signed_anew(bench: Bench) -> None:
@@ -55,8 +56,8 @@ def mix_snapshot_signed_anew(bench: Bench) -> None:
     how="A release is marked for its trial. Before the board is reset, the next release is uploaded into the same slot, and withdrawn; "
     "nothing asks for its trial.",
     expected="A mark is for the image that was there: nothing is tried.",
-    sources=(of.TUF_MIX, of.SUM_4, of.SMP_UNAUTHENTICATED),
-    leaves=RISES,
+    sources=(of.TUF_MIX, *kinds.MITIGATION, *kinds.COMBINED, *kinds.UNASKED),
+    leaves=FLOORS,
 )
 def other_image_under_a_mark(bench: Bench) -> None:
     house = bench.house
@@ -79,8 +80,8 @@ def other_image_under_a_mark(bench: Bench) -> None:
     how="A stock tool confirms the image that runs, which is granted. While another image is on trial, and its own test has not passed, "
     "the same bytes are sent again, before and after a reset.",
     expected="A confirmation is judged when it comes: it is refused.",
-    sources=(of.SMP_UNAUTHENTICATED, of.SUM_4, of.EDR_3_10),
-    leaves=RISES,
+    sources=(of.FDA_REPLAY, *kinds.MITIGATION, *kinds.CONFIRMING),
+    leaves=FLOORS,
     needs=("metadata", "trial"),
 )
 def confirmation_replayed(bench: Bench) -> None:
@@ -98,8 +99,8 @@ def confirmation_replayed(bench: Bench) -> None:
     "An image with a higher security counter fails its trial",
     how="A release with a higher counter comes on trial, and fails its test. Its maker goes on with the counter of before.",
     expected="Only a confirmed image raises the counter: the board goes back, and takes the next release.",
-    sources=(of.MCUBOOT_COUNTER, of.NIST_RECOVER, of.CR_7_1),
-    leaves=RISES,
+    sources=(of.MCUBOOT_COUNTER, of.CR_7_1, *kinds.MITIGATION, *kinds.RESTORED, *kinds.UPDATABLE),
+    leaves=FLOORS,
     needs=("metadata", "trial"),
 )
 def counter_of_a_failed_trial(bench: Bench) -> None:
@@ -123,7 +124,8 @@ def counter_of_a_failed_trial(bench: Bench) -> None:
     "A next root that its own quorum did not sign",
     how="The quorum of root, tricked once, signs a next root with root keys that nobody has.",
     expected="A root is signed by its own quorum too, or nobody could ever follow it: it refuses.",
-    sources=(of.TUF_ROOT, of.CR_7_1),
+    sources=(of.TUF_ROOT, of.CR_7_1, *kinds.MITIGATION, *kinds.ROOT),
+    leaves=ROTATED,
 )
 def root_without_its_own_quorum(bench: Bench) -> None:
     house = bench.house

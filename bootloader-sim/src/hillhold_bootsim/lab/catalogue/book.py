@@ -30,7 +30,8 @@ class Book:
         """Enter a function as a case; see `model.Case`."""
 
         def enter(run: Callable[[Bench], None]) -> Callable[[Bench], None]:
-            self._attacks.append(Attack(Case(id, self._group, sentence, how, expected, sources, leaves, needs), run))
+            once = tuple(dict.fromkeys(sources))  # kinds of attacks have clauses in common
+            self._attacks.append(Attack(Case(id, self._group, sentence, how, expected, once, leaves, needs), run))
             return run
 
         return enter

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Final
 
 from hillhold_bootsim.lab.bench import Bench
+from hillhold_bootsim.lab.catalogue import kinds
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
-from hillhold_bootsim.lab.catalogue.keys import ROTATED
+from hillhold_bootsim.lab.catalogue.leaves import ROTATED, TWO_ROOTS
 from hillhold_bootsim.lab.forge import DAY, MAX_VERSION, Repo
 
 FORWARD_CASES: Final = Book("keys")
@@ -24,8 +25,8 @@ def _forward(role: str, made: Callable[[Repo], None]) -> None:
         how=f"Who has the keys of {name} (and the online keys, where those have to list it) signs version 2**53-1, and the board takes "
         "it. Then the stolen keys are replaced, by a root that a courier brings.",
         expected="Once the keys are replaced, honest files are taken again.",
-        sources=(of.TUF_FAST_FORWARD, of.TUF_COMPROMISE, of.CR_7_1),
-        leaves=ROTATED,
+        sources=(of.TUF_FAST_FORWARD, of.TUF_COMPROMISE, of.CR_7_1, *kinds.MITIGATION, *kinds.UPDATABLE),
+        leaves=TWO_ROOTS,
     )
     def forwarded(bench: Bench) -> None:
         thief = bench.house.thief()
@@ -50,7 +51,7 @@ def _publish(repo: Repo, *roles: str, **made: bytes) -> None:
     "A stolen timestamp key states a time far ahead",
     how="A timestamp says that it was signed ten years from now, so that everything honest has expired. Then the key is replaced.",
     expected="The time falls with the key that stated it: honest files are taken again.",
-    sources=(of.TUF_FAST_FORWARD, of.TUF_COMPROMISE, of.CR_7_1),
+    sources=(of.TUF_FAST_FORWARD, of.TUF_COMPROMISE, of.CR_7_1, *kinds.MITIGATION, *kinds.UPDATABLE),
     leaves=ROTATED,
 )
 def fast_forward_time(bench: Bench) -> None:

@@ -6,6 +6,7 @@ import struct
 from typing import Final
 
 from hillhold_bootsim.lab.bench import Bench
+from hillhold_bootsim.lab.catalogue import kinds
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
 from hillhold_verifier.framing import Transport, cobs, frame
@@ -14,7 +15,7 @@ from hillhold_verifier.smp import HILLHOLD_GROUP, Group, Message, Op, encode
 FRAME_CASES: Final = Book("line")
 _add = FRAME_CASES.add
 STAYS = "It answers none of it, starts nothing, and serves whoever comes next."
-SOURCES: Final = (of.CR_3_5, of.SVV_3, of.CR_7_1, of.SYSTEM_TESTING)
+SOURCES: Final = (of.SYSTEM_TESTING, *kinds.LIMITS, *kinds.MALFORMED, *kinds.AVAILABLE)
 SMP: Final = ("smp",)
 _HEADER: Final = struct.Struct(">BBHHBB")
 
@@ -130,7 +131,7 @@ def message_too_long(bench: Bench) -> None:
     how="Reserved operations and versions, lengths that do not fit, bodies that are no map, are cut, nested without end, or promise 2**64 "
     "bytes.",
     expected=STAYS,
-    sources=(*SOURCES, of.SMP_UNAUTHENTICATED),
+    sources=(*SOURCES, of.SMP_UNAUTHENTICATED, of.NIST_OUTSIDE),
     needs=SMP,
 )
 def message_malformed(bench: Bench) -> None:

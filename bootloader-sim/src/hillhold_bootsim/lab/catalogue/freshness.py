@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from hillhold_bootsim.lab.bench import Bench
+from hillhold_bootsim.lab.catalogue import kinds
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
-from hillhold_bootsim.lab.catalogue.metadata import ONLINE, RISES
+from hillhold_bootsim.lab.catalogue.leaves import FLOORS, TWO_ROOTS
+from hillhold_bootsim.lab.catalogue.metadata import ONLINE
 from hillhold_bootsim.lab.forge import DAY
 from hillhold_verifier.agent import METADATA
 from hillhold_verifier.smp import Op
@@ -33,8 +35,8 @@ def _expiry(role: str, clause: str) -> None:
         f"A release under {'the product line' if role == 'line' else role} metadata that has expired",
         how=f"All is signed and listed properly, and {role} expired a second before it was brought.",
         expected="It installs nothing, and goes on running what it ran.",
-        sources=(clause, of.TUF_FREEZE, of.EDR_3_10),
-        leaves=RISES,
+        sources=(clause, of.TUF_FREEZE, of.TR_ESSENTIAL),
+        leaves=FLOORS,
     )
     def expired(bench: Bench) -> None:
         _expired(bench, role)
@@ -55,7 +57,7 @@ for _role, _clause in (
     how="The next root, signed by its quorum, has expired; all below it is new and in order.",
     expected="It may follow the root, and installs nothing under it, until the next one.",
     sources=(of.TUF_ROOT_EXPIRY, of.TUF_FREEZE),
-    leaves="two more roots",
+    leaves=TWO_ROOTS,
 )
 def expired_root(bench: Bench) -> None:
     house = bench.house
@@ -72,8 +74,8 @@ def expired_root(bench: Bench) -> None:
     "A line that claims more offline grace than its delegation allows",
     how="The line claims 30 days; targets allow it one. Timestamp and snapshot expired two days ago.",
     expected="It installs nothing: the weakest team does not set its own limits.",
-    sources=(of.TUF_FREEZE, of.TUF_DELEGATION),
-    leaves=RISES,
+    sources=(of.TUF_FREEZE, of.TUF_DELEGATION, *kinds.MITIGATION),
+    leaves=FLOORS,
 )
 def grace_beyond_cap(bench: Bench) -> None:
     house, repo = bench.house, bench.house.repo
@@ -93,7 +95,7 @@ def grace_beyond_cap(bench: Bench) -> None:
     "Metadata that announces more than any file has",
     how="For each file, lengths of a byte too many up to 2**63 are announced, packed and unpacked.",
     expected="It refuses at once, and takes honest files afterwards.",
-    sources=(of.TUF_ENDLESS, of.CR_7_1, of.CR_3_5),
+    sources=(of.TUF_ENDLESS, *kinds.LIMITS, *kinds.MALFORMED, *kinds.AVAILABLE),
 )
 def endless_announced(bench: Bench) -> None:
     for number in range(6):
@@ -115,7 +117,7 @@ def endless_announced(bench: Bench) -> None:
     "Metadata that goes on beyond its announced end",
     how="A file of 1000 bytes is announced, and pieces are sent on and on.",
     expected="It refuses what is too much, and takes honest files afterwards.",
-    sources=(of.TUF_ENDLESS, of.CR_7_1),
+    sources=(of.TUF_ENDLESS, *kinds.LIMITS, *kinds.AVAILABLE),
 )
 def endless_pieces(bench: Bench) -> None:
     for number in range(5):
@@ -131,7 +133,7 @@ def endless_pieces(bench: Bench) -> None:
     "A few bytes that inflate to very many",
     how="A deflated file of two million zeros is sent as a file of the longest length that the board takes.",
     expected="It stops at the announced length, and refuses.",
-    sources=(of.TUF_ENDLESS, of.CR_7_1, of.CR_3_5),
+    sources=(of.TUF_ENDLESS, *kinds.MALFORMED, *kinds.AVAILABLE),
 )
 def endless_inflated(bench: Bench) -> None:
     bomb = deflate(bytes(2_000_000), b"")[: bench.room]
@@ -145,8 +147,8 @@ def endless_inflated(bench: Bench) -> None:
     how="A timestamp is begun and sent in pieces of eight bytes with an hour between them (15 seconds on a real board), and left at half; "
     "then an image, likewise.",
     expected="Whoever comes next is served: an update that does not end holds up no other.",
-    sources=(of.TUF_SLOW, of.CR_7_1),
-    leaves=RISES,
+    sources=(of.TUF_SLOW, of.FDA_INTERRUPTION, *kinds.AVAILABLE),
+    leaves=FLOORS,
 )
 def slow_retrieval(bench: Bench) -> None:
     house = bench.house

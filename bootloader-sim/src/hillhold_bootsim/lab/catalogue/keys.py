@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from hillhold_bootsim.lab.bench import Bench
+from hillhold_bootsim.lab.catalogue import kinds
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
+from hillhold_bootsim.lab.catalogue.leaves import ROTATED
 from hillhold_bootsim.lab.forge import MAX_VERSION, Object, Repo, SigningKey
 from hillhold_bootsim.lab.house import ALL, TOP, House
 from hillhold_bootsim.lab.images import image_key
@@ -19,7 +21,6 @@ from hillhold_verifier.metadata import MAX_SIGNATURES
 KEY_CASES: Final = Book("keys")
 _add = KEY_CASES.add
 
-ROTATED = "one more root, since keys are replaced afterwards"
 STAYS = "It refuses, and goes on running what it ran."
 
 
@@ -57,37 +58,37 @@ _WAYS: Final[dict[str, tuple[Signers, str, str, tuple[str, ...]]]] = {
         lambda house, role: [_first(house, role)],
         "signed by one key of two that are needed",
         "Who has one key of the quorum signs alone",
-        (of.TUF_THRESHOLD, of.TUF_COMPROMISE, of.EDR_3_10),
+        (of.TUF_THRESHOLD, of.TUF_COMPROMISE, *kinds.MITIGATION, *kinds.FORGED),
     ),
     "one-key-twice": (
         lambda house, role: [_first(house, role)] * 2,
         "signed twice by one key",
         "One key of the quorum signs twice, so that there are two signatures",
-        (of.ONE_KEY_TWICE, of.TUF_THRESHOLD),
+        (of.ONE_KEY_TWICE, of.TUF_THRESHOLD, *kinds.WEAKNESS),
     ),
     "one-key-two-ids": (
         lambda house, role: [_first(house, role), _first(house, role).named("ab" * 32)],
         "signed by one key under two ids",
         "One key of the quorum signs under its id and under another one",
-        (of.ONE_KEY_TWICE, of.TUF_THRESHOLD),
+        (of.ONE_KEY_TWICE, of.TUF_THRESHOLD, *kinds.WEAKNESS),
     ),
     "honest-id": (
         _honest_id,
         "signed by one key, and by a stranger's under an honest id",
         "The second signature is a stranger's, under the id of a key of the quorum",
-        (of.TUF_THRESHOLD, of.TUF_ARBITRARY),
+        (of.TUF_THRESHOLD, of.TUF_ARBITRARY, *kinds.FORGED),
     ),
     "strangers": (
         lambda house, _role: house.strangers(2),
         "signed by strangers",
         "Two keys that no role names sign",
-        (of.TUF_ARBITRARY, of.TUF_TARGETS_SIGNED, of.CR_3_4),
+        (of.TUF_ARBITRARY, of.TUF_TARGETS_SIGNED, of.CR_3_4_AUTHENTIC, *kinds.FORGED),
     ),
     "other-role": (
         _others,
         "signed by the keys of another role",
         "Keys sign that the metadata name, for another role",
-        (of.TUF_TARGETS_SIGNED, of.TUF_COMPROMISE),
+        (of.TUF_TARGETS_SIGNED, of.TUF_COMPROMISE, *kinds.FORGED),
     ),
 }
 
@@ -128,7 +129,15 @@ for _role in ("line", "targets"):
     "The line's file, changed after its quorum signed it",
     how="The attacker's image is put into the list, and the signatures stay as they were. Timestamp and snapshot list the changed file.",
     expected=STAYS,
-    sources=(of.TUF_TARGETS_SIGNED, of.TUF_ARBITRARY, of.CR_3_4, of.EN_VERIFY),
+    sources=(
+        of.TUF_TARGETS_SIGNED,
+        of.TUF_ARBITRARY,
+        of.CR_3_4,
+        of.FDA_DESCRIBED,
+        of.EN_VERIFY,
+        of.CRA_INTEGRITY,
+        *kinds.FORGED,
+    ),
     leaves=ROTATED,
 )
 def changed_after_signing(bench: Bench) -> None:
@@ -152,7 +161,7 @@ def changed_after_signing(bench: Bench) -> None:
     "A delegation that lists one key under two ids, so that one person is a quorum",
     how="Targets, properly signed by a quorum that did not look closely, name one key of the line twice; it signs under both ids.",
     expected="Keys are counted, not their ids: it refuses.",
-    sources=(of.ONE_KEY_TWICE, of.TUF_THRESHOLD),
+    sources=(of.ONE_KEY_TWICE, of.TUF_THRESHOLD, *kinds.WEAKNESS),
     leaves=ROTATED,
 )
 def delegated_two_ids(bench: Bench) -> None:
@@ -177,7 +186,7 @@ def _root(id: str, sentence: str, how: str, made: Callable[[House], Repo]) -> No
         sentence,
         how=f"{how} The new root gives every other role to the attacker.",
         expected="It keeps its root, and goes on running what it ran.",
-        sources=(of.TUF_ROOT, of.TUF_COMPROMISE, of.TUF_THRESHOLD, of.EN_TRUST),
+        sources=(of.TUF_ROOT, of.TUF_COMPROMISE, of.TUF_THRESHOLD, of.EN_TRUST, *kinds.ROOT),
     )
     def forged(bench: Bench) -> None:
         bench.push(made(bench.house))
@@ -220,7 +229,8 @@ _root(
     "A root that skips versions, signed by its quorum",
     how="A root of a version far ahead, signed by root's quorum, is sent as the next one.",
     expected="Each root is the next version: it refuses, and follows the honest next one.",
-    sources=(of.TUF_ROOT_VERSION, of.TUF_FAST_FORWARD),
+    sources=(of.TUF_ROOT_VERSION, of.TUF_FAST_FORWARD, of.CR_7_1, *kinds.UPDATABLE),
+    leaves=ROTATED,
 )
 def root_skips_version(bench: Bench) -> None:
     house = bench.house
@@ -237,7 +247,7 @@ def root_skips_version(bench: Bench) -> None:
     "A root with as many signatures as a file has room for",
     how="A next root carries hundreds of signatures by keys that it brings itself, and by the role's own ids.",
     expected="It refuses in bounded time, and takes honest files afterwards.",
-    sources=(of.MANY_SIGNATURES, of.CR_7_1),
+    sources=(of.MANY_SIGNATURES, *kinds.WEAKNESS, *kinds.AVAILABLE),
 )
 def many_signatures_root(bench: Bench) -> None:
     thief = bench.house.thief()
@@ -256,7 +266,7 @@ def many_signatures_root(bench: Bench) -> None:
     "A timestamp with as many signatures as a file has room for",
     how="A next timestamp carries dozens of signatures, of its key's own id again and again.",
     expected="It refuses in bounded time, and takes honest files afterwards.",
-    sources=(of.MANY_SIGNATURES, of.TUF_TIMESTAMP_SIGNED, of.CR_7_1),
+    sources=(of.MANY_SIGNATURES, of.TUF_TIMESTAMP_SIGNED, *kinds.WEAKNESS, *kinds.AVAILABLE),
 )
 def many_signatures_timestamp(bench: Bench) -> None:
     thief = bench.house.thief()
@@ -277,7 +287,7 @@ def many_signatures_timestamp(bench: Bench) -> None:
     "A timestamp that a stranger signed",
     how="Without any key, a stranger signs timestamp, snapshot and the line's file with an image above all versions.",
     expected=STAYS,
-    sources=(of.TUF_TIMESTAMP_SIGNED, of.TUF_ARBITRARY, of.EN_TRUST),
+    sources=(of.TUF_TIMESTAMP_SIGNED, of.TUF_ARBITRARY, of.SUM_4, *kinds.FORGED),
 )
 def timestamp_by_stranger(bench: Bench) -> None:
     house = bench.house
@@ -295,7 +305,7 @@ def timestamp_by_stranger(bench: Bench) -> None:
     "Timestamp and snapshot, each signed by the other's key",
     how="The two online keys are exchanged, on a release that was withdrawn.",
     expected="A key counts for the role that root gives it: it refuses.",
-    sources=(of.TUF_TIMESTAMP_SIGNED, of.TUF_COMPROMISE),
+    sources=(of.TUF_TIMESTAMP_SIGNED, of.TUF_COMPROMISE, *kinds.FORGED),
     leaves=ROTATED,
 )
 def timestamp_by_snapshot_key(bench: Bench) -> None:
@@ -320,7 +330,7 @@ def timestamp_by_snapshot_key(bench: Bench) -> None:
     "Keys of the line that were replaced go on signing",
     how="Targets replace the line's keys, and the board follows. Who has the old ones, and the online keys, lists an image by them.",
     expected="A role is judged by its delegator of now: it refuses.",
-    sources=(of.TUF_DELEGATION, of.TUF_COMPROMISE, of.UPTANE),
+    sources=(of.TUF_DELEGATION, of.TUF_COMPROMISE, of.UPTANE, *kinds.COMBINED),
     leaves=ROTATED,
 )
 def stale_delegator(bench: Bench) -> None:
@@ -343,7 +353,7 @@ def stale_delegator(bench: Bench) -> None:
     "Another line's team signs in the name of this one",
     how="Targets delegate another product to its team. That team, with the online keys, signs the file of this board's line.",
     expected=STAYS,
-    sources=(of.TUF_DELEGATION, of.TUF_WRONG, of.TUF_COMPROMISE),
+    sources=(of.TUF_DELEGATION, of.TUF_WRONG, of.TUF_COMPROMISE, *kinds.FORGED),
     leaves=ROTATED,
 )
 def other_line_signs(bench: Bench) -> None:
@@ -368,7 +378,7 @@ def other_line_signs(bench: Bench) -> None:
     "The line's whole quorum and the online keys are stolen, and the image key is not",
     how="All metadata are in order and list an image that a stranger's image key signed.",
     expected="The bootloader does not start it; the board goes back to what it ran.",
-    sources=(of.TUF_COMPROMISE, of.MCUBOOT_SIGNATURE, of.EDR_3_14, of.NIST_AUTHENTIC),
+    sources=(of.TUF_COMPROMISE, of.MCUBOOT_SIGNATURE, of.NIST_RESTORED, *kinds.COMBINED, *kinds.UNSIGNED),
     leaves=ROTATED,
 )
 def line_quorum_stolen(bench: Bench) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 from hillhold_bootsim.lab.bench import Bench
+from hillhold_bootsim.lab.catalogue import kinds
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
+from hillhold_bootsim.lab.catalogue.leaves import FLOORS, ROOT, ROTATED, TWO_ROOTS
 from hillhold_bootsim.lab.forge import DAY
 from hillhold_bootsim.lab.house import Release
 
@@ -18,7 +20,6 @@ _add = METADATA_CASES.add
 
 ONLINE = ("timestamp", "snapshot")
 WITHDRAWN = "it stops the pump"
-RISES = "the floors of timestamp, snapshot, targets and line rise"
 STAYS = "It refuses, and goes on running what it ran."
 
 
@@ -48,8 +49,8 @@ def listed(tree: dict[str, bytes], role: str) -> bytes:
     how="A release is published and withdrawn, and the board brought up to date. Then a courier brings the repository as it was before the "
     "withdrawal, every file of it authentic and unexpired.",
     expected=STAYS,
-    sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_ROLLBACK, of.EDR_3_10, of.NIST_AUTHENTIC, of.FDA_UPDATES),
-    leaves=RISES,
+    sources=(of.TUF_TIMESTAMP_ROLLBACK, *kinds.MITIGATION, *kinds.REPLAYED),
+    leaves=FLOORS,
 )
 def rollback_timestamp(bench: Bench) -> None:
     _, before = withdrawn(bench)
@@ -61,8 +62,8 @@ def rollback_timestamp(bench: Bench) -> None:
     "An older state of the repository is served again after the board lost its power",
     how="As rollback-timestamp, with a reset between the withdrawal and the older files: what was learnt has to outlive it.",
     expected=STAYS,
-    sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_ROLLBACK, of.EDR_3_14),
-    leaves=RISES,
+    sources=(of.TUF_TIMESTAMP_ROLLBACK, *kinds.REPLAYED),
+    leaves=FLOORS,
 )
 def rollback_timestamp_after_reset(bench: Bench) -> None:
     _, before = withdrawn(bench)
@@ -75,8 +76,8 @@ def rollback_timestamp_after_reset(bench: Bench) -> None:
     "A stolen timestamp key lists an older snapshot",
     how="Who has the timestamp key signs a new timestamp that lists the snapshot from before a withdrawal.",
     expected=STAYS,
-    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
-    leaves=RISES,
+    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_COMPROMISE, *kinds.COMBINED, *kinds.REPLAYED),
+    leaves=ROTATED,
 )
 def rollback_snapshot(bench: Bench) -> None:
     _, before = withdrawn(bench)
@@ -91,8 +92,8 @@ def rollback_snapshot(bench: Bench) -> None:
     "Stolen online keys list an older file of the product line",
     how="Who has the keys of timestamp and snapshot signs both anew, listing the line's file from before a withdrawal.",
     expected=STAYS,
-    sources=(of.TUF_TARGETS_ROLLBACK, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
-    leaves=RISES,
+    sources=(of.TUF_TARGETS_ROLLBACK, of.TUF_COMPROMISE, *kinds.COMBINED, *kinds.REPLAYED),
+    leaves=ROTATED,
 )
 def rollback_line(bench: Bench) -> None:
     _, before = withdrawn(bench)
@@ -108,8 +109,8 @@ def rollback_line(bench: Bench) -> None:
     how="Targets once allowed the line another hardware, and do so no more. Who has the online keys lists the older targets with a release "
     "that names that hardware beside the board's.",
     expected=STAYS,
-    sources=(of.TUF_TARGETS_ROLLBACK, of.TUF_DELEGATION, of.TUF_COMPROMISE),
-    leaves=RISES,
+    sources=(of.TUF_TARGETS_ROLLBACK, of.TUF_DELEGATION, of.TUF_COMPROMISE, of.FDA_REPLAY, *kinds.COMBINED),
+    leaves=ROTATED,
 )
 def rollback_targets(bench: Bench) -> None:
     older = _allowed_once(bench)
@@ -140,8 +141,8 @@ def _allowed_once(bench: Bench) -> bytes:
     how="All keys below root are replaced, and the board follows. Then the root before is sent as the next one, and a repository that the "
     "replaced keys signed, with a release that was withdrawn at the rotation.",
     expected=STAYS,
-    sources=(of.TUF_ROOT_VERSION, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
-    leaves="one more root",
+    sources=(of.TUF_ROOT_VERSION, of.TUF_COMPROMISE, *kinds.ROOT, *kinds.REPLAYED),
+    leaves=ROOT,
 )
 def rollback_root(bench: Bench) -> None:
     house = bench.house
@@ -162,8 +163,8 @@ def rollback_root(bench: Bench) -> None:
     how="The board holds the line's file with a release. Timestamp and snapshot arrive that list its withdrawal, and that file is "
     "withheld. Then who has the online keys lists the file that the board holds again.",
     expected="What a snapshot listed is not undone by the next one: it refuses.",
-    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_ROLLBACK, of.TUF_COMPROMISE),
-    leaves=RISES,
+    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_COMPROMISE, *kinds.COMBINED, *kinds.REPLAYED),
+    leaves=ROTATED,
 )
 def relisted_line(bench: Bench) -> None:
     house = bench.house
@@ -201,8 +202,8 @@ def _outlives(bench: Bench, role: str, before: bytes) -> None:
     how="The board has seen a withdrawal. The keys of timestamp and snapshot are replaced, with which their floors fall; who has the new "
     "ones lists the line's file from before the withdrawal, which the line's own keys signed.",
     expected="The line's floor stands on the line's keys, and holds: it refuses.",
-    sources=(of.TUF_FAST_FORWARD, of.TUF_TARGETS_ROLLBACK, of.TUF_COMPROMISE),
-    leaves="two more roots",
+    sources=(of.TUF_FAST_FORWARD, of.TUF_TARGETS_ROLLBACK, of.TUF_COMPROMISE, *kinds.COMBINED, *kinds.REPLAYED),
+    leaves=TWO_ROOTS,
 )
 def rollback_line_after_rotation(bench: Bench) -> None:
     _, before = withdrawn(bench)
@@ -214,8 +215,8 @@ def rollback_line_after_rotation(bench: Bench) -> None:
     "Older top-level targets, listed after the online keys were replaced",
     how="As rollback-line-after-rotation, with targets that allowed the line another hardware.",
     expected="The floor of targets stands on the keys of targets, and holds: it refuses.",
-    sources=(of.TUF_FAST_FORWARD, of.TUF_TARGETS_ROLLBACK, of.TUF_DELEGATION),
-    leaves="two more roots",
+    sources=(of.TUF_FAST_FORWARD, of.TUF_TARGETS_ROLLBACK, of.TUF_DELEGATION, of.FDA_REPLAY, *kinds.COMBINED),
+    leaves=TWO_ROOTS,
 )
 def rollback_targets_after_rotation(bench: Bench) -> None:
     _outlives(bench, "targets", _allowed_once(bench))
@@ -226,8 +227,8 @@ def rollback_targets_after_rotation(bench: Bench) -> None:
     "What has expired still guards against what is older",
     how="The board holds timestamp and snapshot that have expired by now. Older ones that expire later list a release that was withdrawn.",
     expected=STAYS,
-    sources=(of.EXPIRED_GUARDS, of.TUF_ROLLBACK),
-    leaves=RISES,
+    sources=(of.EXPIRED_GUARDS, *kinds.WEAKNESS, *kinds.REPLAYED),
+    leaves=FLOORS,
 )
 def older_than_expired(bench: Bench) -> None:
     house = bench.house
@@ -244,8 +245,8 @@ def older_than_expired(bench: Bench) -> None:
     "A stick that is older than the device, within its offline grace",
     how="The line's quorum allows offline use. A stick from before a withdrawal comes to a board that has seen the withdrawal.",
     expected="It refuses: grace is for what is late, not for what is older than what the board knows.",
-    sources=(of.TUF_ROLLBACK, of.EDR_3_10, of.FDA_UPDATES),
-    leaves=RISES,
+    sources=kinds.REPLAYED,
+    leaves=FLOORS,
 )
 def bundle_older_than_device(bench: Bench) -> None:
     house = bench.house
@@ -268,8 +269,8 @@ def bundle_older_than_device(bench: Bench) -> None:
     how="Who has the online keys signs timestamp and snapshot again, in the versions that the board holds, listing the line from before a "
     "withdrawal.",
     expected="A timestamp of the held version changes nothing.",
-    sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_COMPROMISE),
-    leaves=RISES,
+    sources=(of.TUF_TIMESTAMP_ROLLBACK, of.TUF_COMPROMISE, *kinds.COMBINED, *kinds.REPLAYED),
+    leaves=ROTATED,
 )
 def same_version_timestamp(bench: Bench) -> None:
     _, before = withdrawn(bench)
@@ -286,8 +287,8 @@ def same_version_timestamp(bench: Bench) -> None:
     "The line's file, signed anew in the version that is listed",
     how="Who has the line's quorum, and no online key, signs the listed version again without the withdrawal, and puts it in its place.",
     expected="The listed hash names another file: it refuses.",
-    sources=(of.TUF_TARGETS_HASH, of.TUF_MIX),
-    leaves=RISES,
+    sources=(of.TUF_TARGETS_HASH, of.TUF_MIX, *kinds.COMBINED),
+    leaves=FLOORS,
 )
 def same_version_line(bench: Bench) -> None:
     house = bench.house
@@ -326,8 +327,8 @@ def _mixed(bench: Bench, role: str) -> None:
     "The snapshot of one time with the timestamp of another",
     how="The newest timestamp is served with the snapshot of before a withdrawal, under the name of the listed one.",
     expected=STAYS,
-    sources=(of.TUF_MIX, of.TUF_SNAPSHOT_HASH),
-    leaves=RISES,
+    sources=(of.TUF_MIX, of.TUF_SNAPSHOT_HASH, *kinds.REPLAYED),
+    leaves=FLOORS,
 )
 def mix_snapshot(bench: Bench) -> None:
     _mixed(bench, "snapshot")
@@ -338,8 +339,8 @@ def mix_snapshot(bench: Bench) -> None:
     "The line's file of one time with the snapshot of another",
     how="Newest timestamp and snapshot are served with the line's file of before a withdrawal, under the name of the listed one.",
     expected=STAYS,
-    sources=(of.TUF_MIX, of.TUF_TARGETS_HASH),
-    leaves=RISES,
+    sources=(of.TUF_MIX, of.TUF_TARGETS_HASH, *kinds.REPLAYED),
+    leaves=FLOORS,
 )
 def mix_line(bench: Bench) -> None:
     _mixed(bench, "line")
@@ -351,8 +352,8 @@ def mix_line(bench: Bench) -> None:
     how="The board has chosen a release. A timestamp arrives whose line withdraws it, and the line's file is withheld; then a stock tool "
     "uploads the release, and asks for its trial.",
     expected="Where a file of the chain is missing, nothing may be installed.",
-    sources=(of.TUF_FREEZE, of.TUF_MIX),
-    leaves=RISES,
+    sources=(of.TUF_FREEZE, of.TUF_MIX, *kinds.MITIGATION),
+    leaves=FLOORS,
 )
 def withheld_line(bench: Bench) -> None:
     house = bench.house
@@ -371,8 +372,8 @@ def withheld_line(bench: Bench) -> None:
     how="A new snapshot does not list the line any more, so that a withdrawal would be forgotten; the next one lists the line's file from "
     "before it.",
     expected=STAYS,
-    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_COMPROMISE),
-    leaves=RISES,
+    sources=(of.TUF_SNAPSHOT_ROLLBACK, of.TUF_COMPROMISE, *kinds.COMBINED, *kinds.REPLAYED),
+    leaves=ROTATED,
 )
 def dropped_role(bench: Bench) -> None:
     product = bench.house.device.product

@@ -6,15 +6,16 @@ from dataclasses import replace
 from typing import Any, Final
 
 from hillhold_bootsim.lab.bench import Bench
+from hillhold_bootsim.lab.catalogue import kinds
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
+from hillhold_bootsim.lab.catalogue.leaves import COUNTER, FLOORS, ROTATED
 from hillhold_bootsim.lab.forge import Repo
 from hillhold_bootsim.lab.house import COUNTERS, Release
 from hillhold_verifier.smp import ImageCommand
 
 RELEASE_CASES: Final = Book("metadata")
 _add = RELEASE_CASES.add
-RISES = "the floors of timestamp, snapshot, targets and line rise"
 
 
 def _brought(bench: Bench, release: Release, component: int = 0) -> None:
@@ -30,7 +31,7 @@ def _other(id: str, sentence: str, how: str, sources: tuple[str, ...], **custom:
         how=f"{how} It is brought by a courier, then by the messages of a stock tool.",
         expected="It passes the release over, and goes on running what it ran.",
         sources=sources,
-        leaves=RISES,
+        leaves=FLOORS,
     )
     def brought(bench: Bench) -> None:
         house = bench.house
@@ -49,14 +50,14 @@ _other(
     "wrong-hardware",
     "A release for another hardware of the same line",
     "The line lists a release that names another hardware alone.",
-    (of.TUF_WRONG, of.UPTANE, of.EDR_3_10),
+    (of.TUF_WRONG, of.UPTANE),
     hardware=["other-board"],
 )
 _other(
     "foreign-hardware",
     "A release that names, beside this hardware, one that the line may not name",
     "The release names the board's hardware, and another one that the delegation does not allow.",
-    (of.TUF_WRONG, of.TUF_DELEGATION),
+    (of.TUF_WRONG, of.TUF_DELEGATION, *kinds.MITIGATION),
     hardware=["OWN", "zynq"],
 )
 _other(
@@ -70,28 +71,28 @@ _other(
     "unknown-crit",
     "A release with a restriction that this board does not understand",
     "The release says that a device must understand phase-of-moon, or refuse it.",
-    (of.TUF_WRONG, of.SUM_4),
+    (of.TUF_WRONG, of.CR_3_5),
     crit=["phase-of-moon"],
 )
 _other(
     "unmet-requires",
     "A release that needs a version of another component which is not there",
     "The release requires radio-2 in version 2.0.0.",
-    (of.TUF_WRONG, of.SUM_4),
+    (of.TUF_WRONG, of.UPTANE),
     requires={"radio-2": "2.0.0"},
 )
 _other(
     "withdrawn-release",
     "A release that is listed as withdrawn",
     "The newest release is listed with the reason for its withdrawal.",
-    (of.SUM_4, of.FDA_UPDATES),
+    kinds.WITHDRAWN,
     withdrawn="it stops the pump",
 )
 _other(
     "malformed-release",
     "A release whose description is not of the format",
     "The release's version of the format is one that does not exist.",
-    (of.CR_3_5, of.SVV_3),
+    kinds.MALFORMED,
     v=99,
 )
 
@@ -102,7 +103,7 @@ _other(
     how="The line lists, beside nothing else, a target of the product valve.",
     expected="It passes the release over, and goes on running what it ran.",
     sources=(of.TUF_WRONG, of.TUF_DELEGATION),
-    leaves=RISES,
+    leaves=FLOORS,
 )
 def wrong_product(bench: Bench) -> None:
     house = bench.house
@@ -119,8 +120,8 @@ def wrong_product(bench: Bench) -> None:
     "The file of another line in the place of this one's",
     how="Who has the online keys lists, under the name of this board's line, the file of another line that its own team signed.",
     expected="It refuses, and goes on running what it ran.",
-    sources=(of.TUF_WRONG, of.TUF_DELEGATION, of.TUF_COMPROMISE),
-    leaves="one more root, since keys are replaced afterwards",
+    sources=(of.TUF_WRONG, of.TUF_DELEGATION, of.TUF_COMPROMISE, *kinds.COMBINED),
+    leaves=ROTATED,
 )
 def other_lines_file(bench: Bench) -> None:
     house = bench.house
@@ -141,8 +142,8 @@ def other_lines_file(bench: Bench) -> None:
     "The release from before is listed as the newest",
     how="The line lists the release that the board ran before, and nothing else, in metadata that are new.",
     expected="A version below the confirmed one is refused, without a signed permission to step down.",
-    sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC, of.EDR_3_10, of.TR_60601, of.EN_UPDATES, of.FDA_UPDATES),
-    leaves=RISES,
+    sources=(of.FDA_CHANGE, of.EN_UPDATES, *kinds.DOWNGRADE),
+    leaves=FLOORS,
 )
 def lower_version(bench: Bench) -> None:
     before = bench.current
@@ -155,8 +156,8 @@ def lower_version(bench: Bench) -> None:
     "A version that is higher as text, and lower as a number",
     how="The board runs a version whose last number has two digits; one with a single digit is listed, that a text would sort behind it.",
     expected="Versions are compared number by number: it refuses.",
-    sources=(of.TUF_ROLLBACK, of.SVV_3),
-    leaves=RISES,
+    sources=(*kinds.WEAKNESS, *kinds.DOWNGRADE),
+    leaves=FLOORS,
 )
 def lower_version_as_text(bench: Bench) -> None:
     house = bench.house
@@ -176,8 +177,8 @@ def lower_version_as_text(bench: Bench) -> None:
     "A permission to step down that does not name the confirmed version",
     how="The release from before is listed with a signed permission to step down to it, from another version than the board runs.",
     expected="It refuses: the permission names exact versions.",
-    sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC),
-    leaves=RISES,
+    sources=(of.FDA_CHANGE, *kinds.DOWNGRADE),
+    leaves=FLOORS,
 )
 def step_down_from_elsewhere(bench: Bench) -> None:
     before = bench.current
@@ -190,8 +191,8 @@ def step_down_from_elsewhere(bench: Bench) -> None:
     "Another image of the version that runs",
     how="The line lists an image of the confirmed version with other content, signed by the image key.",
     expected="It refuses.",
-    sources=(of.TUF_ROLLBACK, of.SUM_4),
-    leaves=RISES,
+    sources=(of.TUF_ROLLBACK, of.FDA_CHANGE),
+    leaves=FLOORS,
 )
 def same_version(bench: Bench) -> None:
     house, now = bench.house, bench.current
@@ -204,8 +205,8 @@ def same_version(bench: Bench) -> None:
     "A newer version with a security counter below the board's",
     how="The board's counter is raised by an honest release. Then a newer version with the counter of before is listed.",
     expected="It refuses: a counter never goes down.",
-    sources=(of.MCUBOOT_COUNTER, of.NIST_AUTHENTIC, of.EDR_3_10, of.EDR_3_14),
-    leaves="the security counter is one higher; it never goes down again",
+    sources=(of.MCUBOOT_COUNTER, *kinds.DOWNGRADE),
+    leaves=COUNTER,
 )
 def lower_counter(bench: Bench) -> None:
     house = bench.house
@@ -221,8 +222,8 @@ def lower_counter(bench: Bench) -> None:
     "The release from before is listed as the newest for another component than the first",
     how="After an update of all components, the image from before of each but the first is listed alone, and brought.",
     expected="Each component's version is compared with its own: it refuses.",
-    sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC, of.EDR_3_10),
-    leaves=RISES,
+    sources=(of.TUF_ROLLBACK, *kinds.DOWNGRADE),
+    leaves=FLOORS,
     needs=("metadata", "components"),
 )
 def other_component_lower_version(bench: Bench) -> None:
@@ -238,8 +239,8 @@ def other_component_lower_version(bench: Bench) -> None:
     how="The counters of all components are raised by an honest release. Then, for each but the first, a newer version with the counter of "
     "before is listed alone, and brought.",
     expected="Each component has its counter, and none goes down: it refuses.",
-    sources=(of.MCUBOOT_COUNTER, of.NIST_AUTHENTIC, of.EDR_3_10, of.EDR_3_14),
-    leaves="the security counter is one higher; it never goes down again",
+    sources=(of.MCUBOOT_COUNTER, *kinds.DOWNGRADE),
+    leaves=COUNTER,
     needs=("metadata", "components"),
 )
 def other_component_lower_counter(bench: Bench) -> None:
@@ -257,8 +258,8 @@ def other_component_lower_counter(bench: Bench) -> None:
     "An image whose own counter is below what its metadata state",
     how="Metadata state the board's counter, the image's header one less.",
     expected="Header and metadata have to agree: it is not installed.",
-    sources=(of.MCUBOOT_COUNTER, of.NIST_AUTHENTIC),
-    leaves=RISES,
+    sources=(of.MCUBOOT_COUNTER, of.NIST_ROLLBACK, of.FDA_DESCRIBED),
+    leaves=FLOORS,
 )
 def counter_that_lies(bench: Bench) -> None:
     house = bench.house
@@ -272,8 +273,8 @@ def counter_that_lies(bench: Bench) -> None:
     "An image whose own version is not what its metadata state",
     how="Metadata state a version above all, the image's header an older one.",
     expected="Header and metadata have to agree: it is not installed.",
-    sources=(of.TUF_ROLLBACK, of.TUF_WRONG),
-    leaves=RISES,
+    sources=(of.TUF_WRONG, of.FDA_DESCRIBED, *kinds.DOWNGRADE),
+    leaves=FLOORS,
 )
 def version_that_lies(bench: Bench) -> None:
     house, before = bench.house, bench.current
@@ -287,8 +288,8 @@ def version_that_lies(bench: Bench) -> None:
     "A release that would burn the security counter beyond what the line may",
     how="The line's quorum lists a release with a counter one above what its delegation allows.",
     expected="It passes the release over: the weakest team cannot burn a fuse.",
-    sources=(of.MCUBOOT_COUNTER, of.TUF_DELEGATION, of.CR_7_1),
-    leaves=RISES,
+    sources=(of.MCUBOOT_COUNTER, of.TUF_DELEGATION, of.CR_7_1, *kinds.UPDATABLE),
+    leaves=FLOORS,
 )
 def counter_above_cap(bench: Bench) -> None:
     house = bench.house
@@ -315,8 +316,8 @@ def _listed_alone(bench: Bench, release: Release, component: int = 0, **custom: 
     "A release that was withdrawn between its upload and its trial",
     how="A release is uploaded whole. Then metadata arrive that withdraw it, and a stock tool asks for its trial.",
     expected="Marking repeats the choice under the metadata of now: it refuses.",
-    sources=(of.SUM_4, of.TUF_ROLLBACK, of.EDR_3_10),
-    leaves=RISES,
+    sources=(of.TUF_ROLLBACK, *kinds.WITHDRAWN, *kinds.UNASKED),
+    leaves=FLOORS,
 )
 def withdrawn_after_upload(bench: Bench) -> None:
     house = bench.house
@@ -334,8 +335,8 @@ def withdrawn_after_upload(bench: Bench) -> None:
     "A release that was withdrawn after it was marked for its trial",
     how="A release is uploaded and marked. Then metadata arrive that withdraw it, and the board is reset.",
     expected="It does not try the release.",
-    sources=(of.SUM_4, of.TUF_ROLLBACK, of.EDR_3_10),
-    leaves=RISES,
+    sources=(of.TUF_ROLLBACK, *kinds.WITHDRAWN),
+    leaves=FLOORS,
 )
 def withdrawn_after_mark(bench: Bench) -> None:
     house = bench.house

@@ -6,8 +6,10 @@ from hashlib import sha256
 from typing import Final
 
 from hillhold_bootsim.lab.bench import Bench
+from hillhold_bootsim.lab.catalogue import kinds
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
+from hillhold_bootsim.lab.catalogue.leaves import FLOORS
 from hillhold_bootsim.lab.forge import DAY
 from hillhold_bootsim.lab.house import TOP, Release
 from hillhold_bootsim.lab.stockinstall import image_hash
@@ -17,7 +19,6 @@ from hillhold_verifier.smp import HILLHOLD_GROUP, Group, ImageCommand, Op
 
 TRANSFER_CASES: Final = Book("image")
 _add = TRANSFER_CASES.add
-RISES = "the floors of timestamp, snapshot, targets and line rise"
 TRIES: Final = 16
 """Images of the attacker's of which one may make a patch as long as the signed one."""
 STAYS = "It refuses at the end, and goes on running what it ran; the next upload begins from zero."
@@ -43,8 +44,8 @@ def _tried(bench: Bench, *images: bytes) -> None:
     "Another image, uploaded under the hash of the chosen one",
     how="The board has chosen a release. An image of the same length, signed by the right image key, is uploaded under its hash.",
     expected=STAYS,
-    sources=(of.TUF_ARBITRARY, of.TUF_TARGET, of.SMP_UNAUTHENTICATED, of.CR_3_4),
-    leaves=RISES,
+    sources=(of.TUF_ARBITRARY, of.TUF_TARGET, *kinds.WHOLE, *kinds.UNASKED),
+    leaves=FLOORS,
 )
 def upload_under_chosen_hash(bench: Bench) -> None:
     release = chosen(bench)
@@ -60,8 +61,8 @@ def upload_under_chosen_hash(bench: Bench) -> None:
     how="The first half of the chosen release is uploaded, and the board reset. Then the upload goes on with another image of the same "
     "length and the same first half, signed by the right image key.",
     expected=STAYS,
-    sources=(of.TUF_MIX, of.TUF_TARGET, of.CR_3_4, of.SVV_3),
-    leaves=RISES,
+    sources=(of.TUF_MIX, of.TUF_TARGET, of.FDA_INTERRUPTION, of.FDA_CRC, *kinds.WEAKNESS, *kinds.WHOLE),
+    leaves=FLOORS,
 )
 def upload_goes_on_otherwise(bench: Bench) -> None:
     release = chosen(bench)
@@ -81,8 +82,8 @@ def upload_goes_on_otherwise(bench: Bench) -> None:
     "An upload that a loss of power ends, and that goes on with other content",
     how="As upload-goes-on-otherwise, with the power cut in place of a reset.",
     expected=STAYS,
-    sources=(of.TUF_MIX, of.CR_3_4, of.NIST_RECOVER),
-    leaves=RISES,
+    sources=(of.TUF_MIX, of.FDA_INTERRUPTION, of.EN_POWER, of.CR_7_4, *kinds.WHOLE),
+    leaves=FLOORS,
     needs=("metadata", "power"),
 )
 def upload_cut_goes_on_otherwise(bench: Bench) -> None:
@@ -102,8 +103,8 @@ def upload_cut_goes_on_otherwise(bench: Bench) -> None:
     how="Pieces at offsets that nobody asked for, first pieces whose fields are missing, negative, huge or of another type, and bytes "
     "beyond the announced end.",
     expected="It takes none of it, and the next honest upload.",
-    sources=(of.CR_3_5, of.SVV_3, of.SMP_UNAUTHENTICATED, of.TUF_ENDLESS),
-    leaves=RISES,
+    sources=(of.TUF_ENDLESS, *kinds.LIMITS, *kinds.MALFORMED, *kinds.UNASKED),
+    leaves=FLOORS,
     needs=("smp",),
 )
 def upload_in_disorder(bench: Bench) -> None:
@@ -149,8 +150,8 @@ def upload_in_disorder(bench: Bench) -> None:
     "A release that is uploaded, and tried once its metadata have expired",
     how="A release is uploaded whole. The board's clock passes the expiry of its timestamp, and a stock tool asks for the trial.",
     expected="Marking repeats the choice, and nothing is current: it refuses.",
-    sources=(of.TUF_FREEZE, of.TUF_TIMESTAMP_EXPIRY),
-    leaves=RISES,
+    sources=(of.TUF_FREEZE, of.TUF_TIMESTAMP_EXPIRY, *kinds.MITIGATION, *kinds.UNASKED),
+    leaves=FLOORS,
     needs=("metadata", "clock"),
 )
 def mark_after_expiry(bench: Bench) -> None:
@@ -165,8 +166,8 @@ def mark_after_expiry(bench: Bench) -> None:
     "One image of a set that belongs together",
     how="The line lists images for all components as a set. One of them is uploaded, and its trial asked for.",
     expected="Half a set is never marked.",
-    sources=(of.TUF_MIX, of.SUM_4),
-    leaves=RISES,
+    sources=(of.TUF_MIX, of.EN_UPDATABLE, *kinds.MITIGATION),
+    leaves=FLOORS,
     needs=("metadata", "components"),
 )
 def half_a_set(bench: Bench) -> None:
@@ -200,8 +201,8 @@ def _as_long(bench: Bench, release: Release, length: int) -> bytes:
     how="A patch that makes an image of the attacker's, signed by the right image key, is served in the place of the listed patch, one "
     "of them of the same length; then one with a changed byte.",
     expected="It refuses the patch, and may take the honest image whole.",
-    sources=(of.TUF_ARBITRARY, of.TUF_TARGETS_HASH, of.CR_3_4),
-    leaves=RISES,
+    sources=(of.TUF_ARBITRARY, of.TUF_TARGETS_HASH, of.FDA_CRC, *kinds.WHOLE),
+    leaves=FLOORS,
 )
 def patch_swapped(bench: Bench) -> None:
     house = bench.house
@@ -227,8 +228,8 @@ def patch_swapped(bench: Bench) -> None:
     "A signed patch that makes another image than it says",
     how="The quorum signed a patch to its release; what it makes is another image, signed by the right image key.",
     expected="The result's hash is not the signed one: it refuses, and may take the honest image whole.",
-    sources=(of.TUF_TARGET, of.CR_3_4, of.SVV_3),
-    leaves=RISES,
+    sources=(of.TUF_TARGET, *kinds.WEAKNESS, *kinds.WHOLE),
+    leaves=FLOORS,
 )
 def patch_makes_other(bench: Bench) -> None:
     house, base = bench.house, bench.current
@@ -247,8 +248,8 @@ def patch_makes_other(bench: Bench) -> None:
     "A signed patch that was made for another base than it says",
     how="The quorum signed a patch for the image that runs; it was made from another one, and gives other bytes without an error.",
     expected="The result's hash is not the signed one: it refuses, and may take the honest image whole.",
-    sources=(of.TUF_TARGET, of.CR_3_4),
-    leaves=RISES,
+    sources=(of.TUF_TARGET, *kinds.WHOLE),
+    leaves=FLOORS,
 )
 def patch_of_other_base(bench: Bench) -> None:
     house, base = bench.house, bench.current
@@ -267,8 +268,8 @@ def patch_of_other_base(bench: Bench) -> None:
     "The command to apply a patch, where there is none",
     how="The board is told to apply a patch before one came, after half of one, and twice.",
     expected="It refuses, and goes on running what it ran.",
-    sources=(of.CR_3_5, of.SVV_3),
-    leaves=RISES,
+    sources=kinds.MALFORMED,
+    leaves=FLOORS,
 )
 def apply_in_disorder(bench: Bench) -> None:
     house, base = bench.house, bench.current
@@ -289,7 +290,7 @@ def apply_in_disorder(bench: Bench) -> None:
     how="Commands 0 to 15 of the groups OS (but for the reset), image and Hillhold's, read and written, with empty, foreign and nested "
     "bodies.",
     expected="It answers with errors or not at all, and serves whoever comes next.",
-    sources=(of.CR_3_5, of.SVV_3, of.SMP_UNAUTHENTICATED),
+    sources=(*kinds.LIMITS, *kinds.MALFORMED, *kinds.AVAILABLE, *kinds.UNASKED),
     needs=("smp",),
 )
 def odd_messages(bench: Bench) -> None:

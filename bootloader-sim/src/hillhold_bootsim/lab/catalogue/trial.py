@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 from hillhold_bootsim.lab.bench import Bench
+from hillhold_bootsim.lab.catalogue import kinds
 from hillhold_bootsim.lab.catalogue import sources as of
 from hillhold_bootsim.lab.catalogue.book import Book
+from hillhold_bootsim.lab.catalogue.leaves import FAILED, FLOORS_THERE
 from hillhold_bootsim.lab.house import TOP
 from hillhold_bootsim.lab.stockinstall import image_hash
 from hillhold_bootsim.lab.target import Trials
@@ -18,7 +20,6 @@ from hillhold_verifier.smp import ImageCommand, Op
 
 TRIAL_CASES: Final = Book("trial")
 _add = TRIAL_CASES.add
-RISES = "on a board with metadata, floors of timestamp, snapshot, targets and line rise"
 NEEDS: Final = ("smp", "trial")
 
 
@@ -27,8 +28,8 @@ NEEDS: Final = ("smp", "trial")
     "The other slot is erased during a trial, which then fails",
     how="While an image is on trial, a stock tool erases every slot that it can name. Then the image fails its test.",
     expected="The other slot is the only way back: it is not erased, and the board goes back.",
-    sources=(of.SMP_UNAUTHENTICATED, of.NIST_RECOVER, of.SUM_4, of.CR_7_1),
-    leaves=RISES,
+    sources=(of.CR_7_1, *kinds.RESTORED, *kinds.UNASKED),
+    leaves=FLOORS_THERE,
     needs=NEEDS,
 )
 def other_slot_erased(bench: Bench) -> None:
@@ -44,8 +45,8 @@ def other_slot_erased(bench: Bench) -> None:
     "The other slot is written during a trial, which then fails",
     how="While an image is on trial, its own bytes, noise and the attacker's image are uploaded. Then the image fails its test.",
     expected="The other slot is the only way back: it is not written, and the board goes back.",
-    sources=(of.SMP_UNAUTHENTICATED, of.NIST_RECOVER, of.SUM_4),
-    leaves=RISES,
+    sources=(*kinds.RESTORED, *kinds.UNASKED),
+    leaves=FLOORS_THERE,
     needs=NEEDS,
 )
 def other_slot_written(bench: Bench) -> None:
@@ -66,8 +67,8 @@ def other_slot_written(bench: Bench) -> None:
     "An image on trial is confirmed from the line before it has tested itself",
     how="While an image is on trial, and its own test has not passed, a stock tool confirms it: without a hash, and with its own.",
     expected="Confirmation comes from the image's own test: it is refused.",
-    sources=(of.SMP_UNAUTHENTICATED, of.SUM_4, of.EDR_3_10),
-    leaves=RISES,
+    sources=kinds.CONFIRMING,
+    leaves=FLOORS_THERE,
     needs=NEEDS,
 )
 def confirmed_from_the_wire(bench: Bench) -> None:
@@ -81,8 +82,8 @@ def confirmed_from_the_wire(bench: Bench) -> None:
     "An image is confirmed that never ran",
     how="A newer release is uploaded, and a stock tool confirms it before it ever ran.",
     expected="It has to run its trial first: it is refused.",
-    sources=(of.SMP_UNAUTHENTICATED, of.SUM_4, of.EDR_3_10),
-    leaves=RISES,
+    sources=kinds.CONFIRMING,
+    leaves=FLOORS_THERE,
     needs=NEEDS,
 )
 def confirmed_without_a_trial(bench: Bench) -> None:
@@ -101,8 +102,8 @@ def confirmed_without_a_trial(bench: Bench) -> None:
     "A board is reset from the line again and again during a trial",
     how="While an image is on trial, ten resets are asked for over the line.",
     expected="Resets confirm nothing: the image stays on trial, or the board goes back.",
-    sources=(of.SMP_UNAUTHENTICATED, of.CR_7_1, of.NIST_RECOVER),
-    leaves=RISES,
+    sources=(of.SMP_UNAUTHENTICATED, of.CR_7_4, *kinds.AVAILABLE),
+    leaves=FLOORS_THERE,
     needs=("smp",),
 )
 def trial_resets(bench: Bench) -> None:
@@ -116,8 +117,8 @@ def trial_resets(bench: Bench) -> None:
     "The power is cut again and again during a trial",
     how="While an image is on trial, the power is taken away and given back ten times.",
     expected="Cuts confirm nothing, fail nothing, and hold nobody for ever: the image stays on trial, or the board goes back.",
-    sources=(of.CR_7_1, of.NIST_RECOVER, of.SUM_4),
-    leaves=RISES,
+    sources=(of.EN_POWER, of.CR_7_4, *kinds.AVAILABLE),
+    leaves=FLOORS_THERE,
     needs=("smp", "power"),
 )
 def trial_power_cuts(bench: Bench) -> None:
@@ -132,8 +133,8 @@ def trial_power_cuts(bench: Bench) -> None:
     how="While an image is on trial, and its version is not yet the board's, the image from before the running one is brought: by the "
     "line's list, and by a stock tool. Then the trial fails, and it is brought again.",
     expected="Nothing takes the place of the way back, and no older image runs.",
-    sources=(of.TUF_ROLLBACK, of.NIST_AUTHENTIC, of.SMP_UNAUTHENTICATED),
-    leaves=RISES,
+    sources=(of.NIST_RESTORED, *kinds.DOWNGRADE, *kinds.UNASKED),
+    leaves=FLOORS_THERE,
     needs=NEEDS,
 )
 def trial_downgrade(bench: Bench) -> None:
@@ -158,8 +159,8 @@ def trial_downgrade(bench: Bench) -> None:
     how="A release fails its test, and the board goes back. The same release is brought again, by a courier and by a stock tool; this "
     "time its test would pass.",
     expected="What failed here is passed over: a carrier cannot wear a board down.",
-    sources=(of.SUM_4, of.CR_7_1),
-    leaves=f"{RISES}; the board remembers one failed image",
+    sources=(*kinds.AVAILABLE, *kinds.MITIGATION),
+    leaves=FAILED,
     needs=("metadata", "trial"),
 )
 def failed_image_again(bench: Bench) -> None:
@@ -178,8 +179,8 @@ def failed_image_again(bench: Bench) -> None:
     "A withdrawal arrives while its release is on trial, and the board is reset",
     how="A release is on trial. Metadata withdraw it; then the board is reset.",
     expected="The trial ends, and no reset brings it back.",
-    sources=(of.SUM_4, of.FDA_UPDATES),
-    leaves=RISES,
+    sources=kinds.WITHDRAWN,
+    leaves=FLOORS_THERE,
     needs=("metadata",),
 )
 def withdrawn_during_trial(bench: Bench) -> None:
@@ -196,7 +197,7 @@ def withdrawn_during_trial(bench: Bench) -> None:
     "The slot that runs is erased from the line",
     how="A stock tool erases the running slot by every number that might be it.",
     expected="It is refused, and the board starts again as before.",
-    sources=(of.SMP_UNAUTHENTICATED, of.CR_7_1, of.NIST_RECOVER),
+    sources=(of.NIST_MECHANISM, *kinds.AVAILABLE, *kinds.UNASKED),
     needs=("smp",),
 )
 def running_slot_erased(bench: Bench) -> None:
