@@ -41,7 +41,6 @@ SILENT = {
     "en303645:5.3-3": "How simple an update is for a user, a machine cannot say.",
     "nist-sp-800-193:4.2.2": "No case reads the bootloader's own bytes, before and after.",
     "nist-sp-800-193:4.2.3": "No case has code of its own run on a board.",
-    "nist-sp-800-193:4.3.2": "No attack reaches what a board has stored, but by what it is told.",
     "eu-cra:II-2": "How soon a maker repairs, and in which releases, is no property of a board.",
 }
 """Rows that no case can speak to, and why."""

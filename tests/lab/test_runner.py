@@ -61,7 +61,11 @@ def test_what_lasts_comes_last() -> None:
     assert order == sorted(order)
     assert set(order) == set(range(len(LASTING))), "each kind is there, and nothing of no kind"
     burning = [attack.case.id for attack in CATALOGUE if attack.case.leaves == COUNTER]
-    assert [attack.case.id for attack in CATALOGUE[-len(burning) :]] == burning == ["lower-counter"]
+    assert (
+        [attack.case.id for attack in CATALOGUE[-len(burning) :]]
+        == burning
+        == ["lower-counter", "other-component-lower-counter"]
+    )
 
 
 def test_every_source_is_used() -> None:

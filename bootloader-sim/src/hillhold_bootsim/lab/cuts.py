@@ -57,7 +57,15 @@ class CutsWork:
             f"time, for {self.order.seconds:g} s. On a virtual board moments lie between the messages of an update, since its flash takes "
             "no time.",
             "One whole authentic image runs when the power is back, no counter and no floor is lower, and the update comes to its end.",
-            ("fda-premarket:appendix-1.H-interruption", "en303645:5.9-2", "nist-sp-800-193:4.4", "iec62443-4-2:CR-7.1"),
+            (
+                *(
+                    "fda-premarket:appendix-1.H-interruption",
+                    "en303645:5.9-2",
+                    "nist-sp-800-193:4.4",
+                    "iec62443-4-2:CR-7.1",
+                ),
+                *("iec62443-4-2:CR-7.4", "nist-sp-800-193:4.4.1", "fda-premarket:appendix-1.G", "eu-cra:I-2h"),
+            ),
             f"floors rise by {self.order.spread + 2}; each update wears the flash",
             needs=("power",),
         )

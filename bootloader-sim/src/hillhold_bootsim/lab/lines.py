@@ -32,7 +32,15 @@ class LineWork:
             f"{order.updates} honest updates over a modelled line between host and board; rates are for each byte, in both directions"
             + (f"; a burst has {faults.burst_length} bytes." if faults.bursts else "."),
             "Every update comes in, is confirmed, and nothing is lower after it.",
-            ("fda-premarket:appendix-1.H-interruption", "iec62443-4-1:SVV-1", "iec81001-5-1:5.7.1"),
+            (
+                *(
+                    "fda-premarket:appendix-1.H-interruption",
+                    "iec62443-4-1:SVV-1",
+                    "iec81001-5-1:5.7.1",
+                    "en303645:5.3-1",
+                ),
+                *("iec62443-4-2:EDR-3.10", "fda-premarket:appendix-1.G", "fda-premarket:appendix-1.H"),
+            ),
             f"floors rise by {order.updates}; each update wears the flash",
             needs=(),
         )

@@ -48,7 +48,21 @@ class OperationsWork:
             f"number, and after it{sample}. The firmware is not executed.",
             "Exactly one whole authentic image boots, no counter and no floor is lower, a second boot changes nothing, and the update "
             "comes to its end.",
-            ("fda-premarket:appendix-1.H-interruption", "en303645:5.9-2", "nist-sp-800-193:4.4", "iec62443-4-2:CR-7.1"),
+            (
+                *(
+                    "fda-premarket:appendix-1.H-interruption",
+                    "en303645:5.9-2",
+                    "nist-sp-800-193:4.4",
+                    "iec62443-4-2:CR-7.1",
+                ),
+                *(
+                    "iec62443-4-2:CR-7.4",
+                    "nist-sp-800-193:4.4.1",
+                    "fda-premarket:appendix-1.G",
+                    "eu-cra:I-2h",
+                    "nist-sp-800-193:4.3.2",
+                ),
+            ),
             needs=("power",),
         )
 

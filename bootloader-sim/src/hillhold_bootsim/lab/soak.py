@@ -28,7 +28,10 @@ class SoakWork:
             "In turn a newer release, which comes as a patch, and the one before, which its maker lets the board step down to. A stock "
             "board gets newer releases only.",
             "Every update comes in, is confirmed, and no counter and no floor is lower after it.",
-            ("iec62443-4-1:SVV-1", "iec81001-5-1:5.7.1", "fda-premarket:appendix-1.H-interruption"),
+            (
+                *("iec62443-4-1:SVV-1", "iec81001-5-1:5.7.1", "iec62443-4-2:EDR-3.10", "fda-premarket:appendix-1.H"),
+                *("en303645:5.3-1", "eu-cra:I-2c", "fda-premarket:appendix-1.C-downgrade"),
+            ),
             f"floors rise by {self.updates}; each update wears the flash",
             needs=(),
         )
