@@ -6,9 +6,9 @@ Both answer as their C sources do (Zephyr 4.x: `img_mgmt.c`, `img_mgmt_state.c`,
   a reset; answers a wrong offset with the right one; tries, confirms (for good, too) and erases without any metadata.
 - Serial recovery writes into the slot that runs, lists only images that verify, knows no states, and answers in SMP v1's words.
 
-The bootloader below is this package's own, but for one thing: as MCUboot, it starts a trial once, and any reset before a confirmation goes
-back. Its mark names the hash of the whole image, so `test` takes that of what lies in the slot: as MCUboot, which marks a slot, it tries
-whatever is there. In recovery the agent writes the boot flags, of which MCUboot needs none.
+The bootloader below is this package's own, but for two things: as MCUboot, it starts a trial once, and any reset before a confirmation goes
+back; and it erases a marked image that it refuses. Its mark names the hash of the whole image, so `test` takes that of what lies in the
+slot: as MCUboot, which marks a slot, it tries whatever is there. In recovery the agent writes the boot flags, of which MCUboot needs none.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from enum import Enum
 from hillhold_bootsim.application import SelfTest
 from hillhold_bootsim.board import Agent, BoardInfo, VirtualBoard
 from hillhold_bootsim.bootflags import SimBootControl
-from hillhold_bootsim.bootloader import Bootloader
+from hillhold_bootsim.bootloader import Booted, Bootloader
 from hillhold_bootsim.flash import Flash
 from hillhold_bootsim.layout import BootMode, Layout
 from hillhold_bootsim.stock_recovery import RecoveryAgent
 from hillhold_bootsim.stock_zephyr import ZephyrAgent
-from hillhold_verifier.errors import MisuseError
+from hillhold_verifier.errors import MisuseError, Refused
 from hillhold_verifier.mcuboot import ImageKey
-from hillhold_verifier.slots import BootControl, CounterStore, RecordAreas, Slots
+from hillhold_verifier.slots import BootControl, CounterStore, Mark, RecordAreas, Slots
 
 
 class Stock(Enum):
@@ -38,9 +38,16 @@ class Stock(Enum):
 
 
 class OneStart(Bootloader):
-    """A bootloader that starts a trial once, as MCUboot does."""
+    """A bootloader that starts a trial once, and erases what it refuses to try, as MCUboot does."""
 
     max_starts = 1
+
+    def _marked(self, component: int, slot: int, mark: Mark, floor: int, keys: Sequence[ImageKey]) -> Booted:
+        try:
+            return super()._marked(component, slot, mark, floor, keys)
+        except Refused:
+            self._slots[component].erase(slot, 0, self._slots[component].size)
+            raise
 
 
 def make_stock_board(
