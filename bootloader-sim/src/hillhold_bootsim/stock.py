@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
+from typing import Any
 
 from hillhold_bootsim.application import SelfTest
 from hillhold_bootsim.board import Agent, BoardInfo, VirtualBoard
@@ -26,6 +27,7 @@ from hillhold_bootsim.layout import BootMode, Layout
 from hillhold_bootsim.stock_recovery import RecoveryAgent
 from hillhold_bootsim.stock_zephyr import ZephyrAgent
 from hillhold_verifier.errors import MisuseError, Refused
+from hillhold_verifier.framing import Transport
 from hillhold_verifier.mcuboot import ImageKey
 from hillhold_verifier.slots import BootControl, CounterStore, Mark, RecordAreas, Slots
 
@@ -57,13 +59,15 @@ def make_stock_board(
     kind: Stock = Stock.ZEPHYR,
     self_test: SelfTest | None = None,
     buffer: int | None = None,
-    **options: bool,
+    transport: Transport = Transport.CONSOLE,
+    **options: Any,
 ) -> VirtualBoard:
     """Return a stock board, switched off. Where no image boots, its bootloader waits in serial recovery, whatever `kind` says.
 
     Args:
         buffer: bytes of the longest SMP message; None for what such boards have by default.
-        options: of `ZephyrAgent` or `RecoveryAgent`.
+        transport: how its line carries messages: console or raw.
+        options: more of `ZephyrAgent` or `RecoveryAgent`.
     """
     plain = replace(layout, keys=None)  # no list of keys: that is Hillhold's
     swap = plain.mode is BootMode.SWAP
@@ -78,9 +82,9 @@ def make_stock_board(
         if not isinstance(control, SimBootControl):
             raise MisuseError("a stock board needs the simulated bootloader's flags")
         if kind is Stock.RECOVERY:
-            return RecoveryAgent(slots, control, keys, swap=swap, buffer=buffer or 1024, **options)
+            return RecoveryAgent(slots, control, keys, swap=swap, buffer=buffer or 1024, transport=transport, **options)
         if not info.outcome.images:
-            return RecoveryAgent(slots, control, keys, swap=swap)
-        return ZephyrAgent(slots, control, swap=swap, buffer=buffer or 384, **options)
+            return RecoveryAgent(slots, control, keys, swap=swap, transport=transport)
+        return ZephyrAgent(slots, control, swap=swap, buffer=buffer or 384, transport=transport, **options)
 
     return VirtualBoard(flash, plain, keys, agent, self_test, OneStart)
