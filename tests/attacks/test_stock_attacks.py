@@ -237,6 +237,24 @@ def test_a_line_that_spoils_an_image_again_makes_it_no_failed_one(layout: Layout
     assert bench.push().end is End.CONFIRMED
 
 
+@pytest.mark.parametrize("change", [{"hash": bytes(32)}, {"confirmed": True}], ids=["hash", "confirmed"])
+def test_one_list_that_the_line_spoilt_ends_nothing(change: Body) -> None:
+    bench = rig(self_test=MANUAL)
+
+    def spoilt(request: Request, answer: Body) -> Body:
+        rows = answer.get("images")
+        if isinstance(rows, list) and bench.runs == "1.1.0" and len(bench.requests) % 3 == 0:
+            return {**answer, "images": [{**row, **(change if row["active"] else {})} for row in rows]}
+        return answer
+
+    bench.twist = spoilt
+    assert bench.push().end is End.TRIAL
+    assert bench.trust.state.failed == ()
+    remembered = bench.trust.remembered(0)
+    assert remembered is not None
+    assert str(remembered.version) == "1.0.0"
+
+
 def test_a_reset_that_comes_twice_makes_no_failed_trial() -> None:
     """The second one ends the trial that the first one began."""
     bench = rig(self_test=SelfTest(seconds=1))

@@ -273,22 +273,26 @@ class StockCourier:
 
     def _wait(self, board: StockBoard, judged: Judged, seen: int = 0) -> Conversation[tuple[End, StockBoard]]:
         """Look until the image is confirmed, waits for somebody to confirm it, or is gone. `seen`: looks that saw it on trial before."""
-        digest = judged.image.sha256
+        digest, last = judged.image.sha256, None
         for poll in range(1, BOOT_POLLS + 1):
             yield Pause(POLL_PAUSE)
             board = yield from look(board, booting=True)
-            running = board.running(judged.component)
+            running, end = board.running(judged.component), None
             if running and running.hash == digest:
                 if running.confirmed:
-                    return End.CONFIRMED, board
-                seen += 1
-                if seen > TRIAL_POLLS:
-                    return End.TRIAL, board
+                    end = End.CONFIRMED
+                else:
+                    seen += 1
+                    if seen > TRIAL_POLLS:
+                        return End.TRIAL, board
             elif digest not in [image.hash for image in board.pending]:
-                return End.REVERTED if seen else End.NOT_STARTED, board
+                end = End.REVERTED if seen else End.NOT_STARTED
             elif poll % RESET_AGAIN == 0:
                 # It has the mark still, so the trial did not begin: the reset was lost.
                 yield from self._reset()
+            if end is not None and end is last:  # over raw, one list may be spoilt
+                return end, board
+            last = end
         raise OperationalError("the board did not restart")
 
     def _go_back(self, board: StockBoard) -> Conversation[tuple[End, StockBoard]]:
