@@ -39,12 +39,14 @@ from hillhold_bootsim.geometry import Geometry
 from hillhold_bootsim.layout import Layout
 from hillhold_bootsim.line import LineModel
 from hillhold_bootsim.linefaults import LineFaults
-from hillhold_verifier.agent import Agent
+from hillhold_verifier.agent import METADATA, Agent
 from hillhold_verifier.conversation import Progress
 from hillhold_verifier.courier import Courier
 from hillhold_verifier.errors import HillholdError
 from hillhold_verifier.exchange import Exchange
 from hillhold_verifier.framing import SHARED, Receiver, Transport
+from hillhold_verifier.smp import HILLHOLD_GROUP, Message, Op
+from hillhold_verifier.smp_check import with_check
 from hillhold_verifier.smp_console import MAX_JUNK
 from lab import BIN, Lab, device, wait_for
 from offers import TreeSource, image, offer, started
@@ -188,6 +190,7 @@ def against_smpmgr() -> dict[str, Any]:
                     print(f"smpmgr fails with {buffers} line buffers of {length} bytes", file=sys.stderr)
                 else:
                     tried[f"{buffers} line buffers of {length} bytes"] = took
+            seconds(*smpmgr(port), "image", "erase", "1", wanted="", beside=str(SMPMGR))
             # Last: it marks the image, and a board erases none that is marked.
             push = ("push", lab.two, "--port", port, "--no-patch", "--no-reset")
             ours = seconds(BIN / "hillhold-device", *push, wanted="marked")
@@ -217,6 +220,8 @@ HOSTILE = (b"\0\2" + b"\1" * 5000, b"\6\11" + b"A" * 5000, b"\12\0\3\360" + b"\1
 def memory() -> dict[str, dict[str, int]]:
     """Bytes that a receiver, and an agent after a push, hold at most on hostile lines; and the bound of each."""
     found: dict[str, dict[str, int]] = {"receiver": {}, "agent": {}}
+    # A write that is refused: the board keeps it, its answer and the words.
+    write = with_check(Message(Op.WRITE, HILLHOLD_GROUP, METADATA, 0, {"f": 0, "o": 1, "d": bytes(BUFFER - 40)}))
     for name, transport, transports in (("console and cobs", Transport.CONSOLE, SHARED), ("raw", Transport.RAW, None)):
         receiver, bench = Receiver(BUFFER, transports or (transport,)), newly(transport)
         rig = Rig(bench, Exchange(transport=transport, baud=BAUD), LineModel(BAUD, latency=LATENCY))
@@ -225,6 +230,7 @@ def memory() -> dict[str, dict[str, int]]:
         assert isinstance(agent, Agent)
         found["receiver"][name] = found["agent"][name] = 0
         for data in HOSTILE:
+            agent.answer(write, CLOCK)
             for at in range(0, len(data), 16):
                 receiver.feed(data[at : at + 16])
                 bench.feed(data[at : at + 16])
