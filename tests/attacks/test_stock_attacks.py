@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from bench import MANUAL
+from bench import LAYOUT, MANUAL, SWAPPING
+from hillhold_bootsim.application import SelfTest
+from hillhold_bootsim.layout import Layout
 from hillhold_verifier.answers import BoardRefused, Body
 from hillhold_verifier.conversation import Request
 from hillhold_verifier.courier import Courier, StockBoardError
@@ -196,6 +200,77 @@ def test_a_reset_that_was_lost_is_sent_again() -> None:
     bench.ask = deaf  # type: ignore[method-assign]
     assert bench.push().end is End.CONFIRMED
     assert resets == 2
+
+
+def spoil(bench: StockRig, uploads: int) -> None:
+    """One byte of so many uploads changes on the way, as on a raw line, which has no check."""
+    ask, spoilt = bench.ask, 0
+
+    def on_the_way(request: Request, *, version: int = 1) -> Body:
+        nonlocal spoilt
+        at, data = request.body.get("off"), request.body.get("data")
+        if isinstance(at, int) and isinstance(data, bytes) and at <= 600 < at + len(data) and spoilt < uploads:
+            spoilt += 1
+            changed = data[: 600 - at] + bytes([data[600 - at] ^ 1]) + data[601 - at :]
+            request = replace(request, body={**request.body, "data": changed})
+        return ask(request, version=version)
+
+    bench.ask = on_the_way  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("layout", [LAYOUT, SWAPPING], ids=["remap", "swap"])
+def test_an_image_that_the_line_spoilt_is_sent_once_more(layout: Layout) -> None:
+    bench = rig(layout=layout)
+    spoil(bench, 1)
+    pushed = bench.push()
+    assert (pushed.end, pushed.sent) == (End.CONFIRMED, 2 * len(image("1.1.0")))
+    assert bench.trust.state.failed == ()
+
+
+@pytest.mark.parametrize("layout", [LAYOUT, SWAPPING], ids=["remap", "swap"])
+def test_a_line_that_spoils_an_image_again_makes_it_no_failed_one(layout: Layout) -> None:
+    bench = rig(layout=layout)
+    spoil(bench, 2)
+    assert bench.push().end is End.NOT_STARTED
+    assert (bench.runs, bench.states()) == ("1.0.0", {"1.0.0": "active confirmed"})
+    assert bench.trust.state.failed == ()
+    assert bench.push().end is End.CONFIRMED
+
+
+@pytest.mark.parametrize("change", [{"hash": bytes(32)}, {"confirmed": True}], ids=["hash", "confirmed"])
+def test_one_list_that_the_line_spoilt_ends_nothing(change: Body) -> None:
+    bench = rig(self_test=MANUAL)
+
+    def spoilt(request: Request, answer: Body) -> Body:
+        rows = answer.get("images")
+        if isinstance(rows, list) and bench.runs == "1.1.0" and len(bench.requests) % 3 == 0:
+            return {**answer, "images": [{**row, **(change if row["active"] else {})} for row in rows]}
+        return answer
+
+    bench.twist = spoilt
+    assert bench.push().end is End.TRIAL
+    assert bench.trust.state.failed == ()
+    remembered = bench.trust.remembered(0)
+    assert remembered is not None
+    assert str(remembered.version) == "1.0.0"
+
+
+def test_a_reset_that_comes_twice_makes_no_failed_trial() -> None:
+    """The second one ends the trial that the first one began."""
+    bench = rig(self_test=SelfTest(seconds=1))
+    ask, resets = bench.ask, 0
+
+    def twice(request: Request, *, version: int = 1) -> Body:
+        nonlocal resets
+        if (request.group, request.command) == (Group.OS, OsCommand.RESET):
+            resets += 1
+            if resets == 1:
+                ask(request, version=version)
+        return ask(request, version=version)
+
+    bench.ask = twice  # type: ignore[method-assign]
+    assert bench.push().end is End.CONFIRMED
+    assert (resets, bench.trust.state.failed) == (2, ())
 
 
 def test_a_board_of_ours_is_not_verified_for() -> None:

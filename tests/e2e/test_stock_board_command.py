@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hillhold_bootsim import boards
 from hillhold_verifier.hostfiles import exclusive
 from hillhold_verifier.stockpush import TRUST_NOTE
 from lab import BIN, TIMEOUT, Board, Done, Lab, device, run
@@ -79,6 +80,18 @@ def test_the_whole_way_from_an_empty_board(lab: Lab, tmp_path: Path) -> None:
         assert [(image["version"], image["active"], image["confirmed"]) for image in images if image["active"]] == [
             ("1.1.0", True, True)
         ]
+
+
+def test_the_whole_way_over_raw(lab: Lab, tmp_path: Path) -> None:
+    state, file = tmp_path / "state", tmp_path / "raw.toml"
+    text = boards.board_text("virtual-m4-1m").replace('hardware = "virtual-m4-1m"', 'hardware = "nrf51-a"')
+    file.write_text(text.replace("baud = 115200", 'baud = 115200\ntransports = ["raw"]'))
+    with stock(lab, tmp_path / "flash", "zephyr", file) as board:
+        assert push(lab.one, board, state, *first(lab), "--no-way-back").code == 0
+        board.wait_for("boot (soft): 1.0.0")
+        done = push(lab.two, board, state, "--transport", "raw")
+        assert done.code == 0
+        assert done.out.startswith("installed and confirmed pump/1.1.0/app.bin")
 
 
 @pytest.mark.deep

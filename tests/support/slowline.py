@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from bench import Bench
 from hillhold_bootsim.line import Direction, LineModel
 from hillhold_verifier.conversation import Conversation, T
 from hillhold_verifier.exchange import Exchange
 
 TICK = 0.02
 """Seconds between two ticks of the board's timer."""
+
+
+class Board(Protocol):
+    """A board on a bench."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def wait(self, seconds: float) -> None: ...
 
 
 @dataclass
@@ -21,7 +32,7 @@ class Rig:
     busy: seconds that the board took for what it just did.
     """
 
-    bench: Bench
+    bench: Board
     exchange: Exchange
     line: LineModel
     seconds: float = 0.0

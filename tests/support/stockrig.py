@@ -9,6 +9,7 @@ assert rig.push().end is End.CONFIRMED
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final, TypeVar
 
@@ -23,12 +24,13 @@ from hillhold_bootsim.flash import Flash
 from hillhold_bootsim.layout import Layout, padded
 from hillhold_bootsim.stock import Stock, make_stock_board
 from hillhold_verifier.answers import Body
-from hillhold_verifier.conversation import Conversation, Pause, Progress, Request
+from hillhold_verifier.conversation import Conversation, Pause, Progress, Request, Upload
 from hillhold_verifier.errors import HillholdError, OperationalError
+from hillhold_verifier.exchange import CONSOLE_OVERHEAD
+from hillhold_verifier.framing import Framed, Receiver, Transport, frame
 from hillhold_verifier.hosttrust import HostTrust
 from hillhold_verifier.select import Device
 from hillhold_verifier.smp import Group, Message, Op, decode, encode
-from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
 from hillhold_verifier.stockpush import StockCourier, StockPushed
 from hillhold_verifier.upload import one_at_a_time
 from offers import TreeSource, held_keys, image, offer, started
@@ -72,16 +74,17 @@ class StockRig:
         factory: bytes | None = None,
         self_test: SelfTest | None = None,
         device: Device = DEVICE,
+        transport: Transport = Transport.CONSOLE,
         **options: Any,
     ) -> None:
-        self.repo, self.layout = repo, layout
+        self.repo, self.layout, self.transport = repo, layout, transport
         self.flash = Flash(layout.geometry)
         parts = Parts(self.flash, layout, held_keys())
         if factory is not None:
             parts.slots[0].erase(0, 0, parts.slots[0].size)
             parts.slots[0].write(0, 0, padded(factory, layout.geometry))
             parts.control.store.provision(BootRecord((ImageFlags(confirmed=0),) * len(layout.slots)))
-        self.board = make_stock_board(self.flash, layout, held_keys(), kind, self_test, **options)
+        self.board = make_stock_board(self.flash, layout, held_keys(), kind, self_test, transport=transport, **options)
         self.board.power_on()
         self.areas = MemoryAreas()
         HostTrust.begin(self.areas, device, repo.tree["metadata/1.root.json"])
@@ -122,7 +125,7 @@ class StockRig:
 
     def run(self, conversation: Conversation[T]) -> T:
         """Carry a conversation to its end."""
-        carried: Generator[Request | Pause, Body, T] = one_at_a_time(conversation)
+        carried: Generator[Request | Pause, Body, T] = one_at_a_time(_fitting(conversation, self.transport))
         answer: Body = {}
         try:
             step = next(carried)
@@ -142,8 +145,9 @@ class StockRig:
         """Ask the board itself; raises `OperationalError` where it is silent."""
         self._sequence = (self._sequence + 1) % 256
         message = Message(request.op, request.group, request.command, self._sequence, request.body, version)
-        answers = self.board.feed(encode_console(encode(message)), None)
-        packets = [event.data for event in ConsoleDecoder(16384).feed(answers) if isinstance(event, Packet)]
+        answers = self.feed(frame(encode(message), self.transport))
+        events = Receiver(16384, (self.transport,)).feed(answers)
+        packets = [event.data for event in events if isinstance(event, Framed)]
         if not packets:
             raise OperationalError("no answer from the board")
         return decode(packets[0]).body
@@ -171,6 +175,10 @@ class StockRig:
             at = found
         return answer
 
+    def feed(self, data: bytes) -> bytes:
+        """Bytes of the line go in, the board's answer comes out."""
+        return self.board.feed(data, None)
+
     def wait(self, seconds: float) -> None:
         self.seconds += seconds
         self.board.tick(self.seconds)
@@ -181,6 +189,19 @@ class StockRig:
 
     def _note(self, progress: Progress) -> None:
         self.notes.append(progress.step)
+
+
+def _fitting(conversation: Conversation[T], transport: Transport) -> Conversation[T]:
+    """The same conversation with the room that a console packet leaves, as `Exchange` reckons it."""
+    try:
+        step = next(conversation)
+        while True:
+            if isinstance(step, Upload) and transport is Transport.CONSOLE:
+                step = replace(step, buffer=step.buffer - CONSOLE_OVERHEAD)
+            step = conversation.send((yield step))
+    except StopIteration as end:
+        result: T = end.value
+        return result
 
 
 def factory() -> bytes:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from bench import DEVICE, FAILING, LAYOUT, MANUAL, SWAPPING
+from bench import DEVICE, LAYOUT, MANUAL, SWAPPING
 from forge import DAY
+from hillhold_bootsim.application import SelfTest, Verdict
 from hillhold_bootsim.layout import Layout
 from hillhold_bootsim.stock import Stock
 from hillhold_verifier.answers import Body
@@ -74,10 +75,13 @@ def test_an_image_that_waits_is_on_trial_until_somebody_confirms_it() -> None:
     assert bench.push().end is End.NOTHING
 
 
-def test_a_trial_that_fails_is_remembered_and_not_tried_again() -> None:
-    bench = rig(self_test=FAILING)
+@pytest.mark.parametrize("layout", [LAYOUT, SWAPPING], ids=["remap", "swap"])
+@pytest.mark.parametrize(("seconds", "trials"), [(2.0, 1), (0.0, 2)], ids=["seen", "before-the-first-look"])
+def test_a_trial_that_fails_is_remembered_and_not_tried_again(seconds: float, trials: int, layout: Layout) -> None:
+    bench = rig(layout=layout, self_test=SelfTest(default=Verdict.FAIL, seconds=seconds))
+    boots = bench.board.boots
     assert bench.push().end is End.REVERTED
-    assert bench.runs == "1.0.0"
+    assert (bench.runs, bench.board.boots - boots) == ("1.0.0", 2 * trials)
     again = bench.push()
     assert again.end is End.NOTHING
     assert [v.reason for v in again.selection.verdicts if "1.1.0" in v.path] == [

@@ -7,12 +7,14 @@ from typing import Final
 
 from hillhold_bootsim.bootflags import SimBootControl
 from hillhold_verifier.errors import SmpError
+from hillhold_verifier.framing import Framed, Receiver, Transport, frame
 from hillhold_verifier.mcuboot import Image, ImageVersion, read_image
 from hillhold_verifier.slots import Slots
 from hillhold_verifier.smp import Group, ImgMgmtErr, Message, MgmtErr, Op, decode, encode
-from hillhold_verifier.smp_console import ConsoleDecoder, Packet, encode_console
 
 Fields = Mapping[str, object]
+CONSOLE_OVERHEAD: Final = 4
+"""Bytes of a buffer that length and CRC of a console packet take: both servers keep them beside the message."""
 _V1: Final = {
     ImgMgmtErr.NO_IMAGE: MgmtErr.ENOENT,
     ImgMgmtErr.NO_TLVS: MgmtErr.ENOENT,
@@ -46,25 +48,56 @@ class ImgError(Exception):
 class StockAgent:
     """The line, and what both kinds share.
 
+    Args:
+        buffer, count: what it states. A message that is longer is lost, and one that comes while all buffers are taken: one holds the
+            answer, each other one a request. Zephyr's raw UART has one request at a time, whatever there are.
+        transport: console or raw.
+        busy: seconds that it takes for a request. The answer is returned at once; whoever carries it holds it back as long.
+
     Attributes:
         reset_requested: the board is to be reset once the answer is out.
     """
 
     def __init__(
-        self, slots: Sequence[Slots], control: SimBootControl, *, swap: bool, buffer: int, count: int, parameters: bool
+        self,
+        slots: Sequence[Slots],
+        control: SimBootControl,
+        *,
+        swap: bool,
+        buffer: int,
+        count: int,
+        parameters: bool,
+        transport: Transport = Transport.CONSOLE,
+        busy: float = 0.0,
     ) -> None:
         self._slots, self._control, self._swap = tuple(slots), control, swap
         self._buffer, self._count, self._parameters = buffer, count, parameters
-        self._decoder = ConsoleDecoder(buffer)
+        self._transport, self._busy = transport, busy
+        console = transport is Transport.CONSOLE
+        self._receiver = Receiver(buffer - CONSOLE_OVERHEAD if console else buffer, (transport,))
+        self._room = max(1, count - 1) if console else 1
+        self._seconds = 0.0
+        self._ends: list[float] = []  # when each request that waits will have been answered
         self.reset_requested = False
 
     def receive(self, data: bytes, _now: int | None) -> bytes:
         """Take bytes of the line; return those to send."""
-        packets = [event.data for event in self._decoder.feed(data) if isinstance(event, Packet)]
-        return b"".join(encode_console(answer) for packet in packets if (answer := self.answer(packet)))
+        messages = [event.data for event in self._receiver.feed(data) if isinstance(event, Framed)]
+        answers = [answer for message in messages if self._takes() and (answer := self.answer(message))]
+        return b"".join(frame(answer, self._transport) for answer in answers)
 
-    def tick(self, _seconds: float) -> None:
-        """Nothing here depends on time."""
+    def tick(self, seconds: float) -> None:
+        """Let time pass."""
+        self._seconds = seconds
+        self._receiver.tick(seconds)
+
+    def _takes(self) -> bool:
+        """There is a buffer for one more request."""
+        self._ends = [end for end in self._ends if end > self._seconds]
+        if len(self._ends) >= self._room:
+            return False
+        self._ends.append(max([self._seconds, *self._ends]) + self._busy)
+        return True
 
     def answer(self, packet: bytes) -> bytes | None:
         """Answer one SMP message, or None where it is none."""

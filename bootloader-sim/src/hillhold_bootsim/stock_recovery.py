@@ -8,6 +8,7 @@ from dataclasses import replace
 from hillhold_bootsim.bootflags import ImageFlags, SimBootControl
 from hillhold_bootsim.stock_line import Fields, MgmtError, StockAgent, version_text
 from hillhold_verifier.errors import ImageError, ImageSignatureError
+from hillhold_verifier.framing import Transport
 from hillhold_verifier.mcuboot import ImageKey, verify_image
 from hillhold_verifier.slotio import SlotWriter
 from hillhold_verifier.slots import Slots
@@ -31,9 +32,20 @@ class RecoveryAgent(StockAgent):
         swap: bool,
         buffer: int = 1024,
         parameters: bool = True,
+        transport: Transport = Transport.CONSOLE,
+        busy: float = 0.0,
         hashes: bool = True,
     ) -> None:
-        super().__init__(slots, control, swap=swap, buffer=buffer, count=1, parameters=parameters)
+        super().__init__(
+            slots,
+            control,
+            swap=swap,
+            buffer=buffer,
+            count=1,
+            parameters=parameters,
+            transport=transport,
+            busy=busy,
+        )
         self._keys, self._hashes = tuple(keys), hashes
         self._component, self._size = 0, 0
         self._writer: SlotWriter | None = None

@@ -9,6 +9,7 @@ from contextlib import suppress
 from hillhold_bootsim.bootflags import SimBootControl
 from hillhold_bootsim.stock_line import Fields, ImgError, MgmtError, StockAgent, version_text
 from hillhold_verifier.errors import ImageError
+from hillhold_verifier.framing import Transport
 from hillhold_verifier.mcuboot import HEADER_SIZE, MAGIC
 from hillhold_verifier.slotio import SlotWriter
 from hillhold_verifier.slots import Mark, Slots
@@ -32,10 +33,21 @@ class ZephyrAgent(StockAgent):
         buffer: int = 384,
         count: int = 4,
         parameters: bool = True,
+        transport: Transport = Transport.CONSOLE,
+        busy: float = 0.0,
         match: bool = False,
         slot_info: bool = True,
     ) -> None:
-        super().__init__(slots, control, swap=swap, buffer=buffer, count=count, parameters=parameters)
+        super().__init__(
+            slots,
+            control,
+            swap=swap,
+            buffer=buffer,
+            count=count,
+            parameters=parameters,
+            transport=transport,
+            busy=busy,
+        )
         self._match, self._slot_info = match, slot_info
         self._upload: _Upload | None = None
 

@@ -3,10 +3,12 @@
 Sans-I/O, as `courier`: `push` is a generator of requests, pauses and uploads.
 
     what is it, what does it run  ->  metadata judged here  ->  choice  ->  the image whole, judged here  ->  upload  ->  test  ->  reset
-    ->  confirmed, on trial, or gone back
+    ->  confirmed, on trial, gone back, or never started
 
 Before the first byte is sent, the image's length, SHA-256, own hash, version and counter are what was signed; what is sent is what was
-judged, held in memory. The board is then asked what it has, before it is asked to try it.
+judged, held in memory. The board is then asked what it has, before it is asked to try it. It reads the image's hash and computes none, so a
+line without a check may have spoilt what it has: an image that was never seen to run is sent once more, and only what the bootloader took
+counts as failed.
 """
 
 from __future__ import annotations
@@ -65,6 +67,7 @@ class End(Enum):
     CONFIRMED = "confirmed"
     TRIAL = "on trial"
     REVERTED = "reverted"
+    NOT_STARTED = "not started"
     WRITTEN = "written"
 
 
@@ -185,7 +188,7 @@ class StockCourier:
                     expected="no trial under way",
                     got=f"one of {trial[0].version}: confirm it, or reset the board",
                 )
-            end, board = yield from self._wait(board, judged)
+            end, board = yield from self._wait(board, judged, seen=1)
             return self._ended(end, judged, 0, selection, board)
         marked = [(image.hash, image.permanent) for image in board.pending]
         if marked and marked != [(digest, False)]:
@@ -196,13 +199,23 @@ class StockCourier:
             )
         if not marked:
             yield from self._require_trials()
-            yield from self._upload(board, judged)
+            board = yield from self._bring(board, judged)
             sent = len(judged.data)
-            board = yield from self._mark(board, judged)
         if not reset:
             return StockPushed(End.MARKED, path, sent, selection, board)
         yield from self._reset()
         end, board = yield from self._wait(board, judged)
+        if end is End.NOT_STARTED:
+            # Spoilt on the way, or a reset that came twice: neither is the image's fault.
+            self._report(Progress(f"{path} was not seen to run: once more"))
+            board = yield from self._bring(board, judged)
+            sent += len(judged.data)
+            yield from self._reset()
+            end, board = yield from self._wait(board, judged)
+        if end is End.NOT_STARTED and digest in [image.hash for image in board.of(judged.component)]:
+            end = (
+                End.REVERTED
+            )  # MCUboot erases what it refuses, so it took this one, which went back before the first look
         return self._ended(end, judged, sent, selection, board)
 
     def _ended(self, end: End, judged: Judged, sent: int, selection: Selection, board: StockBoard) -> StockPushed:
@@ -222,6 +235,10 @@ class StockCourier:
         if answer.get("rc") == MgmtErr.ENOTSUP:
             got = "one whose bootloader boots the highest version at once: there is no way back"
             raise SlotError("the board", expected="one that tries an image first", got=got)
+
+    def _bring(self, board: StockBoard, judged: Judged) -> Conversation[StockBoard]:
+        yield from self._upload(board, judged)
+        return (yield from self._mark(board, judged))
 
     def _upload(self, board: StockBoard, judged: Judged) -> Conversation[None]:
         number = {"image": judged.component} if judged.component else {}
@@ -254,24 +271,28 @@ class StockCourier:
         self._report(Progress("reset, trial boot"))
         yield Request(Op.WRITE, Group.OS, OsCommand.RESET, {}, once=True)
 
-    def _wait(self, board: StockBoard, judged: Judged) -> Conversation[tuple[End, StockBoard]]:
-        """Look until the image is confirmed, waits for somebody to confirm it, or is gone."""
-        on_trial, digest = 0, judged.image.sha256
+    def _wait(self, board: StockBoard, judged: Judged, seen: int = 0) -> Conversation[tuple[End, StockBoard]]:
+        """Look until the image is confirmed, waits for somebody to confirm it, or is gone. `seen`: looks that saw it on trial before."""
+        digest, last = judged.image.sha256, None
         for poll in range(1, BOOT_POLLS + 1):
             yield Pause(POLL_PAUSE)
             board = yield from look(board, booting=True)
-            running = board.running(judged.component)
+            running, end = board.running(judged.component), None
             if running and running.hash == digest:
                 if running.confirmed:
-                    return End.CONFIRMED, board
-                on_trial += 1
-                if on_trial > TRIAL_POLLS:
-                    return End.TRIAL, board
+                    end = End.CONFIRMED
+                else:
+                    seen += 1
+                    if seen > TRIAL_POLLS:
+                        return End.TRIAL, board
             elif digest not in [image.hash for image in board.pending]:
-                return End.REVERTED, board
+                end = End.REVERTED if seen else End.NOT_STARTED
             elif poll % RESET_AGAIN == 0:
                 # It has the mark still, so the trial did not begin: the reset was lost.
                 yield from self._reset()
+            if end is not None and end is last:  # over raw, one list may be spoilt
+                return end, board
+            last = end
         raise OperationalError("the board did not restart")
 
     def _go_back(self, board: StockBoard) -> Conversation[tuple[End, StockBoard]]:
@@ -311,7 +332,7 @@ class StockCourier:
 def stock_values(pushed: StockPushed) -> Mapping[str, object]:
     """Return a push's end for JSON, but for what the board lists."""
     return {
-        "installed": [pushed.path] if pushed.path and pushed.end is not End.REVERTED else [],
+        "installed": [pushed.path] if pushed.path and pushed.end not in (End.REVERTED, End.NOT_STARTED) else [],
         "end": pushed.end.value,
         "payload_bytes": pushed.sent,
         "verified": {"metadata": "this host", "board": "the image's signature only"},

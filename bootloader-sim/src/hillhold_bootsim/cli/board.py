@@ -23,6 +23,7 @@ from hillhold_bootsim.uart import Line, PtyLine, TcpLine, parse_address
 from hillhold_signer.cli.terminal import FILE, PATH
 from hillhold_signer.plain import plain
 from hillhold_verifier.errors import OperationalError
+from hillhold_verifier.framing import Transport
 from hillhold_verifier.mcuboot import ImageKey
 from hillhold_verifier.select import Device
 
@@ -115,7 +116,8 @@ def board(
         if stock:
             if is_provisioned(chip, spec.layout):
                 raise click.UsageError(f"{flash}: written by a board with Hillhold's agent; take a new file")
-            virtual = make_stock_board(chip, spec.layout, keys, Stock(stock), script, spec.buffer)
+            transport = Transport.RAW if Transport.RAW in spec.transports else Transport.CONSOLE
+            virtual = make_stock_board(chip, spec.layout, keys, Stock(stock), script, spec.buffer, transport)
             _run(virtual, spec, line)
             return
         if not is_provisioned(chip, spec.layout):

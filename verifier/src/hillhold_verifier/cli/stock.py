@@ -94,6 +94,13 @@ def _lines(pushed: StockPushed) -> tuple[list[str], int]:
         case End.REVERTED:
             why = "was withdrawn" if pushed.withdrawn else "failed"
             return [f"reverted: the trial of {pushed.path} {why}; the board runs {running}", TRUST_NOTE], 1
+        case End.NOT_STARTED:
+            hint = "hint: the line may have spoilt it (raw has no check), or its key is not the bootloader's; a push sends it again"
+            return [
+                f"not started: the bootloader refused {pushed.path}, twice; the board runs {running}",
+                TRUST_NOTE,
+                hint,
+            ], 1
         case End.MARKED:
             return [f"marked {what}; it boots at the next reset", TRUST_NOTE], 0
         case End.TRIAL:
