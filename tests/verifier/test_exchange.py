@@ -317,6 +317,27 @@ def test_an_error_that_hits_the_check_and_the_data_is_lost_as_well() -> None:
     assert decode(bench.feed(stock)).body == {"r": "x"}
 
 
+@pytest.mark.parametrize("bit", range(8))
+def test_over_raw_a_spoilt_answer_about_the_buffer_is_lost_and_not_believed(bit: int) -> None:
+    """A board is asked for its buffer once it has shown that it is ours: pieces longer than the buffer would never be answered."""
+    bench, spoilt = with_newer((RAW,)), list[bytes]()
+    feed = bench.board.feed
+
+    def spoil(data: bytes, now: int | None) -> bytes:
+        answer = feed(data, now)
+        if b"buf_size" not in answer or spoilt:
+            return answer
+        spoilt.append(answer)
+        at = answer.index(b"\x19\x04\x00")
+        return answer[: at + 1] + bytes([answer[at + 1] ^ 1 << bit]) + answer[at + 2 :]
+
+    bench.board.feed = spoil  # type: ignore[method-assign]
+    line = rig(bench, Exchange(transport=RAW))
+    assert line.run(bench.courier().push(reset=False)).installed
+    assert spoilt
+    assert line.exchange.resent == 1
+
+
 def test_a_stock_board_over_raw_is_sent_no_field_that_it_does_not_know() -> None:
     exchange = Exchange(transport=RAW)
     exchange.begin(ask(ECHO), 0.0)
