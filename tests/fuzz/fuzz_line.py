@@ -60,8 +60,7 @@ def message_of(source: Input) -> bytes:
 
 def opens_cobs(stream: bytes) -> bool:
     """What comes behind these bytes lies in a COBS frame that was begun."""
-    _, delimiter, rest = stream.rpartition(b"\0")
-    return bool(delimiter) and rest[:1] in (b"\1", b"\2")
+    return stream.rpartition(b"\0")[2][:1] in (b"\1", b"\2")
 
 
 def fuzz_framing(data: bytes) -> None:
