@@ -16,11 +16,11 @@ from hillhold_verifier.answers import Body
 from hillhold_verifier.conversation import Progress, Request
 from hillhold_verifier.courier import Courier, ask, read_status
 from hillhold_verifier.errors import OperationalError, UnprovisionedError
-from hillhold_verifier.exchange import MAX_TEXT, Exchange, Timing
+from hillhold_verifier.exchange import MAX_ANSWER, MAX_TEXT, Exchange, Timing
 from hillhold_verifier.framing import SHARED, Framed, Receiver, Transport, frame
 from hillhold_verifier.smp import Group, ImageCommand, Message, Op, OsCommand, decode, encode
 from hillhold_verifier.smp_check import checked, with_check
-from offers import TreeSource, offer, offer_patch
+from offers import TreeSource, image, offer, offer_patch, started
 from slowline import Rig
 
 CONSOLE, COBS, RAW = Transport.CONSOLE, Transport.COBS, Transport.RAW
@@ -282,6 +282,52 @@ def test_bytes_without_a_conversation_are_heard_and_change_nothing() -> None:
     exchange = Exchange(transport=CONSOLE)
     exchange.receive(frame(encode(Message(Op.READ_RSP, 0, 6, 0, {"buf_size": 7})), CONSOLE), 0.0)
     assert (exchange.busy, exchange.poll(1.0), exchange.due()) == (False, b"", None)
+
+
+# --- several under way ------------------------------------------------------------------------------------------------
+
+
+def uploaded(buffers: int, transports: Sequence[Transport]) -> tuple[int, float]:
+    """How many pieces of an image were under way at most, and the seconds that its push took."""
+    bench = Bench(started(), buffer=200, buffers=buffers, transports=transports)
+    bench.push()
+    offer(bench.repo, "1.1.0", 2, data=image("1.1.0", 2, length=15_000))
+    bench.repo.publish()
+    exchange = Exchange(transport=transports[0])
+    line = Rig(bench, exchange, LineModel(latency=0.016))
+    most, under_way = 0, set[int]()
+    poll, receive = exchange.poll, exchange.receive
+
+    def sent(now: float) -> bytes:
+        nonlocal most
+        data = poll(now)
+        under_way.update(pieces(data, Op.WRITE))
+        most = max(most, len(under_way))
+        return data
+
+    def came(data: bytes, now: float) -> None:
+        under_way.difference_update(pieces(data, Op.WRITE_RSP))
+        receive(data, now)
+
+    answers = Receiver(MAX_ANSWER, transports)
+
+    def pieces(data: bytes, op: Op) -> list[int]:
+        receiver = answers if op is Op.WRITE_RSP else Receiver(MAX_ANSWER, transports)
+        found = [decode(event.data) for event in receiver.feed(data) if isinstance(event, Framed)]
+        return [one.sequence for one in found if (one.op, one.group, one.command) == (op, 1, ImageCommand.UPLOAD)]
+
+    exchange.poll, exchange.receive = sent, came  # type: ignore[method-assign]
+    assert line.run(bench.courier().push(reset=False)).installed
+    assert exchange.resent == 0
+    return most, line.seconds
+
+
+@pytest.mark.parametrize("transports", [(COBS,), (RAW,)], ids=str)
+def test_as_many_pieces_are_under_way_as_the_board_has_buffers_and_no_more(transports: tuple[Transport, ...]) -> None:
+    """A line with a slow adapter is kept busy by them."""
+    seen = {buffers: uploaded(buffers, transports) for buffers in (1, 2, 4)}
+    assert [seen[buffers][0] for buffers in seen] == [1, 2, 4]
+    assert seen[4][1] < 0.9 * seen[1][1]
 
 
 # --- checks of raw ----------------------------------------------------------------------------------------------------
