@@ -220,14 +220,16 @@ def test_smpclient_asks_group_os(board: Board) -> None:
 
 
 # Over lines that are not a console: smpclient gives each request up when its answer does not come, and sends none twice.
-BARE: Final = {
+BARE: Final[dict[str, tuple[str, Callable[[], SMPSerialRawTransport]]]] = {
     "raw": ('transports = ["raw"]', lambda: SMPSerialRawTransport(1024)),
     "cobs": ('transports = ["console", "cobs"]', lambda: SMPSerialRawTransport(1024, framing=Cobs())),
 }
 
 
 @pytest.mark.parametrize("name", BARE)
-def test_smpclient_updates_a_board_over_raw_and_cobs(lab: Lab, tmp_path: Path, name: str) -> None:
+def test_smpclient_updates_a_board_over_raw_and_cobs(
+    lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
     """Directly behind `hillhold-device check`, and after pauses in which the line is silent: no request of it is lost."""
     transports, transport = BARE[name]
     file, new = lab.folder / f"{name}.toml", image(lab.two, "1.1.0")
@@ -249,17 +251,18 @@ def test_smpclient_updates_a_board_over_raw_and_cobs(lab: Lab, tmp_path: Path, n
     async def confirm(client: SMPClient) -> bool:
         return success(await client.request(ImageStatesWrite(confirm=True)))
 
-    async def connected(say: Callable[[SMPClient], Coroutine[Any, Any, T]]) -> T:
-        async with SMPClient(transport(), board.port, timeout_s=5) as client:
+    async def connected(port: str, say: Callable[[SMPClient], Coroutine[Any, Any, T]]) -> T:
+        async with SMPClient(transport(), port, timeout_s=5) as client:
             return await say(client)
 
     with lab.board(tmp_path / "flash", file=file) as board:
         assert device("push", lab.one, "--port", board.port).code == 0
     with lab.board(tmp_path / "flash", *WIRE, file=file) as board:
         assert "would install" in device("check", lab.two, "--port", board.port).out
-        asyncio.run(connected(update))
+        asyncio.run(connected(board.port, update))
+        assert "Timeout" not in caplog.text  # of the parameters, which it asks for at first, it says no more
         board.wait_for("on trial")
-        until("confirmed", lambda: asyncio.run(connected(confirm)), bool)
+        until("confirmed", lambda: asyncio.run(connected(board.port, confirm)), bool)
 
 
 # --- mcumgr-toolkit ---------------------------------------------------------------------------------------------------
