@@ -14,7 +14,9 @@ from smp import image_management as smp_image
 from smp import message as smp_message
 from smp import os_management as smp_os
 from smp import packet as smp_packet
+from smpclient.transport.serial.framing.cobs import Cobs
 
+from hillhold_verifier.framing import SHARED, Framed, Receiver, Transport, frame
 from hillhold_verifier.smp import (
     Group,
     ImageCommand,
@@ -189,6 +191,20 @@ def test_console_frames_go_both_ways(packet: bytes, line_length: int) -> None:
     assert their_decode(ours.splitlines(keepends=True)) == packet
     theirs = b"".join(smp_packet.encode(packet, line_length=line_length))
     assert ConsoleDecoder(len(packet)).feed(theirs) == [Packet(packet)]
+
+
+@given(body=st.binary(max_size=1200), op=st.sampled_from(Op), group=st.integers(0, 0xFFFF))
+def test_cobs_frames_go_both_ways(body: bytes, op: Op, group: int) -> None:
+    """Theirs have no delimiter before them."""
+    data = encode(Message(op, group, 1, 7, {"data": body}))
+    theirs = Cobs()
+    ours = frame(data, Transport.COBS)
+    for piece in (ours, ours[1:], b"log\n" + ours):
+        theirs.feed(piece)
+        assert theirs.take() == data
+    receiver = Receiver(len(data), SHARED)
+    for _ in range(2):
+        assert receiver.feed(b"".join(theirs.encode(data))) == [Framed(Transport.COBS, data)]
 
 
 def their_decode(lines: list[bytes]) -> Any:

@@ -36,6 +36,8 @@ from smpclient.requests.os_management import (
 )
 from smpclient.transport.serial import SMPSerialTransport
 from smpclient.transport.serial.encoded import Auto, BufferParams, BufferSize, FragmentationStrategy
+from smpclient.transport.serial.framing.cobs import Cobs
+from smpclient.transport.serial.unencoded import SMPSerialRawTransport
 
 from hillhold_bootsim import boards
 from hillhold_verifier.mcuboot import parse_image
@@ -215,6 +217,52 @@ def test_smpclient_asks_group_os(board: Board) -> None:
 
     talk(board, ask)
     board.wait_for("boot (soft)")
+
+
+# Over lines that are not a console: smpclient gives each request up when its answer does not come, and sends none twice.
+BARE: Final[dict[str, tuple[str, Callable[[], SMPSerialRawTransport]]]] = {
+    "raw": ('transports = ["raw"]', lambda: SMPSerialRawTransport(1024)),
+    "cobs": ('transports = ["console", "cobs"]', lambda: SMPSerialRawTransport(1024, framing=Cobs())),
+}
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_smpclient_updates_a_board_over_raw_and_cobs(
+    lab: Lab, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """Directly behind `hillhold-device check`, and after pauses in which the line is silent: no request of it is lost."""
+    transports, transport = BARE[name]
+    file, new = lab.folder / f"{name}.toml", image(lab.two, "1.1.0")
+    text = boards.board_text("virtual-m4-1m").replace('hardware = "virtual-m4-1m"', 'hardware = "nrf51-a"')
+    file.write_text(text.replace("baud = 115200", f'baud = 115200\nimage_keys = ["boot.pub"]\n{transports}'))
+
+    async def update(client: SMPClient) -> None:
+        echo = await client.request(EchoWrite(d="x"))
+        assert success(echo)
+        async for _ in client.upload(new.read_bytes()):
+            pass
+        for _ in range(3):
+            await asyncio.sleep(1.1)
+            assert success(await client.request(EchoWrite(d="x")))
+        await asyncio.sleep(1.1)
+        assert success(await client.request(ImageStatesWrite(hash=hash_of(new))))
+        assert success(await client.request(ResetWrite()))
+
+    async def confirm(client: SMPClient) -> bool:
+        return success(await client.request(ImageStatesWrite(confirm=True)))
+
+    async def connected(port: str, say: Callable[[SMPClient], Coroutine[Any, Any, T]]) -> T:
+        async with SMPClient(transport(), port, timeout_s=5) as client:
+            return await say(client)
+
+    with lab.board(tmp_path / "flash", file=file) as board:
+        assert device("push", lab.one, "--port", board.port).code == 0
+    with lab.board(tmp_path / "flash", *WIRE, file=file) as board:
+        assert "would install" in device("check", lab.two, "--port", board.port).out
+        asyncio.run(connected(board.port, update))
+        assert "Timeout" not in caplog.text  # of the parameters, which it asks for at first, it says no more
+        board.wait_for("on trial")
+        until("confirmed", lambda: asyncio.run(connected(board.port, confirm)), bool)
 
 
 # --- mcumgr-toolkit ---------------------------------------------------------------------------------------------------

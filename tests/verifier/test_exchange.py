@@ -11,16 +11,16 @@ import pytest
 from bench import Bench, installed
 from hillhold_bootsim.line import Direction, LineModel
 from hillhold_bootsim.linefaults import LineFaults
-from hillhold_verifier.agent import CHECKED_FOR
+from hillhold_verifier.agent import CHECKED_FOR, Agent
 from hillhold_verifier.answers import Body
 from hillhold_verifier.conversation import Progress, Request
 from hillhold_verifier.courier import Courier, ask, read_status
-from hillhold_verifier.errors import OperationalError
-from hillhold_verifier.exchange import MAX_TEXT, Exchange, Timing
+from hillhold_verifier.errors import OperationalError, UnprovisionedError
+from hillhold_verifier.exchange import MAX_ANSWER, MAX_TEXT, Exchange, Timing
 from hillhold_verifier.framing import SHARED, Framed, Receiver, Transport, frame
 from hillhold_verifier.smp import Group, ImageCommand, Message, Op, OsCommand, decode, encode
 from hillhold_verifier.smp_check import checked, with_check
-from offers import TreeSource, offer, offer_patch
+from offers import TreeSource, image, offer, offer_patch, started
 from slowline import Rig
 
 CONSOLE, COBS, RAW = Transport.CONSOLE, Transport.COBS, Transport.RAW
@@ -210,7 +210,8 @@ def test_a_port_that_goes_away_and_comes_back(seconds: float) -> None:
 
 @pytest.mark.parametrize("busy", [0.5, 2.5, 6.0])
 def test_a_board_that_erases_slowly_is_asked_again_and_does_it_once(busy: float) -> None:
-    bench = with_newer()
+    clean, bench = with_newer(), with_newer()
+    rig(clean).run(clean.courier().push(reset=False))
     line = rig(bench)
     erased = erasures(bench)
 
@@ -221,6 +222,8 @@ def test_a_board_that_erases_slowly_is_asked_again_and_does_it_once(busy: float)
 
     line.busy = took
     assert line.run(bench.courier().push(reset=False)).installed == "pump/1.1.0/app.bin"
+    assert erasures(bench) == erasures(clean)
+    assert (line.exchange.resent > 0) is (busy > Timing().slow)
     finishes(bench)
 
 
@@ -281,6 +284,52 @@ def test_bytes_without_a_conversation_are_heard_and_change_nothing() -> None:
     assert (exchange.busy, exchange.poll(1.0), exchange.due()) == (False, b"", None)
 
 
+# --- several under way ------------------------------------------------------------------------------------------------
+
+
+def uploaded(buffers: int, transports: Sequence[Transport]) -> tuple[int, float]:
+    """How many pieces of an image were under way at most, and the seconds that its push took."""
+    bench = Bench(started(), buffer=200, buffers=buffers, transports=transports)
+    bench.push()
+    offer(bench.repo, "1.1.0", 2, data=image("1.1.0", 2, length=15_000))
+    bench.repo.publish()
+    exchange = Exchange(transport=transports[0])
+    line = Rig(bench, exchange, LineModel(latency=0.016))
+    most, under_way = 0, set[int]()
+    poll, receive = exchange.poll, exchange.receive
+
+    def sent(now: float) -> bytes:
+        nonlocal most
+        data = poll(now)
+        under_way.update(pieces(data, Op.WRITE))
+        most = max(most, len(under_way))
+        return data
+
+    def came(data: bytes, now: float) -> None:
+        under_way.difference_update(pieces(data, Op.WRITE_RSP))
+        receive(data, now)
+
+    answers = Receiver(MAX_ANSWER, transports)
+
+    def pieces(data: bytes, op: Op) -> list[int]:
+        receiver = answers if op is Op.WRITE_RSP else Receiver(MAX_ANSWER, transports)
+        found = [decode(event.data) for event in receiver.feed(data) if isinstance(event, Framed)]
+        return [one.sequence for one in found if (one.op, one.group, one.command) == (op, 1, ImageCommand.UPLOAD)]
+
+    exchange.poll, exchange.receive = sent, came  # type: ignore[method-assign]
+    assert line.run(bench.courier().push(reset=False)).installed
+    assert exchange.resent == 0
+    return most, line.seconds
+
+
+@pytest.mark.parametrize("transports", [(COBS,), (RAW,)], ids=str)
+def test_as_many_pieces_are_under_way_as_the_board_has_buffers_and_no_more(transports: tuple[Transport, ...]) -> None:
+    """A line with a slow adapter is kept busy by them."""
+    seen = {buffers: uploaded(buffers, transports) for buffers in (1, 2, 4)}
+    assert [seen[buffers][0] for buffers in seen] == [1, 2, 4]
+    assert seen[4][1] < 0.9 * seen[1][1]
+
+
 # --- checks of raw ----------------------------------------------------------------------------------------------------
 
 
@@ -302,19 +351,100 @@ def test_over_raw_a_spoilt_message_is_lost_and_not_refused() -> None:
 
 
 def test_an_error_that_hits_the_check_and_the_data_is_lost_as_well() -> None:
-    """Where one host checks its messages, those without a check are spoilt ones; after a while a stock tool is heard again."""
+    """Where one host checks its messages, a field that no stock tool has is a spoilt check; after a while it is a tool's that has it."""
     bench = with_newer((RAW,))
     line = rig(bench, Exchange(transport=RAW))
     line.run(read_status())
-    spoilt = with_check(Message(Op.READ, Group.OS, OsCommand.ECHO, 1, {"d": "x"})).replace(b"\x63crc", b"\x63crb")
+    spoilt = with_check(Message(Op.WRITE, Group.OS, OsCommand.ECHO, 1, {"d": "x"})).replace(b"\x63crc", b"\x63crb")
     assert decode(spoilt).body.keys() == {"d", "crb"}
     assert bench.feed(spoilt) == b""
-    stock = encode(Message(Op.READ, Group.OS, OsCommand.ECHO, 2, {"d": "x"}))
-    assert bench.feed(stock) == b""
     bench.wait(CHECKED_FOR / 2)
-    assert bench.feed(stock) == b""
+    assert bench.feed(spoilt) == b""
     bench.wait(CHECKED_FOR)
-    assert decode(bench.feed(stock)).body == {"r": "x"}
+    assert decode(bench.feed(spoilt)).body == {"r": "x"}
+
+
+def test_a_stock_tool_is_heard_directly_behind_a_host_that_checks() -> None:
+    bench = with_newer((RAW,))
+    line = rig(bench, Exchange(transport=RAW))
+    line.run(bench.courier().check())
+    (new,) = [data for path, data in bench.repo.blobs.items() if "1.1.0" in path]
+    stock: list[tuple[Op, int, int, Body]] = [
+        (Op.READ, Group.OS, OsCommand.MCUMGR_PARAMETERS, {}),
+        (Op.READ, Group.OS, 2, {"new": True}),
+        (Op.WRITE, Group.OS, OsCommand.ECHO, {"d": "x"}),
+        (Op.WRITE, Group.IMAGE, ImageCommand.ERASE, {"slot": 1}),
+        (
+            Op.WRITE,
+            Group.IMAGE,
+            ImageCommand.UPLOAD,
+            {"image": 0, "off": 0, "len": len(new), "sha": b"", "data": new[:99]},
+        ),
+        (Op.WRITE, Group.IMAGE, ImageCommand.UPLOAD, {"off": 99, "data": new[99:200], "upgrade": False}),
+        (Op.WRITE, Group.IMAGE, ImageCommand.STATE, {"hash": bytes(32), "confirm": False}),
+        (Op.WRITE, Group.OS, OsCommand.RESET, {"force": 1, "boot_mode": 0}),
+    ]
+    for sequence, (op, group, command, body) in enumerate(stock):
+        (answer,) = Receiver(2000, (RAW,)).feed(bench.feed(encode(Message(op, group, command, sequence, body))))
+        assert isinstance(answer, Framed)
+        assert decode(answer.data).sequence == sequence
+
+
+RESET = encode(Message(Op.WRITE, Group.OS, OsCommand.RESET, 7, {}))
+ERASE = encode(Message(Op.WRITE, Group.IMAGE, ImageCommand.ERASE, 7, {}))
+
+
+@pytest.mark.parametrize(
+    "body", [{"confirm": True}, {"off": 700, "data": RESET + ERASE + bytes(3)}], ids=["state", "upload"]
+)
+def test_no_two_errors_make_a_stock_write_of_a_message_with_a_check(body: Body) -> None:
+    """Each bit of its header, its number of fields and its check's name, and any other one. What it carries may look like messages."""
+    hello = with_check(Message(Op.READ, Group.OS, OsCommand.ECHO, 1, {}))
+    data = with_check(Message(Op.WRITE, Group.IMAGE, ImageCommand.UPLOAD, 5, body))
+    name = data.index(b"\x63crc") * 8
+    for one in (*range(9 * 8), *range(name, name + 5 * 8)):
+        for other in range(0, len(data) * 8, 3):
+            spoilt = bytearray(data)
+            spoilt[one // 8] ^= 1 << one % 8
+            spoilt[other // 8] ^= (one != other) << other % 8
+            agent = Agent(UnprovisionedError("state", expected="a readable record", got="none"), transports=(RAW,))
+            said = Receiver(2000, (RAW,)).feed(agent.receive(hello + bytes(spoilt), None))
+            assert not [one for one in said if isinstance(one, Framed) and one.data[0] & 7 != Op.READ_RSP]
+
+
+def test_over_raw_an_answer_without_a_check_is_dropped_once_one_had_it() -> None:
+    """An error may take the check from an answer and hit an offset as well."""
+    line = rig(installed(transports=(RAW,)), Exchange(transport=RAW))
+    line.run(read_status())
+    exchange, now = line.exchange, line.seconds
+    exchange.begin(ask(Request(Op.WRITE, Group.IMAGE, ImageCommand.UPLOAD, {"off": 9, "data": b"x"})), now)
+    request = decode(exchange.poll(now))
+    right, wrong = (Message(Op.WRITE_RSP, 1, 1, request.sequence, {"off": offset}) for offset in (10, 700))
+    exchange.receive(encode(wrong), now)
+    assert exchange.busy
+    exchange.receive(with_check(right), now)
+    assert (exchange.busy, exchange.result) == (False, {"off": 10})
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_over_raw_a_spoilt_answer_about_the_buffer_is_lost_and_not_believed(bit: int) -> None:
+    """A board is asked for its buffer once it has shown that it is ours: pieces longer than the buffer would never be answered."""
+    bench, spoilt = with_newer((RAW,)), list[bytes]()
+    feed = bench.board.feed
+
+    def spoil(data: bytes, now: int | None) -> bytes:
+        answer = feed(data, now)
+        if b"buf_size" not in answer or spoilt:
+            return answer
+        spoilt.append(answer)
+        at = answer.index(b"\x19\x04\x00")
+        return answer[: at + 1] + bytes([answer[at + 1] ^ 1 << bit]) + answer[at + 2 :]
+
+    bench.board.feed = spoil  # type: ignore[method-assign]
+    line = rig(bench, Exchange(transport=RAW))
+    assert line.run(bench.courier().push(reset=False)).installed
+    assert spoilt
+    assert line.exchange.resent == 1
 
 
 def test_a_stock_board_over_raw_is_sent_no_field_that_it_does_not_know() -> None:

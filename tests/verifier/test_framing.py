@@ -138,6 +138,38 @@ def test_a_length_that_lies_is_given_up_after_a_silence() -> None:
         assert Framed(RAW if transports == (RAW,) else CONSOLE, message(2)) in receiver.feed(whole)
 
 
+@pytest.mark.parametrize("by_bytes", [False, True])
+@pytest.mark.parametrize("transports", [SHARED, (COBS,)])
+@pytest.mark.parametrize("before", [b"", NOISE, b"uart:~$ ", frame(message(1), COBS), frame(message(1), COBS)[:-9]])
+def test_a_frame_without_a_delimiter_before_it_is_found_on_an_idle_line(
+    before: bytes, transports: tuple[Transport, ...], *, by_bytes: bool
+) -> None:
+    """Other people's clients end a frame with one and begin it with none."""
+    receiver = Receiver(LIMIT, transports)
+    fed(receiver, before, by_bytes=by_bytes)
+    if before:
+        receiver.tick(10.0)
+        receiver.tick(10.0 + GAP)
+    for number in range(3):
+        assert fed(receiver, frame(message(number), COBS)[1:], by_bytes=by_bytes)[-1:] == [
+            Framed(COBS, message(number))
+        ]
+
+
+def test_behind_text_a_frame_without_a_delimiter_before_it_is_text() -> None:
+    receiver = Receiver(LIMIT)
+    assert not [one for one in receiver.feed(NOISE + frame(message(1), COBS)[1:]) if isinstance(one, Framed)]
+    assert receiver.feed(frame(message(2), COBS)[1:]) == [Framed(COBS, message(2))]
+
+
+def test_on_an_idle_line_console_and_text_are_what_they_are() -> None:
+    receiver = Receiver(LIMIT)
+    for now in (0.0, 10.0, 20.0):
+        assert receiver.feed(NOISE + frame(message(1), CONSOLE)) == [Junk(NOISE[:-2]), Framed(CONSOLE, message(1))]
+        receiver.tick(now)
+        receiver.tick(now + GAP)
+
+
 def test_bytes_that_come_slowly_are_no_silence() -> None:
     receiver, data, events = Receiver(LIMIT), frame(message(1), COBS), list[Event]()
     for number, at in enumerate(range(0, len(data), 5)):

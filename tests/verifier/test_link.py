@@ -245,3 +245,18 @@ def test_a_reset_that_is_lost_is_asked_for_again_once_the_board_says_so() -> Non
     assert bench.board.boots == boots + 1
     assert pushed.installed == "pump/1.1.0/app.bin"
     assert pushed.status["starts"] in (0, 1)
+
+
+@pytest.mark.parametrize("fault", [Fault.DOUBLE, Fault.LATE], ids=lambda fault: fault.name)
+@pytest.mark.parametrize("transport", LINES)
+def test_a_reset_that_comes_twice_or_late_costs_a_start_of_the_trial_at_most(
+    transport: Transport, fault: Fault
+) -> None:
+    bench = with_newer()
+    boots = bench.board.boots
+    # Where the reset goes, a push without one reads the status.
+    pushed = spoilt(bench, "requests", {frames() - 1: fault}, transport).run(bench.courier().push())
+    assert bench.board.boots == boots + 2
+    assert pushed.runs
+    assert bench.facts().failed is None
+    assert pushed.status["starts"] == 0

@@ -43,7 +43,7 @@ from hillhold_verifier.smp import (
     smp_error,
 )
 from hillhold_verifier.smp_body import encode_body
-from hillhold_verifier.smp_check import CHECK, CRC, checked, with_check
+from hillhold_verifier.smp_check import CHECK, CRC, STOCK_FIELDS, checked, with_check
 from hillhold_verifier.smp_fields import bytes_field, int_field
 from hillhold_verifier.wire import base_name, inflate
 
@@ -54,7 +54,7 @@ MAX_REASON: Final = 240
 MAX_REASONS: Final = 8
 """Verdicts in a response to `choose`, at most; fewer, where more would not fit into the buffer."""
 CHECKED_FOR: Final = 5.0
-"""Seconds after a message with a check in which one without is taken for a spoilt one."""
+"""Seconds after a message with a check in which a write without one may be a spoilt one."""
 IDENTIFY, HELD, METADATA, CHOOSE, APPLY, STATUS = range(6)
 
 Fields = Mapping[str, object]
@@ -96,6 +96,7 @@ class Agent:
         self._last: tuple[bytes, bytes] | None = None
         self._checks = False
         self._checked: float | None = None  # when a message with a check was seen
+        self._astray = False  # since then came what was no message, and may have been a part of one
         self.reset_requested = False
         self.self_tested = False
         self.last_refusal = (0, "")
@@ -115,7 +116,9 @@ class Agent:
         """Take bytes of the line; return those to send. `now`: Unix seconds, or None without a clock."""
         answers = []
         for event in self._receiver.feed(data):
-            if isinstance(event, Framed) and (answer := self.answer(event.data, now)):
+            if not isinstance(event, Framed):
+                self._astray = True
+            elif answer := self.answer(event.data, now):
                 answers.append(frame(answer, event.transport))
         return b"".join(answers)
 
@@ -145,16 +148,18 @@ class Agent:
             request = decode(packet)
         except SmpError as error:
             self._note(error.code, error)
+            self._astray = True
             return None
         if request.op not in (Op.READ, Op.WRITE):
             return None
         if is_checked := CRC in request.body:
             if (body := checked(request)) is None:
+                self._astray = True
                 return None  # as a frame with a wrong CRC: it is sent again
             request = replace(request, body=body)
-            self._checks, self._checked = True, None
-        elif self._checks:
-            return None  # errors that hit the check itself, and something else
+            self._checks, self._checked, self._astray = True, None, False
+        elif self._checks and request.op is Op.WRITE and (self._astray or not request.body.keys() <= STOCK_FIELDS):
+            return None  # errors that hit the check's name and something else, or what a message carries, taken for one
         own = request.group == self._group
         if own and self._last and self._last[0] == packet:
             return self._last[1]

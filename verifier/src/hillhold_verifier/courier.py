@@ -164,11 +164,12 @@ class Courier:
     # --- metadata ----------------------------------------------------------------------------------------------------
 
     def _identify(self) -> Conversation[Body]:
+        identity = yield from _identify(self._group)
+        # Afterwards: over raw, answers are checked only once the board has shown that it is ours.
         parameters = yield Request(Op.READ, Group.OS, OsCommand.MCUMGR_PARAMETERS, {})
         if "buf_size" in parameters:
             self._buffer = min(max(int_field(parameters, "buf_size"), MIN_BUFFER), MAX_MESSAGE)
             self._window = min(max(int_field(parameters, "buf_count", 1), 1), MAX_WINDOW)
-        identity = yield from _identify(self._group)
         self._report(Progress(f"board {identity.get('id')}: {identity.get('product')} on {identity.get('hardware')}"))
         return identity
 

@@ -6,7 +6,8 @@
 
 Console and COBS share a line: text and base64 have no byte 0, and no text begins with 1 or 2. A message whose flags are 0 begins, in
 COBS, with 02 (or 01 where its first byte is 0); so the byte after a 0 says what follows, and a 0 that noise made, or a break condition,
-costs nothing. The receiver never raises on what comes, and holds a bounded number of bytes.
+costs nothing. So does the first byte after a silence: other people's COBS has a 0 at the end of a frame and none before it. The receiver
+never raises on what comes, and holds a bounded number of bytes.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ class Receiver:
 
 class _Place(Enum):
     TEXT = "text or console lines"
-    AFTER_ZERO = "after a delimiter"
+    BEGINNING = "after a delimiter or a silence"
     FRAME = "in a COBS frame"
     OVERLONG = "rest of a frame that was given up"
 
@@ -173,7 +174,7 @@ class _Shared:
         self._text = ConsoleDecoder(limit)
         self._console, self._cobs = console, cobs
         self._limit = limit + 2 + (limit + 2) // COBS_RUN + 1
-        self._place = _Place.TEXT
+        self._place = _Place.BEGINNING
         self._frame = bytearray()
 
     def feed(self, data: bytes) -> list[Event]:
@@ -188,7 +189,7 @@ class _Shared:
         return events
 
     def give_up(self) -> list[Event]:
-        begun, self._place = self._place is _Place.FRAME, _Place.TEXT
+        begun, self._place = self._place is _Place.FRAME, _Place.BEGINNING
         self._frame.clear()
         return [Damaged("the end of a frame did not come")] if begun else []
 
@@ -201,7 +202,7 @@ class _Shared:
         return self._text.unfinished
 
     def _piece(self, piece: bytes, events: list[Event]) -> None:
-        if self._place is _Place.AFTER_ZERO:
+        if self._place is _Place.BEGINNING:
             self._place = _Place.FRAME if piece[0] in _COBS_FIRST else _Place.TEXT
         if self._place is _Place.TEXT:
             events += self._lines(piece)
@@ -216,7 +217,7 @@ class _Shared:
     def _delimiter(self, events: list[Event]) -> None:
         coded, was = bytes(self._frame), self._place
         self._frame.clear()
-        self._place = _Place.AFTER_ZERO
+        self._place = _Place.BEGINNING
         if was is not _Place.FRAME:
             return
         raw = uncobs(coded)

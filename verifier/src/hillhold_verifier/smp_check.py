@@ -15,6 +15,13 @@ from hillhold_verifier.smp import Message, encode
 CRC: Final = "crc"
 CHECK: Final = b"\x63crc\x44" + bytes(4)
 """What the field adds to a message, in bytes."""
+STOCK_FIELDS: Final = frozenset(
+    {
+        *("d", "force", "boot_mode", "datetime", "query", "format"),
+        *("image", "off", "data", "len", "sha", "upgrade", "hash", "confirm", "slot"),
+    }
+)
+"""What stock tools send in groups OS and IMAGE. An error in the name of a check makes none of them of it."""
 
 
 def with_check(message: Message) -> bytes:
