@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -22,7 +24,7 @@ from hillhold_signer.errors import ReleaseRefused, RepositoryRefused
 from hillhold_signer.making import Making
 from hillhold_signer.patching import NO_PATCHES, NOTHING_SHA256, PatchFrom, limits
 from hillhold_signer.patchpool import Job, PatchPool
-from hillhold_signer.patchworker import alike
+from hillhold_signer.patchworker import PIECE, SAMPLES, SHARE, alike
 from hillhold_signer.prune import prune_releases
 from hillhold_signer.releases import understood
 from hillhold_verifier.patch import PatchDecoder
@@ -76,6 +78,31 @@ def test_a_base_with_nothing_in_common_is_seen_at_once_and_one_that_moved_is_not
     assert alike(firmware(2, 50_000) + result[:6_000], result)
     assert alike(b"", result)
     assert alike(firmware(2, 1000), bytes(60_000))  # too little to tell
+
+
+def test_no_more_of_a_base_is_looked_at_than_it_takes_to_see_that_it_is_alike() -> None:
+    result = firmware(1, 60_000)
+    wanted = len({result[at : at + PIECE] for at in range(0, len(result) - PIECE + 1, len(result) // SAMPLES)})
+    enough = math.ceil(wanted * SHARE)
+    step = len(result) // SAMPLES
+
+    class Base(bytes):
+        """Counts how far it is read."""
+
+        read = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            self.read = max(self.read, key.stop)
+            return super().__getitem__(key)
+
+    base = Base(result)
+    assert alike(base, result)
+    assert base.read <= (enough + 1) * step + PIECE
+    pieces = [result[at : at + PIECE] for at in range(0, len(result) - PIECE + 1, step)]
+    apart = b"".join(piece + bytes(PIECE) for piece in dict.fromkeys(pieces))
+    assert alike(apart[: enough * 2 * PIECE], result)
+    assert not alike(apart[: (enough - 1) * 2 * PIECE], result)
+    assert not alike(apart[: 2 * PIECE] * enough, result)  # the same piece again says nothing more
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
