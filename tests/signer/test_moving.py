@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from hillhold_signer.moving import Addresses, Match
+from hillhold_signer.matching import Match
+from hillhold_signer.moving import Addresses
 from hillhold_signer.patches import make_patch
 from hillhold_signer.scanning import RAM
 from hillhold_verifier.moves import MAX_MOVES

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from typing import Final, NamedTuple
+from typing import Final
 
+from hillhold_signer.matching import Match
 from hillhold_signer.scanning import RAM, Word, branch_offsets, halfwords, load_address, words
 from hillhold_verifier.moves import LIMIT_ADDRESS, MAX_MOVES, Moves, branch_with, branches, is_branch
 
@@ -26,14 +27,6 @@ _VOTE: Final = 3
 """Bytes that a right correction saves, about."""
 _ROW: Final = 5
 """Bytes that a row costs, about."""
-
-
-class Match(NamedTuple):
-    """A part of the base that lies in the result again, more or less: offsets and a length, in bytes."""
-
-    base: int
-    result: int
-    length: int
 
 
 class Addresses:
