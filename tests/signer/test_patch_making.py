@@ -22,14 +22,15 @@ from hillhold_signer.adding import add_releases
 from hillhold_signer.cli import main
 from hillhold_signer.errors import ReleaseRefused, RepositoryRefused
 from hillhold_signer.making import Making
-from hillhold_signer.patching import NO_PATCHES, NOTHING_SHA256, PatchFrom, limits
+from hillhold_signer.patches import make_patch
+from hillhold_signer.patching import NO_PATCHES, NOTHING_SHA256, WORTH_PERCENT, LeftOut, PatchFrom, limits
 from hillhold_signer.patchpool import Job, PatchPool
 from hillhold_signer.patchworker import PIECE, SAMPLES, SHARE, alike
 from hillhold_signer.prune import prune_releases
 from hillhold_signer.releases import understood
 from hillhold_verifier.patch import PatchDecoder
 from hillhold_verifier.release import Patch, Release, patch_path
-from patchworld import LINUX, MAIN, World, children, instead, listed
+from patchworld import LINUX, MAIN, World, children, edited, instead, listed
 from workshop import HARDWARE, NOW, firmware, image, release, sign_all, started, tree
 
 WISH = Wish("app.bin", hardware=HARDWARE[:1])
@@ -217,7 +218,7 @@ def test_a_base_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     ]
 
 
-def test_an_image_that_compresses_also_travels_compressed_and_is_what_others_are_measured_by(tmp_path: Path) -> None:
+def test_an_image_that_compresses_also_travels_compressed(tmp_path: Path) -> None:
     most, limit = limits(100_000, 40_000)
     assert (most, limit) == (95_000, 32_000)
     assert limits(100_000, 96_000)[1] == limits(100_000, None)[1] == 80_000
@@ -233,6 +234,23 @@ def test_an_image_that_compresses_also_travels_compressed_and_is_what_others_are
     assert whole.target.path == patch_path("pump/2.0.0/app.bin", NOTHING_SHA256)
     custom = whole.target.custom["hillhold"]
     assert (custom["base"], custom["base_length"]) == (sha256(b"").hexdigest(), 0)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_patch_is_measured_by_the_compressed_image_where_that_is_smaller(tmp_path: Path, *, whole: bool) -> None:
+    world = World(1)
+    world.image = firmware(1, 500) * 20
+    world.bytes["1.0.0"] = world.image
+    for seed in range(100):
+        world.bytes["1.0.0"] = edited(world.bytes["1.0.0"], seed)
+    world.releases[0] = listed("1.0.0", world.bytes["1.0.0"])
+    compressed = len(make_patch(b"", world.image))
+    length = len(make_patch(world.bytes["1.0.0"], world.image))
+    assert compressed * WORTH_PERCENT // 100 < length < len(world.image) * WORTH_PERCENT // 100
+    with Making(tmp_path / "work") as making:
+        made = making.make(world.task(PatchFrom(whole=whole)), world.read)
+    assert [item.target.length for item in made.kept] == ([compressed] if whole else [])
+    assert made.left_out == (LeftOut("pump/1.0.0/app.bin", "pump/2.0.0/app.bin", "not worth it", length),)
 
 
 # --- interruptions ---------------------------------------------------------------------------------------------------
