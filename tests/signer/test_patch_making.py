@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import sha256
@@ -23,7 +24,7 @@ from hillhold_signer.cli import main
 from hillhold_signer.errors import ReleaseRefused, RepositoryRefused
 from hillhold_signer.making import Making
 from hillhold_signer.patches import make_patch
-from hillhold_signer.patching import NO_PATCHES, NOTHING_SHA256, WORTH_PERCENT, LeftOut, PatchFrom, limits
+from hillhold_signer.patching import MAX_KEPT, NO_PATCHES, NOTHING_SHA256, WORTH_PERCENT, LeftOut, PatchFrom, limits
 from hillhold_signer.patchpool import Job, PatchPool
 from hillhold_signer.patchworker import PIECE, SAMPLES, SHARE, alike
 from hillhold_signer.prune import prune_releases
@@ -293,6 +294,37 @@ def test_an_interruption_ends_the_processes_and_the_next_time_goes_on(tmp_path: 
         assert len(second.keys) == before
     assert before == 8 - 3  # nor is the one from nothing made again
     assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_hundreds_of_bases_take_the_memory_of_a_few_and_an_interruption_costs_little(tmp_path: Path) -> None:
+    count, length, folder = 300, 40_000, tmp_path / "work"
+    world = World(1, length)
+    bases = [edited(world.image, number) for number in range(count)]
+    world.releases = [listed(f"1.0.{number}", data) for number, data in enumerate(bases)]
+    del bases
+    read = lambda release: edited(world.image, int(str(release.version).split(".")[2]))  # noqa: E731
+
+    def stop(_path: str, done: int, _total: int, _kept: int) -> None:
+        if done == count * 3 // 4:
+            raise KeyboardInterrupt
+
+    first, second = Counting(), Counting()
+    tracemalloc.start()
+    try:
+        with first, pytest.raises(KeyboardInterrupt), Making(folder, first, stop) as making:
+            making.make(world.task(ALL), read)
+        with second, Making(folder, second) as making:
+            made = making.make(world.task(ALL), read)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(second.keys) <= count // 4
+    assert len(made.kept) == MAX_KEPT
+    assert [item.reason for item in made.left_out if item.base] == ["others save more"] * (count - MAX_KEPT)
+    longest = max(item.target.length for item in made.kept)
+    assert longest <= min(item.length or 0 for item in made.left_out if item.base)
+    assert peak < count * length // 8
 
 
 @LINUX
