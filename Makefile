@@ -78,6 +78,8 @@ format: setup
 
 bench: $(PEERS)/.ready $(SMPMGR)/.ready
 	for name in wire_bytes publish verify_cpu content_stream whole_process log service service_load powercut serial_line patch_line; do PYTHONPATH=tests/support $(BIN)/python tests/bench/$$name.py || exit 1; echo; done
+	PYTHONPATH=tests/support $(BIN)/python tests/bench/patch_bases.py --bases 200
+	@echo
 	PYTHONPATH=tests/support:$(PEERS) $(BIN)/python tests/bench/patches.py
 
 # Other tools that make patches. Real firmware to make them from is fetched by the benchmark itself, into .cache/firmware.

@@ -1,9 +1,10 @@
 """A fix in an image of 400 KB over a serial line, from end to end: `hillhold-device push` against a full `smpmgr image upload`.
 
-Both are processes that talk to the same virtual board through `hillhold-lab line` (115200 baud, an adapter of 2 ms), in real time; wall
-time, smpmgr's over ours. The images are real: MicroPython for the micro:bit before and after a fix (uflash 1.2.3 and 1.2.4), behind it
-as much of another firmware (GreatFET 2024.0.0) as makes 400 KB. Ours is the whole push: probing, metadata, patch, application, mark;
-smpmgr's the upload alone, with its defaults.
+Both are processes that talk to a virtual board each, of the same kind, through `hillhold-lab line` (115200 baud, an adapter of 2 ms), in
+real time; wall time, smpmgr's over ours. The images are real: MicroPython for the micro:bit before and after a fix (uflash 1.2.3 and
+1.2.4), behind it as much of another firmware (GreatFET 2024.0.0) as makes 400 KB. Ours is the whole push to a board that has not heard of
+the fix: probing, metadata, patch, application, mark. smpmgr's is the upload alone, with its defaults, to a board that was told the
+metadata before, without which it takes no image.
 
     PYTHONPATH=tests/support python tests/bench/patch_line.py [--json]
 """
@@ -16,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hillhold_bootsim import boards
@@ -47,15 +49,13 @@ def board_file(folder: Path) -> Path:
     return folder / "board.toml"
 
 
-def measured() -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        file = board_file(folder)
-        lab = Lab(folder, int(time.time()), payloads=payloads(), room=0x70000)
-        board = stack.enter_context(lab.board(folder / "board.flash", file=file))
+@contextmanager
+def updated(lab: Lab, name: str, file: Path) -> Iterator[Path]:
+    """A board that runs the first release; yields the port at the other end of its line."""
+    with ExitStack() as stack:
+        board = stack.enter_context(lab.board(lab.folder / f"{name}.flash", file=file))
         assert device("push", lab.one, "--port", board.port, timeout=300).code == 0
-        assert device("check", lab.two, "--port", board.port).code == 0
-        port, log = folder / "line.tty", folder / "line.log"
+        port, log = lab.folder / f"{name}-line.tty", lab.folder / f"{name}-line.log"
         command = [BIN / "hillhold-lab", "line", board.port, "--link", port, "--baud", BAUD, "--latency", LATENCY]
         with log.open("wb") as out:
             line = subprocess.Popen(
@@ -64,22 +64,30 @@ def measured() -> dict[str, float]:
         stack.callback(line.wait)
         stack.callback(line.terminate)
         wait_for("stop it", log)
-        (new,) = lab.two.glob("targets/pump/1.1.0/*.app.bin")
-        smpmgr = [sys.executable, "-m", "smpmgr", "--port", port, "--timeout", 5]
-        beside = {**os.environ, "PYTHONPATH": str(SMPMGR)}
+        yield port
 
-        def seconds(command: list[object], environment: dict[str, str]) -> float:
-            began = time.monotonic()
-            done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, env=environment)
-            took = time.monotonic() - began
-            assert done.returncode == 0, done.stdout + done.stderr
-            return took
 
-        theirs = seconds([*smpmgr, "image", "upload", new], beside)
-        subprocess.run([*map(str, [*smpmgr, "image", "erase", 1])], check=True, capture_output=True, env=beside)
-        done = device("check", lab.two, "--port", port)
-        assert "would install" in done.out, done
-        ours = seconds([BIN / "hillhold-device", "push", lab.two, "--port", port, "--no-reset"], dict(os.environ))
+def seconds(command: list[object], environment: dict[str, str]) -> float:
+    began = time.monotonic()
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, env=environment)
+    took = time.monotonic() - began
+    assert done.returncode == 0, done.stdout + done.stderr
+    return took
+
+
+def measured() -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        file = board_file(folder)
+        lab = Lab(folder, int(time.time()), payloads=payloads(), room=0x70000)
+        with updated(lab, "ours", file) as port:
+            ours = seconds([BIN / "hillhold-device", "push", lab.two, "--port", port, "--no-reset"], dict(os.environ))
+        with updated(lab, "theirs", file) as port:
+            done = device("check", lab.two, "--port", port)
+            assert "would install" in done.out, done
+            (new,) = lab.two.glob("targets/pump/1.1.0/*.app.bin")
+            smpmgr = [sys.executable, "-m", "smpmgr", "--port", port, "--timeout", 5, "image", "upload", new]
+            theirs = seconds(smpmgr, {**os.environ, "PYTHONPATH": str(SMPMGR)})
         size = min(file.stat().st_size for file in lab.two.glob("targets/pump/1.1.0/*.patch"))
     return {"image": len(payloads()[1]), "patch": size, "ours": ours, "smpmgr": theirs, "ratio": theirs / ours}
 

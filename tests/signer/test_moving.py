@@ -7,8 +7,10 @@ import random
 
 import pytest
 
-from hillhold_signer.moving import RAM, Addresses, Match
+from hillhold_signer.matching import Match
+from hillhold_signer.moving import Addresses
 from hillhold_signer.patches import make_patch
+from hillhold_signer.scanning import RAM
 from hillhold_verifier.moves import MAX_MOVES
 from hillhold_verifier.patch import HEADER
 from linker import builds

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -20,14 +23,15 @@ from hillhold_signer.adding import add_releases
 from hillhold_signer.cli import main
 from hillhold_signer.errors import ReleaseRefused, RepositoryRefused
 from hillhold_signer.making import Making
-from hillhold_signer.patching import NO_PATCHES, NOTHING_SHA256, PatchFrom, limits
+from hillhold_signer.patches import make_patch
+from hillhold_signer.patching import MAX_KEPT, NO_PATCHES, NOTHING_SHA256, WORTH_PERCENT, LeftOut, PatchFrom, limits
 from hillhold_signer.patchpool import Job, PatchPool
-from hillhold_signer.patchworker import alike
+from hillhold_signer.patchworker import PIECE, SAMPLES, SHARE, alike
 from hillhold_signer.prune import prune_releases
 from hillhold_signer.releases import understood
 from hillhold_verifier.patch import PatchDecoder
 from hillhold_verifier.release import Patch, Release, patch_path
-from patchworld import LINUX, MAIN, World, children, instead, listed
+from patchworld import LINUX, MAIN, World, children, edited, instead, listed
 from workshop import HARDWARE, NOW, firmware, image, release, sign_all, started, tree
 
 WISH = Wish("app.bin", hardware=HARDWARE[:1])
@@ -76,6 +80,31 @@ def test_a_base_with_nothing_in_common_is_seen_at_once_and_one_that_moved_is_not
     assert alike(firmware(2, 50_000) + result[:6_000], result)
     assert alike(b"", result)
     assert alike(firmware(2, 1000), bytes(60_000))  # too little to tell
+
+
+def test_no_more_of_a_base_is_looked_at_than_it_takes_to_see_that_it_is_alike() -> None:
+    result = firmware(1, 60_000)
+    wanted = len({result[at : at + PIECE] for at in range(0, len(result) - PIECE + 1, len(result) // SAMPLES)})
+    enough = math.ceil(wanted * SHARE)
+    step = len(result) // SAMPLES
+
+    class Base(bytes):
+        """Counts how far it is read."""
+
+        read = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            self.read = max(self.read, key.stop)
+            return super().__getitem__(key)
+
+    base = Base(result)
+    assert alike(base, result)
+    assert base.read <= (enough + 1) * step + PIECE
+    pieces = [result[at : at + PIECE] for at in range(0, len(result) - PIECE + 1, step)]
+    apart = b"".join(piece + bytes(PIECE) for piece in dict.fromkeys(pieces))
+    assert alike(apart[: enough * 2 * PIECE], result)
+    assert not alike(apart[: (enough - 1) * 2 * PIECE], result)
+    assert not alike(apart[: 2 * PIECE] * enough, result)  # the same piece again says nothing more
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
@@ -190,7 +219,7 @@ def test_a_base_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     ]
 
 
-def test_an_image_that_compresses_also_travels_compressed_and_is_what_others_are_measured_by(tmp_path: Path) -> None:
+def test_an_image_that_compresses_also_travels_compressed(tmp_path: Path) -> None:
     most, limit = limits(100_000, 40_000)
     assert (most, limit) == (95_000, 32_000)
     assert limits(100_000, 96_000)[1] == limits(100_000, None)[1] == 80_000
@@ -206,6 +235,23 @@ def test_an_image_that_compresses_also_travels_compressed_and_is_what_others_are
     assert whole.target.path == patch_path("pump/2.0.0/app.bin", NOTHING_SHA256)
     custom = whole.target.custom["hillhold"]
     assert (custom["base"], custom["base_length"]) == (sha256(b"").hexdigest(), 0)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_patch_is_measured_by_the_compressed_image_where_that_is_smaller(tmp_path: Path, *, whole: bool) -> None:
+    world = World(1)
+    world.image = firmware(1, 500) * 20
+    world.bytes["1.0.0"] = world.image
+    for seed in range(100):
+        world.bytes["1.0.0"] = edited(world.bytes["1.0.0"], seed)
+    world.releases[0] = listed("1.0.0", world.bytes["1.0.0"])
+    compressed = len(make_patch(b"", world.image))
+    length = len(make_patch(world.bytes["1.0.0"], world.image))
+    assert compressed * WORTH_PERCENT // 100 < length < len(world.image) * WORTH_PERCENT // 100
+    with Making(tmp_path / "work") as making:
+        made = making.make(world.task(PatchFrom(whole=whole)), world.read)
+    assert [item.target.length for item in made.kept] == ([compressed] if whole else [])
+    assert made.left_out == (LeftOut("pump/1.0.0/app.bin", "pump/2.0.0/app.bin", "not worth it", length),)
 
 
 # --- interruptions ---------------------------------------------------------------------------------------------------
@@ -248,6 +294,37 @@ def test_an_interruption_ends_the_processes_and_the_next_time_goes_on(tmp_path: 
         assert len(second.keys) == before
     assert before == 8 - 3  # nor is the one from nothing made again
     assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_hundreds_of_bases_take_the_memory_of_a_few_and_an_interruption_costs_little(tmp_path: Path) -> None:
+    count, length, folder = 300, 40_000, tmp_path / "work"
+    world = World(1, length)
+    bases = [edited(world.image, number) for number in range(count)]
+    world.releases = [listed(f"1.0.{number}", data) for number, data in enumerate(bases)]
+    del bases
+    read = lambda release: edited(world.image, int(str(release.version).split(".")[2]))  # noqa: E731
+
+    def stop(_path: str, done: int, _total: int, _kept: int) -> None:
+        if done == count * 3 // 4:
+            raise KeyboardInterrupt
+
+    first, second = Counting(), Counting()
+    tracemalloc.start()
+    try:
+        with first, pytest.raises(KeyboardInterrupt), Making(folder, first, stop) as making:
+            making.make(world.task(ALL), read)
+        with second, Making(folder, second) as making:
+            made = making.make(world.task(ALL), read)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(second.keys) <= count // 4
+    assert len(made.kept) == MAX_KEPT
+    assert [item.reason for item in made.left_out if item.base] == ["others save more"] * (count - MAX_KEPT)
+    longest = max(item.target.length for item in made.kept)
+    assert longest <= min(item.length or 0 for item in made.left_out if item.base)
+    assert peak < count * length // 8
 
 
 @LINUX

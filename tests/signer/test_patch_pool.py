@@ -107,7 +107,8 @@ def test_memory_bounds_how_many_run_at_once(tmp_path: Path, monkeypatch: pytest.
 @LINUX
 def test_a_process_whose_parent_was_killed_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     instead(
-        monkeypatch, "import hillhold_signer.patchworker as w\ndef hang(*_):\n    while True: pass\nw.make_patch = hang"
+        monkeypatch,
+        "import hillhold_signer.patchworker as w\ndef hang(*_, **__):\n    while True: pass\nw.make_patch = hang",
     )
     command = patchpool.command()
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=patchpool.environment())

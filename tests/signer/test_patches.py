@@ -95,6 +95,7 @@ def test_a_patch_that_does_not_give_the_result_is_not_returned(monkeypatch: pyte
     monkeypatch.setattr(patches, "_sections", lambda base, result, *_: [(b"", b"?" * len(result), 0)])
     with pytest.raises(OperationalError, match="does not give the result"):
         make_patch(b"base", b"result")
+    assert run(make_patch(b"base", b"result", check=False), b"base", 6) == 6
 
 
 def test_lengths_beyond_the_format_are_the_callers_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,33 +3,24 @@
 Nothing is asked of the build: no symbols, no map file. What the two images hold says it. Where a part of the base lies in the result again,
 a call in it gives the place that it calls in both, and so does a pointer: each is a vote for how far that place moved. The table is the one
 with which the votes that it gets right, less what its rows cost, come to most.
-
-Where the image runs is found in the same way: it is the address at which the most pointers to code point to where functions begin.
 """
 
 from __future__ import annotations
 
 import re
-import struct
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final
 
-from hillhold_verifier.moves import LIMIT_ADDRESS, MAX_MOVES, Moves, branch_offset, branches, is_branch
-
-RAM: Final = 0x2000_0000
-RAM_LENGTH: Final = 0x4_0000
-"""Where Armv7-M and Armv6-M have SRAM, and how much of it is looked at."""
+from hillhold_signer.matching import Match
+from hillhold_signer.scanning import RAM, Word, branch_offsets, halfwords, load_address, words
+from hillhold_verifier.moves import LIMIT_ADDRESS, MAX_MOVES, Moves, branch_with, branches, is_branch
 
 _CALL: Final = re.compile(rb".[\xf0-\xf7].[\xd0-\xdf\xf0-\xff]", re.DOTALL)
-_PROLOGUE: Final = re.compile(rb"(?=.\xb5|\x2d\xe9)", re.DOTALL)
-"""`PUSH {..., lr}`, in its short and its long form: how nearly every function that calls another begins."""
 _MASKED_CALL: Final = b"\x00\xf0\x00\xf8"
 _MASKED_POINTER: Final = b"\x01\x01"
 _VECTORS: Final = 256
 """Nothing points into the table of vectors that an image begins with; of one that runs from 0, small numbers would."""
-_LEAST_POINTERS: Final = 20
 _FARTHEST: Final = 1 << 17
 """Bytes that a pointer may move and still be taken for the same one."""
 _VOTE: Final = 3
@@ -38,34 +29,21 @@ _ROW: Final = 5
 """Bytes that a row costs, about."""
 
 
-class Match(NamedTuple):
-    """A part of the base that lies in the result again, more or less: offsets and a length, in bytes."""
-
-    base: int
-    result: int
-    length: int
-
-
 class Addresses:
     """What of two images is an address, before anything is matched."""
 
     def __init__(self, base: bytes, result: bytes) -> None:
         self.base, self.result = base, result
         self.branches = list(branches(base))
-        self.targets = [at + 4 + branch_offset(base, at) for at in self.branches]
-        load = _load(base)
+        offsets = branch_offsets(halfwords(base), [at >> 1 for at in self.branches])
+        self.targets = [at + 4 + offset for at, offset in zip(self.branches, offsets, strict=True)]
+        load = load_address(base)
         self.load = LIMIT_ADDRESS - len(base) if load is None else load
-        self._all = Moves(len(base), self.load, RAM, RAM_LENGTH)
-        self.words = list(self._all.words(base))
+        self.words = words(base, self.load, len(base))
 
     def masked(self) -> tuple[bytes, bytes]:
         """Base and result with addresses blotted out, for matching: what differs in addresses alone is the same."""
-        base, result = bytearray(_CALL.sub(_MASKED_CALL, self.base)), bytearray(_CALL.sub(_MASKED_CALL, self.result))
-        for image, words in ((base, self.words), (result, self._all.words(self.result))):
-            for at, _, place in words:
-                if place >= _VECTORS:
-                    image[at : at + 2] = _MASKED_POINTER
-        return bytes(base), bytes(result)
+        return _masked(self.base, self.words), _masked(self.result, words(self.result, self.load, len(self.base)))
 
     def moves(self, matches: list[Match]) -> Moves | None:
         """The table, or None where nothing moved that it could state."""
@@ -89,12 +67,17 @@ class Addresses:
         base, result = self.base, self.result
         found = []
         offsets = [at for at, _, _ in self.words]
+        halves = halfwords(result), halfwords(result[1:])  # those at even offsets, and those at odd ones
         for start, new, length in matches:
             way = new - start
-            for n in range(bisect_left(self.branches, start), bisect_right(self.branches, start + length - 4)):
-                at, target = self.branches[n], self.targets[n]
-                if is_branch(result, at + way) and 0 <= target < len(base):
-                    found.append((target, branch_offset(result, at + way) + at + way + 4 - target))
+            here = slice(bisect_left(self.branches, start), bisect_right(self.branches, start + length - 4))
+            calls = [
+                (at + way, target)
+                for at, target in zip(self.branches[here], self.targets[here], strict=True)
+                if is_branch(result, at + way) and 0 <= target < len(base)
+            ]
+            stated = branch_offsets(halves[way & 1], [at >> 1 for at, _ in calls])
+            found += [(target, at + 4 + offset - target) for (at, target), offset in zip(calls, stated, strict=True)]
             for n in range(bisect_left(offsets, start), bisect_right(offsets, start + length - 4)):
                 at, word, place = self.words[n]
                 shift = int.from_bytes(result[at + way : at + way + 4], "little") - word
@@ -103,20 +86,37 @@ class Addresses:
         return Counter(found)
 
 
-def _load(base: bytes) -> int | None:
-    """The address that the image runs from, a multiple of 256."""
-    functions: dict[int, list[int]] = {}
-    for found in _PROLOGUE.finditer(base):
-        if not found.start() & 1:
-            functions.setdefault(found.start() & 0xFF, []).append(found.start())
-    words = struct.unpack_from(f"<{len(base) // 4}I", base)
-    # Pointers lie beside pointers: in tables, and in the pools behind functions.
-    pointers = {word - 1 for before, word in pairwise(words) if word & 1 and not (before ^ word) >> 20}
-    loads = Counter(
-        pointer - start for pointer in pointers for start in functions.get(pointer & 0xFF, ()) if pointer >= start
-    )
-    (load, count), *_ = loads.most_common(1) or [(0, 0)]
-    return load if count >= _LEAST_POINTERS and load + len(base) <= LIMIT_ADDRESS else None
+class Corrected:
+    """The base as a table corrects it: what `Moves.read` reads, from what is known of the whole base already."""
+
+    def __init__(self, addresses: Addresses, moves: Moves) -> None:
+        self._base, self._branches, self._targets = addresses.base, addresses.branches, addresses.targets
+        self._shifts = [moves.shift(target) if 0 <= target < len(self._base) else 0 for target in self._targets]
+        self._words = bytearray(self._base)
+        for at, word, place in addresses.words:
+            in_image = moves.load <= word < moves.load + len(self._base)
+            shift = moves.shift(place) if in_image or moves.ram <= word < moves.ram + moves.ram_length else 0
+            if shift:
+                self._words[at : at + 4] = ((word + shift) % LIMIT_ADDRESS).to_bytes(4, "little")
+
+    def read(self, start: int, length: int, way: int) -> bytes:
+        """Return bytes of the base from `start`, as they are corrected where they lie `way` bytes further on in the result."""
+        before = max(0, start - 4)  # branches that only end or begin here have to fit
+        out = self._words[before : start + length + 4]
+        for n in range(bisect_left(self._branches, start - 3), bisect_left(self._branches, start + length)):
+            at, change = self._branches[n], self._shifts[n] - way
+            if change:
+                offset = self._targets[n] - at - 4 + change
+                out[at - before : at - before + 4] = branch_with(self._base, at, offset)
+        return bytes(out[start - before : start - before + length])
+
+
+def _masked(image: bytes, found: list[Word]) -> bytes:
+    out = bytearray(_CALL.sub(_MASKED_CALL, image))
+    for at, _, place in found:
+        if place >= _VECTORS:
+            out[at : at + 2] = _MASKED_POINTER
+    return bytes(out)
 
 
 def _rows(votes: Counter[tuple[int, int]], price: int) -> list[tuple[int, int]]:

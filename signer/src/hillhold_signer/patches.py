@@ -1,10 +1,10 @@
 """Make a patch in the format `hhp2` (specified in `hillhold_verifier.patch` and `docs/FORMAT.md`).
 
-bsdiff4 finds what of the base can be used again, in images whose addresses are blotted out; `hillhold_signer.moving` finds how
-addresses moved; what then differs from the corrected base is written as records, in the order of the result, and compressed. The same
-bytes come out for the same input, with one version of bsdiff4 and liblzma.
+`hillhold_signer.matching` finds what of the base can be used again, in images whose addresses are blotted out; `hillhold_signer.moving`
+finds how addresses moved; what then differs from the corrected base is written as records, in the order of the result, and compressed.
+The same bytes come out for the same input, with one version of bsdiff4 and liblzma.
 
-Every patch is applied again by the verifier's decoder before it is returned.
+Every patch is applied again by the verifier's decoder before it is returned, unless the caller does so.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-import bsdiff4.core
-
-from hillhold_signer.moving import Addresses, Match
+from hillhold_signer.matching import Match, matches
+from hillhold_signer.moving import Addresses, Corrected
 from hillhold_verifier import patch
 from hillhold_verifier.errors import MisuseError, OperationalError
 from hillhold_verifier.moves import Moves
@@ -36,8 +35,11 @@ _Section = tuple[bytes, bytes, int]
 """Differences to the base at the cursor, bytes to insert, and how the cursor moves then."""
 
 
-def make_patch(base: bytes, result: bytes) -> bytes:
+def make_patch(base: bytes, result: bytes, *, check: bool = True) -> bytes:
     """Makes the patch that turns `base` into `result`.
+
+    Args:
+        check: also applies it. Whoever does that with what arrives need not do it twice.
 
     Returns:
         The patch, of the format `ALGORITHM`. It may be larger than the result; whether it is worth it is for the caller.
@@ -59,7 +61,8 @@ def make_patch(base: bytes, result: bytes) -> bytes:
     header = patch.HEADER.pack(
         patch.MAGIC, patch.FORMAT_VERSION, (pb * 5 + lp) * 9 + lc, window_bits, len(base), len(result)
     )
-    _check(header + packed, base, result)
+    if check:
+        _check(header + packed, base, result)
     return header + packed
 
 
@@ -67,42 +70,27 @@ def _stream(base: bytes, result: bytes) -> bytes:
     if not base or not result:  # nothing to match
         return _table(None) + _records([(b"", result, 0)])
     addresses = Addresses(base, result)
-    matches = _matches(*addresses.masked())
-    moves = addresses.moves(matches)
-    sections = list(_sections(base, result, matches, None))
+    found = matches(*addresses.masked())
+    moves = addresses.moves(found)
+    sections = list(_sections(base, result, found, None))
     if moves:
-        corrected = list(_sections(base, result, matches, moves))
+        corrected = list(_sections(base, result, found, Corrected(addresses, moves)))
         if _differing(corrected) < _differing(sections):
             return _table(moves) + _records(corrected)
     return _table(None) + _records(sections)
 
 
-def _matches(base: bytes, result: bytes) -> list[Match]:
-    control, _, _ = bsdiff4.core.diff(base, result)
-    numbers = [bsdiff4.core.decode_int64(control[at : at + 8]) for at in range(0, len(control), 8)]
-    found = []
-    old = new = 0
-    for at in range(0, len(numbers), 3):
-        add, insert, seek = numbers[at : at + 3]
-        if add:
-            found.append(Match(old, new, add))
-        old, new = old + add + seek, new + add + insert
-    return found
-
-
-def _sections(base: bytes, result: bytes, matches: list[Match], moves: Moves | None) -> Iterator[_Section]:
+def _sections(base: bytes, result: bytes, found: list[Match], corrected: Corrected | None) -> Iterator[_Section]:
     """The result as sections; the first may make nothing, and only seek."""
     cursor = made = 0
     differences = b""
-    for start, new, length in [*matches, Match(-1, len(result), 0)]:
+    for start, new, length in [*found, Match(-1, len(result), 0)]:
         seek = start - cursor if length else 0
         if new > made or seek:
             yield differences, result[made:new], seek
             differences = b""
         if length:
-            old = base[start : start + length]
-            if moves:
-                old = moves.read(lambda offset, count: base[offset : offset + count], start, length, new - start)
+            old = corrected.read(start, length, new - start) if corrected else base[start : start + length]
             differences += _difference(result[new : new + length], old)
         cursor, made = start + length, new + length
     if differences:
