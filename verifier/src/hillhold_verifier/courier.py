@@ -14,12 +14,14 @@ from typing import Final
 
 from hillhold_verifier.agent import APPLY, CHOOSE, HELD, IDENTIFY, MAGIC, METADATA, PROTOCOL, STATUS
 from hillhold_verifier.answers import BoardRefused, Body, checked, held_names, plan_of, reasons_of, runs
+from hillhold_verifier.content import ContentCheck
 from hillhold_verifier.conversation import Conversation, Pause, Progress, Request, Upload
 from hillhold_verifier.errors import (
     MetadataError,
     MismatchError,
     OperationalError,
     PatchError,
+    Refused,
     SlotError,
     SmpError,
     WireError,
@@ -49,6 +51,8 @@ MIN_BUFFER: Final = 128
 """The least room for a message that a courier reckons with."""
 MAX_WINDOW: Final = 8
 """Requests under way, at most; twice what the fastest line has use for."""
+PIECE: Final = 64 * 1024
+"""Bytes of a patch that are read at a time while it is checked."""
 MAX_VERDICTS: Final = 2048
 """Releases of which a board may say something: more than there can be in a line role."""
 FALL_BACK: Final = frozenset({PatchError.code, SlotError.code, MismatchError.code})
@@ -132,7 +136,12 @@ class Courier:
         return Pushed(paths, " and ".join(sorted(ways, reverse=True)), sent, (), status, runs(plan, status))
 
     def _patched(self, entry: Body, patch: Patch) -> Conversation[bool]:
-        """Bring a patch and have it applied; False where the board refuses it for a reason that another way may not have."""
+        """Bring a patch and have it applied; False where source or board refuse it for a reason that another way may not have."""
+        try:
+            self._check_at_source(patch)
+        except (OperationalError, Refused) as error:
+            self._report(Progress(f"patch unavailable ({error}); trying the next way"))
+            return False
         try:
             yield from self._bring("patch", int_field(entry, "n"), patch.path, patch.sha256, patch.length)
             self._report(Progress("the board applies the patch"))
@@ -143,6 +152,16 @@ class Courier:
             self._report(Progress(f"patch refused ({refusal}); trying the next way"))
             return False
         return True
+
+    def _check_at_source(self, patch: Patch) -> None:
+        """Read a patch whole before the board hears of it, which erases what it has so far; raises as the source, or `MismatchError`."""
+        check = ContentCheck(patch.path, patch.length, {"sha256": patch.sha256})
+        at = 0
+        with self._source.target(patch.path, patch.sha256) as content:
+            while at < patch.length and (data := content.read(at, min(PIECE, patch.length - at))):
+                check.feed(data)
+                at += len(data)
+        check.finish()
 
     def check(self) -> Conversation[tuple[Body, Body]]:
         """Bring the metadata only; return the board's identity and its choice: `plan`, and `reasons` for every other candidate."""

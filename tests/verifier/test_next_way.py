@@ -1,0 +1,113 @@
+"""Where one way to a release fails, at the source or on the board, the next one is taken; and what arrived of it is not lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Final
+
+import pytest
+
+from bench import CLOCK, LAYOUT, Bench, Rig, confirmed_rig, installed
+from hillhold_verifier.conversation import Progress
+from hillhold_verifier.courier import Courier
+from hillhold_verifier.errors import OperationalError
+from hillhold_verifier.local import LocalUpdate
+from hillhold_verifier.release import NOTHING, patch_path
+from hillhold_verifier.sources import Content
+from offers import TreeSource, image, offer, offer_compressed, offer_patch
+
+NEW = "pump/1.1.0/app.bin"
+BASE = image("1.0.0")
+DATA = image("1.1.0", 2, dense=False)
+OTHER = image("1.1.0", 2, seed=9, dense=False)
+"""Another one, of about the same size."""
+FROM: Final = {"patch": sha256(BASE).digest(), "compressed": NOTHING}
+"""The base of each way that is a patch."""
+SECTOR = LAYOUT.slot_sector(0)
+
+Update = Callable[[TreeSource], tuple[list[str], int]]
+"""Updates from a source; returns the steps in words, and the payload bytes that were read."""
+
+
+class Unread:
+    """Content that cannot be read."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        raise OperationalError("target: Input/output error")
+
+
+class Spoilt(TreeSource):
+    """A source whose file for one path is missing, short, altered or cannot be read."""
+
+    def __init__(self, tree: dict[str, bytes], path: str, fault: str) -> None:
+        folder, _, name = path.rpartition("/")
+        (file,) = (one for one in tree if one.startswith(f"targets/{folder}/") and one.endswith(f".{name}"))
+        spoilt = {"short": tree[file][:10], "altered": bytes([tree[file][0] ^ 1]) + tree[file][1:]}
+        left = {one: data for one, data in tree.items() if one != file or fault not in ("missing", *spoilt)}
+        super().__init__({**left, **({file: spoilt[fault]} if fault in spoilt else {})})
+        self._unread = path if fault == "unread" else None
+
+    @contextmanager
+    def target(self, path: str, sha256: bytes) -> Iterator[Content]:
+        with super().target(path, sha256) as content:
+            yield Unread() if path == self._unread else content
+
+
+def over_the_line() -> tuple[Bench, Update]:
+    bench = installed()
+
+    def update(source: TreeSource) -> tuple[list[str], int]:
+        steps: list[Progress] = []
+        pushed = bench.run(Courier(source, steps.append).push(reset=False))
+        return [step.step for step in steps], pushed.sent
+
+    return bench, update
+
+
+def by_itself() -> tuple[Rig, Update]:
+    rig = confirmed_rig()
+
+    def update(source: TreeSource) -> tuple[list[str], int]:
+        steps: list[Progress] = []
+        updated = LocalUpdate(rig.installer, source, CLOCK, steps.append).update()
+        return [step.step for step in steps], updated.read
+
+    return rig, update
+
+
+both = pytest.mark.parametrize("kind", [over_the_line, by_itself], ids=["courier", "local"])
+Kind = Callable[[], tuple[Bench | Rig, Update]]
+
+
+# --- a fault of the source --------------------------------------------------------------------------------------------
+
+
+@both
+@pytest.mark.parametrize("fault", ["missing", "short", "altered", "unread"])
+@pytest.mark.parametrize("way", FROM)
+def test_a_way_that_the_source_cannot_give_leads_to_the_next(kind: Kind, way: str, fault: str) -> None:
+    """The image is there: a mirror that lost one file blocks nobody."""
+    board, update = kind()
+    offer(board.repo, "1.1.0", 2, data=DATA)
+    if way == "patch":
+        offer_patch(board.repo, "1.1.0", BASE, DATA)
+    packed = offer_compressed(board.repo, "1.1.0", DATA)
+    board.repo.publish()
+    steps, read = update(Spoilt(dict(board.repo.tree), patch_path(NEW, FROM[way]), fault))
+    assert read == (len(packed) if way == "patch" else len(DATA))
+    assert len([step for step in steps if "the next way" in step]) == 1
+    assert board.facts().mark == sha256(DATA).digest()
+
+
+@both
+@pytest.mark.parametrize("fault", ["missing", "short", "unread"])
+def test_an_image_that_the_source_cannot_give_ends_the_update(kind: Kind, fault: str) -> None:
+    """There is no further way."""
+    board, update = kind()
+    offer(board.repo, "1.1.0", 2, data=DATA)
+    board.repo.publish()
+    words = {"missing": "missing", "short": f"10 bytes, not the {len(DATA)}", "unread": "Input/output error"}
+    with pytest.raises(OperationalError, match=words[fault]):
+        update(Spoilt(dict(board.repo.tree), NEW, fault))
