@@ -16,7 +16,7 @@ from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.local import LocalUpdate
 from hillhold_verifier.release import NOTHING, patch_path
 from hillhold_verifier.sources import Content
-from offers import TreeSource, image, offer, offer_compressed, offer_patch
+from offers import TreeSource, image, offer, offer_compressed, offer_patch, patch
 
 NEW = "pump/1.1.0/app.bin"
 BASE = image("1.0.0")
@@ -111,3 +111,57 @@ def test_an_image_that_the_source_cannot_give_ends_the_update(kind: Kind, fault:
     words = {"missing": "missing", "short": f"10 bytes, not the {len(DATA)}", "unread": "Input/output error"}
     with pytest.raises(OperationalError, match=words[fault]):
         update(Spoilt(dict(board.repo.tree), NEW, fault))
+
+
+# --- what arrived is not lost -----------------------------------------------------------------------------------------
+
+
+class Line(TreeSource):
+    """A source that is gone once `most` bytes of a file were read since the update began: a link that never lasts for a whole image."""
+
+    def __init__(self, tree: dict[str, bytes], most: int) -> None:
+        super().__init__(tree)
+        self.began: dict[str, int] = {}
+        self._most = most
+
+    @contextmanager
+    def target(self, path: str, sha256: bytes) -> Iterator[Content]:
+        with super().target(path, sha256) as content:
+            yield Lasting(content, path, self._most, self.began) if path == NEW else content
+
+
+class Lasting:
+    def __init__(self, content: Content, path: str, most: int, began: dict[str, int]) -> None:
+        self._content, self._path, self._most, self._began = content, path, most, began
+
+    def read(self, offset: int, length: int) -> bytes:
+        first = self._began.setdefault(self._path, offset)
+        if offset - first >= self._most:
+            raise OperationalError("the link is gone")
+        return self._content.read(offset, min(length, 500))
+
+
+@both
+@pytest.mark.parametrize("fault", ["makes something else", "altered at the source"])
+def test_an_image_goes_on_where_it_was_though_the_patch_is_smaller(kind: Kind, fault: str) -> None:
+    """Staging the refused patch once more would erase it: the link never lasts for the whole image."""
+    board, update = kind()
+    offer(board.repo, "1.1.0", 2, data=DATA)
+    made = patch(BASE, OTHER if fault == "makes something else" else DATA)
+    board.repo.add_patch(NEW, BASE, made, algorithm="hhp2")
+    board.repo.publish()
+    tree = dict(board.repo.tree)
+    if fault == "altered at the source":
+        tree = dict(Spoilt(tree, patch_path(NEW, FROM["patch"]), "altered").tree)
+    began = []
+    for _ in range(2):
+        line = Line(tree, SECTOR + 500)
+        with pytest.raises(OperationalError, match="the link is gone"):
+            update(line)
+        began.append(line.began[NEW])
+        board.power_cycle()
+    line = Line(tree, SECTOR + 500)
+    steps, _ = update(line)
+    assert [*began, line.began[NEW]] == [0, SECTOR, 2 * SECTOR]
+    assert not [step for step in steps if step.startswith("patch")]
+    assert board.facts().mark == sha256(DATA).digest()

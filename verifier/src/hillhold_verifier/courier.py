@@ -120,7 +120,7 @@ class Courier:
             return Pushed((), "", 0, reasons_of(choice), (yield from self._own(Op.READ, STATUS, {})))
         ways, sent = set[str](), 0
         for entry in plan:
-            for patch in self._find_patches(product, entry, identity) if patches else ():
+            for patch in (yield from self._ways(product, entry, identity)) if patches else ():
                 if (yield from self._patched(entry, patch)):
                     ways.add("compressed image" if patch.base == NOTHING else "patch")
                     sent += patch.length
@@ -252,8 +252,20 @@ class Courier:
 
     # --- image or patch ----------------------------------------------------------------------------------------------
 
+    def _ways(self, product: str, entry: Body, identity: Body) -> Conversation[list[Patch]]:
+        """The patches to try before the image: the smallest first.
+
+        What an interrupted transfer brings goes on before anything else erases what came of it.
+        """
+        if not (found := self._find_patches(product, entry, identity)):
+            return []
+        arriving = (yield from self._own(Op.READ, STATUS, {})).get("transfer")
+        if arriving == entry.get("path"):
+            return []
+        return sorted(found, key=lambda patch: (patch.path != arriving, patch.length))
+
     def _find_patches(self, product: str, entry: Body, identity: Body) -> list[Patch]:
-        """What makes a chosen release from the board's confirmed image, or from nothing, and is smaller; the smallest first."""
+        """What makes a chosen release from the board's confirmed image, or from nothing, and is smaller."""
         line = parse_targets(self._chain(product)[-1][1], product).signed
         known, found = identity.get("alg"), []
         for base in (entry.get("base"), NOTHING):
@@ -264,8 +276,7 @@ class Courier:
                 continue
             if isinstance(patch, Patch) and isinstance(known, list) and patch.algorithm in known:
                 found.append(patch)
-        smaller = [patch for patch in found if patch.length < int_field(entry, "len")]
-        return sorted(smaller, key=lambda patch: patch.length)
+        return [patch for patch in found if patch.length < int_field(entry, "len")]
 
     def _bring(self, what: str, component: int, path: str, digest: bytes, length: int) -> Conversation[None]:
         if length > MAX_LENGTH:  # a board's word: no source has such an offset, nor would a transfer to it end

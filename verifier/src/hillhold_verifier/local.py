@@ -94,7 +94,14 @@ class LocalUpdate:
         return Updated(marked, tuple(patched), read, selection)
 
     def _patches(self, selection: Selection, release: Release) -> list[Patch]:
-        """The patches to a release that can be applied here and are smaller than it, the smallest first."""
+        """The patches to a release that can be applied here and are smaller than it, the smallest first.
+
+        What an interrupted transfer brings goes on before anything else erases what came of it.
+        """
+        transfer = self._installer.state.transfer
+        arriving = transfer.path if transfer else None
+        if arriving == release.path:
+            return []
         confirmed = self._installer.confirmed(self._component(release))
         held = (confirmed.sha256, confirmed.length) if confirmed else None
         found = [
@@ -105,7 +112,7 @@ class LocalUpdate:
             and patch.algorithm in DECODERS
             and patch.length < release.length
         ]
-        return sorted(found, key=lambda patch: patch.length)
+        return sorted(found, key=lambda patch: (patch.path != arriving, patch.length))
 
     def _patched(self, release: Release, patch: Patch) -> bool:
         """Bring a patch and apply it; False where another way may do what this patch does not."""

@@ -52,8 +52,9 @@ class SlotTransfer:
                 self._done = transfer.release
                 return length  # the slot holds already what this content is or makes
             self._writer = self._start(transfer)
-        elif self._writer is None:
-            self._writer = self._resume(running)
+        else:
+            self._done = None
+            self._writer = self._writer or self._resume(running)
         return self._writer.offset
 
     def write(self, offset: int, data: bytes) -> int:
@@ -93,9 +94,9 @@ class SlotTransfer:
         context, transfer = self._context, self._context.state.transfer
         component = transfer.component if transfer else 0
         slot = context.other_slot(component)
-        if transfer is None and self._done:
-            return self._done
         complete = self._writer is not None and self._writer.complete
+        if self._done and not complete:
+            return self._done  # what was begun last is there; of another component's transfer a part may be
         if transfer is None or transfer.patch is None or not complete:
             raise OrderError("patch", expected="one that was received whole", got="less")
         slots, patch = context.slots[component], transfer.patch
