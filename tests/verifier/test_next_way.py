@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -14,7 +15,9 @@ from hillhold_verifier.conversation import Progress
 from hillhold_verifier.courier import Courier
 from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.local import LocalUpdate
+from hillhold_verifier.patch import FORMAT_VERSION, HEADER, MAGIC
 from hillhold_verifier.release import NOTHING, patch_path
+from hillhold_verifier.smp import ImageCommand
 from hillhold_verifier.sources import Content
 from offers import TreeSource, image, offer, offer_compressed, offer_patch, patch
 
@@ -164,4 +167,61 @@ def test_an_image_goes_on_where_it_was_though_the_patch_is_smaller(kind: Kind, f
     steps, _ = update(line)
     assert [*began, line.began[NEW]] == [0, SECTOR, 2 * SECTOR]
     assert not [step for step in steps if step.startswith("patch")]
+    assert board.facts().mark == sha256(DATA).digest()
+
+
+# --- which way is the first -------------------------------------------------------------------------------------------
+
+
+def roundabout(base: bytes, result: bytes) -> bytes:
+    """A patch that makes the result, and takes nothing of the base: a little larger than the result compressed."""
+    length = bytes([len(result) & 0x7F | 0x80, len(result) >> 7])
+    plain = b"\0" + bytes([0, 1, 0, 2]) + bytes([0, 1]) + length + b"\0" + result
+    filters = [{"id": lzma.FILTER_LZMA1, "preset": 0, "dict_size": 1 << 12, "lc": 0, "lp": 0, "pb": 0}]
+    head = HEADER.pack(MAGIC, FORMAT_VERSION, 0, 12, len(base), len(result))
+    return head + lzma.compress(plain, lzma.FORMAT_RAW, filters=filters)
+
+
+def offer_both(board: Bench | Rig, first: str) -> dict[str, bytes]:
+    """Offer a release as a patch and compressed, either of which makes it, the smaller one being `first`; returns both, in this order."""
+    offer(board.repo, "1.1.0", 2, data=DATA)
+    made = {"patch": patch(BASE, DATA) if first == "patch" else roundabout(BASE, DATA)}
+    board.repo.add_patch(NEW, BASE, made["patch"], algorithm="hhp2")
+    made["compressed"] = offer_compressed(board.repo, "1.1.0", DATA)
+    board.repo.publish()
+    return dict(sorted(made.items(), key=lambda item: len(item[1])))
+
+
+@both
+@pytest.mark.parametrize("first", FROM)
+def test_of_two_ways_that_both_go_the_smaller_one_is_taken(kind: Kind, first: str) -> None:
+    board, update = kind()
+    made = offer_both(board, first)
+    sizes = [len(one) for one in made.values()]
+    assert next(iter(made)) == first
+    assert sizes[0] < sizes[1] < len(DATA)
+    steps, read = update(TreeSource(board.repo.tree))
+    assert read == sizes[0]
+    assert not [step for step in steps if "the next way" in step]
+    brought = {step for step in steps if step.startswith(("patch ", "image "))}
+    assert brought == {f"patch {patch_path(NEW, FROM[first])}"}
+    assert board.facts().mark == sha256(DATA).digest()
+
+
+@both
+@pytest.mark.parametrize(("first", "second"), [("patch", "compressed"), ("compressed", "patch")])
+def test_a_larger_way_that_was_begun_goes_on(kind: Kind, first: str, second: str) -> None:
+    board, update = kind()
+    made = offer_both(board, first)[second]
+    if isinstance(board, Bench):
+        board.check()
+        named = {"image": 0, "off": 0, "len": len(made), "sha": sha256(made).digest(), "data": made[:500]}
+        assert board.image(ImageCommand.UPLOAD, named)["off"] == 500
+    else:
+        board.take()
+        board.send(made, until=500)
+    steps, read = update(TreeSource(board.repo.tree))
+    assert read == len(made)
+    brought = {step for step in steps if step.startswith(("patch ", "image "))}
+    assert brought == {f"patch {patch_path(NEW, FROM[second])}"}
     assert board.facts().mark == sha256(DATA).digest()
