@@ -2,8 +2,8 @@
 
 Sizes in bytes. "/ bounded": ours as a part of the smallest of the others whose decoder keeps to 64 KiB beside base and result; those are
 marked *. "make": process CPU time, as a multiple of the median of the others; as theirs, without applying what was made. "apply": seconds
-for 400 KB, pure Python, and as a multiple of SHA-256 over the same bytes. "KiB": the peak that `tracemalloc` sees while a patch is applied,
-liblzma's memory included.
+for 400 KB, pure Python, and as a multiple of SHA-256 over the same bytes. "KiB": the peak that `tracemalloc` sees while a device applies a
+patch (`SlotTransfer.apply`, slots in files): hashing, erasing, decoding and writing, liblzma's memory included.
 
     PYTHONPATH=tests/support:.cache/peers python tests/bench/patches.py [--json]
 
@@ -27,7 +27,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
@@ -40,6 +39,7 @@ import detools
 import hdiffpatch
 import zstandard
 
+from applying import apply_peak
 from hillhold_signer.patches import make_patch
 from hillhold_verifier.moves import MAX_MOVES
 from hillhold_verifier.patch import HEADER, PatchDecoder
@@ -117,15 +117,6 @@ def apply(patch: bytes, base: bytes, length: int, digest: bytes | None = None) -
         raise SystemExit("error: a patch does not give its result")
 
 
-def peak(run: Callable[[], object]) -> int:
-    tracemalloc.start()
-    try:
-        run()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 def device_bytes(patch: bytes) -> int:
     """What a microcontroller needs: dictionary, LZMA's probabilities, rows of the table, and 3 KiB for buffers and state."""
     properties, bits = patch[4], patch[5]
@@ -155,7 +146,7 @@ def measure(base: bytes, result: bytes) -> dict[str, Any]:
         "make": round(ours / median(makes), 2),
         "apply_400k": round(seconds * 400_000 / length, 4),
         "apply": round(seconds / hashing),
-        "peak_kib": round(peak(lambda: apply(patch, base, length)) / 1024, 1),
+        "peak_kib": round(apply_peak(base, base, result, patch) / 1024, 1),
         "device_kib": round(device_bytes(patch) / 1024, 1),
     }
 
@@ -170,7 +161,7 @@ def whole(image: bytes) -> dict[str, Any]:
         "ours": len(patch),
         "xz": theirs,
         "to_xz": round(len(patch) / theirs, 3),
-        "peak_kib": round(peak(lambda: apply(patch, b"", len(image))) / 1024, 1),
+        "peak_kib": round(apply_peak(image[::-1], b"", image, patch) / 1024, 1),
         "device_kib": round(device_bytes(patch) / 1024, 1),
     }
 

@@ -15,6 +15,7 @@ from hillhold_verifier.answers import Body
 from hillhold_verifier.errors import OperationalError, OrderError, SmpError, UnprovisionedError, WireError
 from hillhold_verifier.installer import Installer
 from hillhold_verifier.mcuboot import parse_image
+from hillhold_verifier.release import patch_path
 from hillhold_verifier.select import Device
 from hillhold_verifier.smp import (
     HILLHOLD_GROUP,
@@ -156,11 +157,17 @@ def test_status_on_the_way() -> None:
 
 def test_status_names_a_transfer_and_the_last_refusal() -> None:
     bench = newer()
+    made = offer_patch(bench.repo, "1.1.0", image("1.0.0"), image("1.1.0", 2))
+    bench.repo.publish()
     choice = bench.chosen()
     bench.image(
         ImageCommand.UPLOAD, {"image": 0, "off": 0, "len": choice["len"], "sha": choice["sha"], "data": b"abcd"}
     )
     assert bench.status()["transfer"] == "pump/1.1.0/app.bin"
+    bench.image(
+        ImageCommand.UPLOAD, {"image": 0, "off": 0, "len": len(made), "sha": sha256(made).digest(), "data": b""}
+    )
+    assert bench.status()["transfer"] == patch_path("pump/1.1.0/app.bin", sha256(image("1.0.0")).digest())
     assert bench.own(Op.WRITE, APPLY)["err"]
     status = bench.status()
     assert (status["code"], "received whole" in str(status["refusal"])) == (OrderError.code, True)

@@ -86,7 +86,7 @@ class Context:
             "failed": len(state.failed),
             "root": state.trust.root.signed.version,
             "time": state.trust.now(None),
-            "transfer": state.transfer.release.path if state.transfer else None,
+            "transfer": state.transfer.path if state.transfer else None,
             "more": more,
         }
 

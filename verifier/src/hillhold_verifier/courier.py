@@ -14,12 +14,14 @@ from typing import Final
 
 from hillhold_verifier.agent import APPLY, CHOOSE, HELD, IDENTIFY, MAGIC, METADATA, PROTOCOL, STATUS
 from hillhold_verifier.answers import BoardRefused, Body, checked, held_names, plan_of, reasons_of, runs
+from hillhold_verifier.content import ContentCheck
 from hillhold_verifier.conversation import Conversation, Pause, Progress, Request, Upload
 from hillhold_verifier.errors import (
     MetadataError,
     MismatchError,
     OperationalError,
     PatchError,
+    Refused,
     SlotError,
     SmpError,
     WireError,
@@ -49,6 +51,8 @@ MIN_BUFFER: Final = 128
 """The least room for a message that a courier reckons with."""
 MAX_WINDOW: Final = 8
 """Requests under way, at most; twice what the fastest line has use for."""
+PIECE: Final = 64 * 1024
+"""Bytes of a patch that are read at a time while it is checked."""
 MAX_VERDICTS: Final = 2048
 """Releases of which a board may say something: more than there can be in a line role."""
 FALL_BACK: Final = frozenset({PatchError.code, SlotError.code, MismatchError.code})
@@ -116,7 +120,7 @@ class Courier:
             return Pushed((), "", 0, reasons_of(choice), (yield from self._own(Op.READ, STATUS, {})))
         ways, sent = set[str](), 0
         for entry in plan:
-            for patch in self._find_patches(product, entry, identity) if patches else ():
+            for patch in (yield from self._ways(product, entry, identity)) if patches else ():
                 if (yield from self._patched(entry, patch)):
                     ways.add("compressed image" if patch.base == NOTHING else "patch")
                     sent += patch.length
@@ -132,7 +136,12 @@ class Courier:
         return Pushed(paths, " and ".join(sorted(ways, reverse=True)), sent, (), status, runs(plan, status))
 
     def _patched(self, entry: Body, patch: Patch) -> Conversation[bool]:
-        """Bring a patch and have it applied; False where the board refuses it for a reason that another way may not have."""
+        """Bring a patch and have it applied; False where source or board refuse it for a reason that another way may not have."""
+        try:
+            self._check_at_source(patch)
+        except (OperationalError, Refused) as error:
+            self._report(Progress(f"patch unavailable ({error}); trying the next way"))
+            return False
         try:
             yield from self._bring("patch", int_field(entry, "n"), patch.path, patch.sha256, patch.length)
             self._report(Progress("the board applies the patch"))
@@ -143,6 +152,16 @@ class Courier:
             self._report(Progress(f"patch refused ({refusal}); trying the next way"))
             return False
         return True
+
+    def _check_at_source(self, patch: Patch) -> None:
+        """Read a patch whole before the board hears of it, which erases what it has so far; raises as the source, or `MismatchError`."""
+        check = ContentCheck(patch.path, patch.length, {"sha256": patch.sha256})
+        at = 0
+        with self._source.target(patch.path, patch.sha256) as content:
+            while at < patch.length and (data := content.read(at, min(PIECE, patch.length - at))):
+                check.feed(data)
+                at += len(data)
+        check.finish()
 
     def check(self) -> Conversation[tuple[Body, Body]]:
         """Bring the metadata only; return the board's identity and its choice: `plan`, and `reasons` for every other candidate."""
@@ -234,8 +253,20 @@ class Courier:
 
     # --- image or patch ----------------------------------------------------------------------------------------------
 
+    def _ways(self, product: str, entry: Body, identity: Body) -> Conversation[list[Patch]]:
+        """The patches to try before the image: the smallest first.
+
+        What an interrupted transfer brings goes on before anything else erases what came of it.
+        """
+        if not (found := self._find_patches(product, entry, identity)):
+            return []
+        arriving = (yield from self._own(Op.READ, STATUS, {})).get("transfer")
+        if arriving == entry.get("path"):
+            return []
+        return sorted(found, key=lambda patch: (patch.path != arriving, patch.length))
+
     def _find_patches(self, product: str, entry: Body, identity: Body) -> list[Patch]:
-        """What makes a chosen release from the board's confirmed image, or from nothing, and is smaller; the smallest first."""
+        """What makes a chosen release from the board's confirmed image, or from nothing, and is smaller."""
         line = parse_targets(self._chain(product)[-1][1], product).signed
         known, found = identity.get("alg"), []
         for base in (entry.get("base"), NOTHING):
@@ -246,8 +277,7 @@ class Courier:
                 continue
             if isinstance(patch, Patch) and isinstance(known, list) and patch.algorithm in known:
                 found.append(patch)
-        smaller = [patch for patch in found if patch.length < int_field(entry, "len")]
-        return sorted(smaller, key=lambda patch: patch.length)
+        return [patch for patch in found if patch.length < int_field(entry, "len")]
 
     def _bring(self, what: str, component: int, path: str, digest: bytes, length: int) -> Conversation[None]:
         if length > MAX_LENGTH:  # a board's word: no source has such an offset, nor would a transfer to it end

@@ -5,7 +5,8 @@ The source is trusted with nothing: `Installer` judges every file, chooses, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -22,6 +23,10 @@ from hillhold_verifier.state import DeviceState
 
 PIECE: Final = 64 * 1024
 """Bytes of content that are held in memory at a time."""
+
+
+class SourceError(OperationalError):
+    """The source failed, or lacks what its metadata list: no fault of this device's."""
 
 
 class MetadataHolder(Protocol):
@@ -89,7 +94,14 @@ class LocalUpdate:
         return Updated(marked, tuple(patched), read, selection)
 
     def _patches(self, selection: Selection, release: Release) -> list[Patch]:
-        """The patches to a release that can be applied here and are smaller than it, the smallest first."""
+        """The patches to a release that can be applied here and are smaller than it, the smallest first.
+
+        What an interrupted transfer brings goes on before anything else erases what came of it.
+        """
+        transfer = self._installer.state.transfer
+        arriving = transfer.path if transfer else None
+        if arriving == release.path:
+            return []
         confirmed = self._installer.confirmed(self._component(release))
         held = (confirmed.sha256, confirmed.length) if confirmed else None
         found = [
@@ -100,7 +112,7 @@ class LocalUpdate:
             and patch.algorithm in DECODERS
             and patch.length < release.length
         ]
-        return sorted(found, key=lambda patch: patch.length)
+        return sorted(found, key=lambda patch: (patch.path != arriving, patch.length))
 
     def _patched(self, release: Release, patch: Patch) -> bool:
         """Bring a patch and apply it; False where another way may do what this patch does not."""
@@ -108,7 +120,7 @@ class LocalUpdate:
             self._bring("patch", release, patch.path, patch.sha256, patch.length)
             self._report(Progress("applying the patch"))
             self._installer.apply()
-        except (PatchError, SlotError, MismatchError) as refusal:
+        except (PatchError, SlotError, MismatchError, SourceError) as refusal:
             self._report(Progress(f"patch refused ({refusal}); taking the next way"))
             return False
         return True
@@ -117,11 +129,8 @@ class LocalUpdate:
         at = self._installer.begin(digest, length, self._clock, self._component(release))
         if at >= length:
             return
-        with self._source.target(path, digest) as content:
-            while at < length:
-                data = content.read(at, min(PIECE, length - at))
-                if not data:
-                    raise OperationalError(f"target {path}: {at} bytes, not the {length} that its metadata state")
+        with closing(_pieces(self._source, path, digest, at, length)) as pieces:
+            for data in pieces:
                 at = self._installer.write(at, data)
                 self._report(Progress(f"{what} {path}", at, length))
 
@@ -169,6 +178,19 @@ def take_metadata(
         report(Progress(f"metadata: {need.role}"))
         need = holder.receive(need.role, _require(source, need.file_name), clock)
     return choose()
+
+
+def _pieces(source: Source, path: str, digest: bytes, at: int, length: int) -> Generator[bytes, None, None]:
+    """The bytes of a target from `at` on, up to `length`; raises `SourceError`."""
+    try:
+        with source.target(path, digest) as content:
+            while at < length:
+                if not (data := content.read(at, min(PIECE, length - at))):
+                    raise OperationalError(f"target {path}: {at} bytes, not the {length} that its metadata state")
+                yield data
+                at += len(data)
+    except OperationalError as error:
+        raise SourceError(str(error), hint=error.hint) from error
 
 
 def _require(source: Source, name: str) -> bytes:

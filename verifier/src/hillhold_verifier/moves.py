@@ -145,8 +145,9 @@ class Moves:
 
 def branches(raw: bytes) -> Iterator[int]:
     """Offsets of the branches in bytes that begin at an even offset of the base."""
-    for found in _BRANCH.finditer(raw):
-        at = found.start() - 1
+    end = 0
+    while found := _BRANCH.search(raw, end):  # `finditer` would keep 3 KiB meanwhile
+        at, end = found.start() - 1, found.end()
         if not at & 1 and (not at or raw[at - 1] & 0xF8 != 0xF0):
             yield at
 

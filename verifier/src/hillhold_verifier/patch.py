@@ -65,7 +65,7 @@ WORKING_MEMORY: Final = 64 * 1024
 """Bytes that decoding may take beyond base, result and the patch bytes that the caller holds."""
 
 _INPUT_PIECE: Final = 512
-_PIECE: Final = 512
+_PIECE: Final = 256
 """Bytes that are decompressed, read or added at a time."""
 _READ_AHEAD: Final = 256
 _LIMIT_NUMBER: Final = 2**32 - 1

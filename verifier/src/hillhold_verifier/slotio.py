@@ -8,10 +8,10 @@ from typing import Final
 from hillhold_verifier.errors import MisuseError
 from hillhold_verifier.slots import Slots
 
-CHUNK: Final = 4096
+CHUNK: Final = 256
 """Bytes of a patch that are held in memory at a time."""
-HASH_CHUNK: Final = 256 * 1024
-"""Bytes that are read and hashed at a time: fewer cost more calls than hashing."""
+HASH_CHUNK: Final = 48 * 1024
+"""Bytes that are read and hashed at a time: fewer than decoding a patch takes, and enough that calls cost little beside hashing."""
 
 
 def round_up(value: int, step: int) -> int:
@@ -68,7 +68,7 @@ class SlotWriter:
         """Take the next bytes; the last ones are padded with the erased value and flushed."""
         if self.offset + len(data) > self._length:
             raise MisuseError(f"{len(data)} bytes at {self.offset} go beyond the region's {self._length}")
-        data = self._pending + data
+        data, self._pending = self._pending + data, b""  # not held beside what it is a part of
         unit = self._slots.unit
         if self._written + len(data) == self._length:
             data += bytes([self._slots.erased_value]) * (round_up(len(data), unit) - len(data))

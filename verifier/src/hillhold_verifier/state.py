@@ -39,7 +39,7 @@ from hillhold_verifier.metadata import (
     parse_targets,
     parse_timestamp,
 )
-from hillhold_verifier.release import Version
+from hillhold_verifier.release import Version, patch_path
 from hillhold_verifier.select import Device, Installed
 from hillhold_verifier.slots import RecordAreas
 from hillhold_verifier.trust import LINE, Floor, Trust
@@ -88,6 +88,11 @@ class Transfer:
     component: int
     release: Installed
     patch: StagedPatch | None = None
+
+    @property
+    def path(self) -> str:
+        """The target that arrives."""
+        return patch_path(self.release.path, self.patch.base) if self.patch else self.release.path
 
     @property
     def content(self) -> tuple[bytes, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from hillhold_verifier.algorithms import DECODERS
+from hillhold_verifier.algorithms import DECODERS, Decoder
 from hillhold_verifier.context import Context
 from hillhold_verifier.errors import (
     HillholdError,
@@ -52,8 +52,9 @@ class SlotTransfer:
                 self._done = transfer.release
                 return length  # the slot holds already what this content is or makes
             self._writer = self._start(transfer)
-        elif self._writer is None:
-            self._writer = self._resume(running)
+        else:
+            self._done = None
+            self._writer = self._writer or self._resume(running)
         return self._writer.offset
 
     def write(self, offset: int, data: bytes) -> int:
@@ -93,9 +94,9 @@ class SlotTransfer:
         context, transfer = self._context, self._context.state.transfer
         component = transfer.component if transfer else 0
         slot = context.other_slot(component)
-        if transfer is None and self._done:
-            return self._done
         complete = self._writer is not None and self._writer.complete
+        if self._done and not complete:
+            return self._done  # what was begun last is there; of another component's transfer a part may be
         if transfer is None or transfer.patch is None or not complete:
             raise OrderError("patch", expected="one that was received whole", got="less")
         slots, patch = context.slots[component], transfer.patch
@@ -106,17 +107,14 @@ class SlotTransfer:
         if make is None:  # the state is that of firmware that knew more
             raise PatchError("patch algorithm", expected=" or ".join(DECODERS), got=patch.algorithm)
         slots.erase(slot, 0, round_up(transfer.release.length, slots.sector))
-        out = SlotWriter(slots, slot, 0, transfer.release.length)
-        decoder = make(context.reader(component, 1 - slot), patch.base_length, transfer.release.length)
         try:
-            for at in range(0, patch.length, CHUNK):
-                for piece in decoder.feed(slots.read(slot, start + at, min(CHUNK, patch.length - at))):
-                    out.write(piece)
-            decoder.finish()
+            self._decode(
+                make(context.reader(component, 1 - slot), patch.base_length, transfer.release.length), transfer
+            )
         except PatchError:
             self._abandon(component)
             raise
-        return self._finish(transfer)
+        return self._finish(transfer)  # the decoder's memory is free again
 
     def forget(self, component: int, slot: int) -> None:
         """Before a slot changes: the marks go first (a set is tried whole or not at all), then what is known of its content."""
@@ -162,6 +160,16 @@ class SlotTransfer:
         if need > size:
             raise SlotError("slot", expected=f"at least {need} bytes", got=size)
         return start, length
+
+    def _decode(self, decoder: Decoder, transfer: Transfer) -> None:
+        """Write what the staged patch makes, from the slot's start on; raises `PatchError`."""
+        slots, slot = self._context.slots[transfer.component], self._context.other_slot(transfer.component)
+        out = SlotWriter(slots, slot, 0, transfer.release.length)
+        start, length = self._region(transfer)
+        for at in range(0, length, CHUNK):
+            for piece in decoder.feed(slots.read(slot, start + at, min(CHUNK, length - at))):
+                out.write(piece)
+        decoder.finish()
 
     def _finish(self, transfer: Transfer) -> Installed:
         component, slot = transfer.component, self._context.other_slot(transfer.component)

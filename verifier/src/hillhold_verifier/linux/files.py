@@ -22,8 +22,8 @@ AREA: Final = 2 * 1024 * 1024
 """Bytes of a state area: metadata files as large as they may be, and what else the state holds."""
 SECTOR: Final = 4096
 """Bytes that are erased and written together: what a file system or a disk writes at a time, and so may lose with a torn write."""
-PIECE: Final = 1024 * 1024
-"""Bytes of zeros that are written at a time."""
+PIECE: Final = 16 * 1024
+"""Bytes of zeros that are written at a time: a slot is erased in no more memory than a patch is applied in."""
 _FILE_MODE: Final = 0o600
 
 
@@ -103,11 +103,17 @@ class FileSlots:
     def read(self, slot: int, offset: int, length: int) -> bytes:
         """Return `length` bytes, as they are on the medium."""
         path = self._paths[slot]
-        with _opened(path, os.O_RDONLY) as handle, _failing(f"slot {path}"):
-            data = os.pread(handle, length, offset)
-            if len(data) != length:
-                raise OperationalError(f"slot {path}: {len(data)} bytes at {offset}, not {length}")
-            return data
+        try:  # as `_opened` and `_failing`, which would cost as much as hashing what is read
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = os.pread(handle, length, offset)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise OperationalError(f"slot {path}: {error.strerror}") from None
+        if len(data) != length:
+            raise OperationalError(f"slot {path}: {len(data)} bytes at {offset}, not {length}")
+        return data
 
     def erase(self, slot: int, offset: int, length: int) -> None:
         """Write zeros."""
