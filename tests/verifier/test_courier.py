@@ -163,7 +163,7 @@ def test_where_patch_and_image_do_not_fit_together_the_image_goes() -> None:
     steps: list[Progress] = []
     pushed = bench.run(Courier(TreeSource(bench.repo.tree), steps.append).push())
     assert (pushed.how, pushed.sent) == ("image", len(data))
-    assert any(step.step.startswith("patch refused (slot: expected at least") for step in steps)
+    assert any(step.step.startswith("patch refused (slot for image and patch: expected at least") for step in steps)
     assert bench.facts_after_reset().running == "1.1.0"
 
 

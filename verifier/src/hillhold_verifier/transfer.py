@@ -151,14 +151,14 @@ class SlotTransfer:
         """Offset and length of the content in the slot."""
         slots = self._context.slots[transfer.component]
         size, sector = slots.size, slots.sector
-        need = round_up(transfer.release.length, sector)
         start, length = 0, transfer.release.length
-        if transfer.patch:
+        what, need = "slot", round_up(length, sector)
+        if transfer.patch and need <= size:
             length = transfer.patch.length
             start = size - round_up(length, sector)
-            need += round_up(length, sector)
+            what, need = "slot for image and patch", need + round_up(length, sector)
         if need > size:
-            raise SlotError("slot", expected=f"at least {need} bytes", got=size)
+            raise SlotError(what, expected=f"at least {need} bytes", got=size)
         return start, length
 
     def _decode(self, decoder: Decoder, transfer: Transfer) -> None:
