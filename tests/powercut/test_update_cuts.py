@@ -18,7 +18,7 @@ from forge import Repo
 from hillhold_bootsim.flash import Cut, CutAt, Flash
 from hillhold_bootsim.layout import Layout
 from hillhold_verifier.courier import Courier
-from offers import image, offer, offer_patch, started
+from offers import image, offer, offer_compressed, offer_patch, started
 
 OLDER, OLD, NEW = "0.9.0", "1.0.0", "1.1.0"
 WAYS = ((Cut.BEFORE, 0), (Cut.TORN, 0), (Cut.TORN, 1), (Cut.AFTER, 0))
@@ -26,12 +26,18 @@ WAYS = ((Cut.BEFORE, 0), (Cut.TORN, 0), (Cut.TORN, 1), (Cut.AFTER, 0))
 STRIDE = 7
 """Of all cases the default run takes every 7th; 7 and the 4 ways share no divisor, so each way meets every part of the update."""
 How = tuple[str, str]
-"""By image or patch, and the boot mode."""
+"""By image, patch or compressed image, and the boot mode."""
 KINDS = [
     ("image", "remap"),
-    *(pytest.param(how, marks=pytest.mark.deep) for how in (("image", "swap"), ("patch", "remap"), ("patch", "swap"))),
+    *(
+        pytest.param(how, marks=pytest.mark.deep)
+        for how in (
+            ("image", "swap"),
+            *((content, mode) for content in ("patch", "compressed image") for mode in ("remap", "swap")),
+        )
+    ),
 ]
-"""The explorer cuts all four in every run (`test_runner`); here it is the whole courier's way."""
+"""The explorer cuts image and patch in every run (`test_runner`), `test_ways` the compressed image; here it is the whole courier's way."""
 every_kind = pytest.mark.parametrize("how", KINDS, ids="-".join)
 
 
@@ -68,9 +74,11 @@ def scenario(how: How) -> Scenario:
     offer(repo, OLD)
     repo.publish()
     bench.push()
-    new = offer(repo, NEW, 2, data=image(NEW, 2, seed=3) if content == "image" else None)
+    new = offer(repo, NEW, 2, data=None if content == "patch" else image(NEW, 2, seed=3, dense=content == "image"))
     if content == "patch":
         offer_patch(repo, NEW, image(OLD), new)
+    if content == "compressed image":
+        offer_compressed(repo, NEW, new)
     repo.publish("root", "targets", "line", "snapshot", "timestamp")
     bench.power_cycle()
     facts, held = bench.facts(), bench.held()

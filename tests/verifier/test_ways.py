@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
 
-from bench import CLOCK, Bench, Rig, confirmed_rig, installed
+from bench import CLOCK, LAYOUT, SWAPPING, Bench, Rig, confirmed_rig, installed
 from hillhold_bootsim.flash import Cut, CutAt, PowerLost
+from hillhold_bootsim.layout import Layout
 from hillhold_verifier.conversation import Progress
 from hillhold_verifier.courier import Courier, Pushed
 from hillhold_verifier.errors import MismatchError, PatchError, TransferError
@@ -143,22 +145,43 @@ def test_a_patch_from_nothing_is_for_its_target_alone() -> None:
         rig.installer.apply()
 
 
+def send_and_apply(rig: Rig, made: bytes) -> str:
+    """Transfer a patch and apply it; return the version that it made."""
+    rig.send(made)
+    return str(rig.installer.apply().version)
+
+
 @pytest.mark.parametrize("where", list(Cut))
-def test_an_application_that_was_cut_is_done_again_from_the_staged_patch(where: Cut) -> None:
-    """Nothing is sent again."""
-    rig = confirmed_rig()
+@pytest.mark.parametrize("layout", [LAYOUT, SWAPPING], ids=["remap", "swap"])
+@pytest.mark.parametrize("base", [b"", image("1.0.0")], ids=["compressed", "patch"])
+def test_a_cut_at_any_operation_of_transfer_and_application(base: bytes, layout: Layout, where: Cut) -> None:
+    """What runs stays; then the same is begun again, and an application is done again from what was staged: nothing is sent twice."""
+    rig = confirmed_rig(layout=layout)
     release(rig)
-    packed = offer_compressed(rig.repo, "1.1.0", DATA)
+    made = patch(base, DATA)
+    rig.repo.add_patch(NEW, base, made, algorithm="hhp2")
     rig.repo.publish()
     rig.take()
-    rig.send(packed)
-    rig.flash.power_cut = CutAt(rig.flash.operations + 7, where)
-    with pytest.raises(PowerLost):
-        rig.installer.apply()
-    rig.flash.power_cut = None
-    rig.power_cycle()
-    assert rig.installer.begin(sha256(packed).digest(), len(packed), CLOCK) == len(packed)
-    assert str(rig.installer.apply().version) == "1.1.0"
+    clean = Rig(rig.repo, layout, flash=copy.deepcopy(rig.flash), boots=False)
+    start = clean.flash.operations
+    clean.send(made)
+    staged = clean.flash.operations
+    clean.installer.apply()
+    assert clean.flash.operations - staged > 6
+    for number in range(start, clean.flash.operations):
+        victim = Rig(rig.repo, layout, flash=copy.deepcopy(rig.flash), boots=False)
+        victim.flash.power_cut = CutAt(number, where, number)
+        with pytest.raises(PowerLost):
+            send_and_apply(victim, made)
+        victim.flash.power_cut = None
+        victim.power_cycle()
+        facts = victim.facts()
+        assert (facts.running, facts.mark, facts.trial) == ("1.0.0", None, False), number
+        at = victim.installer.begin(sha256(made).digest(), len(made), CLOCK)
+        assert at == len(made) or number < staged, number
+        assert send_and_apply(victim, made) == "1.1.0", number
+        victim.installer.mark(CLOCK)
+        assert victim.reset().trial, number
 
 
 def local(rig: Rig) -> LocalUpdate:
