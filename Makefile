@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MEMBERS := verifier signer bootloader-sim
-WORKERS ?= 2
+# One more than the two processors of a small machine: many tests wait, for a board's boot, a slow line, a server.
+WORKERS ?= 3
 FUZZ := .cache/fuzz
 FUZZ_SECONDS ?= 60
 SMPMGR := .cache/smpmgr

@@ -126,7 +126,7 @@ SAID = {
 
 
 @pytest.mark.parametrize(
-    ("number", "forge"), [(4, "GitHub"), pytest.param(5, "GitLab", marks=pytest.mark.deep), (5, "token")]
+    ("number", "forge"), [(4, "GitHub"), *(pytest.param(5, way, marks=pytest.mark.deep) for way in ("GitLab", "token"))]
 )
 def test_a_tag_is_handed_in_to_a_service_and_released_once_a_person_has_signed(
     tmp_path: Path, number: int, forge: str

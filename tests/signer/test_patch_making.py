@@ -297,6 +297,7 @@ def test_an_interruption_ends_the_processes_and_the_next_time_goes_on(tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 def test_hundreds_of_bases_take_the_memory_of_a_few_and_an_interruption_costs_little(tmp_path: Path) -> None:
     count, length, folder = 300, 40_000, tmp_path / "work"
     world = World(1, length)
