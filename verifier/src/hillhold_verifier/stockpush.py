@@ -213,9 +213,8 @@ class StockCourier:
             yield from self._reset()
             end, board = yield from self._wait(board, judged)
         if end is End.NOT_STARTED and digest in [image.hash for image in board.of(judged.component)]:
-            end = (
-                End.REVERTED
-            )  # MCUboot erases what it refuses, so it took this one, which went back before the first look
+            # MCUboot erases what it refuses, so it took this one, which went back before the first look.
+            end = End.REVERTED
         return self._ended(end, judged, sent, selection, board)
 
     def _ended(self, end: End, judged: Judged, sent: int, selection: Selection, board: StockBoard) -> StockPushed:
