@@ -30,7 +30,6 @@ from hillhold_verifier.errors import OperationalError
 from hillhold_verifier.exchange import Exchange, Timing
 from hillhold_verifier.link import Link, open_port
 from hillhold_verifier.select import Device
-from hillhold_verifier.slotio import CHUNK
 from hillhold_verifier.smp import Group, ImageCommand, Op, OsCommand
 from hillhold_verifier.sources import DirectorySource
 
@@ -86,10 +85,10 @@ class Figures:
 
 
 class _CutAround:
-    """Cuts the power within the first operation that programs flash close behind `offset`."""
+    """Cuts the power within the first operation that programs flash in the sector at `offset`, or in the next one."""
 
-    def __init__(self, offset: int) -> None:
-        self._range = range(offset, offset + 2 * CHUNK)
+    def __init__(self, offset: int, sector: int) -> None:
+        self._range = range(offset, offset + 2 * sector)
 
     def decide(self, operation: Operation, /) -> tuple[Cut, int] | None:
         return (Cut.TORN, 1) if operation.kind == "program" and operation.offset in self._range else None
@@ -160,7 +159,7 @@ class Demo:
         tell.fact(
             "the patch is on its way; the power will fail within one flash operation, with the patch half applied"
         )
-        flash.power_cut = _CutAround(self._layout.slots[0][1].offset + length // 2)
+        flash.power_cut = _CutAround(self._layout.slots[0][1].offset + length // 2, self._layout.slot_sector(0))
         traffic = self._station.traffic
         before = traffic.received + traffic.sent
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Final
 
@@ -195,6 +196,20 @@ def _as_long(bench: Bench, release: Release, length: int) -> bytes:
     return min(made, key=lambda patch: abs(len(patch) - length))
 
 
+class _Swapped(dict[str, bytes]):
+    """A tree that shows a right file to whoever looks first, since a courier checks, and another from then on."""
+
+    def __init__(self, tree: Mapping[str, bytes], name: str, other: bytes) -> None:
+        super().__init__(tree)
+        self._name, self._other = name, other
+
+    def __getitem__(self, name: str) -> bytes:
+        shown = super().__getitem__(name)
+        if name == self._name:
+            self[name] = self._other
+        return shown
+
+
 @_add(
     "patch-swapped",
     "Another patch under the name of the signed one",
@@ -218,9 +233,8 @@ def patch_swapped(bench: Bench) -> None:
         wrong.ljust(len(right), b"\0")[: len(right)],
         right[:30] + bytes([right[30] ^ 1]) + right[31:],
     ):
-        tree = {**house.repo.tree, name: spoilt}
-        tree = {path: data for path, data in tree.items() if data != release.data}
-        bench.push(tree)
+        tree = {path: data for path, data in house.repo.tree.items() if data != release.data}
+        bench.push(_Swapped(tree, name, spoilt))
 
 
 @_add(
