@@ -179,6 +179,29 @@ def test_a_patch_has_to_make_exactly_its_image() -> None:
     assert target(report, path).makes_exactly is False
 
 
+class Trickling(TreeSource):
+    """A network: each read of a target has a few of the bytes that were asked for."""
+
+    @contextmanager
+    def target(self, path: str, sha256: bytes) -> Iterator[Content]:
+        with super().target(path, sha256) as content:
+
+            class Trickle:
+                def read(self, offset: int, length: int) -> bytes:
+                    return content.read(offset, min(length, 7))
+
+            yield Trickle()
+
+
+def test_files_that_come_in_a_trickle_are_as_good() -> None:
+    repo, base, new = two_releases()
+    offer_patch(repo, "1.1.0", base, new)
+    tree = repo.publish()
+    report = audit(Trickling(tree), tree["metadata/1.root.json"], NOW)
+    (path,) = [path for path in repo.entries if path.endswith(".patch")]
+    assert (said(report), target(report, APP).image, target(report, path).makes_exactly) == ([], "agrees", True)
+
+
 def test_patches_that_no_device_can_use() -> None:
     repo, base, new = two_releases()
     head = f"{NEXT}.{sha256(base).hexdigest()[:16]}.patch"

@@ -322,5 +322,5 @@ def _only(tlvs: Sequence[Tlv], kind: int) -> bytes | None:
 def _hash(read: ReadAt, length: int) -> bytes:
     digest = hashlib.sha256()
     for offset in range(0, length, HASH_CHUNK):
-        digest.update(read(offset, min(HASH_CHUNK, length - offset)))
+        digest.update(_read(read, offset, min(HASH_CHUNK, length - offset), length, "image"))
     return digest.digest()

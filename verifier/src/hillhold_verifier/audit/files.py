@@ -15,7 +15,7 @@ from hillhold_verifier.audit.report import Level, Notes
 from hillhold_verifier.conversation import Progress
 from hillhold_verifier.errors import MismatchError, OperationalError, PatchError, short
 from hillhold_verifier.header import check_header
-from hillhold_verifier.mcuboot import check_hash
+from hillhold_verifier.mcuboot import ReadAt, check_hash
 from hillhold_verifier.patch import LIMIT_LENGTH
 from hillhold_verifier.release import Patch, Release
 from hillhold_verifier.roles import TargetFile
@@ -74,9 +74,10 @@ class TargetFiles:
         """Compare an image with its release, and with its own hash; returns `TargetReport.image`."""
         stated = "differs"
         with notes, self._source.target(release.path, release.sha256) as content:
-            image = check_header(content.read, release)
+            read = _whole(content)
+            image = check_header(read, release)
             if image:
-                check_hash(image, content.read)
+                check_hash(image, read)
             stated = "agrees" if image else ""
         return stated or None
 
@@ -89,11 +90,11 @@ class TargetFiles:
                 )
             made, at = hashlib.sha256(), 0
             with ExitStack() as stack:
-                content = stack.enter_context(self._source.target(patch.path, patch.sha256))
-                old = stack.enter_context(self._source.target(base.path, base.sha256)).read if base else _nothing
+                read = _whole(stack.enter_context(self._source.target(patch.path, patch.sha256)))
+                old = _whole(stack.enter_context(self._source.target(base.path, base.sha256))) if base else _nothing
                 decoder = DECODERS[patch.algorithm](old, patch.base_length, result.length)
                 for offset in range(0, patch.length, PIECE):
-                    for chunk in decoder.feed(content.read(offset, min(PIECE, patch.length - offset))):
+                    for chunk in decoder.feed(read(offset, min(PIECE, patch.length - offset))):
                         made.update(chunk)
                         at += len(chunk)
                         self._show(f"apply {patch.path}", at, result.length)
@@ -110,6 +111,18 @@ class TargetFiles:
     def _show(self, step: str, done: int, total: int) -> None:
         if total >= LONG:
             self._report(Progress(step, done, total))
+
+
+def _whole(content: Content) -> ReadAt:
+    """Access to a target for those who want all that they ask for: a source gives what is there, over a network often less."""
+
+    def read(offset: int, length: int, /) -> bytes:
+        data = bytearray()
+        while len(data) < length and (more := content.read(offset + len(data), length - len(data))):
+            data += more
+        return bytes(data)
+
+    return read
 
 
 def _nothing(_offset: int, _length: int, /) -> bytes:
