@@ -158,7 +158,7 @@ def test_a_wrong_offset_is_told_the_right_one(ci: httpx.Client) -> None:
     assert piece(ci, place, 0, DATA[:100]).json()["offset"] == 100
     for wrong in (0, 99, 101, LENGTH, 2**53 - 1):
         answer = piece(ci, place, wrong, DATA[100:])
-        assert (answer.status_code, answer.headers["Upload-Offset"]) == (409, "100")
+        assert (answer.status_code, answer.headers.get("Upload-Offset")) == (409, "100")
         assert answer.headers["content-type"] == "application/problem+json"
     for junk in ("-1", "1.5", "x", str(2**53), ""):
         assert piece(ci, place, junk, b"1").status_code == 422  # type: ignore[arg-type]
