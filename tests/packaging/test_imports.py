@@ -67,7 +67,7 @@ IMPORTS = {
         in_functions={"serial": ("hillhold_verifier/link.py", "hillhold_verifier/ports.py")},
     ),
     "hillhold_signer": Imports(
-        frozenset({"hillhold_verifier", "cryptography", "tuf", "securesystemslib", "bsdiff4", "intelhex"}),
+        frozenset({"hillhold_verifier", "cryptography", "tuf", "securesystemslib", "bsdiff4", "numpy", "intelhex"}),
         only_in={
             "click": (CLI,),
             "yaml": ("hillhold_signer/westbuild.py",),

@@ -110,18 +110,27 @@ def test_no_more_of_a_base_is_looked_at_than_it_takes_to_see_that_it_is_alike() 
 # --- processes -------------------------------------------------------------------------------------------------------
 
 
+ONE = """
+import os
+from hillhold_signer.patches import make_patch
+def answer(patch): os.write(1, len(patch).to_bytes(8, "little") + patch)
+def main():
+    source = os.fdopen(0, "rb")
+    lengths = source.read(20)
+    base, result = (source.read(int.from_bytes(lengths[at : at + 8], "little")) for at in (0, 8))
+"""
+"""A process that reads what one patch is asked of."""
 FAULTS = {
     "killed": ("import os, signal\ndef main(): os.kill(os.getpid(), signal.SIGKILL)", "signal 9"),
     "no memory": ("def main(): raise MemoryError('all of it')", "MemoryError: all of it"),
     "hangs": ("import time\ndef main(): time.sleep(600)", "not made within"),
-    "silent": ("def main(): return 0", "does not make the image: patch header"),
-    "garbage": ("import os\ndef main(): os.write(1, b'HHP' + bytes(40))", "does not make the image"),
+    "silent": ("def main(): return 0", "exit code 0"),
+    "mute": ("import os, time\ndef main():\n    os.close(1)\n    time.sleep(600)", "signal 9"),
+    "endless": ("import os\ndef main():\n    while True: os.write(1, b'HHP' + bytes(40))", "announced 5261384 bytes"),
+    "short": ("import os\ndef main(): os.write(1, (100).to_bytes(8, 'little') + bytes(99))", "exit code 0"),
+    "garbage": (f"{ONE}    answer(b'HHP' + bytes(40))", "does not make the image"),
     "another": (
-        "from hillhold_signer.patches import make_patch\nimport os\n"
-        "def main():\n"
-        "    data = open(0, 'rb').read()\n"
-        "    base, result = data[20:20 + int.from_bytes(data[:8], 'little')], data[20 + int.from_bytes(data[:8], 'little'):]\n"
-        "    os.write(1, make_patch(base, result[:-1] + bytes([result[-1] ^ 1])))",
+        f"{ONE}    answer(make_patch(base, result[:-1] + bytes([result[-1] ^ 1])))",
         "does not make the image: other bytes come out",
     ),
     "deaf": ("def main(): raise SystemExit(3)", "exit code 3"),
@@ -242,7 +251,7 @@ def test_a_patch_is_measured_by_the_compressed_image_where_that_is_smaller(tmp_p
     world = World(1)
     world.image = firmware(1, 500) * 20
     world.bytes["1.0.0"] = world.image
-    for seed in range(100):
+    for seed in range(175):
         world.bytes["1.0.0"] = edited(world.bytes["1.0.0"], seed)
     world.releases[0] = listed("1.0.0", world.bytes["1.0.0"])
     compressed = len(make_patch(b"", world.image))

@@ -17,8 +17,9 @@ from hillhold_signer import patchpool
 from hillhold_signer.errors import ToolError
 from hillhold_signer.making import Making
 from hillhold_signer.patching import PatchFrom
+from hillhold_signer.patchjob import HEADER
 from hillhold_signer.patchpool import Failure, Job, PatchPool
-from hillhold_signer.patchworker import HEADER
+from hillhold_verifier.patch import PatchDecoder
 from patchworld import LINUX, World, children, edited, instead
 from workshop import firmware
 
@@ -42,21 +43,25 @@ def test_a_process_has_no_secret_in_its_environment_its_files_or_its_memory(
             "    for fd in os.listdir('/proc/self/fd'):\n"
             "        try: found['files'][fd] = os.readlink('/proc/self/fd/' + fd)\n"
             "        except OSError: pass\n"
-            "    os.write(1, json.dumps(found).encode() + b'\\n')\n"
+            "    source = os.fdopen(0, 'rb')\n"
+            "    held = source.read(20 + len(b'baseresult'))\n"
+            f"    out = os.open({str(tmp_path / 'said')!r}, os.O_WRONLY | os.O_CREAT)\n"
+            "    os.write(out, json.dumps(found).encode() + b'\\n')\n"
             "    memory = os.open('/proc/self/mem', os.O_RDONLY)\n"
             "    for line in open('/proc/self/maps'):\n"
             "        start, end = (int(part, 16) for part in line.split()[0].split('-'))\n"
-            "        try: os.write(1, os.pread(memory, end - start, start))\n"
-            "        except (OSError, OverflowError): pass\n",
+            "        try: os.write(out, os.pread(memory, end - start, start))\n"
+            "        except (OSError, OverflowError): pass\n"
+            "    os.write(1, bytes([1, *bytes(7), 9]))\n",
         )
         with PatchPool(1) as pool:
             ((_, failure),) = pool.make([Job(1, b"base", b"result", tmp_path / "out")])
     assert failure is None
-    said, memory = (tmp_path / "out").read_bytes().split(b"\n", 1)
+    assert (tmp_path / "out").read_bytes() == b"\t"
+    said, memory = (tmp_path / "said").read_bytes().split(b"\n", 1)
     found = json.loads(said)
-    assert set(found["environment"]) <= {*patchpool._PASSED, "LC_CTYPE"}
-    assert found["files"]["1"] == str(tmp_path / "out")
-    assert not [path for path in found["files"].values() if "key" in path]
+    assert set(found["environment"]) <= {*patchpool._PASSED, *patchpool._SET, "LC_CTYPE"}
+    assert {path.partition(":")[0] for fd, path in found["files"].items() if fd != "3"} == {"pipe"}
     assert set(found["files"]) <= {"0", "1", "2", "3"}  # the last is the folder that it was just reading
     for module in ("cryptography", "securesystemslib", "tuf", "hillhold_signer.keys", "hillhold_signer.signatures"):
         assert module not in found["modules"]
@@ -95,13 +100,44 @@ def test_memory_bounds_how_many_run_at_once(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(patchpool, "MEMORY", 1000)
     instead(
         monkeypatch,
-        "import os, time\ndef main():\n"
-        "    lone = os.path.dirname(os.readlink('/proc/self/fd/1')) + '/lone'\n"
-        "    os.mkdir(lone); time.sleep(0.2); os.rmdir(lone)",
+        "import os, time, hillhold_signer.patchworker as w\n"
+        "def lone(*_, **__):\n"
+        f"    os.mkdir({str(tmp_path / 'lone')!r}); time.sleep(0.2); os.rmdir({str(tmp_path / 'lone')!r})\n"
+        "    return b'patch'\n"
+        "w.make_patch = lone",
     )
     with PatchPool(4) as pool:
         found = dict(pool.make(Job(number, bytes(400), bytes(400), tmp_path / str(number)) for number in range(4)))
     assert found == dict.fromkeys(range(4))  # two at once would have met
+
+
+def test_one_process_makes_patch_after_patch_and_one_that_dies_costs_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = tmp_path / "started"
+    instead(
+        monkeypatch,
+        "import hillhold_signer.patchworker as w\n"
+        f"with open({str(started)!r}, 'a') as file: file.write('.')\n"
+        "make = w.make_patch\n"
+        "def fail(base, result, **how):\n"
+        "    if base[0] == 3: raise ValueError('the third')\n"
+        "    return make(base, result, **how)\n"
+        "w.make_patch = fail",
+    )
+    images = {number: bytes([number]) + firmware(1) for number in range(6)}
+    with PatchPool(1) as pool:
+        found = dict(pool.make(Job(number, images[number], images[0], tmp_path / str(number)) for number in images))
+    failed = found.pop(3)
+    assert failed is not None
+    assert failed.reason.endswith("ValueError: the third")
+    assert found == dict.fromkeys((0, 1, 2, 4, 5))
+    assert not (tmp_path / "3").exists()
+    assert started.read_text() == ".."
+    for number in found:
+        patch, base = (tmp_path / str(number)).read_bytes(), images[number]
+        decoder = PatchDecoder(lambda at, length, base=base: base[at : at + length], len(base), len(images[0]))
+        assert b"".join(decoder.feed(patch)) == images[0]
 
 
 @LINUX

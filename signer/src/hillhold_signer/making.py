@@ -20,11 +20,11 @@ from typing import Final
 
 from tuf.api.metadata import TargetFile
 
-from hillhold_signer.patches import ALGORITHM
 from hillhold_signer.patching import MAX_KEPT, NOTHING, NOTHING_SHA256, Kept, LeftOut, Made, Task, limits, patch_entry
 from hillhold_signer.patchpool import Failure, Job, PatchPool
 from hillhold_verifier.algorithms import DECODERS
 from hillhold_verifier.errors import HillholdError
+from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.release import Release
 
 Report = Callable[[str, int, int, int], None]

@@ -7,18 +7,29 @@ with which the votes that it gets right, less what its rows cost, come to most.
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_left, bisect_right
-from collections import Counter
 from typing import Final
 
-from hillhold_signer.matching import Match
-from hillhold_signer.scanning import RAM, Word, branch_offsets, halfwords, load_address, words
-from hillhold_verifier.moves import LIMIT_ADDRESS, MAX_MOVES, Moves, branch_with, branches, is_branch
+import numpy as np
 
-_CALL: Final = re.compile(rb".[\xf0-\xf7].[\xd0-\xdf\xf0-\xff]", re.DOTALL)
-_MASKED_CALL: Final = b"\x00\xf0\x00\xf8"
-_MASKED_POINTER: Final = b"\x01\x01"
+from hillhold_signer.matching import Match
+from hillhold_signer.scanning import (
+    RAM,
+    Numbers,
+    Octets,
+    Words,
+    between,
+    branch_offsets,
+    branches,
+    branches_with,
+    load_address,
+    numbers,
+    octets,
+    words,
+)
+from hillhold_verifier.moves import LIMIT_ADDRESS, MAX_MOVES, Moves
+
+_MASKED_CALL: Final = 0xF000, 0xF800
+_MASKED_POINTER: Final = 0x0101
 _VECTORS: Final = 256
 """Nothing points into the table of vectors that an image begins with; of one that runs from 0, small numbers would."""
 _FARTHEST: Final = 1 << 17
@@ -34,23 +45,23 @@ class Addresses:
 
     def __init__(self, base: bytes, result: bytes) -> None:
         self.base, self.result = base, result
-        self.branches = list(branches(base))
-        offsets = branch_offsets(halfwords(base), [at >> 1 for at in self.branches])
-        self.targets = [at + 4 + offset for at, offset in zip(self.branches, offsets, strict=True)]
+        self.branches = branches(base)
+        self.targets = self.branches + 4 + branch_offsets(octets(base), self.branches)
         load = load_address(base)
         self.load = LIMIT_ADDRESS - len(base) if load is None else load
         self.words = words(base, self.load, len(base))
 
     def masked(self) -> tuple[bytes, bytes]:
         """Base and result with addresses blotted out, for matching: what differs in addresses alone is the same."""
-        return _masked(self.base, self.words), _masked(self.result, words(self.result, self.load, len(self.base)))
+        result_words = words(self.result, self.load, len(self.base))
+        return _masked(self.base, self.branches, self.words), _masked(self.result, branches(self.result), result_words)
 
     def moves(self, matches: list[Match]) -> Moves | None:
         """The table, or None where nothing moved that it could state."""
         votes = self._votes(matches)
-        if not any(shift for _, shift in votes):
+        if not any(shift for _, shift, _ in votes):
             return None
-        end = max(place for place, shift in votes) + 1
+        end = votes[-1][0] + 1
         price = _ROW
         while len(rows := _rows(votes, price)) > MAX_MOVES:
             price += price // 2
@@ -63,69 +74,92 @@ class Addresses:
             last_place, last_shift = place, shift
         return moves
 
-    def _votes(self, matches: list[Match]) -> Counter[tuple[int, int]]:
-        base, result = self.base, self.result
-        found = []
-        offsets = [at for at, _, _ in self.words]
-        halves = halfwords(result), halfwords(result[1:])  # those at even offsets, and those at odd ones
+    def held(self, matches: list[Match], moves: Moves | None) -> Octets:
+        """What the decoder reads of the base for each byte of the result that lies in a match: as `Moves.read`. Elsewhere, the result."""
+        base = octets(self.base)
+        source = base.copy()
+        if moves:
+            values = self.words.values
+            in_image = (values >= moves.load) & (values < moves.load + len(base))
+            corrected = in_image | (values >= moves.ram) & (values < moves.ram + moves.ram_length)
+            at = self.words.at[corrected]
+            values = (values + _shifts(moves, self.words.places))[corrected]
+            for byte in range(4):
+                source[at + byte] = values >> 8 * byte & 0xFF
+        out = octets(self.result).copy()
         for start, new, length in matches:
-            way = new - start
-            here = slice(bisect_left(self.branches, start), bisect_right(self.branches, start + length - 4))
-            calls = [
-                (at + way, target)
-                for at, target in zip(self.branches[here], self.targets[here], strict=True)
-                if is_branch(result, at + way) and 0 <= target < len(base)
-            ]
-            stated = branch_offsets(halves[way & 1], [at >> 1 for at, _ in calls])
-            found += [(target, at + 4 + offset - target) for (at, target), offset in zip(calls, stated, strict=True)]
-            for n in range(bisect_left(offsets, start), bisect_right(offsets, start + length - 4)):
-                at, word, place = self.words[n]
-                shift = int.from_bytes(result[at + way : at + way + 4], "little") - word
-                if -_FARTHEST < shift < _FARTHEST:
-                    found.append((place, shift))
-        return Counter(found)
+            out[new : new + length] = source[start : start + length]
+        if moves:
+            self._correct_branches(out, matches, moves)
+        return out
+
+    def _correct_branches(self, out: Octets, matches: list[Match], moves: Moves) -> None:
+        base = octets(self.base)
+        in_base = (self.targets >= 0) & (self.targets < len(base))
+        shifts = np.where(in_base, _shifts(moves, self.targets), 0)
+        start, new, length = _columns(matches)
+        match, branch = between(self.branches, start - 3, start + length - 1)
+        way = (new - start)[match]
+        changed = shifts[branch] != way
+        match, branch, way = match[changed], branch[changed], way[changed]
+        at = self.branches[branch]
+        stated = branches_with(base, at, self.targets[branch] - at - 4 + shifts[branch] - way)
+        for byte in range(4):  # a match may begin or end within a branch
+            inside = (at + byte >= start[match]) & (at + byte < (start + length)[match])
+            out[(at + way + byte)[inside]] = (stated >> 8 * byte & 0xFF)[inside]
+
+    def _votes(self, matches: list[Match]) -> list[tuple[int, int, int]]:
+        """Places, how far the result says that they moved, and how often it does, in order."""
+        result = octets(self.result)
+        start, new, length = _columns(matches)
+        match, branch = between(self.branches, start, start + length - 4)
+        at, targets = self.branches[branch] + (new - start)[match], self.targets[branch]
+        stays = (result[at + 1] & 0xF8 == 0xF0) & (result[at + 3] & 0x90 == 0x90)
+        stays &= (targets >= 0) & (targets < len(self.base))
+        at, targets = at[stays], targets[stays]
+        by_calls = at + 4 + branch_offsets(result, at) - targets
+        match, word = between(self.words.at, start, start + length - 4)
+        by_pointers = numbers(result, self.words.at[word] + (new - start)[match], 4) - self.words.values[word]
+        near = abs(by_pointers) < _FARTHEST
+        places = np.concatenate([targets, self.words.places[word][near]])
+        return _counted(places, np.concatenate([by_calls, by_pointers[near]]))
 
 
-class Corrected:
-    """The base as a table corrects it: what `Moves.read` reads, from what is known of the whole base already."""
-
-    def __init__(self, addresses: Addresses, moves: Moves) -> None:
-        self._base, self._branches, self._targets = addresses.base, addresses.branches, addresses.targets
-        self._shifts = [moves.shift(target) if 0 <= target < len(self._base) else 0 for target in self._targets]
-        self._words = bytearray(self._base)
-        for at, word, place in addresses.words:
-            in_image = moves.load <= word < moves.load + len(self._base)
-            shift = moves.shift(place) if in_image or moves.ram <= word < moves.ram + moves.ram_length else 0
-            if shift:
-                self._words[at : at + 4] = ((word + shift) % LIMIT_ADDRESS).to_bytes(4, "little")
-
-    def read(self, start: int, length: int, way: int) -> bytes:
-        """Return bytes of the base from `start`, as they are corrected where they lie `way` bytes further on in the result."""
-        before = max(0, start - 4)  # branches that only end or begin here have to fit
-        out = self._words[before : start + length + 4]
-        for n in range(bisect_left(self._branches, start - 3), bisect_left(self._branches, start + length)):
-            at, change = self._branches[n], self._shifts[n] - way
-            if change:
-                offset = self._targets[n] - at - 4 + change
-                out[at - before : at - before + 4] = branch_with(self._base, at, offset)
-        return bytes(out[start - before : start - before + length])
+def _columns(matches: list[Match]) -> tuple[Numbers, Numbers, Numbers]:
+    start, new, length = np.array(matches, np.int64).reshape(-1, 3).T
+    return start, new, length
 
 
-def _masked(image: bytes, found: list[Word]) -> bytes:
-    out = bytearray(_CALL.sub(_MASKED_CALL, image))
-    for at, _, place in found:
-        if place >= _VECTORS:
-            out[at : at + 2] = _MASKED_POINTER
+def _shifts(moves: Moves, places: Numbers) -> Numbers:
+    """As `Moves.shift`, of many places."""
+    return np.array([0, *moves.shifts])[np.searchsorted(np.array(moves.starts), places, "right")]
+
+
+def _counted(places: Numbers, shifts: Numbers) -> list[tuple[int, int, int]]:
+    order = np.lexsort((shifts, places))
+    places, shifts = places[order], shifts[order]
+    firsts = np.flatnonzero(np.append(True, (places[1:] != places[:-1]) | (shifts[1:] != shifts[:-1])))[: len(places)]
+    counts = np.diff(np.append(firsts, len(places)))
+    return list(zip(places[firsts].tolist(), shifts[firsts].tolist(), counts.tolist(), strict=True))
+
+
+def _masked(image: bytes, found: Numbers, addresses: Words) -> bytes:
+    out = bytearray(image)
+    halves = np.frombuffer(out, "<u2", len(out) // 2)
+    calls = found // 2
+    calls = calls[halves[calls + 1] & 0xD000 == 0xD000]
+    halves[calls], halves[calls + 1] = _MASKED_CALL
+    halves[addresses.at[addresses.places >= _VECTORS] // 2] = _MASKED_POINTER
     return bytes(out)
 
 
-def _rows(votes: Counter[tuple[int, int]], price: int) -> list[tuple[int, int]]:
+def _rows(votes: list[tuple[int, int, int]], price: int) -> list[tuple[int, int]]:
     """The table whose right votes, less the price of its rows, come to most; rows are (place, shift)."""
     rows: list[tuple[int, int, int]] = []  # place, shift, and the row before, by its index
     tables = {0: (0, -1)}  # the best table that ends with a shift: its value, and its last row
     best = before = (0, -1)  # of all tables: so far, and up to the place before
     last_place = -1
-    for (place, shift), count in sorted(votes.items()):
+    for place, shift, count in votes:
         if place != last_place:
             before, last_place = best, place
         value, row = tables.get(shift, (-price - 1, -1))

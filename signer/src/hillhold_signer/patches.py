@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import lzma
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
+import numpy as np
+
 from hillhold_signer.matching import Match, matches
-from hillhold_signer.moving import Addresses, Corrected
+from hillhold_signer.moving import Addresses
+from hillhold_signer.scanning import octets
 from hillhold_verifier import patch
 from hillhold_verifier.errors import MisuseError, OperationalError
 from hillhold_verifier.moves import Moves
-
-ALGORITHM: Final = patch.ALGORITHM
 
 _COPY: Final = re.compile(rb"\0{2,}")
 """Unchanged bytes that become a `copy`: two numbers of a byte each state it."""
@@ -72,40 +73,27 @@ def _stream(base: bytes, result: bytes) -> bytes:
     addresses = Addresses(base, result)
     found = matches(*addresses.masked())
     moves = addresses.moves(found)
-    sections = list(_sections(base, result, found, None))
+    differences = octets(result) - addresses.held(found, None)
     if moves:
-        corrected = list(_sections(base, result, found, Corrected(addresses, moves)))
-        if _differing(corrected) < _differing(sections):
-            return _table(moves) + _records(corrected)
-    return _table(None) + _records(sections)
+        corrected = octets(result) - addresses.held(found, moves)
+        if np.count_nonzero(corrected) < np.count_nonzero(differences):
+            return _table(moves) + _records(_sections(corrected.tobytes(), result, found))
+    return _table(None) + _records(_sections(differences.tobytes(), result, found))
 
 
-def _sections(base: bytes, result: bytes, found: list[Match], corrected: Corrected | None) -> Iterator[_Section]:
+def _sections(differences: bytes, result: bytes, found: list[Match]) -> Iterator[_Section]:
     """The result as sections; the first may make nothing, and only seek."""
     cursor = made = 0
-    differences = b""
+    held = b""
     for start, new, length in [*found, Match(-1, len(result), 0)]:
         seek = start - cursor if length else 0
         if new > made or seek:
-            yield differences, result[made:new], seek
-            differences = b""
-        if length:
-            old = corrected.read(start, length, new - start) if corrected else base[start : start + length]
-            differences += _difference(result[new : new + length], old)
+            yield held, result[made:new], seek
+            held = b""
+        held += differences[new : new + length]
         cursor, made = start + length, new + length
-    if differences:
-        yield differences, b"", 0
-
-
-def _difference(left: bytes, right: bytes) -> bytes:
-    """Subtracts byte by byte, modulo 256, all at once: as `hillhold_verifier.patch` adds."""
-    high = int.from_bytes(b"\x80" * len(left), "little")
-    a, b = int.from_bytes(left, "little"), int.from_bytes(right, "little")
-    return (((a | high) - (b & ~high)) ^ ((a ^ ~b) & high)).to_bytes(len(left), "little")
-
-
-def _differing(sections: list[_Section]) -> int:
-    return sum(len(differences) - differences.count(0) for differences, _, _ in sections)
+    if held:
+        yield held, b"", 0
 
 
 def _table(moves: Moves | None) -> bytes:
@@ -121,7 +109,7 @@ def _table(moves: Moves | None) -> bytes:
     return bytes(out)
 
 
-def _records(sections: list[_Section]) -> bytes:
+def _records(sections: Iterable[_Section]) -> bytes:
     out = bytearray()
     for differences, insert, seek in sections:
         runs = list(_runs(differences))

@@ -18,8 +18,8 @@ from typing import Final
 from tuf.api.metadata import TargetFile
 
 from hillhold_signer.errors import ReleaseRefused, StorageError
-from hillhold_signer.patches import ALGORITHM
 from hillhold_verifier.errors import MetadataError
+from hillhold_verifier.patch import ALGORITHM
 from hillhold_verifier.release import Release, Version, patch_path
 
 DEFAULT_BASES: Final = 8

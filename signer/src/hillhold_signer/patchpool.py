@@ -1,15 +1,16 @@
 """Patches are made in processes of their own, several at once, that hold no key.
 
 The library that finds what two images share is C code that reads megabytes of what others have built. It runs where there is nothing to
-steal or to spoil: in a fresh interpreter for each patch, which inherits no memory, no open file and no variable but those in `_PASSED`, and
-which loads neither keys nor cryptography. What comes back is a file that the caller verifies. A process that dies, hangs or
-complains costs its patch and nothing else.
+steal or to spoil: in interpreters of its own, which inherit no memory, no open file and no variable but those in `_PASSED`, and
+which load neither keys nor cryptography. One makes patches of one release, one after another. What comes back is a file that the caller
+verifies. A process that dies, hangs or complains costs its patch and nothing else: another one goes on with the next.
 
 This is no sandbox: the process runs as the same user. It keeps a fault from reaching a key, not an attacker who has that user's rights.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import subprocess
@@ -20,10 +21,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Generic, TypeVar
+from typing import IO, Final, Generic, TypeVar, cast
 
 from hillhold_signer.errors import ToolError
-from hillhold_signer.patchworker import HEADER, HOPELESS
+from hillhold_signer.patchjob import HEADER, LENGTH
 
 K = TypeVar("K", bound=Hashable)
 
@@ -36,8 +37,14 @@ PATIENCE: Final = 60.0
 PACE: Final = 50_000
 """Bytes of base and result for which a process gets one more second."""
 
+_OVERHEAD: Final = 1 << 16
+"""Bytes that a patch may be longer than base and result."""
+_END: Final = 5.0
+"""Seconds that a process gets to end once it has closed its output."""
 _PASSED: Final = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """Variables without which an interpreter may not start. A list of what must not be passed would never be complete."""
+_SET: Final = {"OPENBLAS_NUM_THREADS": "1"}
+"""NumPy's library for matrices would start threads that nobody uses."""
 _START: Final = """
 import sys, types
 sys.path[:] = sys.argv[2:]
@@ -76,7 +83,7 @@ def command() -> list[str]:
 
 def environment() -> dict[str, str]:
     """Return the environment of a process."""
-    return {name: os.environ[name] for name in _PASSED if name in os.environ}
+    return {name: os.environ[name] for name in _PASSED if name in os.environ} | _SET
 
 
 class PatchPool:
@@ -140,6 +147,7 @@ class PatchPool:
             for future in under_way:
                 future.cancel()
             wait(under_way)
+            batch.close()
             with self._guard:
                 self._batches.discard(batch)
 
@@ -159,24 +167,85 @@ class PatchPool:
         return found
 
     def _made(self, batch: _Batch, job: Job[K], seconds: float) -> Failure | None:
-        with job.out.open("xb") as out:
-            process = batch.start(out.fileno())
+        process = batch.taken()
         if process is None:
             return Failure("ended")
-        try:
-            header = HEADER.pack(len(job.base), len(job.result), 2 * math.ceil(seconds))
-            told = process.communicate(b"".join((header, job.base, job.result)), seconds)[1]
-        except subprocess.TimeoutExpired:
-            return Failure(f"not made within {seconds:.0f} seconds")
-        finally:
-            batch.over(process)
-        if process.returncode == 0:
-            return None
-        if process.returncode == HOPELESS:
+        made = process.make(job.base, job.result, seconds)
+        if isinstance(made, Failure):
+            batch.dropped(process)
+            return made
+        batch.returned(process)
+        if not made:
             return Failure("next to nothing in common", hopeless=True)
-        last = told.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
-        how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
+        with job.out.open("xb") as out:
+            out.write(made)
+        return None
+
+
+class _Process:
+    """A process that makes one patch after another, until one fails."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, with our own code
+            command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        )
+        self._to, self._from, self._errors = (
+            cast("IO[bytes]", pipe) for pipe in (self._process.stdin, self._process.stdout, self._process.stderr)
+        )
+
+    def make(self, base: bytes, result: bytes, seconds: float) -> bytes | Failure:
+        """Make a patch, or nothing where there is no hope; after a failure the process is of no use."""
+        late = threading.Event()
+
+        def expire() -> None:
+            late.set()
+            self.kill()
+
+        timer = threading.Timer(seconds, expire)
+        timer.start()
+        try:
+            self._to.write(b"".join((HEADER.pack(len(base), len(result), 2 * math.ceil(seconds)), base, result)))
+            self._to.flush()
+            made = self._answer(len(base) + len(result))
+        except OSError:  # it reads no more
+            made = None
+        finally:
+            timer.cancel()
+        if late.is_set():
+            return Failure(f"not made within {seconds:.0f} seconds")
+        return self._why() if made is None else made
+
+    def _answer(self, most: int) -> bytes | Failure | None:
+        header = self._from.read(LENGTH.size)
+        if len(header) < LENGTH.size:
+            return None
+        (length,) = LENGTH.unpack(header)
+        if length > most + _OVERHEAD:
+            return Failure(f"the process that made it announced {length} bytes")
+        made = self._from.read(length)
+        return made if len(made) == length else None
+
+    def _why(self) -> Failure:
+        """Say how a process ended that gave no answer."""
+        try:
+            self._process.wait(_END)
+        except subprocess.TimeoutExpired:  # it closed its output, and stays
+            self.kill()
+        code = self._process.wait()
+        last = self._errors.read().decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
         return Failure(f"the process that made it ended with {how}{f': {last}' if last else ''}")
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def close(self) -> None:
+        """End the process, if it has not ended by itself."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._to, self._from, self._errors):
+            with contextlib.suppress(BrokenPipeError):  # it did not want all that it was told
+                pipe.close()
 
 
 class _Batch:
@@ -184,37 +253,40 @@ class _Batch:
 
     def __init__(self) -> None:
         self.ended = False
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._all: set[_Process] = set()
+        self._idle: list[_Process] = []
         self._guard = threading.Lock()
 
-    def start(self, out: int) -> subprocess.Popen[bytes] | None:
+    def taken(self) -> _Process | None:
         with self._guard:
             if self.ended:
                 return None
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter, with our own code
-                command(), stdin=subprocess.PIPE, stdout=out, stderr=subprocess.PIPE, env=environment()
-            )
-            self._running.add(process)
+            if self._idle:
+                return self._idle.pop()
+            process = _Process()
+            self._all.add(process)
             return process
 
-    def over(self, process: subprocess.Popen[bytes]) -> None:
-        """End a process, if it has not ended by itself."""
+    def returned(self, process: _Process) -> None:
         with self._guard:
-            self._running.discard(process)
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stderr):
-            if pipe is not None and not pipe.closed:
-                try:
-                    pipe.close()
-                except BrokenPipeError:  # it did not want all that it was told
-                    continue
+            self._idle.append(process)
+
+    def dropped(self, process: _Process) -> None:
+        with self._guard:
+            self._all.discard(process)
+        process.close()
 
     def end(self) -> None:
+        """Kill the processes; whoever waits for one is told."""
         with self._guard:
             self.ended = True
-            for process in self._running:
+            for process in self._all:
                 process.kill()
+
+    def close(self) -> None:
+        """Wait for the end of the processes, which nobody uses any more."""
+        for process in self._all:
+            process.close()
 
 
 class _Room:

@@ -1,7 +1,7 @@
-"""One patch, in a process that was started for it and holds no key: base and result come in, the patch goes out.
+"""Patches, one after another, in a process that holds no key: base and result come in, the patch goes out.
 
-Standard input is a header (`HEADER`), the base, and the result; standard output is the patch, and standard error why there is none. The
-exit code is 0, or `HOPELESS` for a base that a look at a sample shows to have next to nothing in common with the result.
+Standard input and output are as `patchjob` says; standard error is why it gave up. No patch is made from a base
+that a look at a sample shows to have next to nothing in common with the result.
 
 `patchpool` starts it, and believes nothing of what comes out.
 """
@@ -11,15 +11,10 @@ from __future__ import annotations
 import math
 import os
 import signal
-import struct
 from typing import Final
 
 from hillhold_signer.patches import make_patch
-
-HEADER: Final = struct.Struct("<QQI")
-"""Bytes of the base, and of the result; seconds after which nobody waits any more."""
-HOPELESS: Final = 7
-"""Exit code: nothing was made. No signal and no interpreter ends with it."""
+from hillhold_signer.patchjob import HEADER, LENGTH
 
 SAMPLES: Final = 4096
 """Pieces of the result that are looked for in the base."""
@@ -52,18 +47,23 @@ def alike(base: bytes, result: bytes) -> bool:
 
 
 def main() -> int:
-    """Make the patch; returns the exit code."""
+    """Make patches until nobody asks for more; returns the exit code."""
     if hasattr(os, "nice"):
         os.nice(_NICE)  # whoever started it has other things to do
-    with os.fdopen(0, "rb", closefd=False) as source:
-        *lengths, seconds = HEADER.unpack(source.read(HEADER.size))
-        base, result = map(source.read, lengths)
-    if hasattr(signal, "alarm"):
-        signal.alarm(seconds)  # it ends then, even in the library's loops: whoever started it may have been killed
-    if [len(base), len(result)] != lengths:
-        return 1
-    if not alike(base, result):
-        return HOPELESS
-    with os.fdopen(1, "wb", closefd=False) as out:
-        out.write(make_patch(base, result, check=False))
+    with os.fdopen(0, "rb", closefd=False) as source, os.fdopen(1, "wb", closefd=False) as out:
+        while header := source.read(HEADER.size):
+            *lengths, seconds = HEADER.unpack(header)
+            _alarm(seconds)  # it ends then, even in the library's loops: whoever started it may have been killed
+            base, result = map(source.read, lengths)
+            if [len(base), len(result)] != lengths:
+                return 1
+            made = make_patch(base, result, check=False) if alike(base, result) else b""
+            out.write(LENGTH.pack(len(made)) + made)
+            out.flush()
+            _alarm(0)
     return 0
+
+
+def _alarm(seconds: int) -> None:
+    if hasattr(signal, "alarm"):
+        signal.alarm(seconds)
