@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from hillhold_signer.matching import Match
+from hillhold_signer.matching import Match, matches
 from hillhold_signer.scanning import (
     RAM,
     Numbers,
@@ -40,6 +40,18 @@ _ROW: Final = 5
 """Bytes that a row costs, about."""
 
 
+def compared(base: bytes, result: bytes) -> tuple[list[Match], Moves | None, bytes]:
+    """What of the base lies in the result again, how addresses moved, and how each byte of the result differs from the corrected base."""
+    addresses = Addresses(base, result)
+    found = matches(*addresses.masked())
+    plain = octets(result) - addresses.held(found, None)
+    if moves := addresses.moves(found):
+        differences = octets(result) - addresses.held(found, moves)
+        if np.count_nonzero(differences) < np.count_nonzero(plain):
+            return found, moves, differences.tobytes()
+    return found, None, plain.tobytes()
+
+
 class Addresses:
     """What of two images is an address, before anything is matched."""
 
@@ -56,9 +68,9 @@ class Addresses:
         result_words = words(self.result, self.load, len(self.base))
         return _masked(self.base, self.branches, self.words), _masked(self.result, branches(self.result), result_words)
 
-    def moves(self, matches: list[Match]) -> Moves | None:
+    def moves(self, found: list[Match]) -> Moves | None:
         """The table, or None where nothing moved that it could state."""
-        votes = self._votes(matches)
+        votes = self._votes(found)
         if not any(shift for _, shift, _ in votes):
             return None
         end = votes[-1][0] + 1
@@ -74,7 +86,7 @@ class Addresses:
             last_place, last_shift = place, shift
         return moves
 
-    def held(self, matches: list[Match], moves: Moves | None) -> Octets:
+    def held(self, found: list[Match], moves: Moves | None) -> Octets:
         """What the decoder reads of the base for each byte of the result that lies in a match: as `Moves.read`. Elsewhere, the result."""
         base = octets(self.base)
         source = base.copy()
@@ -87,17 +99,17 @@ class Addresses:
             for byte in range(4):
                 source[at + byte] = values >> 8 * byte & 0xFF
         out = octets(self.result).copy()
-        for start, new, length in matches:
+        for start, new, length in found:
             out[new : new + length] = source[start : start + length]
         if moves:
-            self._correct_branches(out, matches, moves)
+            self._correct_branches(out, found, moves)
         return out
 
-    def _correct_branches(self, out: Octets, matches: list[Match], moves: Moves) -> None:
+    def _correct_branches(self, out: Octets, found: list[Match], moves: Moves) -> None:
         base = octets(self.base)
         in_base = (self.targets >= 0) & (self.targets < len(base))
         shifts = np.where(in_base, _shifts(moves, self.targets), 0)
-        start, new, length = _columns(matches)
+        start, new, length = _columns(found)
         match, branch = between(self.branches, start - 3, start + length - 1)
         way = (new - start)[match]
         changed = shifts[branch] != way
@@ -108,10 +120,10 @@ class Addresses:
             inside = (at + byte >= start[match]) & (at + byte < (start + length)[match])
             out[(at + way + byte)[inside]] = (stated >> 8 * byte & 0xFF)[inside]
 
-    def _votes(self, matches: list[Match]) -> list[tuple[int, int, int]]:
+    def _votes(self, found: list[Match]) -> list[tuple[int, int, int]]:
         """Places, how far the result says that they moved, and how often it does, in order."""
         result = octets(self.result)
-        start, new, length = _columns(matches)
+        start, new, length = _columns(found)
         match, branch = between(self.branches, start, start + length - 4)
         at, targets = self.branches[branch] + (new - start)[match], self.targets[branch]
         stays = (result[at + 1] & 0xF8 == 0xF0) & (result[at + 3] & 0x90 == 0x90)
@@ -125,8 +137,8 @@ class Addresses:
         return _counted(places, np.concatenate([by_calls, by_pointers[near]]))
 
 
-def _columns(matches: list[Match]) -> tuple[Numbers, Numbers, Numbers]:
-    start, new, length = np.array(matches, np.int64).reshape(-1, 3).T
+def _columns(found: list[Match]) -> tuple[Numbers, Numbers, Numbers]:
+    start, new, length = np.array(found, np.int64).reshape(-1, 3).T
     return start, new, length
 
 

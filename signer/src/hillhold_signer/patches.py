@@ -11,14 +11,9 @@ from __future__ import annotations
 
 import lzma
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-import numpy as np
-
-from hillhold_signer.matching import Match, matches
-from hillhold_signer.moving import Addresses
-from hillhold_signer.scanning import octets
 from hillhold_verifier import patch
 from hillhold_verifier.errors import MisuseError, OperationalError
 from hillhold_verifier.moves import Moves
@@ -70,22 +65,17 @@ def make_patch(base: bytes, result: bytes, *, check: bool = True) -> bytes:
 def _stream(base: bytes, result: bytes) -> bytes:
     if not base or not result:  # nothing to match
         return _table(None) + _records([(b"", result, 0)])
-    addresses = Addresses(base, result)
-    found = matches(*addresses.masked())
-    moves = addresses.moves(found)
-    differences = octets(result) - addresses.held(found, None)
-    if moves:
-        corrected = octets(result) - addresses.held(found, moves)
-        if np.count_nonzero(corrected) < np.count_nonzero(differences):
-            return _table(moves) + _records(_sections(corrected.tobytes(), result, found))
-    return _table(None) + _records(_sections(differences.tobytes(), result, found))
+    from hillhold_signer.moving import compared  # NumPy takes longer to load than a patch from nothing to make
+
+    found, moves, differences = compared(base, result)
+    return _table(moves) + _records(_sections(differences, result, found))
 
 
-def _sections(differences: bytes, result: bytes, found: list[Match]) -> Iterator[_Section]:
+def _sections(differences: bytes, result: bytes, found: Sequence[tuple[int, int, int]]) -> Iterator[_Section]:
     """The result as sections; the first may make nothing, and only seek."""
     cursor = made = 0
     held = b""
-    for start, new, length in [*found, Match(-1, len(result), 0)]:
+    for start, new, length in [*found, (-1, len(result), 0)]:
         seek = start - cursor if length else 0
         if new > made or seek:
             yield held, result[made:new], seek
