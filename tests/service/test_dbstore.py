@@ -15,6 +15,7 @@ from sqlalchemy import event, func, select
 
 from hillhold_signer import Repository, Wish, add_product, add_release
 from hillhold_signer.errors import FileRefused, StorageError
+from hillhold_signer.patching import DEFAULT
 from hillhold_signer.places import Entry
 from hillhold_signer.requests import make_request
 from hillhold_signer.service.database import Database
@@ -46,7 +47,7 @@ def test_the_same_files_come_to_be_as_in_a_folder(data: Data, clock: SimpleNames
     start(data)
     for version in ("1.0.0", "1.1.0", "1.2.0"):
         clock.now += 60
-        release(folder, image(version), clock.now)
+        release(folder, image(version), clock.now, patch_from=DEFAULT)
         with data.writing() as unit:
             add_release(unit.repository, "pump", image(version), Wish("app.bin", hardware=("nrf51-a",)), unit.now)
         with data.writing() as unit:

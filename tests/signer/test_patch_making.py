@@ -24,7 +24,16 @@ from hillhold_signer.cli import main
 from hillhold_signer.errors import ReleaseRefused, RepositoryRefused
 from hillhold_signer.making import Making
 from hillhold_signer.patches import make_patch
-from hillhold_signer.patching import MAX_KEPT, NO_PATCHES, NOTHING_SHA256, WORTH_PERCENT, LeftOut, PatchFrom, limits
+from hillhold_signer.patching import (
+    DEFAULT,
+    MAX_KEPT,
+    NO_PATCHES,
+    NOTHING_SHA256,
+    WORTH_PERCENT,
+    LeftOut,
+    PatchFrom,
+    limits,
+)
 from hillhold_signer.patchpool import Job, PatchPool
 from hillhold_signer.patchworker import PIECE, SAMPLES, SHARE, alike
 from hillhold_signer.prune import prune_releases
@@ -110,16 +119,17 @@ def test_no_more_of_a_base_is_looked_at_than_it_takes_to_see_that_it_is_alike() 
 # --- processes -------------------------------------------------------------------------------------------------------
 
 
-ONE = """
+ANSWERING = """
 import os
 from hillhold_signer.patches import make_patch
 def answer(patch): os.write(1, len(patch).to_bytes(8, "little") + patch)
 def main():
     source = os.fdopen(0, "rb")
-    lengths = source.read(20)
-    base, result = (source.read(int.from_bytes(lengths[at : at + 8], "little")) for at in (0, 8))
+    while lengths := source.read(20):
+        base, result = (source.read(int.from_bytes(lengths[at : at + 8], "little")) for at in (0, 8))
+        answer({made})
 """
-"""A process that reads what one patch is asked of."""
+"""A process that answers something."""
 FAULTS = {
     "killed": ("import os, signal\ndef main(): os.kill(os.getpid(), signal.SIGKILL)", "signal 9"),
     "no memory": ("def main(): raise MemoryError('all of it')", "MemoryError: all of it"),
@@ -128,9 +138,9 @@ FAULTS = {
     "mute": ("import os, time\ndef main():\n    os.close(1)\n    time.sleep(600)", "signal 9"),
     "endless": ("import os\ndef main():\n    while True: os.write(1, b'HHP' + bytes(40))", "announced 5261384 bytes"),
     "short": ("import os\ndef main(): os.write(1, (100).to_bytes(8, 'little') + bytes(99))", "exit code 0"),
-    "garbage": (f"{ONE}    answer(b'HHP' + bytes(40))", "does not make the image"),
+    "garbage": (ANSWERING.format(made="b'HHP' + bytes(40)"), "does not make the image"),
     "another": (
-        f"{ONE}    answer(make_patch(base, result[:-1] + bytes([result[-1] ^ 1])))",
+        ANSWERING.format(made="make_patch(base, result[:-1] + bytes([result[-1] ^ 1]))"),
         "does not make the image: other bytes come out",
     ),
     "deaf": ("def main(): raise SystemExit(3)", "exit code 3"),
@@ -416,7 +426,7 @@ def test_patches_that_the_role_has_no_room_for_are_left_out_and_the_release_stay
 def test_pruning_also_drops_patches_to_releases_that_no_device_would_choose(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     for number in range(4):
-        release(repository, image(f"1.{number}.0", edits=number))
+        release(repository, image(f"1.{number}.0", edits=number), patch_from=DEFAULT)
     dropped = prune_releases(repository, "pump", 3, NOW)
     left = [
         found

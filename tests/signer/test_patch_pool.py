@@ -141,6 +141,22 @@ def test_one_process_makes_patch_after_patch_and_one_that_dies_costs_one(
 
 
 @LINUX
+def test_processes_stay_for_the_next_call_and_end_with_the_pool(tmp_path: Path) -> None:
+    others = children()
+    with PatchPool(1) as pool:
+        assert list(pool.make([Job(1, b"", b"first", tmp_path / "1")])) == [(1, None)]
+        (process,) = children() - others
+        assert list(pool.make([Job(2, b"", b"second", tmp_path / "2")])) == [(2, None)]
+        assert children() - others == {process}
+        os.kill(process, signal.SIGKILL)
+        while Path(f"/proc/{process}/stat").read_text().split()[2] != "Z":
+            time.sleep(0.01)
+        assert list(pool.make([Job(3, b"", b"third", tmp_path / "3")])) == [(3, None)]
+        assert children() - others != {process}
+    assert children() <= others
+
+
+@LINUX
 def test_a_process_whose_parent_was_killed_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     instead(
         monkeypatch,

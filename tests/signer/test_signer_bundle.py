@@ -15,6 +15,7 @@ from hillhold_signer.bundle import write_bundle
 from hillhold_signer.cli import main
 from hillhold_signer.cli.terminal import Edge
 from hillhold_signer.errors import FileRefused, ProductRefused, RepositoryRefused, StorageError, VerifyRefused
+from hillhold_signer.patching import DEFAULT
 from hillhold_verifier.bundle import BundleSource
 from hillhold_verifier.metadata import parse_root
 from hillhold_verifier.select import Device
@@ -35,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """Releases 1.0.0 and 1.1.0 with a patch for one hardware, 1.2.0 for the other; a second line, empty."""
     repository = started(tmp_path_factory.mktemp("made") / "repo")
     release(repository, image("1.0.0"))
-    release(repository, image("1.1.0", edits=20))
+    release(repository, image("1.1.0", edits=20), patch_from=DEFAULT)
     release(repository, image("1.2.0", seed=2), wish=Wish("app.bin", hardware=(B,)))
     fan = Product("fan", team("release-1", threshold=1), Caps((A,), 5))
     add_product(repository, fan, NOW)

@@ -12,7 +12,7 @@ from hillhold_signer import Repository, Wish, add_release, verify_tree
 from hillhold_signer.adding import add_releases
 from hillhold_signer.documents import Document
 from hillhold_signer.errors import ProductRefused, ReleaseRefused, RepositoryRefused
-from hillhold_signer.patching import NO_PATCHES
+from hillhold_signer.patching import DEFAULT, NO_PATCHES
 from hillhold_signer.prune import prune_files, prune_releases
 from hillhold_signer.withdrawing import withdraw
 from hillhold_verifier.release import Version
@@ -23,7 +23,7 @@ def published(path: Path) -> Repository:
     """Five releases, one after another; snapshots 1 to 6."""
     repository = started(path)
     for number in range(5):
-        release(repository, image(f"1.{number}.0", edits=number))
+        release(repository, image(f"1.{number}.0", edits=number), patch_from=DEFAULT)
     return repository
 
 

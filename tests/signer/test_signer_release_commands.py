@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from hillhold_signer import Repository, Wish
 from hillhold_signer.cli import main
 from hillhold_signer.cli.terminal import Edge
+from hillhold_signer.patching import DEFAULT
 from workshop import HARDWARE, NOW, image, online, release, sign_all, started, statement, tree
 
 KEYS = Path(__file__).parents[2] / "keys-example"
@@ -36,7 +37,7 @@ def value(*words: object) -> Any:
 def repository(tmp_path: Path) -> Repository:
     found = started(tmp_path / "repo")
     for version, edits in (("1.0.0", 0), ("1.1.0", 1)):
-        release(found, image(version, 2, edits=edits), wish=Wish("app.bin", hardware=HARDWARE))
+        release(found, image(version, 2, edits=edits), wish=Wish("app.bin", hardware=HARDWARE), patch_from=DEFAULT)
     return found
 
 

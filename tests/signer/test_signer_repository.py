@@ -34,6 +34,7 @@ from hillhold_signer.errors import (
     SigningRefused,
 )
 from hillhold_signer.lines import set_caps
+from hillhold_signer.patching import DEFAULT
 from hillhold_signer.publish import SKEW
 from hillhold_signer.storage import locked
 from hillhold_verifier import canonical, metadata, trust
@@ -64,7 +65,7 @@ def test_a_release_reaches_the_published_tree_and_both_verifiers_accept_it(tmp_p
     repository = started(tmp_path / "repo")
     first, second = image("1.0.0"), image("1.1.0", edits=20)
     release(repository, first)
-    release(repository, second)
+    release(repository, second, patch_from=DEFAULT)
     seen = verify_tree(repository.folder.path, NOW)
     digest = sha256(first).hexdigest()
     patch = f"pump/1.1.0/app.bin.{digest[:16]}.patch"

@@ -15,6 +15,7 @@ from hillhold_signer.difference import difference, label
 from hillhold_signer.errors import ContentRefused, ProductRefused, ReleaseRefused
 from hillhold_signer.lines import set_caps
 from hillhold_signer.listing import listing
+from hillhold_signer.patching import DEFAULT, NO_PATCHES, PatchFrom
 from hillhold_signer.releases import MAX_REASON
 from hillhold_signer.retarget import change_hardware
 from hillhold_signer.withdrawing import withdraw
@@ -28,10 +29,20 @@ SECOND = HARDWARE[1:]
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    """Published: 1.0.0 (counter 1), 1.1.0 (2) and 1.2.0 (2), for both boards, with patches."""
+    """Published: 1.0.0 (counter 1), 1.1.0 (2) and 1.2.0 (2), for both boards."""
+    return _published(tmp_path, NO_PATCHES)
+
+
+@pytest.fixture
+def patched(tmp_path: Path) -> Repository:
+    """The same, with patches."""
+    return _published(tmp_path, DEFAULT)
+
+
+def _published(tmp_path: Path, patch_from: PatchFrom) -> Repository:
     found = started(tmp_path / "repo")
     for version, counter, edits in (("1.0.0", 1, 0), ("1.1.0", 2, 1), ("1.2.0", 2, 2)):
-        release(found, image(version, counter, edits=edits), wish=BOTH)
+        release(found, image(version, counter, edits=edits), wish=BOTH, patch_from=patch_from)
     return found
 
 
@@ -60,21 +71,21 @@ def ways(repository: Repository, version: str, **options: Any) -> list[tuple[str
 # --- withdrawing ------------------------------------------------------------------------------------------------------
 
 
-def test_a_withdrawn_release_keeps_its_entry_and_the_patches_that_lead_away_from_it(repository: Repository) -> None:
-    before = set(repository.state().line("pump").targets)
-    done = withdraw(repository, "pump", "1.1.0", "leaks at 40 °C", NOW)
+def test_a_withdrawn_release_keeps_its_entry_and_the_patches_that_lead_away_from_it(patched: Repository) -> None:
+    before = set(patched.state().line("pump").targets)
+    done = withdraw(patched, "pump", "1.1.0", "leaks at 40 °C", NOW)
     assert done.paths == ("pump/1.1.0/app.bin",)
-    assert custom(repository, done.paths[0])["withdrawn"] == "leaks at 40 °C"
-    after = set(repository.state().line("pump").targets)
+    assert custom(patched, done.paths[0])["withdrawn"] == "leaks at 40 °C"
+    after = set(patched.state().line("pump").targets)
     assert before - after == set(done.dropped)
     assert len(done.dropped) == 1
     assert done.dropped[0].startswith("pump/1.1.0/app.bin.")
     assert len([path for path in after if path.startswith("pump/1.2.0/app.bin.")]) == 2
     assert [(way.hardware, str(way.to)) for way in done.ways] == [(HARDWARE, "1.2.0")]
-    (line,) = [line for line in shown(repository) if line.startswith("~ pump/1.1.0/app.bin: ")]
+    (line,) = [line for line in shown(patched) if line.startswith("~ pump/1.1.0/app.bin: ")]
     assert 'WITHDRAWN ("leaks at 40 °C"), feature release, for nrf51-a and nrf52-b' in line
     assert "before" not in line
-    publish(repository)
+    publish(patched)
 
 
 def test_devices_on_the_newest_have_no_way_unless_one_down_is_signed(repository: Repository) -> None:
@@ -355,11 +366,11 @@ def test_hardware_is_not_taken_from_what_devices_stepped_down_to(repository: Rep
 # --- listing ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_list_says_what_is_published_drafted_and_changed(repository: Repository) -> None:
-    withdraw(repository, "pump", "1.2.0", "leaks", NOW, step_down_to="1.1.0")
-    add_release(repository, "pump", image("1.0.0", 1, 7), replace(RADIO, requires={"app": Version.parse("1.1.0")}), NOW)
+def test_the_list_says_what_is_published_drafted_and_changed(patched: Repository) -> None:
+    withdraw(patched, "pump", "1.2.0", "leaks", NOW, step_down_to="1.1.0")
+    add_release(patched, "pump", image("1.0.0", 1, 7), replace(RADIO, requires={"app": Version.parse("1.1.0")}), NOW)
     found = [
-        (item.release.component, str(item.release.version), item.where) for item in listing(repository.state(), "pump")
+        (item.release.component, str(item.release.version), item.where) for item in listing(patched.state(), "pump")
     ]
     assert found == [
         ("app", "1.0.0", "published"),
@@ -367,7 +378,7 @@ def test_the_list_says_what_is_published_drafted_and_changed(repository: Reposit
         ("app", "1.2.0", "changed"),
         ("radio", "1.0.0", "drafted"),
     ]
-    one = next(item for item in listing(repository.state(), "pump") if str(item.release.version) == "1.1.0")
+    one = next(item for item in listing(patched.state(), "pump") if str(item.release.version) == "1.1.0")
     assert list(map(str, one.patches)) == ["1.0.0", "1.2.0"]
     with pytest.raises(ProductRefused):
-        listing(repository.state(), "valve")
+        listing(patched.state(), "valve")

@@ -27,6 +27,7 @@ from hillhold_signer import (
     sign_image,
 )
 from hillhold_signer.drafted import lineage
+from hillhold_signer.patching import NO_PATCHES, PatchFrom
 from hillhold_verifier import canonical
 
 NOW = 1_767_225_600
@@ -92,9 +93,11 @@ def started(path: Path, now: int = NOW) -> Repository:
     return repository
 
 
-def release(repository: Repository, data: bytes, now: int = NOW, wish: Wish | None = None) -> None:
+def release(
+    repository: Repository, data: bytes, now: int = NOW, wish: Wish | None = None, patch_from: PatchFrom = NO_PATCHES
+) -> None:
     """Add, sign and publish one release."""
-    add_release(repository, "pump", data, wish or Wish("app.bin", hardware=HARDWARE[:1]), now)
+    add_release(repository, "pump", data, wish or Wish("app.bin", hardware=HARDWARE[:1]), now, patch_from=patch_from)
     sign_all(repository, "release-1", "release-2")
     repository.publish(online(), now)
 

@@ -2,7 +2,7 @@
 
 The library that finds what two images share is C code that reads megabytes of what others have built. It runs where there is nothing to
 steal or to spoil: in interpreters of its own, which inherit no memory, no open file and no variable but those in `_PASSED`, and
-which load neither keys nor cryptography. One makes patches of one release, one after another. What comes back is a file that the caller
+which load neither keys nor cryptography. One makes patches one after another. What comes back is a file that the caller
 verifies. A process that dies, hangs or complains costs its patch and nothing else: another one goes on with the next.
 
 This is no sandbox: the process runs as the same user. It keeps a fault from reaching a key, not an attacker who has that user's rights.
@@ -100,6 +100,7 @@ class PatchPool:
         self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="hillhold-patch")
         self._room = _Room(MEMORY)
         self._batches: set[_Batch] = set()
+        self._idle: list[_Process] = []
         self._guard = threading.Lock()
         self._closed = False
 
@@ -117,6 +118,8 @@ class PatchPool:
         for batch in batches:
             batch.end()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        while self._idle:
+            self._idle.pop().close()
 
     def make(self, jobs: Iterable[Job[K]]) -> Generator[tuple[K, Failure | None], None, None]:
         """Make patches, and say of each, as soon as it is there, how it went.
@@ -126,7 +129,7 @@ class PatchPool:
         Raises:
             ToolError: the pool is closed.
         """
-        batch = _Batch()
+        batch = _Batch(self._idle)
         with self._guard:
             self._batches.add(batch)
             batch.ended = self._closed
@@ -147,7 +150,6 @@ class PatchPool:
             for future in under_way:
                 future.cancel()
             wait(under_way)
-            batch.close()
             with self._guard:
                 self._batches.discard(batch)
 
@@ -171,10 +173,9 @@ class PatchPool:
         if process is None:
             return Failure("ended")
         made = process.make(job.base, job.result, seconds)
+        batch.returned(process, well=not isinstance(made, Failure))
         if isinstance(made, Failure):
-            batch.dropped(process)
             return made
-        batch.returned(process)
         if not made:
             return Failure("next to nothing in common", hopeless=True)
         with job.out.open("xb") as out:
@@ -236,6 +237,10 @@ class _Process:
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         return Failure(f"the process that made it ended with {how}{f': {last}' if last else ''}")
 
+    @property
+    def lives(self) -> bool:
+        return self._process.poll() is None
+
     def kill(self) -> None:
         self._process.kill()
 
@@ -249,44 +254,45 @@ class _Process:
 
 
 class _Batch:
-    """The processes of one call."""
+    """The processes that work for one call; those that have nothing to do go on in another one."""
 
-    def __init__(self) -> None:
+    def __init__(self, idle: list[_Process]) -> None:
         self.ended = False
-        self._all: set[_Process] = set()
-        self._idle: list[_Process] = []
+        self._idle = idle
+        self._working: set[_Process] = set()
         self._guard = threading.Lock()
 
     def taken(self) -> _Process | None:
         with self._guard:
             if self.ended:
                 return None
-            if self._idle:
-                return self._idle.pop()
-            process = _Process()
-            self._all.add(process)
+            process = self._from_idle() or _Process()
+            self._working.add(process)
             return process
 
-    def returned(self, process: _Process) -> None:
-        with self._guard:
-            self._idle.append(process)
+    def _from_idle(self) -> _Process | None:
+        with contextlib.suppress(IndexError):  # other batches take from it, too
+            while True:
+                process = self._idle.pop()
+                if process.lives:
+                    return process
+                process.close()
+        return None
 
-    def dropped(self, process: _Process) -> None:
+    def returned(self, process: _Process, *, well: bool) -> None:
         with self._guard:
-            self._all.discard(process)
+            self._working.discard(process)
+            if well and not self.ended:
+                self._idle.append(process)
+                return
         process.close()
 
     def end(self) -> None:
         """Kill the processes; whoever waits for one is told."""
         with self._guard:
             self.ended = True
-            for process in self._all:
+            for process in self._working:
                 process.kill()
-
-    def close(self) -> None:
-        """Wait for the end of the processes, which nobody uses any more."""
-        for process in self._all:
-            process.close()
 
 
 class _Room:
