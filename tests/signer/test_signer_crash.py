@@ -27,6 +27,7 @@ from hillhold_signer.adding import add_releases
 from hillhold_signer.documents import Document
 from hillhold_signer.errors import DamagedRefused, StorageError
 from hillhold_signer.lines import set_caps
+from hillhold_signer.making import Making
 from hillhold_signer.roots import rotate
 from hillhold_signer.storage import place_file, remove_file, write_file
 from hillhold_signer.withdrawing import withdraw
@@ -222,9 +223,16 @@ def test_a_cut_while_adding_a_product_or_release_lets_the_command_run_again(
         assert verify_tree(repository.folder.path, NOW).targets
 
 
+@pytest.fixture
+def making(tmp_path: Path) -> Iterator[Making]:
+    """Makes the same patches once."""
+    with Making(tmp_path / "patches") as made:
+        yield made
+
+
 @pytest.mark.parametrize("when", ["before", "torn", "after"])
 def test_a_cut_while_a_set_is_added_or_a_release_withdrawn_drafts_all_of_it_or_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: When
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, making: Making, when: When
 ) -> None:
     base = started(tmp_path / "base")
     for version, edits in (("1.0.0", 0), ("1.1.0", 20)):
@@ -239,7 +247,7 @@ def test_a_cut_while_a_set_is_added_or_a_release_withdrawn_drafts_all_of_it_or_n
 
     def add(repository: Repository) -> None:
         items = [(image("2.0.0", edits=25), app), (image("2.0.0", 1, 7), radio)]
-        add_releases(repository, "pump", items, NOW, with_documents=True)
+        add_releases(repository, "pump", items, NOW, with_documents=True, making=making)
 
     def take_back(repository: Repository) -> None:
         withdraw(repository, "pump", "1.1.0", "leaks", NOW)
