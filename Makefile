@@ -27,6 +27,7 @@ help:
 
 setup: $(VENV)/.ready
 
+# Compiled, since commands start hundreds of times, and an environment may forbid them to write what they compile.
 # Debian's Python comes without venv and pip; elsewhere they are part of Python.
 $(VENV)/.ready: requirements.lock $(MEMBERS:%=%/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or later is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
@@ -34,6 +35,7 @@ $(VENV)/.ready: requirements.lock $(MEMBERS:%=%/pyproject.toml)
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(MEMBERS:%=-e ./%)
+	@$(BIN)/python -m compileall -q $(MEMBERS:%=%/src) tests/support
 	@touch $@
 
 demo: setup

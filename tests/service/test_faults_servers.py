@@ -18,7 +18,7 @@ from hillhold_signer.requests import open_request, sign_request
 from hillhold_signer.service.service import Service
 from objectstore import S3, Bucket
 from postgres import Postgres
-from servicekit import PATIENCE, Kit, make_kit, never_asked, serving, sign, states, submit, until
+from servicekit import PATIENCE, Kit, make_kit, never_asked, serving, sign, states, states_of, submit, until
 from witness import Auditor, Device, check_published, quiet
 from workshop import image
 
@@ -38,11 +38,16 @@ def ready_to_sign(url: str, kit: Kit, version: str = "1.0.0") -> None:
 
 def published(kit: Kit, url: str, version: str = "1.0.0") -> None:
     with kit.client(url, "ada") as ada:
-        until(lambda: patient(lambda: ada.get("/v1/lines/pump/releases")) and states(ada)[version] == "available")
+        until(
+            lambda: (
+                (answer := patient(lambda: ada.get("/v1/lines/pump/releases")))
+                and states_of(answer)[version] == "available"
+            )
+        )
 
 
-def patient(act: Callable[[], httpx.Response]) -> bool:
-    """Ask, and say whether there was a good answer; a bad one says that it is for now, and why."""
+def patient(act: Callable[[], httpx.Response]) -> httpx.Response | None:
+    """Ask, and return a good answer; a bad one says that it is for now, and why."""
     answer = act()
     if answer.status_code == 503:
         assert answer.headers["content-type"] == "application/problem+json"
@@ -51,7 +56,8 @@ def patient(act: Callable[[], httpx.Response]) -> bool:
         assert "postgres@" not in answer.text
     else:
         assert answer.status_code in (200, 201), answer.text
-    return answer.status_code != 503
+        return answer
+    return None
 
 
 def unready(url: str) -> set[str]:
@@ -76,7 +82,7 @@ def test_the_database_goes_away_in_the_middle_and_comes_back(
         def ask() -> None:  # signers and pages that look, all the while
             with kit.client(url, "ada") as ada:
                 while not ended.wait(0.01):
-                    counts[patient(lambda: ada.get("/v1/status"))] += 1
+                    counts[patient(lambda: ada.get("/v1/status")) is not None] += 1
 
         def refused(answer: httpx.Response) -> None:
             assert answer.status_code == 503, answer.text

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hillhold_bootsim import boards
 from hillhold_signer import ImagePlan, Repository, example_signer, sign_image
 from hillhold_signer.examples import example_private
+from hillhold_signer.patching import DEFAULT
 from workshop import firmware, release, started
 
 BIN: Final = Path(sys.executable).parent
@@ -104,7 +105,7 @@ class Lab:
         release(repository, self._image(bytes(first), "1.0.0"), now)
         self.one = self._copy(repository, "one-published")
         first[1000:1016] = bytes(16)
-        release(repository, self._image(payloads[1] if payloads else bytes(first), "1.1.0"), now)
+        release(repository, self._image(payloads[1] if payloads else bytes(first), "1.1.0"), now, patch_from=DEFAULT)
         self.two = folder / "one" / "public"
         self.root = self.two / "metadata" / "1.root.json"
 

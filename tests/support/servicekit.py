@@ -190,6 +190,11 @@ def states(client: httpx.Client, line: str = "pump") -> Mapping[str, str]:
     """How far each version of a line has come."""
     answer = client.get(f"/v1/lines/{line}/releases")
     assert answer.status_code == 200, answer.text
+    return states_of(answer)
+
+
+def states_of(answer: httpx.Response) -> Mapping[str, str]:
+    """The same, of an answer that is there."""
     found = answer.json()["releases"]
     return {item["version"]: "available" if item["available"] else item["state"] for item in found}
 
