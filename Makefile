@@ -8,6 +8,7 @@ WORKERS ?= 3
 FUZZ := .cache/fuzz
 FUZZ_SECONDS ?= 60
 SMPMGR := .cache/smpmgr
+MOTO := .cache/moto
 PEERS := .cache/peers
 
 .PHONY: help setup demo test test-fast deep system differential model lint format bench fuzz fuzz-replay mutation lock clean
@@ -50,8 +51,8 @@ test-fast: setup
 deep: setup system
 	$(BIN)/pytest -n $(WORKERS) -m deep
 
-# What tests run of the operating system: U-Boot's environment tool, a PKCS#11 token made of software, and a browser; and smpmgr.
-system: $(SMPMGR)/.ready
+# What tests run of the operating system: U-Boot's environment tool, a PKCS#11 token made of software, and a browser; and smpmgr and moto.
+system: $(SMPMGR)/.ready $(MOTO)/.ready
 	@command -v git >/dev/null && command -v fw_setenv >/dev/null && command -v softhsm2-util >/dev/null \
 	    && command -v chromium >/dev/null \
 	    || { apt-get update -q && apt-get install -q -y git libubootenv-tool softhsm2 chromium; }
@@ -60,6 +61,12 @@ system: $(SMPMGR)/.ready
 $(SMPMGR)/.ready: tests/interop/requirements-smpmgr.txt $(VENV)/.ready
 	rm -rf $(SMPMGR)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --target $(SMPMGR) -r tests/interop/requirements-smpmgr.txt
+	@touch $@
+
+# moto brings the AWS SDK, which commands load where it is there: they would start later here than at their users'.
+$(MOTO)/.ready: tests/service/requirements-moto.txt $(VENV)/.ready
+	rm -rf $(MOTO)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --target $(MOTO) -r tests/service/requirements-moto.txt
 	@touch $@
 
 CASES ?= 100000
@@ -79,7 +86,7 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(PEERS)/.ready $(SMPMGR)/.ready
+bench: $(PEERS)/.ready $(SMPMGR)/.ready $(MOTO)/.ready
 	for name in wire_bytes publish verify_cpu content_stream whole_process log service service_load powercut serial_line patch_line; do PYTHONPATH=tests/support $(BIN)/python tests/bench/$$name.py || exit 1; echo; done
 	PYTHONPATH=tests/support $(BIN)/python tests/bench/patch_bases.py --bases 200
 	@echo
@@ -114,6 +121,8 @@ lock:
 	    --no-header --no-annotate .requirements.in -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --no-emit-find-links \
 	    --no-header --no-annotate tests/interop/requirements-smpmgr.in -o tests/interop/requirements-smpmgr.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url --no-emit-find-links \
+	    --no-header --no-annotate tests/service/requirements-moto.in -o tests/service/requirements-moto.txt
 	{ echo '# What `make bench` measures patches against, beside requirements.lock; xdelta3 is the operating system'"'"'s.'; \
 	    printf '%s\n' bsdiff4 detools hdiffpatch zstandard | uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade \
 	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate -; } > tests/bench/requirements-peers.txt

@@ -51,6 +51,7 @@ from objectstore import S3, Bucket
 from postgres import Postgres
 from quick import cpu_of, image, peak_of, version
 from servicekit import fetched, kept_ceremony, make_kit, never_asked, replica, submit
+from tables import make_tables
 from workshop import online, pump, sign_all
 
 MOST_ROUNDS = 40
@@ -221,7 +222,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with Postgres(sync=True) as postgres, S3("rclone") as s3:
         bucket = s3.bucket()
         names = [f"line-{line:03}" for line in range(options.lines)]
-        kit = make_kit(folder / "service", postgres.database(), bucket, *names)
+        kit = make_kit(folder / "service", postgres.database(prepare=make_tables), bucket, *names)
         told = {
             "bucket": bucket.name,
             "endpoint": bucket.endpoint,

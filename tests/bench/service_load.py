@@ -36,6 +36,7 @@ from objectstore import S3
 from postgres import Postgres
 from quick import image, peak_of
 from servicekit import Kit, make_kit, replica, states, submit, until
+from tables import make_tables
 from workshop import HARDWARE, sign_all
 
 AIMS = {"peak MiB at most": 200, "signatures lost": 0}
@@ -60,7 +61,7 @@ def digest_of(mib: int, seed: int) -> str:
 def memory(folder: Path, postgres: Postgres, mib: int) -> dict[str, Any]:
     with S3("moto") as s3:
         bucket = s3.bucket()
-        kit = make_kit(folder / "memory", postgres.database(), bucket)
+        kit = make_kit(folder / "memory", postgres.database(prepare=make_tables), bucket)
         with replica(kit.settings.folder, bucket.environment) as (url, process), kit.client(url, "ci") as client:
             assert client.get("/v1/status").status_code == 200
             before = peak_of(process.pid)
@@ -95,7 +96,7 @@ def signers(folder: Path, postgres: Postgres) -> dict[str, Any]:
     holders = [CryptoSigner(key, SSlibKey.from_crypto(key.public_key())) for key in keys]
     with S3("moto") as s3:
         bucket = s3.bucket()
-        kit = make_kit(folder / "signers", postgres.database(), bucket)
+        kit = make_kit(folder / "signers", postgres.database(prepare=make_tables), bucket)
         team = Team(tuple(NamedKey(f"p{n}", holder.public_key) for n, holder in enumerate(holders)), NEEDED)
         with kit.data.writing() as unit:
             add_product(unit.repository, Product("large", team, Caps(HARDWARE, 100)), unit.now)

@@ -16,6 +16,7 @@ from hillhold_signer.service.unit import Data
 from objectstore import S3, Bucket
 from oneservice import Make, Replica
 from postgres import Postgres
+from tables import make_tables
 
 NOW = 1_767_225_600
 """2026-01-01T00:00:00Z"""
@@ -53,9 +54,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a database with tables, of each kind."""
     if request.param == "postgres":
         server: Postgres = request.getfixturevalue("postgres")
-        return server.database(prepare=_migrate)
+        return server.database(prepare=make_tables)
     found = f"sqlite:///{tmp_path / 'hillhold.db'}"
-    _migrate(found)
+    make_tables(found)
     return found
 
 
@@ -106,9 +107,10 @@ def make(tmp_path: Path, clock: SimpleNamespace, request: pytest.FixtureRequest)
         url = f"sqlite:///{folder / 'hillhold.db'}"
         if kind == "postgres":
             server: Postgres = request.getfixturevalue("postgres")
-            url = server.database()
+            url = server.database(prepare=make_tables)
+        else:
+            make_tables(url)
         database = Database(url, clock=lambda: int(clock.now))
-        database.migrate()
         made.append(Replica(Data(database, objects or FolderObjects(folder / "objects"))))
         return made[-1]
 
@@ -116,9 +118,3 @@ def make(tmp_path: Path, clock: SimpleNamespace, request: pytest.FixtureRequest)
     for each in made:
         each.exporter.close()
         each.data.database.close()
-
-
-def _migrate(url: str) -> None:
-    database = Database(url)
-    database.migrate()
-    database.close()

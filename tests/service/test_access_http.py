@@ -25,13 +25,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kit, str]]:
     kit = make_kit(tmp_path_factory.mktemp("made") / "service")
     with kit.running() as url:
         yield kit, url
+    kit.data.database.close()
     assert not kit.failures
 
 
 @pytest.fixture
-def at_rest(tmp_path: Path, url: str) -> Kit:
+def at_rest(tmp_path: Path, url: str) -> Iterator[Kit]:
     """A service that does not run, so that its events stay where a test can see them; on each kind of database."""
-    return make_kit(tmp_path / "service", url)
+    kit = make_kit(tmp_path / "service", url)
+    yield kit
+    kit.data.database.close()
 
 
 def recorded(kit: Kit) -> list[Event]:

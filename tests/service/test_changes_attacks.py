@@ -32,6 +32,7 @@ from hillhold_signer.serviceclient import Service
 from hillhold_verifier import canonical
 from postgres import Postgres
 from servicekit import Kit, make_kit, until, upload
+from tables import make_tables
 from workshop import image, pump
 
 HASH = "0" * 64
@@ -45,7 +46,9 @@ def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
         made = make_kit(tmp_path / "service", None, None, *LINES)
     else:
         postgres: Postgres = request.getfixturevalue("postgres")
-        made = make_kit(tmp_path / "service", postgres.database(), request.getfixturevalue("bucket"), *LINES)
+        made = make_kit(
+            tmp_path / "service", postgres.database(prepare=make_tables), request.getfixturevalue("bucket"), *LINES
+        )
     made.account("carol", (Role.SUBMITTER, "pump"))
     made.account("vera", (Role.SUBMITTER, "ventilator"), (Role.SIGNER, "ventilator"))
     made.account("lead", (Role.ADMINISTRATOR, "pump"))

@@ -14,6 +14,7 @@ import pytest
 import doomed
 from postgres import Postgres
 from servicekit import Kit, make_kit, replica, sign, states, submit, until
+from tables import make_tables
 from witness import Auditor, Device, check_published, quiet
 from workshop import image
 
@@ -124,7 +125,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
     database, bucket = None, None
     if request.param == "production":
         postgres: Postgres = request.getfixturevalue("postgres")
-        database, bucket = postgres.database(), request.getfixturevalue("bucket")
+        database, bucket = postgres.database(prepare=make_tables), request.getfixturevalue("bucket")
     kit = make_kit(tmp_path / "service", database, bucket)
     yield Scene(tmp_path, kit, bucket.environment if bucket else {})
     kit.data.database.close()

@@ -23,6 +23,7 @@ from hillhold_signer.service.unit import Data
 from objectstore import Bucket
 from postgres import Postgres
 from servicekit import Kit, make_kit, never_asked, replica, serving, sign, states, submit, until
+from tables import make_tables
 from witness import Auditor, Device, check_published, quiet
 from workshop import image
 
@@ -31,7 +32,7 @@ CLIENTS = 8
 
 @pytest.fixture
 def kit(postgres: Postgres, bucket: Bucket, tmp_path: Path) -> Iterator[Kit]:
-    made = make_kit(tmp_path / "service", postgres.database(), bucket)
+    made = make_kit(tmp_path / "service", postgres.database(prepare=make_tables), bucket)
     yield made
     made.data.database.close()
 
@@ -41,7 +42,7 @@ def test_two_replicas_under_load_lose_nothing_and_skip_nothing(
     postgres: Postgres, bucket: Bucket, tmp_path: Path, each: int
 ) -> None:
     lines = [f"line{number}" for number in range(CLIENTS)]
-    kit = make_kit(tmp_path / "service", postgres.database(), bucket, *lines)
+    kit = make_kit(tmp_path / "service", postgres.database(prepare=make_tables), bucket, *lines)
     for name in ("margaret", "alan"):
         kit.account(name, (Role.SIGNER, EVERY))
     versions = [f"1.{number}.0" for number in range(each)]

@@ -19,6 +19,7 @@ from hillhold_signer.service.service import Service
 from objectstore import S3, Bucket
 from postgres import Postgres
 from servicekit import PATIENCE, Kit, make_kit, never_asked, serving, sign, states, states_of, submit, until
+from tables import make_tables
 from witness import Auditor, Device, check_published, quiet
 from workshop import image
 
@@ -72,7 +73,7 @@ def unready(url: str) -> set[str]:
 def test_the_database_goes_away_in_the_middle_and_comes_back(
     own_postgres: Postgres, bucket: Bucket, tmp_path: Path, how: str
 ) -> None:
-    kit = make_kit(tmp_path / "service", own_postgres.database(), bucket)
+    kit = make_kit(tmp_path / "service", own_postgres.database(prepare=make_tables), bucket)
     with kit.running() as url, kit.client(url, "ci") as ci, kit.client(url, "grace") as grace:
         until(lambda: kit.data.objects.length("public/metadata/timestamp.json"))
         device, auditor = Device(kit.data.objects, tmp_path / "device"), Auditor(kit)
@@ -145,7 +146,7 @@ class Losing:
 def test_a_commit_whose_answer_is_lost_is_not_done_twice(
     postgres: Postgres, bucket: Bucket, tmp_path: Path, table: str
 ) -> None:
-    database = postgres.database()
+    database = postgres.database(prepare=make_tables)
     kit = make_kit(tmp_path / "service", database, bucket)
     with TcpProxy(postgres.port) as way:
         settings = replace(kit.settings, database=database.replace(str(postgres.port), str(way.port)))
@@ -195,7 +196,7 @@ def test_an_object_store_that_fails_now_and_then_is_caught_up_with(
     postgres: Postgres, s3: S3, tmp_path: Path, fault: dict[object, float]
 ) -> None:
     bucket = s3.bucket()
-    kit = make_kit(tmp_path / "service", postgres.database(), bucket)
+    kit = make_kit(tmp_path / "service", postgres.database(prepare=make_tables), bucket)
     with HttpProxy(s3.port) as way:
         through = replace(kit, settings=replace(kit.settings, options=bucket.through(way.port).options), failures=[])
         with through.running() as url:
@@ -231,7 +232,7 @@ def test_publishing_goes_on_without_the_object_store_and_is_exported_afterwards(
     postgres: Postgres, s3: S3, tmp_path: Path
 ) -> None:
     bucket = s3.bucket()
-    kit = make_kit(tmp_path / "service", postgres.database(), bucket)
+    kit = make_kit(tmp_path / "service", postgres.database(prepare=make_tables), bucket)
     with HttpProxy(s3.port) as way:
         through = replace(kit, settings=replace(kit.settings, options=bucket.through(way.port).options), failures=[])
         with through.running() as url, kit.client(url, "boss") as boss:

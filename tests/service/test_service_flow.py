@@ -13,6 +13,7 @@ from hillhold_signer.service.access import Role
 from hillhold_signer.verify import verify_tree
 from postgres import Postgres
 from servicekit import Kit, fetched, make_kit, sign, states, submit, until
+from tables import make_tables
 from workshop import image
 
 
@@ -23,7 +24,7 @@ def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
         made = make_kit(tmp_path / "service")
     else:
         postgres: Postgres = request.getfixturevalue("postgres")
-        made = make_kit(tmp_path / "service", postgres.database(), request.getfixturevalue("bucket"))
+        made = make_kit(tmp_path / "service", postgres.database(prepare=make_tables), request.getfixturevalue("bucket"))
     yield made
     made.data.database.close()
 

@@ -34,6 +34,7 @@ from objectstore import Bucket
 from postgres import Postgres
 from servicekit import Kit, make_kit, replica, sign, states, until, upload
 from servicekit import submit as hand_in
+from tables import make_tables
 from workshop import image, statement
 
 DAY = 86_400
@@ -48,7 +49,7 @@ def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
         made = make_kit(tmp_path / "service")
     else:
         postgres: Postgres = request.getfixturevalue("postgres")
-        made = make_kit(tmp_path / "service", postgres.database(), request.getfixturevalue("bucket"))
+        made = make_kit(tmp_path / "service", postgres.database(prepare=make_tables), request.getfixturevalue("bucket"))
     yield made
     made.data.database.close()
 
@@ -305,7 +306,7 @@ def test_files_are_kept_for_a_day_at_least(tmp_path: Path) -> None:
 def test_two_replicas_sweep_while_two_send_and_name_the_same_files(
     postgres: Postgres, bucket: Bucket, tmp_path: Path, seconds: int
 ) -> None:
-    kit = make_kit(tmp_path / "service", postgres.database(), bucket)
+    kit = make_kit(tmp_path / "service", postgres.database(prepare=make_tables), bucket)
     contents = [b"%d" % number for number in range(4)]
     ended, wrong = threading.Event(), list[str]()
     counts = {"sent": 0, "swept": 0, "waited": 0, "named": 0}

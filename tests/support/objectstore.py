@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -21,11 +22,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-import boto3
+import httpx
 
 from postgres import free_port
 
 KEY, SECRET, REGION = "AKIAHILLHOLD", "public-on-purpose", "eu-west-1"
+MOTO = Path(__file__).parents[2] / ".cache" / "moto"
+BUCKETS = 1000
 PATIENCE = 30.0
 """Seconds to start or stop in."""
 
@@ -87,18 +90,26 @@ class S3:
         self._folder = Path(tempfile.mkdtemp(prefix="hillhold-s3-"))
         programs = Path(sys.executable).parent
         self._count = 0
+        self._kind = kind
         if kind == "moto":
-            self._command = [str(programs / "moto_server"), "-H", "127.0.0.1", "-p", str(self.port)]
+            assert MOTO.exists(), "moto is missing: make system"
+            self._command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
         else:
             serve = ["serve", "s3", str(self._folder / "data"), "--addr", f"127.0.0.1:{self.port}"]
             told = ["--auth-key", f"{KEY},{SECRET}", "--config", "/dev/null", "--dir-cache-time", "24h", "--quiet"]
             self._command = [str(programs / "rclone"), *serve, *told]
 
     def __enter__(self) -> S3:
-        (self._folder / "data").mkdir()
+        for number in range(1, BUCKETS):  # rclone looks at its folder once
+            (self._folder / "data" / f"hillhold-{number}").mkdir(parents=True)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self._folder
+                self._command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=self._folder,
+                env=os.environ | {"PYTHONPATH": str(MOTO)},
             )
         end = time.monotonic() + PATIENCE
         while True:
@@ -125,16 +136,9 @@ class S3:
     def bucket(self) -> Bucket:
         """Make a new bucket."""
         self._count += 1
+        assert self._count < BUCKETS
         found = Bucket(f"hillhold-{self._count}", f"http://127.0.0.1:{self.port}")
-        client = boto3.client(
-            "s3",
-            endpoint_url=found.endpoint,
-            aws_access_key_id=KEY,
-            aws_secret_access_key=SECRET,
-            region_name=REGION,
-        )
-        try:
-            client.create_bucket(Bucket=found.name, CreateBucketConfiguration={"LocationConstraint": REGION})
-        finally:
-            client.close()
+        if self._kind == "moto":  # which asks for no signature
+            place = f"<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
+            httpx.put(f"{found.endpoint}/{found.name}", content=place).raise_for_status()
         return found

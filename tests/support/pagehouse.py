@@ -48,6 +48,7 @@ from hillhold_signer.service.database import Database
 from hillhold_signer.service.page import Surroundings, begin_session, end_session, page_router, session_reader
 from hillhold_signer.service.tables import ACCOUNTS, APPROVALS, CHANGES, LOG_FILES, PUBLICATIONS, STUCK, SUBMISSIONS
 from hillhold_signer.withdrawing import withdraw
+from tables import make_tables
 from workshop import HARDWARE, NOW, image, online, statement
 
 DAY, HOUR = 86_400, 3600
@@ -78,8 +79,9 @@ class House:
     denied: list[tuple[str, str]] = field(default_factory=list)
 
     def __enter__(self) -> House:
-        self.database = Database(f"sqlite:///{self.path}/hillhold.db", clock=lambda: self.now)
-        self.database.migrate()
+        url = f"sqlite:///{self.path}/hillhold.db"
+        make_tables(url)
+        self.database = Database(url, clock=lambda: self.now)
         ceremony = Ceremony(
             team("ada", "grace", "margaret"),
             team("ada", "grace", "alan"),

@@ -34,6 +34,7 @@ from hillhold_signer.service.settings import Settings, read_settings
 from hillhold_signer.service.unit import Data
 from objectstore import Bucket
 from postgres import free_port
+from tables import make_tables
 from workshop import ceremony, online, pump, sign_all
 
 KEYS = Path(__file__).parents[2] / "keys-example"
@@ -120,7 +121,11 @@ def until(done: Callable[[], Any], what: str = "") -> Any:
 
 
 def make_kit(folder: Path, database: str | None = None, bucket: Bucket | None = None, *lines: str) -> Kit:
-    """Make a service with a published, empty line `pump` (and others), and accounts: ci, ada, grace, boss, auditor."""
+    """Make a service with a published, empty line `pump` (and others), and accounts: ci, ada, grace, boss, auditor.
+
+    Args:
+        database: its URL, where it is another than in `folder`; it has tables.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     setup.write_settings(folder, database, bucket.url if bucket else None)
     if bucket is not None:
@@ -130,8 +135,9 @@ def make_kit(folder: Path, database: str | None = None, bucket: Bucket | None = 
             file.write("\n".join(["[options]", *lines_of, ""]))
     settings = read_settings(folder)
     objects: Objects = RemoteObjects(bucket.url, settings.options) if bucket else FolderObjects(folder)
+    if database is None:
+        make_tables(settings.database)
     data = Data(Database(settings.database), objects)
-    data.database.migrate()
     setup.create_repository(data, kept_ceremony(), demo=True)
     setup.begin_log(data, setup.make_log_key(settings, "example.org/log"))
     with data.writing() as unit:
