@@ -140,7 +140,7 @@ class Losing:
         "approvals",
         "publications",
         "log_files",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("blobs", "submissions", "events", "log_releases")),
+        *(pytest.param(name, marks=pytest.mark.deep) for name in ("blobs", "submissions", "events", "log_releases")),
     ],
 )
 def test_a_commit_whose_answer_is_lost_is_not_done_twice(
