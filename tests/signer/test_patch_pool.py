@@ -122,6 +122,7 @@ def test_one_process_makes_patch_after_patch_and_one_that_dies_costs_one(
         "make = w.make_patch\n"
         "def fail(base, result, **how):\n"
         "    if base[0] == 3: raise ValueError('the third')\n"
+        "    print('a library says something', flush=True)\n"
         "    return make(base, result, **how)\n"
         "w.make_patch = fail",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -70,4 +71,8 @@ def instead(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 def children() -> set[int]:
     """Processes that this one has started and not yet seen the end of."""
-    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError):  # a thread that has just ended
+            found |= {int(pid) for pid in (task / "children").read_text().split()}
+    return found

@@ -2,8 +2,8 @@
 
 The library that finds what two images share is C code that reads megabytes of what others have built. It runs where there is nothing to
 steal or to spoil: in interpreters of its own, which inherit no memory, no open file and no variable but those in `_PASSED`, and
-which load neither keys nor cryptography. One makes patches one after another. What comes back is a file that the caller
-verifies. A process that dies, hangs or complains costs its patch and nothing else: another one goes on with the next.
+which load neither keys nor cryptography. One makes patches one after another. What comes back is a file that the caller verifies.
+A process that dies, hangs or complains costs its patch and nothing else: another one goes on with the next.
 
 This is no sandbox: the process runs as the same user. It keeps a fault from reaching a key, not an attacker who has that user's rights.
 """

@@ -50,7 +50,9 @@ def main() -> int:
     """Make patches until nobody asks for more; returns the exit code."""
     if hasattr(os, "nice"):
         os.nice(_NICE)  # whoever started it has other things to do
-    with os.fdopen(0, "rb", closefd=False) as source, os.fdopen(1, "wb", closefd=False) as out:
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what a library prints is no patch
+    with os.fdopen(0, "rb", closefd=False) as source, os.fdopen(answers, "wb") as out:
         while header := source.read(HEADER.size):
             *lengths, seconds = HEADER.unpack(header)
             _alarm(seconds)  # it ends then, even in the library's loops: whoever started it may have been killed
