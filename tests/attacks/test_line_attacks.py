@@ -140,6 +140,7 @@ FLOODS: dict[str, Callable[[Random], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @LINES
 @pytest.mark.parametrize("kind", FLOODS)
 def test_endless_data(kind: str, transport: Transport) -> None:
@@ -211,6 +212,7 @@ def test_an_honest_frame_behind_one_that_was_never_ended_is_answered_at_once(beh
 # --- many frames ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @LINES
 def test_ten_thousand_tiny_frames(transport: Transport) -> None:
     """The shortest requests that there are. Each is answered once, by no more than the buffer; nothing is kept of them."""
@@ -275,6 +277,7 @@ def test_the_most_that_a_host_can_make_a_board_keep() -> None:
         wire.send(b"\n")
 
 
+@pytest.mark.slow
 @LINES
 def test_metadata_that_never_ends_is_as_long_as_it_was_announced_at_most(transport: Transport) -> None:
     """Six hundred first pieces, then one file that announces the most and goes on and on."""
@@ -296,6 +299,7 @@ def test_metadata_that_never_ends_is_as_long_as_it_was_announced_at_most(transpo
 # --- an earlier exchange, and ours out of order -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @LINES
 def test_frames_of_an_earlier_exchange_replayed(transport: Transport) -> None:
     """A whole update was recorded, reset included. In order, backwards, in any order, and spliced: the board stays where it is."""
@@ -357,6 +361,7 @@ def out_of_order(data: bytes) -> list[tuple[Op, int, int, Body]]:
     ]
 
 
+@pytest.mark.slow
 @LINES
 @pytest.mark.parametrize("seed", range(3))
 def test_everything_out_of_order_and_at_once(seed: int, transport: Transport) -> None:
@@ -388,6 +393,7 @@ def test_an_upload_without_metadata(transport: Transport) -> None:
         assert bench.flash.operations == operations
 
 
+@pytest.mark.slow
 @LINES
 def test_stock_erase_and_confirm_in_the_middle_of_a_trial(transport: Transport) -> None:
     bench, data = with_newer(transport, trial=True)
@@ -427,6 +433,7 @@ def calls(work: Callable[[], object]) -> int:
     return count
 
 
+@pytest.mark.slow
 @LINES
 @pytest.mark.parametrize("piece", [0, 1])
 @pytest.mark.parametrize("kind", FLOODS)

@@ -127,6 +127,7 @@ OFFSETS: dict[str, Callable[[Message, Random], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asks", [False, True])
 @pytest.mark.parametrize("kind", OFFSETS)
 def test_an_upload_is_answered_with_whatever_offsets(kind: str, *, asks: bool) -> None:
@@ -234,6 +235,7 @@ def test_answers_of_an_earlier_exchange_install_nothing_and_end_nothing() -> Non
     assert bench.facts().mark is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", [None, CONSOLE, COBS, RAW])
 @pytest.mark.parametrize(
     "hums",

@@ -101,6 +101,7 @@ def boards(transport: Transport) -> tuple[Bench, Mapping[str, bytes], Mapping[st
     return bench, earlier, dict(bench.repo.tree)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_bytes", [False, True])
 @pytest.mark.parametrize("sequences", [(0, 128), (5, 5)])
 @pytest.mark.parametrize("after", [0, 6, 13, 18])

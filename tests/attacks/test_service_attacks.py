@@ -26,6 +26,8 @@ from servicekit import Kit, make_kit, sign, states, submit, until
 from witness import Auditor, quiet
 from workshop import image, online, pump, sign_all
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def kit(tmp_path: Path) -> Iterator[Kit]:

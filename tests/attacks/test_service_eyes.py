@@ -28,6 +28,8 @@ from papers import Ca
 from servicekit import KEYS, Kit, make_kit, sign, states, submit, until
 from workshop import image, online, pump, sign_all, team
 
+pytestmark = pytest.mark.slow
+
 ADMINISTRATOR = (Role.ADMINISTRATOR, EVERY)
 ADA, GRACE, ALAN = "release-1", "release-2", "targets-3"
 

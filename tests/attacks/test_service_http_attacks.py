@@ -19,6 +19,8 @@ from wirekit import raw, request, statuses
 from witness import Auditor, Device, check_published, quiet
 from workshop import image
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:

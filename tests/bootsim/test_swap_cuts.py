@@ -64,6 +64,7 @@ def test_an_exchange_goes_on_from_each_step_as_if_nothing_had_happened(layout: L
         assert resumed.snapshot() == rig.snapshot(), tag
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["forward", "back"])
 @pytest.mark.parametrize("name", ["1-00", "4-ff", "8-ff", "16-00", "32-ff"])
 def test_a_cut_at_every_operation_of_an_exchange_in_every_way(name: str, way: str) -> None:

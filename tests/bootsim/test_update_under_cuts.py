@@ -120,6 +120,7 @@ def every_cut(layout: Layout, stride: int = 1) -> None:
     assert cases >= 200 // stride
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", EXHAUSTIVE, ids=name_of)
 def test_a_cut_at_every_operation_in_every_way(layout: Layout) -> None:
     every_cut(layout)
@@ -150,6 +151,7 @@ def test_a_cut_at_every_operation_and_at_every_one_of_the_way_on(mode: str) -> N
     assert cases >= 1000
 
 
+@pytest.mark.slow
 def test_a_start_whose_record_was_cut_does_not_count_and_the_bound_holds(update: Update) -> None:
     marked = Rig.of(update.layout, update.start)
     marked.install(1, NEW)

@@ -14,6 +14,7 @@ from fuzz_run import FINDINGS, Account, last, table
 from fuzz_targets import TARGETS, mutate_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_the_corpus_and_mutations_of_it_break_no_target(name: str) -> None:
     target, random = TARGETS[name], Random(name)

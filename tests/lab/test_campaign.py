@@ -83,6 +83,7 @@ def test_a_soak_goes_back_and_forth(whole: Campaign) -> None:
     assert versions[1] == versions[3] < versions[0] < versions[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", range(1, len(DONE) + 1))
 def test_a_campaign_that_is_interrupted_comes_to_the_same_end(whole: Campaign, tmp_path: Path, steps: int) -> None:
     with pytest.raises(Stop):
@@ -126,6 +127,7 @@ def test_several_items_are_told_apart(tmp_path: Path) -> None:
     assert [result.case for result in found.tested[1].results if result.verdict is Verdict.PASS] == DONE
 
 
+@pytest.mark.slow
 def test_the_tool_validates_itself_first_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     boards = (BY_ID["ignores-expiry-timestamp"], BY_ID["right"])
     monkeypatch.setattr(conduct_module, "selfcheck", partial(selfcheck, boards))
@@ -153,6 +155,7 @@ def test_one_board_lives_through_all_of_it(whole: Campaign, tmp_path: Path) -> N
     assert verdicts(found) == verdicts(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 6, 7, 8, 9, 10])
 def test_one_board_goes_on_in_the_middle_of_a_case(whole: Campaign, tmp_path: Path, steps: int) -> None:
     board = OneBoard(VirtualSpec())
@@ -206,6 +209,7 @@ class Vanishing(OneBoard):
         return Loose(self.target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [0, 200, 5_000, 20_000, 45_000])
 def test_a_board_that_vanishes_ends_its_item_and_is_gone_on_with(whole: Campaign, tmp_path: Path, left: int) -> None:
     two = order(SMALL.replace("[attacks]", '[[item]]\nname = "two"\nboard = "b"\n[attacks]'))

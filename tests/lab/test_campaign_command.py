@@ -21,7 +21,10 @@ from hillhold_bootsim.lab.jsonform import from_json
 from hillhold_bootsim.lab.report.summary import summarise
 from lab import BIN, Done, run
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals and shell scripts")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals and shell scripts"),
+    pytest.mark.slow,
+]
 
 
 def lab(folder: Path, *arguments: object, **options: Any) -> Done:

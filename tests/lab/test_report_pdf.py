@@ -112,6 +112,7 @@ def test_two_campaigns_have_two_identifiers() -> None:
     assert one != other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_text_is_markup_or_a_program(name: str) -> None:
     counter = iter(range(10_000))

@@ -82,6 +82,7 @@ def test_a_right_board_passes_a_part_of_each_kind() -> None:
     assert all(one.independent for one in tested.results)
 
 
+@pytest.mark.slow
 def test_verdicts_and_reasons_do_not_depend_on_seed_or_workers() -> None:
     found = [told(run(FEW, [VirtualSpec()], seed, workers)[0]) for seed, workers in ((1, 1), (99, 2), (-5, 3))]
     assert found[0] == found[1] == found[2]

@@ -90,6 +90,7 @@ def test_a_fault_is_taken_out_when_the_boards_code_raises() -> None:
 # --- the rows ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_seed_or_workers() -> None:
     rows = selfcheck(HANDFUL, seed=0)
     assert selfcheck(HANDFUL, seed=7, workers=2) == rows

@@ -45,6 +45,7 @@ def on_a_port(seed: int = SEED) -> Iterator[tuple[str, Station]]:
 # --- a port -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_board_on_a_port_is_tested_by_its_own_words_and_the_result_says_so() -> None:
     with on_a_port() as (port, _):
         cases = [BY_ID[name] for name in ("rollback-timestamp", "mark-after-expiry", "fast-forward-line")]
@@ -56,6 +57,7 @@ def test_a_board_on_a_port_is_tested_by_its_own_words_and_the_result_says_so() -
     assert (tested.item.kind, tested.item.hardware, tested.item.identity) == ("serial", "lab-board", "small-1")
 
 
+@pytest.mark.slow
 def test_another_campaign_goes_on_where_one_left_a_board() -> None:
     with on_a_port() as (port, _):
         for _ in range(2):  # each with a maker that knows nothing but the seed
@@ -198,6 +200,7 @@ def through(port: str) -> str:
     return LINE.replace("PORT", port.rsplit(":", 1)[1])
 
 
+@pytest.mark.slow
 def test_an_adapter_that_reads_the_image_makes_an_independent_verdict(tmp_path: Path) -> None:
     with on_a_port() as (port, station):
         flash = tmp_path / "flash.bin"
@@ -223,6 +226,7 @@ def test_an_adapter_that_reads_the_image_makes_an_independent_verdict(tmp_path: 
     assert WORDS not in result.reason
 
 
+@pytest.mark.slow
 def test_an_adapter_that_reads_a_version_alone_says_so(tmp_path: Path) -> None:
     with on_a_port() as (port, station):
         version = tmp_path / "version"
@@ -261,6 +265,7 @@ def test_an_adapter_that_cannot_be_used_tests_nothing_and_says_why(tmp_path: Pat
     assert words in result.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "broken",
     [

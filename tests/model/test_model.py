@@ -13,6 +13,7 @@ from trustmodel.scenarios import CASES, Case
 from trustmodel.search import Search
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [case for case in CASES if not case.large], ids=str)
 def test_a_scenario_finds_what_it_states(case: Case) -> None:
     found = Search(case.config).run()

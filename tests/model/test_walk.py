@@ -24,6 +24,7 @@ BY_NAME = {each.name: each for each in DRIVEN}
 MODES = pytest.mark.parametrize("layout", [LAYOUT, SWAPPING], ids=lambda layout: layout.mode.value)
 
 
+@pytest.mark.slow
 @MODES
 @pytest.mark.parametrize("driven", DRIVEN, ids=lambda driven: driven.name)
 def test_the_real_code_gives_the_models_verdict_at_each_step(driven: Driven, layout: Layout) -> None:

@@ -278,6 +278,7 @@ def _is(name: str, patterns: tuple[str, ...]) -> bool:
 # --- the tree ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", SOURCES)
 def test_every_module_keeps_the_rules(package: str) -> None:
     assert list(SOURCES[package].rglob("*.py")), f"no modules in {SOURCES[package]}"

@@ -132,6 +132,7 @@ def test_every_link_leads_somewhere() -> None:
     assert not found, "\n" + "\n".join(found)
 
 
+@pytest.mark.slow
 def test_no_module_and_no_function_is_too_long() -> None:
     modules = [path for path in tracked() if path.suffix == ".py"]
     assert len(modules) > 30

@@ -61,6 +61,7 @@ def unknown_tests(cell: str) -> list[str]:
     return unknown
 
 
+@pytest.mark.slow
 def test_what_the_page_names_exists_and_each_rule_has_code_tests_and_attacks() -> None:
     found = list(rows(PAGE))
     assert len(found) > 40

@@ -67,6 +67,7 @@ def distinct(explorer: Explorer, kinds: frozenset[str] = EVERY) -> Iterator[Case
             yield case
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["remap", "swap"])
 def test_without_a_bug_the_edges_find_nothing(mode: str) -> None:
     explorer = Explorer(scenario(mode))
@@ -75,6 +76,7 @@ def test_without_a_bug_the_edges_find_nothing(mode: str) -> None:
     assert [case.id for case in cases if explorer.explore(case).problem] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "mode"), TABLE)
 def test_each_bug_is_found_and_replayed(name: str, mode: str) -> None:
     explorer = Explorer(scenario(mode), BUGS[name].design)
@@ -90,6 +92,7 @@ def test_each_bug_is_found_and_replayed(name: str, mode: str) -> None:
     assert row.endswith(f"| `{found.id}` |")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "mode"), TABLE)
 def test_cuts_on_the_edges_alone_find_what_the_table_says(name: str, mode: str) -> None:
     explorer = Explorer(scenario(mode), BUGS[name].design)

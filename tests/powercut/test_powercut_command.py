@@ -26,6 +26,8 @@ from hillhold_bootsim.powercut.runner import Plan, Runner
 from hillhold_bootsim.powercut.scenario import Scenario
 from planted import FORGETFUL
 
+pytestmark = pytest.mark.slow
+
 command: Any = import_module("hillhold_bootsim.cli.powercut")  # the package has the command under that name
 BOARD = "nucleo_h563zi"
 SIZE = "5000"

@@ -33,6 +33,8 @@ from hillhold_bootsim.swap import Swapper
 from hillhold_signer.examples import NAMES, example_private
 from planted import FORGETFUL
 
+pytestmark = pytest.mark.slow
+
 SIZE = 5000
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tracemalloc
 from hashlib import sha256
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -119,6 +120,7 @@ def plausible_message(draw: st.DrawFn) -> Message:
     return Message(op, group, command, sequence, body, draw(st.integers(0, 1)))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(
     how_far=st.sampled_from(["start", "metadata", "marked"]), messages=st.lists(any_message(), min_size=1, max_size=12)
@@ -138,6 +140,7 @@ def test_any_well_formed_messages(how_far: str, messages: list[Message]) -> None
     check(bench)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(
     how_far=st.sampled_from(["start", "metadata", "sent", "marked"]),

@@ -179,6 +179,7 @@ def mailed(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
     return request, sign_request(open_request(request), example_signer("release-1")).data()
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_any_drafts_in_the_folder_are_read_merged_or_refused(shared: Path, data: st.DataObject) -> None:
     """What a stranger with write access to the folder may leave there, under names that fit."""

@@ -165,6 +165,7 @@ def test_a_proof_at_an_older_checkpoint_stays_good() -> None:
 # --- power cuts -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "torn", "after"])
 @pytest.mark.parametrize(("start", "count"), [(0, 1), (3, 2), (250, 6), (255, 2), (256, 1), (200, 400), (510, 3)])
 def test_a_cut_at_any_write_leaves_the_old_log_or_the_new(start: int, count: int, when: When) -> None:

@@ -147,6 +147,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_process_that_fails_costs_its_patch_and_not_the_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
@@ -423,6 +424,7 @@ def test_patches_that_the_role_has_no_room_for_are_left_out_and_the_release_stay
     sign_all(repository, "release-1", "release-2")
 
 
+@pytest.mark.slow
 def test_pruning_also_drops_patches_to_releases_that_no_device_would_choose(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     for number in range(4):

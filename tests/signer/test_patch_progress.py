@@ -61,6 +61,7 @@ def test_at_a_terminal_it_counts_the_bases_and_the_patches_that_pay(tmp_path: Pa
     assert "#" * 36 in states[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "terminal"), [(("--json",), True), (("--json",), False), ((), False)])
 def test_a_script_is_told_nothing_of_it(tmp_path: Path, options: tuple[str, ...], *, terminal: bool) -> None:
     out, said = added(tmp_path, *options, terminal=terminal)

@@ -57,6 +57,7 @@ def test_the_same_input_gives_the_same_bytes() -> None:
     assert decoding.ALGORITHM == "hhp2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("base", "result"),
     [(OLD, NEW), (OLD, NEAR), (OLD, OLD), (OLD, thumb(9, 256 * 1024)), (BUILT, REBUILT), builds(3000, 0, every=6)],

@@ -248,6 +248,7 @@ def test_products_on_the_command_line(repository: Repository, tmp_path: Path) ->
     assert hillhold(*words, "--key", tmp_path / "none.pub").exit_code == 3
 
 
+@pytest.mark.slow
 def test_add_reads_the_file_name_and_says_what_it_did(repository: Repository, tmp_path: Path) -> None:
     (tmp_path / "APP.bin").write_bytes(image("1.2.0", edits=30))
     words = ["add", repository.folder.path, "pump", tmp_path / "APP.bin", "--hardware", HARDWARE[0]]
@@ -300,6 +301,7 @@ def test_an_error_cannot_forge_a_second_line(tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) <= 2
 
 
+@pytest.mark.slow
 def test_the_installed_command_in_a_process_of_its_own(repository: Repository) -> None:
     command = [sys.executable, "-m", "hillhold_signer.cli", "status", str(repository.folder.path), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -307,6 +309,7 @@ def test_the_installed_command_in_a_process_of_its_own(repository: Repository) -
     assert json.loads(done.stdout)["roles"]["pump"]["draft"] == 3
 
 
+@pytest.mark.slow
 def test_two_processes_that_write_at_once_both_count(tmp_path: Path) -> None:
     now = int(time.time())
     repository = started(tmp_path / "repo", now)

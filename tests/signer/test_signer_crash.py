@@ -114,6 +114,7 @@ def writes_of_a_publication(monkeypatch: pytest.MonkeyPatch, path: Path) -> int:
     return power.count - before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "torn", "after"])
 def test_a_cut_while_publishing_leaves_the_old_or_the_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: When
@@ -141,6 +142,7 @@ def test_a_cut_while_publishing_leaves_the_old_or_the_new(
     assert outcomes == {"old", "new"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "torn", "after"])
 def test_a_cut_while_keys_are_replaced_leaves_the_old_or_the_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: When
@@ -192,6 +194,7 @@ def test_a_cut_in_the_first_publication_leaves_nothing_or_all(
         assert not repository.state().drafts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "torn", "after"])
 def test_a_cut_while_adding_a_product_or_release_lets_the_command_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: When
@@ -230,6 +233,7 @@ def making(tmp_path: Path) -> Iterator[Making]:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "torn", "after"])
 def test_a_cut_while_a_set_is_added_or_a_release_withdrawn_drafts_all_of_it_or_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, making: Making, when: When
@@ -389,6 +393,7 @@ def test_after_an_interruption_old_keys_list_nothing_that_was_not_verified(tmp_p
         repository.state()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "torn", "after"])
 def test_a_cut_while_merged_drafts_are_written_down_loses_neither(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: When

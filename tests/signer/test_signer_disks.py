@@ -112,6 +112,7 @@ def is_done(repository: Repository, act: str) -> bool:
     return act == "withdraw" and "withdrawn" in targets["pump/1.0.0/app.bin"].custom["hillhold"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_a_write_that_fails_leaves_a_state_from_which_the_same_command_works(

@@ -50,6 +50,7 @@ def test_the_format_is_told_by_the_content(data: bytes, kind: str) -> None:
     assert sbom_format(Document("anything.txt", data)) == kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [

@@ -119,6 +119,7 @@ def test_sign_of_a_request_says_before_the_passphrase_who_is_asked(
     assert hillhold("sign", file, "--key", uri("release-1"), "--yes").exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_wrong_release_is_taken_out_of_a_draft_and_another_of_its_name_put_in(repository: Repository) -> None:
     path = repository.folder.path
     notes = Document("notes.txt", b"Quieter.\n")

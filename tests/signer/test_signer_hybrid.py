@@ -66,6 +66,7 @@ def test_the_recipe_runs_as_it_is_written_and_both_algorithms_are_required(
         assert f"{role} signatures: expected 2 valid, got 1; 1 of the role's keys cannot be used on this device" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_repository_by_keys_of_one_kind_passes_both_opinions(tmp_path: Path, kind: str) -> None:
     private, public = write_key(tmp_path / "ada", generate(kind), None)
@@ -76,6 +77,7 @@ def test_a_repository_by_keys_of_one_kind_passes_both_opinions(tmp_path: Path, k
     assert device(tmp_path / "repo", tmp_path / "repo/public/metadata/1.root.json")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("threshold", "complete"), [(2, True), (3, False), (4, False)])
 def test_two_people_with_two_keys_each_where_only_the_old_keys_sign(
     tmp_path: Path, threshold: int, complete: bool

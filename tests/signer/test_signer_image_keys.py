@@ -93,6 +93,7 @@ def named(signer: CryptoSigner) -> str:
     return image_key_hash(signer.public_key) or ""
 
 
+@pytest.mark.slow
 def test_an_image_names_its_key_by_the_fingerprint_that_people_compare_unless_it_is_rsa() -> None:
     for signer in ALL:
         found = {tlv.type: tlv.value for tlv in parse_image(signed(signer)).tlvs}
@@ -101,6 +102,7 @@ def test_an_image_names_its_key_by_the_fingerprint_that_people_compare_unless_it
     assert image_key_hash(CryptoSigner.generate_ecdsa(scheme="ecdsa-sha2-nistp384").public_key) is None
 
 
+@pytest.mark.slow
 def test_an_image_of_one_of_the_keys_is_added(repository: Repository) -> None:
     for number, signer in enumerate(ALL):
         added = add_release(repository, "pump", signed(signer, f"1.{number}.0"), WISH, NOW)
@@ -117,6 +119,7 @@ ONE_OF = "would refuse this: image key: expected a key hash, one of: "
 KNOWN = ", ".join(named(signer)[:16] for signer in sorted(ALL, key=lambda signer: fingerprint(signer.public_key)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -156,6 +159,7 @@ def test_without_keys_a_signature_must_be_there_and_nobody_says_whose(tmp_path: 
     assert add_release(repository, "pump", signed(ED25519), WISH, NOW).image_key is None
 
 
+@pytest.mark.slow
 def test_a_published_sample_key_is_refused_outside_a_demo_whether_or_not_keys_are_named(
     tmp_path: Path, repository: Repository
 ) -> None:

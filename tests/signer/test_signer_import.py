@@ -287,6 +287,7 @@ def test_more_than_a_line_holds_is_refused_before_anything_is_copied(
     assert tree(repository.folder.path) == before
 
 
+@pytest.mark.slow
 def test_the_short_check_agrees_with_the_whole_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several places, counters that step and fall back: what `plan` says of all entries, it says of those that decide."""
     repository = started(tmp_path / "repo")
@@ -319,6 +320,7 @@ def run(*args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_command_shows_errors_by_line_and_results_as_json(tmp_path: Path) -> None:
     repository, folder = started(tmp_path / "repo"), folder_of(tmp_path)
     table = tmp_path / "releases.csv"

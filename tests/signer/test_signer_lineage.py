@@ -32,6 +32,7 @@ from hillhold_verifier import canonical
 from workshop import NOW, image, online, pump, release, sign_all, started, tree
 
 
+@pytest.mark.slow
 def test_an_old_copy_brings_back_nothing(tmp_path: Path) -> None:
     shared = Folders(tmp_path)
     shutil.copytree(shared.ada.folder.path, tmp_path / "old")
@@ -199,6 +200,7 @@ def test_one_old_draft_of_what_was_published_long_ago_is_nothing_to_sign(tmp_pat
     assert (dict(state.drafts), dict(state.clashes)) == ({}, {})
 
 
+@pytest.mark.slow
 def test_the_drafts_folder_does_not_grow_with_the_releases(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     counts = []

@@ -31,6 +31,7 @@ def names(repository: Repository, folder: str) -> set[str]:
     return {name.rpartition("/")[2] for name in tree(repository.folder.public / folder)}
 
 
+@pytest.mark.slow
 def test_files_stay_that_the_last_snapshots_lead_to(tmp_path: Path) -> None:
     repository = published(tmp_path / "repo")
     before = verify_tree(repository.folder.path, NOW)
@@ -46,6 +47,7 @@ def test_files_stay_that_the_last_snapshots_lead_to(tmp_path: Path) -> None:
     release(repository, image("1.5.0", edits=5))
 
 
+@pytest.mark.slow
 def test_a_line_without_its_oldest_releases_is_signed_and_then_their_files_go(tmp_path: Path) -> None:
     repository = published(tmp_path / "repo")
     gone = prune_releases(repository, "pump", 2, NOW)
@@ -79,6 +81,7 @@ def test_each_component_and_hardware_keeps_its_newest(tmp_path: Path) -> None:
     assert prune_releases(repository, "pump", 1, NOW) == []
 
 
+@pytest.mark.slow
 def test_a_way_down_stays_and_with_it_what_must_not_be_installed_again(tmp_path: Path) -> None:
     repository = published(tmp_path / "repo")
     lower = Wish("app.bin", hardware=HARDWARE[:1], downgrade_from=(Version.parse("1.4.0"),))
@@ -98,6 +101,7 @@ def test_what_came_with_a_release_stays_and_goes_with_it(tmp_path: Path) -> None
     assert "pump/1.1.0/news-1.txt" in repository.state().line("pump").targets
 
 
+@pytest.mark.slow
 def test_what_is_withdrawn_is_never_forgotten(tmp_path: Path) -> None:
     repository = published(tmp_path / "repo")
     withdraw(repository, "pump", "1.0.0", "leaks", NOW)
@@ -114,6 +118,7 @@ def test_what_is_withdrawn_is_never_forgotten(tmp_path: Path) -> None:
         repository.publish(online(), NOW)
 
 
+@pytest.mark.slow
 def test_a_dry_run_and_a_refusal_change_nothing(tmp_path: Path) -> None:
     repository = published(tmp_path / "repo")
     before = tree(repository.folder.path)
@@ -128,6 +133,7 @@ def test_a_dry_run_and_a_refusal_change_nothing(tmp_path: Path) -> None:
         prune_files(Repository.create(tmp_path / "new", ceremony(), NOW, demo=True), NOW)
 
 
+@pytest.mark.slow
 def test_what_a_draft_needs_stays(tmp_path: Path) -> None:
     repository = published(tmp_path / "repo")
     add_release(repository, "pump", image("1.6.0", edits=6), Wish("app.bin", hardware=HARDWARE[:1]), NOW)

@@ -52,6 +52,7 @@ def build(tmp_path: Path) -> Path:
     return tmp_path / "build"
 
 
+@pytest.mark.slow
 def test_a_build_folder_becomes_a_set_with_documents(repository: Repository, build: Path) -> None:
     path = repository.folder.path
     (build / "bom.json").write_text(CYCLONEDX)
@@ -99,6 +100,7 @@ def test_which_image_is_which_is_asked_for(repository: Repository, build: Path) 
     assert tree(repository.folder.path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from hillhold_signer import Wish
 from hillhold_signer.adding import add_releases
 from hillhold_signer.errors import ContentRefused, ReleaseRefused
@@ -94,6 +96,7 @@ class Walk:
             self.devices[hardware] = after
 
 
+@pytest.mark.slow
 def test_what_is_drafted_leads_every_device_forward_and_what_is_refused_changes_nothing(tmp_path: Path) -> None:
     kinds = set()
     for seed in range(10):

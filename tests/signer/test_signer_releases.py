@@ -35,6 +35,7 @@ def repository(tmp_path: Path) -> Repository:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "wish", "says"),
     [
@@ -86,6 +87,7 @@ def test_refused_and_nothing_changes(
     assert tree(repository.folder.path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "says"),
     [
@@ -287,6 +289,7 @@ def test_the_same_once_more_changes_nothing_and_says_how_far_it_is(repository: R
     assert tree(repository.folder.path) == before
 
 
+@pytest.mark.slow
 def test_what_was_taken_out_or_withdrawn_since_is_not_there_already(repository: Repository) -> None:
     withdraw(repository, "pump", "1.1.0", "it stops", NOW)
     with pytest.raises(ReleaseRefused, match=r"listed otherwise \(withdrawn\)"):
@@ -308,6 +311,7 @@ def test_a_set_of_which_only_a_part_is_there_is_no_repetition(repository: Reposi
     assert [item.repeated for item in add_releases(repository, "pump", both, NOW)] == [True, True]
 
 
+@pytest.mark.slow
 def test_documents_that_would_now_be_published_are_not_dropped_without_a_word(repository: Repository) -> None:
     item = (image("1.2.0", 5), replace(WISH, notes=Document("notes.txt", b"quieter")))
     add_releases(repository, "pump", [item], NOW)

@@ -147,6 +147,7 @@ def _json(change: Change, name: str) -> Change:
     return act
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -258,6 +259,7 @@ def test_each_signature_that_does_not_count_has_a_refusal_of_its_own(repository:
         attach(copy, [good])
 
 
+@pytest.mark.slow
 def test_a_request_for_merged_drafts_is_for_what_will_be_written_down(repository: Repository, tmp_path: Path) -> None:
     shutil.copytree(repository.folder.path, tmp_path / "copy")
     copy = Repository(tmp_path / "copy")
@@ -272,6 +274,7 @@ def test_a_request_for_merged_drafts_is_for_what_will_be_written_down(repository
     repository.publish(online(), NOW)
 
 
+@pytest.mark.slow
 def test_a_clash_makes_no_request(repository: Repository, tmp_path: Path) -> None:
     shutil.copytree(repository.folder.path, tmp_path / "copy")
     copy = Repository(tmp_path / "copy")

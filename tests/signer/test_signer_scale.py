@@ -177,6 +177,7 @@ for number in range(4):
 """
 
 
+@pytest.mark.slow
 def test_two_publishers_at_once_lose_no_release(tmp_path: Path) -> None:
     repository = started(tmp_path / "repo")
     for name, key in (("valve", "release-1"), ("clock", "release-2")):

@@ -43,6 +43,7 @@ def test_a_release_beyond_the_published_caps_waits_for_the_targets_that_allow_it
     assert repository.publish(online(), NOW).roles == {"targets": 2, "pump": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["targets", "pump", "both"])
 def test_caps_and_a_release_that_do_not_go_together_are_never_both_published(tmp_path: Path, role: str) -> None:
     """Ada takes hardware away while Grace, in her copy, adds a release for it: each was right when it was made."""
@@ -189,6 +190,7 @@ def test_while_a_publication_is_interrupted_no_request_is_made_that_nobody_could
 # --- the same bytes twice ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_bytes_that_another_line_published_meanwhile_are_found_there(tmp_path: Path) -> None:
     """Ada publishes an image in one line while Grace, in her copy, adds the same one to another: Git takes it from `staged`."""
     shared = Git(tmp_path)

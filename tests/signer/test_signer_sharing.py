@@ -192,6 +192,7 @@ def test_a_release_that_was_taken_out_of_a_draft_does_not_come_back(shared: Shar
     assert {"pump/1.0.0/app.bin", "pump/1.2.0/app.bin"} == {path for path in line.targets if "patch" not in path}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_a_draft_that_one_gives_up_while_the_other_publishes_it_stays_published(tmp_path: Path, goes_on: bool) -> None:
     """To give a draft up is to not want it next; it is no wish to take away what is out."""

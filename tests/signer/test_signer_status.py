@@ -63,6 +63,7 @@ def test_what_expires_is_told_ahead(repository: Repository, days: float, alerts:
         assert " in " in line or alert == "expired"
 
 
+@pytest.mark.slow
 def test_status_names_who_has_signed_who_can_and_whose_signature_counts_no_more(repository: Repository) -> None:
     add_release(repository, "pump", image("1.1.0"), WISH, NOW)
     repository.sign(example_signer("release-1"))

@@ -86,6 +86,7 @@ def without_terminal(*words: object, given: str | None = None) -> subprocess.Com
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"])
 def test_a_no_at_the_terminal_is_no_advice_about_unattended_jobs(repository: Repository, answer: str) -> None:
     code, seen = at_terminal(
@@ -96,6 +97,7 @@ def test_a_no_at_the_terminal_is_no_advice_about_unattended_jobs(repository: Rep
     assert "hint" not in seen
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_a_question_ends_its_line_first(repository: Repository) -> None:
     words = ("sign", repository.layout.path, "--key", uri("release-1"))
     code, seen = at_terminal(*words, dialogue=[("Sign this? [y/N]: ", "\x03")])
@@ -104,6 +106,7 @@ def test_ctrl_c_at_a_question_ends_its_line_first(repository: Repository) -> Non
     assert "hint" not in seen
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_a_passphrase_is_not_a_broken_key(repository: Repository, tmp_path: Path) -> None:
     private, public = write_key(tmp_path / "ada", generate(), "long enough")
     public.unlink()  # with it, the key would be refused before, since nothing asks for it
@@ -119,6 +122,7 @@ def test_without_a_terminal_the_question_says_what_answers_it(repository: Reposi
     assert refused.stderr.endswith("error: nothing was done\nhint: unattended, --yes answers\n")
 
 
+@pytest.mark.slow
 def test_an_encrypted_key_without_a_terminal_is_a_usage_error(repository: Repository, tmp_path: Path) -> None:
     private, public = write_key(tmp_path / "ada", generate(), "long enough")
     public.unlink()
@@ -138,6 +142,7 @@ def test_an_encrypted_key_without_a_terminal_is_a_usage_error(repository: Reposi
     assert "no terminal" not in piped.stderr
 
 
+@pytest.mark.slow
 def test_a_new_passphrase_is_asked_again_in_words(tmp_path: Path) -> None:
     first, again = "Passphrase: ", "The same again: "
     dialogue = [(first, "\n"), (first, "one\n"), (again, "two\n"), (first, "short\n"), (again, "short\n")]
@@ -177,6 +182,7 @@ def test_a_descriptor_that_is_not_open_is_a_sentence(tmp_path: Path) -> None:
     assert refused.stderr.startswith("error: --passphrase-fd 998: no such descriptor is open for reading\n")
 
 
+@pytest.mark.slow
 def test_what_can_be_checked_is_checked_before_a_passphrase_is_asked(tmp_path: Path) -> None:
     private, _ = write_key(tmp_path / "ada", generate(), "long enough")
     assert "ada.pem exists" in without_terminal("key", "new", tmp_path / "ada").stderr

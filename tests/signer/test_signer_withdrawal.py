@@ -71,6 +71,7 @@ def ways(repository: Repository, version: str, **options: Any) -> list[tuple[str
 # --- withdrawing ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_withdrawn_release_keeps_its_entry_and_the_patches_that_lead_away_from_it(patched: Repository) -> None:
     before = set(patched.state().line("pump").targets)
     done = withdraw(patched, "pump", "1.1.0", "leaks at 40 °C", NOW)
@@ -152,6 +153,7 @@ def test_a_step_down_that_boards_with_another_image_of_that_version_would_take_t
     assert [(way.hardware, str(way.to)) for way in done.ways] == [(HARDWARE[:1], "1.2.0"), (SECOND, "1.2.0")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("version", "reason", "options", "error", "says"),
     [
@@ -226,6 +228,7 @@ def test_a_withdrawal_that_brings_back_what_was_stepped_down_from_is_refused(rep
     assert ways(repository, "1.1.5") == [("nrf51-a, nrf52-b", "None", ["1.1.0"])]
 
 
+@pytest.mark.slow
 def test_who_is_left_without_a_set_or_a_requirement_is_named(repository: Repository) -> None:
     items = [
         (image("2.0.0", 2, edits=6), replace(BOTH, set="summer")),
@@ -241,6 +244,7 @@ def test_who_is_left_without_a_set_or_a_requirement_is_named(repository: Reposit
 # --- a withdrawal is never undone -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["dropping the field", "taking hardware away", "another image"])
 def test_a_draft_that_undoes_a_withdrawal_is_neither_shown_for_signing_nor_published(
     repository: Repository, by: str
@@ -292,6 +296,7 @@ def third(repository: Repository) -> Repository:
     return repository
 
 
+@pytest.mark.slow
 def test_hardware_is_added_with_patches_and_taken_away(third: Repository) -> None:
     release(third, image("1.3.0", 3, 9, edits=1), wish=replace(BOTH, hardware=HARDWARE[:1]))
     done = change_hardware(third, "pump", "1.3.0", NOW, add=["nrf54-c", "nrf52-b"])
@@ -306,6 +311,7 @@ def test_hardware_is_added_with_patches_and_taken_away(third: Repository) -> Non
     publish(third)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("version", "options", "says"),
     [
@@ -331,6 +337,7 @@ def test_hardware_that_devices_would_refuse_is_refused(
     assert tree(third.folder.path) == before
 
 
+@pytest.mark.slow
 def test_the_same_version_of_another_image_is_not_for_the_same_board(third: Repository) -> None:
     add_release(third, "pump", image("1.2.0", 3, 9, edits=4), Wish("c.bin", hardware=("nrf54-c",)), NOW)
     before = tree(third.folder.path)
@@ -341,6 +348,7 @@ def test_the_same_version_of_another_image_is_not_for_the_same_board(third: Repo
     assert tree(third.folder.path) == before
 
 
+@pytest.mark.slow
 def test_a_set_changes_its_hardware_as_a_whole(third: Repository) -> None:
     items = [
         (image("2.0.0", 3, edits=6), replace(BOTH, set="summer")),
@@ -366,6 +374,7 @@ def test_hardware_is_not_taken_from_what_devices_stepped_down_to(repository: Rep
 # --- listing ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_list_says_what_is_published_drafted_and_changed(patched: Repository) -> None:
     withdraw(patched, "pump", "1.2.0", "leaks", NOW, step_down_to="1.1.0")
     add_release(patched, "pump", image("1.0.0", 1, 7), replace(RADIO, requires={"app": Version.parse("1.1.0")}), NOW)

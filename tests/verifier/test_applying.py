@@ -26,6 +26,7 @@ NEW = "pump/1.1.0/app.bin"
 BASE = image("1.0.0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compressed", [False, True], ids=["patch", "compressed"])
 @pytest.mark.parametrize("length", [24_000, 400_000, 4_000_000])
 def test_the_memory_does_not_grow_with_the_image(length: int, compressed: bool) -> None:

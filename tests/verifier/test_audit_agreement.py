@@ -186,6 +186,7 @@ def _publish(repo: Repo, role: str, data: bytes, *, honest: bool) -> None:
         repo.tree["metadata/timestamp.json"] = repo.timestamp(version=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_an_audit_and_a_fresh_device_say_the_same(part: int) -> None:
     accepted = refused = good = 0
@@ -224,6 +225,7 @@ def test_they_agree_where_the_clock_is_behind_the_timestamp() -> None:
     assert report.verdict is Level.WARNING
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_they_follow_as_many_roots(more: int) -> None:
     repo = repository()

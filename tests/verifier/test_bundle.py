@@ -128,6 +128,7 @@ def test_memory_does_not_grow_with_a_target(tmp_path: Path) -> None:
 # --- what is none -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", range(0, len(GOOD), 7))
 def test_a_bundle_that_ends_early(tmp_path: Path, at: int) -> None:
     with pytest.raises(BundleError):

@@ -68,6 +68,7 @@ def test_prefixes_are_of_the_paths_hash() -> None:
     assert not matches(delegation("r", prefixes=(digest[:4],)), "pump/1.0.1/app.bin")
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(codec="utf-8"), max_size=20), st.integers(1, 32))
 def test_bins_are_python_tufs(path: str, bits: int) -> None:
     theirs = SuccinctRoles(["k"], 1, bits, "bin").get_role_for_target(path)

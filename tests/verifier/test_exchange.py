@@ -123,6 +123,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("transports", [SHARED, (CONSOLE,), (RAW,)], ids=str)
@@ -394,6 +395,7 @@ RESET = encode(Message(Op.WRITE, Group.OS, OsCommand.RESET, 7, {}))
 ERASE = encode(Message(Op.WRITE, Group.IMAGE, ImageCommand.ERASE, 7, {}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body", [{"confirm": True}, {"off": 700, "data": RESET + ERASE + bytes(3)}], ids=["state", "upload"]
 )

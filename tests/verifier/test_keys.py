@@ -76,6 +76,7 @@ def signer_of(scheme: str) -> CryptoSigner:
     return make[scheme]()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", sorted(SCHEMES))
 def test_what_securesystemslib_signs_verifies_and_nothing_else(scheme: str) -> None:
     signer, stranger = signer_of(scheme), signer_of(scheme)

@@ -68,6 +68,7 @@ def test_a_perfect_line(transport: Transport | None, buffers: int, by_bytes: boo
     finishes(bench)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name)
 @pytest.mark.parametrize("side", ["requests", "answers"])
 @pytest.mark.parametrize("buffers", [1, 4])
@@ -150,6 +151,7 @@ FOREIGN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("says", FOREIGN)
 def test_no_answer_of_its_own_is_an_operational_error(says: bytes) -> None:
     stream = Silent(says)

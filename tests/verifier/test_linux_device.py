@@ -154,6 +154,7 @@ def whole_update(board: LinuxBoard, *, patches: bool) -> None:
     board.confirm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patches", [False, True])
 def test_a_cut_at_every_write(tmp_path: Path, patches: bool) -> None:
     repo = newer()
@@ -190,6 +191,7 @@ def settled(folder: Path, repo: Repo) -> LinuxBoard:
     return board
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", FAILURES, ids=errno.errorcode.get)
 def test_a_medium_that_fails_at_every_write(tmp_path: Path, number: int) -> None:
     repo = newer()

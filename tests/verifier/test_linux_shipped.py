@@ -70,6 +70,7 @@ def marked(folder: Path) -> LinuxBoard:
 CASES = list(product((None, 0, 1, MAX_STARTS - 1, MAX_STARTS), (False, True), (False, True), (0, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("starts", "watchdog", "spoilt", "confirmed"), CASES)
 def test_boot_cmd_decides_as_the_boards_in_tests_do(
     tmp_path: Path, starts: int | None, watchdog: bool, spoilt: bool, confirmed: int

@@ -80,6 +80,7 @@ def dense(load: int, ram: int, length: int) -> bytes:
     return bytes(out[:length])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [0, 2, -6, 70_000])
 @pytest.mark.parametrize("length", [2003, 2004])
 @pytest.mark.parametrize(

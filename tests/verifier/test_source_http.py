@@ -344,6 +344,7 @@ ENDLESS: dict[str, tuple[Fault, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", ["metadata", "target"])
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_server_that_does_not_come_to_an_end(name: str, read: str) -> None:

@@ -334,6 +334,7 @@ NOT_OURS: dict[str, list[object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [(name, value) for name in NOT_OURS for value in NOT_OURS[name]],

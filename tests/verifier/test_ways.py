@@ -151,6 +151,7 @@ def send_and_apply(rig: Rig, made: bytes) -> str:
     return str(rig.installer.apply().version)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", list(Cut))
 @pytest.mark.parametrize("layout", [LAYOUT, SWAPPING], ids=["remap", "swap"])
 @pytest.mark.parametrize("base", [b"", image("1.0.0")], ids=["compressed", "patch"])
@@ -188,6 +189,7 @@ def local(rig: Rig) -> LocalUpdate:
     return LocalUpdate(rig.installer, TreeSource(rig.repo.tree), CLOCK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "how"),
     [
