@@ -152,11 +152,6 @@ def branches(raw: bytes) -> Iterator[int]:
             yield at
 
 
-def is_branch(raw: bytes, at: int) -> bool:
-    """Whether four bytes are two halfwords of a branch."""
-    return raw[at + 1] & 0xF8 == 0xF0 and raw[at + 3] & 0x90 == 0x90
-
-
 def branch_offset(raw: bytes, at: int) -> int:
     """The offset that a branch states, in bytes from its address + 4."""
     first, second = _HALFWORDS.unpack_from(raw, at)
