@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -149,6 +150,14 @@ FOREIGN = [
     encode_console(encode(Message(Op.READ_RSP, HILLHOLD_GROUP, 0, 0))),
     encode_console(encode(Message(Op.READ, HILLHOLD_GROUP, STATUS, 0))),
 ]
+
+
+def test_a_board_that_was_asked_once_is_said_to_have_been() -> None:
+    timing = replace(QUICK, tries=1)
+    with pytest.raises(OperationalError, match=r"^no answer from the board, asked once$"):
+        Link(Silent(b""), Exchange(timing, transport=Transport.CONSOLE)).run(
+            ask(Request(Op.READ, HILLHOLD_GROUP, STATUS, {}))
+        )
 
 
 @pytest.mark.slow

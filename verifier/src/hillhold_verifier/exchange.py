@@ -301,7 +301,7 @@ class Exchange:
     def _give_up_after(self, timeouts: int, *, booting: bool = False) -> None:
         tries = max(self._timing.tries, self._timing.booting_tries) if booting else self._timing.tries
         if timeouts + 1 >= tries:
-            raise NoAnswerError(f"no answer from the board, asked {tries} times")
+            raise NoAnswerError(f"no answer from the board, asked {'once' if tries == 1 else f'{tries} times'}")
 
     def _message(self, event: Framed, now: float) -> None:
         try:
